@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SECONDS = 180
+SECONDS = 300  # a guard: a run takes some seconds, on a busy machine a hundred
 # it imports Hypothesis at the end of every run, which takes longer than the run
 LEAN = "-p no:hypothesispytest"
 

@@ -337,8 +337,8 @@ def test_one_iteration_computes_what_the_loop_computes_first(text: str) -> None:
 
     [case] = bodies.unrolled(Case(whole, inputs))
 
-    rows = np.asarray(ReferenceEvaluator(whole).run(["rows"], inputs)[0])  # type: ignore[index]
-    unrolled = np.asarray(ReferenceEvaluator(case.model).run(["rows"], inputs)[0])  # type: ignore[index]
+    [rows] = list(ReferenceEvaluator(whole).run(["rows"], inputs))
+    [unrolled] = list(ReferenceEvaluator(case.model).run(["rows"], inputs))
     np.testing.assert_allclose(unrolled, rows[:1], rtol=1e-6)
 
 

@@ -442,3 +442,29 @@ def test_what_onnx_infers_no_type_of_is_quantized_as_float() -> None:
     result = quantized(model, "int8.dynamic")
     assert ops(result)["MatMulInteger"] == 1
     assert signal_db(model, result, floats(3, 4, seed=1)) > 20
+
+
+def test_functions_are_inlined_since_the_library_would_leave_them_out() -> None:
+    numbers = ",".join(["0.5"] * 64)
+    model = model_of(
+        f"agraph (float[N,8] x) => (float[N,8] z) <float[8,8] w = {{{numbers}}}> "
+        "{ y = MatMul(x, w) z = local.Turn(y) } "
+        '<opset_import: ["" : 17], domain: "local"> Turn (v) => (r) { r = Neg(v) }'
+    )
+    result = quantized(model, "int8.dynamic(reduce_range=True)")
+
+    x = floats(2, 8)
+    np.testing.assert_allclose(run(result, x=x)[0], run(model, x=x)[0], atol=0.1)
+
+
+def test_a_pad_that_reflects_survives_the_conversion_to_a_later_opset() -> None:
+    numbers = ",".join(["0.5"] * 16)
+    model = model_of(
+        f"agraph (float[2,2] x) => (float[2,4] z) <float[4,4] w = {{{numbers}}}> "
+        '{ y = Pad<mode = "reflect", pads = [0, 1, 0, 1], value = 0.0>(x) z = MatMul(y, w) }',
+        opset=9,
+    )
+    result = quantized(model, "int8.dynamic(reduce_range=True)")
+
+    x = floats(2, 2)
+    np.testing.assert_allclose(run(result, x=x)[0], run(model, x=x)[0], atol=0.1)

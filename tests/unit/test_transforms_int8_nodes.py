@@ -12,7 +12,7 @@ import pytest
 from onnx import helper
 
 from onnx_harness.errors import NotApplicable, UsageError
-from onnx_harness.judging.quantizing import Scheme, watched
+from onnx_harness.judging.quantizing import Scheme, quantize_through, watched
 from onnx_harness.judging.verdict import conversion_of
 from onnx_harness.names import parse_variant
 from onnx_harness.transforms import bind, remarks
@@ -304,3 +304,28 @@ def test_a_file_takes_int4_from_the_command_line(tmp_path: Path) -> None:
     ]
     assert main(words) == 0
     assert "MatMulNBits" in ops(onnx.load(tmp_path / "o.onnx"))
+
+
+@pytest.mark.parametrize("made", ["ReduceSum", "input"])
+def test_what_a_quantized_node_reads_is_rounded_for_all_who_read_it(made: str) -> None:
+    """As the library does: a graph output that goes on to an ArgMax is one of them."""
+    source = "p = ReduceSum<keepdims=0>(x, a)" if made == "ReduceSum" else "p = Identity(x)"
+    text = (
+        '<ir_version: 8, opset_import: ["" : 17]> '
+        f"g (float[N,4{',3' if made == 'ReduceSum' else ''}] x) => (float[N,4] p, int64[N] c) "
+        f"<int64[1] a = {{2}}> {{ {source} c = ArgMax<axis=1, keepdims=0>(p) }}"
+    )
+    model = onnx.parser.parse_model(text)
+    feed = {"x": floats(8, 4, 3) if made == "ReduceSum" else floats(8, 4)}
+    conversion = conversion_of(bind_variant(parse_variant("int8.static")))
+    assert conversion is not None
+    assert conversion.scheme is not None
+    exact = run(model, **feed)[0]
+    ranges = {
+        name: (float(exact.min()), float(exact.max())) for name in watched(model, conversion.scheme)
+    }
+    ideal = quantize_through(copy_of(model), conversion.scheme, ranges)
+    library = quantized(model, "int8.static", [feed])
+    assert "p" in ranges
+    np.testing.assert_allclose(run(ideal, **feed)[0], run(library, **feed)[0], atol=1e-5)
+    assert np.abs(run(ideal, **feed)[0] - exact).max() > 1e-3

@@ -88,6 +88,26 @@ def test_a_condition_that_a_constant_does_not_change_goes(text: str, idle: bool)
     assert (left(text, "bool[4,3] x") == {"Cast": 1}) == idle
 
 
+@pytest.mark.parametrize(
+    ("text", "idle"),
+    [
+        ("a = DepthToSpace<blocksize = 1>(x) z = Relu(a)", True),
+        ("a = SpaceToDepth<blocksize = 1>(x) z = Relu(a)", True),
+        ("a = ReduceMax<keepdims = 1>(x, one) z = Relu(a)", True),
+        ("a = ReduceMin<keepdims = 1>(x, one) z = Relu(a)", True),
+        ("a = ReduceSum<keepdims = 1>(x, one) z = Relu(a)", False),
+        ("a = ReduceMax<keepdims = 1>(x, two) z = Relu(a)", False),
+    ],
+)
+def test_blocks_and_maxima_of_single_elements_go(text: str, idle: bool) -> None:
+    x = floats(1, 1, 4, 3)
+    header = f"agraph (float[1,1,4,3] x) => (float[a,b,c,d] z) <{CONSTANTS}>"
+    model = model_of(f"{header} {{ {text} }}", opset=18)
+    result, _ = simplify_with_report(copy_of(model))
+    assert same_bits(run(model, x=x), run(result, x=x))
+    assert (ops(result) == {"Relu": 1}) == idle
+
+
 @pytest.mark.parametrize("text", ["a = Pow(x, units) z = ReduceMax<keepdims = 0>(a, zero)"])
 def test_what_a_constant_makes_larger_stays(text: str) -> None:
     assert "Pow" in left(text, "float[4,3] x")

@@ -41,6 +41,8 @@ def read_toml(path: Path) -> Section:
         ) from None
     except tomllib.TOMLDecodeError as error:
         raise CardError(f"card {path} isn't TOML: {error}") from None
+    except RecursionError:
+        raise CardError(f"card {path} nests deeper than any card does") from None
 
 
 @dataclass(frozen=True, slots=True)

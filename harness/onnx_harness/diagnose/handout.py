@@ -77,16 +77,22 @@ def write(folder: Path, fault: Fault, reduced: Reduced, sentence: str) -> bool:
                 _models(handout, fault, reduced)
             shown = _attempt(handout, fault, reduced, None)
         (handout / ISSUE).write_text(_issue(fault, reduced, call, sentence), encoding="utf-8")
-        _place(handout, folder)
+        _place(handout, folder, public=not sentence)
     return shown
 
 
-def _place(handout: Path, folder: Path) -> None:
-    """Move the folder to its place.
+def _place(handout: Path, folder: Path, *, public: bool) -> None:
+    """Move the folder to its place, with what an earlier step of the run kept of the whole cell.
 
-    What an earlier step of the run wrote of the whole cell stays there.
+    Beside the folder, where that is to be published.
     """
-    if folder.exists() and not (folder / ISSUE).exists():
+    if public:
+        apart = folder.with_name(f"{folder.name}-{WHOLE}")
+        former = folder if not (folder / ISSUE).exists() else folder / WHOLE
+        if former.exists():
+            shutil.rmtree(apart, ignore_errors=True)
+            shutil.move(former, apart)
+    elif folder.exists() and not (folder / ISSUE).exists():
         shutil.move(folder, handout / WHOLE)
     elif (folder / WHOLE).exists():
         shutil.move(folder / WHOLE, handout / WHOLE)
@@ -109,7 +115,10 @@ def _save_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w") as member:
-                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+                values = np.asarray(array)
+                if values.dtype == object:  # strings, which are a pickle otherwise
+                    values = values.astype(str)
+                np.lib.format.write_array(member, values, allow_pickle=False)
 
 
 def _models(folder: Path, fault: Fault, reduced: Reduced) -> None:
@@ -140,7 +149,7 @@ def _attempt(folder: Path, fault: Fault, reduced: Reduced, call: Call | None) ->
     (folder / SCRIPT).write_text(_script(fault, reduced, call), encoding="utf-8")
     codes = []
     for words in ((), ("--control",)):
-        command = [sys.executable, "-I", str(folder / SCRIPT), *words]
+        command = [sys.executable, "-I", SCRIPT, *words]  # the folder may be relative
         codes.append(
             subprocess.run(command, capture_output=True, check=False, cwd=folder).returncode
         )

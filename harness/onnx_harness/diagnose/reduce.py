@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from onnx_harness.diagnose import bodies, moves
+from onnx_harness.diagnose import bodies, moves, strings
 from onnx_harness.diagnose.minimal import OutOfBudget, minimal_part
 from onnx_harness.diagnose.oracle import Fault, Observer, Sign, same
 from onnx_harness.diagnose.smaller_case import Array, Case, copied, part_of
@@ -286,10 +286,10 @@ def _publish(reducer: Reducer) -> bool:
     for number, (name, array) in enumerate(list(reducer.case.inputs.items())):
         if array.dtype.kind == "f" and not _says_nothing(array):
             drawn = moves.replacements(array, number)
-            others = []
-            for replacement in drawn:
-                others.append(moves.with_input(reducer.case, name, replacement))
-            replaced &= reducer.first(others)
+            replacements = (moves.with_input(reducer.case, name, value) for value in drawn)
+            replaced &= reducer.first(replacements)
+    if strings.has_strings(reducer.case):
+        replaced &= reducer.takes(strings.replaced_strings(reducer.case))
     if not reducer.takes(moves.anonymous(reducer.case)):  # where names are what it takes
         return False
     return replaced

@@ -13,10 +13,13 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from onnx_harness.model.cut import cut
 from onnx_harness.model.walk import reads
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Values = Mapping[str, Array]
+# Of a model: they say where it comes from, and a part doesn't come from there.
+_REMARKS = ("producer_version", "domain", "model_version", "doc_string", "metadata_props")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,48 +71,28 @@ def part_of(
     """
     graph = model.graph
     nodes = [graph.node[at] for at in chosen]
-    produced = set()
-    for node in nodes:
-        for name in node.output:
-            if name:
-                produced.add(name)
-    read = set()
-    for node in nodes:
-        for name in reads(node):
-            if name:
-                read.add(name)
-    inner = set()
-    for node in nodes:
-        for name in _inner_names(node):
-            inner.add(name)
+    gives = {name for node in nodes for name in node.output if name}
+    reads_inside = {name for node in nodes for name in reads(node) if name}
+    inner = {name for node in nodes for name in _inner_names(node)}
     weights = {tensor.name for tensor in graph.initializer}
-    sinks = [name for name in outputs if name in produced] or [
-        name for node in nodes for name in node.output if name and name not in read
+    ends = [name for name in outputs if name in gives]
+    ends = ends or [
+        name for node in nodes for name in node.output if name not in reads_inside | {""}
     ]
-    needed = sorted(read - produced - weights - inner)
-    declared = {info.name: info for info in graph.input}
-    if any(name not in values for name in (*needed, *sinks)):
+    starts = sorted(reads_inside - gives - weights - inner)
+    if any(name not in values for name in (*starts, *ends)):
         return None
-    varying = _varying(graph)
-    part = onnx.ModelProto()
-    part.CopyFrom(onnx.ModelProto(ir_version=model.ir_version, producer_name=model.producer_name))
-    part.opset_import.extend(model.opset_import)
-    part.functions.extend(model.functions)
-    part.graph.name = "part"
-    part.graph.node.extend(nodes)
-    tensors = []
-    for tensor in graph.initializer:
-        if tensor.name in read:
-            tensors.append(tensor)
-    part.graph.initializer.extend(tensors)
-    inputs: dict[str, Array] = {}
-    for name in needed:
-        if name not in declared and name not in varying:
-            part.graph.initializer.append(numpy_helper.from_array(values[name], name))
-            continue
-        inputs[name] = values[name]
-        part.graph.input.append(info_of(name, values[name]))
-    part.graph.output.extend(output_of(name, values[name]) for name in sinks)
+    types = {name: info_of(name, values[name]) for name in starts}
+    types.update({name: output_of(name, values[name]) for name in ends})
+    part = cut(model, starts, ends, types)
+    for field in _REMARKS:
+        part.ClearField(field)
+    declared, varying = {info.name for info in graph.input}, _varying(graph)
+    fixed = [name for name in starts if name not in declared and name not in varying]
+    part.graph.initializer.extend(numpy_helper.from_array(values[name], name) for name in fixed)
+    inputs = {name: values[name] for name in starts if name not in fixed}
+    part.graph.ClearField("input")
+    part.graph.input.extend(types[name] for name in inputs)
     return Case(part, inputs)
 
 

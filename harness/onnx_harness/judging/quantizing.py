@@ -139,20 +139,41 @@ def quantize_through(
     nodes: list[onnx.NodeProto] = []
     quantized_names: dict[str, str] = {}
     spared_names = spared(model.graph)
+    # The library rounds an activation where it is made, for all that read it, an output of the
+    # graph among them.
+    shared = _shared(model.graph, scheme, ranges, spared_names)
+    for name in (info.name for info in model.graph.input if info.name in shared):
+        nodes += _fixed_pair(name, f"{name}/levels", ranges[name], scheme.signed_activations)
+        quantized_names[name] = f"{name}/levels"
     for node in model.graph.node:
         is_quantized = scheme.takes(node, spared_names)
+        for index, name in enumerate(node.input):
+            if name in shared and not is_size(node, index):
+                node.input[index] = quantized_names.get(name, name)
         if is_quantized:
-            _quantize_inputs(node, scheme, constants, floats, ranges, nodes, quantized_names)
+            _quantize_inputs(node, scheme, constants, floats - shared, nodes, quantized_names)
         nodes.append(node)
-        if is_quantized and scheme.static:
-            for index, name in enumerate(node.output):
-                if name in ranges:
-                    node.output[index] = f"{name}/exact"
-                    nodes += _fixed_pair(
-                        f"{name}/exact", name, ranges[name], scheme.signed_activations
-                    )
+        for index, name in enumerate(node.output):
+            is_rounded = name in shared or (is_quantized and scheme.static and name in ranges)
+            if is_rounded:
+                node.output[index] = f"{name}/exact"
+                nodes += _fixed_pair(f"{name}/exact", name, ranges[name], scheme.signed_activations)
     replace_nodes(model.graph, nodes)
     return model
+
+
+def _shared(
+    graph: onnx.GraphProto,
+    scheme: Scheme,
+    ranges: Mapping[str, Range],
+    spared_names: frozenset[str],
+) -> set[str]:
+    """Return the activations that some quantized node reads, where their ranges are fixed."""
+    names: set[str] = set()
+    for node in graph.node if scheme.static else ():
+        if scheme.takes(node, spared_names):
+            names.update(name for index, name in enumerate(node.input) if not is_size(node, index))
+    return names & ranges.keys()
 
 
 def quantized(weight: Array, scheme: Scheme, axis: int | None) -> Array:
@@ -207,7 +228,6 @@ def _quantize_inputs(
     scheme: Scheme,
     constants: Mapping[str, TensorProto],
     floats: set[str],
-    ranges: Mapping[str, Range],
     nodes: list[onnx.NodeProto],
     quantized_names: dict[str, str],
 ) -> None:
@@ -230,8 +250,6 @@ def _quantize_inputs(
                 axis = _channel_axis(node) if scheme.per_channel else None
                 tensor = numpy_helper.from_array(quantized(array, scheme, axis))
                 nodes.append(helper.make_node("Constant", [], [f"{key}/levels"], value=tensor))
-            elif scheme.static and name in ranges:
-                nodes += _fixed_pair(name, f"{key}/levels", ranges[name], scheme.signed_activations)
             elif not scheme.static and not scheme.block and node.op_type not in _WEIGHTS_ONLY:
                 parts = [f"{key}/{part}" for part in ("level", "step", "zero")]
                 nodes.append(helper.make_node("DynamicQuantizeLinear", [name], parts))

@@ -32,6 +32,9 @@ class Entry:
 
 NO_ENTRY = Entry()
 
+MOST_PENDING = 500
+"""So many cells of an earlier run are written at once, when nothing else comes between."""
+
 
 class Recorder:
     """Puts each cell into a file of its own as it ends.
@@ -60,6 +63,7 @@ class Recorder:
         self.incomplete: str | None = None
         self._run_id = run.id
         self._writer = ResultsWriter(report_dir, run)  # it holds the folder's lock from here on
+        self._pending: list[CellResult] = []
         self._files: VerdictFiles | None = VerdictFiles(report_dir)
         self._history: History | None = None
         try:
@@ -83,19 +87,30 @@ class Recorder:
             entry: what its file is called by.
         """
         self._put_file(cell, entry)
+        self._pending.append(cell)
+        # What an earlier run found is in its file: of many such cells, a kill loses none.
+        if not entry.reused or self._files is None or len(self._pending) >= MOST_PENDING:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Bring what has come since the last time into results.json and the history."""
+        cells, self._pending = self._pending, []
+        if not cells:
+            return
         try:
-            self._writer.put(cell)
+            self._writer.put_all(cells)
             self.incomplete = None  # A later write brings what an earlier one couldn't.
         except ResultsError as error:
             self.incomplete = str(error)
         if self._history is not None:
             try:
-                self._history.put(cell)
+                self._history.put_all(cells)
             except ResultsError as error:
                 self._give_up_history(error)
 
     def finish(self) -> None:
         """The run has ended, in whatever way."""
+        self._flush()
         try:
             self._writer.finish()
         except ResultsError as error:

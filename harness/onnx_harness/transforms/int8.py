@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness.errors import NotApplicable, did_you_mean
 from onnx_harness.model.custom_ops import in_foreign_sessions
 from onnx_harness.model.file import FREE_INITIALIZERS
-from onnx_harness.model.ops import imports_standard, opset_of
+from onnx_harness.model.ops import imports_standard, is_standard, opset_of
 from onnx_harness.transforms import Precision, Transform, remark
 from onnx_harness.transforms.optimize import MAX_BYTES
 from onnx_harness.transforms.parts import node_parts
@@ -389,8 +389,11 @@ def _nothing(types: Sequence[str]) -> str:
 
 def _prepare(model: onnx.ModelProto, opset: int) -> None:
     """Bring a model into the form in which the library finds its weights."""
+    from onnx_harness.model.inlining import inline_functions
     from onnx_harness.model.rewrite import lift_constants, unlist_constants
 
+    if model.functions:  # which the library would leave out
+        model.CopyFrom(inline_functions(model))
     _convert(model, opset)
     graph = model.graph
     if (
@@ -404,8 +407,32 @@ def _prepare(model: onnx.ModelProto, opset: int) -> None:
 def _convert(model: onnx.ModelProto, opset: int) -> None:
     import onnx
 
-    if imports_standard(model) and opset_of(model) < opset:
-        model.CopyFrom(onnx.version_converter.convert_version(model, opset))
+    before = opset_of(model)
+    if not imports_standard(model) or before >= opset:
+        return
+    _forget_unused_fillings(model)
+    converted = onnx.version_converter.convert_version(model, opset)
+    try:
+        onnx.checker.check_model(converted)
+    except onnx.checker.ValidationError as error:
+        # Graphs inside nodes stay as they were, of the older opset.
+        reason = str(error).strip().splitlines()[0]
+        raise NotApplicable(
+            f"onnx's version converter doesn't bring the model from opset {before} to {opset}: "
+            f"{reason}"
+        ) from None
+    model.CopyFrom(converted)
+
+
+def _forget_unused_fillings(model: onnx.ModelProto) -> None:
+    """Remove the value of a Pad that copies elements, which the converter would keep."""
+    for node in model.graph.node:
+        if node.op_type != "Pad" or not is_standard(node):
+            continue
+        copies = any(each.name == "mode" and each.s != b"constant" for each in node.attribute)
+        for index in reversed(range(len(node.attribute))):
+            if copies and node.attribute[index].name == "value":
+                del node.attribute[index]
 
 
 def _feeds(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

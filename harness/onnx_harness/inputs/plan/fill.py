@@ -86,6 +86,8 @@ def fill(
             raw = _boxes(shape, rng).reshape(shape) * max(high, 1)
         case Make.SIGNAL:
             raw = _signal(rule, entry, shape, rng, index)
+            if rule.around is not None and raw.ndim:
+                raw = rule.around.placed(raw, rng)
     # Not ascontiguousarray, which makes a vector of a scalar.
     filled = np.array(raw.reshape(shape), dtype=entry.dtype, order="C")
     if rule.salient and filled.size:

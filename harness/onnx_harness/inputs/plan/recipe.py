@@ -25,12 +25,13 @@ from onnx_harness.inputs.graph.signature import (
     evaluate,
     read_inputs,
 )
+from onnx_harness.inputs.graph.standardization import standardization
 from onnx_harness.inputs.graph.walk import Findings, follow
 from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan import specs as cards
 from onnx_harness.inputs.plan.fill import constant, fill, kind_of
 from onnx_harness.inputs.plan.fitting import Sizes, telling
-from onnx_harness.inputs.plan.rule import Make, Rule
+from onnx_harness.inputs.plan.rule import Make, Rule, placed_around
 from onnx_harness.inputs.plan.rules import rule_for
 from onnx_harness.inputs.plan.sizes import Dimension
 from onnx_harness.inputs.values.generators import seeded
@@ -211,6 +212,8 @@ def recipe_for(
     controls = 0
     for name, entry in inputs.items():
         rules[name] = rule_for(entry, findings[name], specs.get(name))
+        if name not in specs:
+            rules[name] = placed_around(rules[name], standardization(graph.main, entry))
         # What a card lists goes in step with what it lists elsewhere.
         if rules[name].make is Make.CHOICES and name not in specs:
             rules[name] = replace(rules[name], lag=controls)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from onnx_harness.cards.toml import Scalar
+from onnx_harness.inputs.graph.standardization import Standardization
 
 
 class Make(StrEnum):
@@ -45,6 +46,7 @@ class Rule:
         salient: constants that elements are compared with: some elements hold them.
         edges: likewise, where a last bit decides: elements of one further set hold them and what
             lies next to them.
+        around: for SIGNAL: what its values lie around; None for zero.
         generators: for SIGNAL: set k takes ``generators[k % n]``.
         lag: for CHOICES: how many controls come before it that take turns of themselves; see
             :func:`in_turn`.
@@ -66,10 +68,20 @@ class Rule:
     columns: tuple[tuple[Scalar, ...], ...] = ()
     salient: tuple[float, ...] = ()
     edges: tuple[float, ...] = ()
+    around: Standardization | None = None
 
     def choice(self, turn: int) -> Scalar:
         """Return what a control holds in its turn."""
         return in_turn(self.choices, turn, self.lag)
+
+
+def placed_around(rule: Rule, around: Standardization | None) -> Rule:
+    """Return the rule of a signal whose values lie around constants; others stay as they are."""
+    free = rule.make is Make.SIGNAL and rule.low is None and rule.high is None
+    if around is None or not free:
+        return rule
+    why = f"{rule.why} They lie around the constants that are subtracted: {around.why}."
+    return replace(rule, around=around, why=why)
 
 
 def in_turn(values: Sequence[Scalar], turn: int, lag: int) -> Scalar:

@@ -27,7 +27,7 @@ from onnx_harness.providers.probe import Availability
 from onnx_harness.results.cache import source_digest
 from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from onnx_harness.run.cluster import worker
-from onnx_harness.run.cluster.address import connected, parse_address
+from onnx_harness.run.cluster.address import CONNECT_SECONDS, connected, parse_address
 from onnx_harness.run.cluster.messages import (
     DESCRIBED,
     REPLY,
@@ -103,6 +103,7 @@ class Cluster:
         self._client = self._open.enter_context(
             connected(self._address, processes, settings.provider)
         )
+        self._wait_for_workers()
         self._verdicts: dict[str, Future[RemoteVerdict]] = {}
         self._times: dict[str, Future[RemoteVerdict]] = {}
         self._machines: dict[str, Described | None] = {}
@@ -432,6 +433,12 @@ class Cluster:
         provider = group.cells[0].provider
         tags = self._address.requires.get(provider, ())
         return Load(provider, tags, group.peak_bytes / 1e9)
+
+    def _wait_for_workers(self) -> None:
+        """Wait for the first worker: it may have been started with the scheduler a moment ago."""
+        ends = time.monotonic() + CONNECT_SECONDS
+        while not self._places() and time.monotonic() < ends:
+            time.sleep(_TICK_SECONDS)
 
     def _places(self) -> list[Place]:
         """The workers that the scheduler knows at this moment."""

@@ -125,8 +125,8 @@ def _fills_in_itself(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value 
 def _reduces_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
     """Return what a reduction reads that reduces nothing.
 
-    It has no axes and then reduces nothing, or it reduces dimensions of 1 and keeps them: of
-    integers, since a sum of floats begins with +0.
+    It has no axes and then reduces nothing, or it reduces dimensions of 1 and keeps them: a sum of
+    integers, since one of floats begins with +0.
     """
     if _reduces_ones(node, facts):
         return node.inputs[0]
@@ -140,7 +140,7 @@ def _reduces_ones(node: ir.Node, facts: Facts) -> bool:
     before, after = fact_of(node.inputs[0], facts), fact_of(node.outputs[0], facts)
     if before is None or after is None or not before.shape or after.shape is None:
         return False
-    if before.dtype not in _INTEGERS:
+    if before.dtype not in _INTEGERS and node.op_type not in ("ReduceMax", "ReduceMin"):
         return False
     attribute = node.attributes.get("axes")
     if attribute is not None and not attribute.is_ref():
@@ -181,6 +181,12 @@ def _pools_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | 
     if pads is not None and (pads.is_ref() or any(pads.as_ints())):
         return None
     return node.inputs[0]
+
+
+def _moves_no_blocks(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what a DepthToSpace or SpaceToDepth reads whose blocks are single elements."""
+    size = node.attributes.get("blocksize")
+    return node.inputs[0] if size is not None and not size.is_ref() and size.as_int() == 1 else None
 
 
 def _resizes_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:
@@ -241,6 +247,7 @@ _RULES: dict[str, Callable[[Editing, ir.Node, Facts], ir.Value | None]] = {
     "And": _is_neutral,
     "AveragePool": _pools_nothing,
     "Concat": _joins_what_was_split,
+    "DepthToSpace": _moves_no_blocks,
     "Gather": _gathers_all,
     "MaxPool": _pools_nothing,
     "Neg": _undoes,
@@ -251,6 +258,7 @@ _RULES: dict[str, Callable[[Editing, ir.Node, Facts], ir.Value | None]] = {
     "Reshape": _fills_in_itself,
     "Resize": _resizes_nothing,
     "Slice": _cuts_to_the_end,
+    "SpaceToDepth": _moves_no_blocks,
     "Upsample": _resizes_nothing,
     "Where": _chooses_one,
     "Xor": _is_neutral,

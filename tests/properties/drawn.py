@@ -1,0 +1,175 @@
+"""Drawn models through the transforms: ``python -m tests.properties.drawn 100000``.
+
+Each number is a model of ``onnx_harness.fuzz``. ``simplify`` has to keep its values, the
+conversions to float16 and bfloat16 and dynamic int8 have to give a valid model of the same
+interface; float16 has to run. A crash of a library ends one process, and is counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import time
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from random import Random
+
+import numpy as np
+import onnx
+
+from onnx_harness.errors import NotApplicable
+from onnx_harness.fuzz.models import feeds, random_model
+from onnx_harness.transforms import remarks
+from onnx_harness.transforms.bf16 import convert_float_to_bfloat16
+from onnx_harness.transforms.fp16 import convert_float_to_float16
+from onnx_harness.transforms.int8 import quantize_dynamic, quiet
+from onnx_harness.transforms.simplify import simplify_with_report
+from tests.properties.test_simplify_properties import (
+    BATCHES,
+    REASSOCIATE,
+    assert_same,
+    outputs,
+    session,
+)
+
+# As in the properties: most models stay small, so that what breaks can be read.
+_LARGEST = 25
+
+
+def main() -> int:
+    """Print how many models went through, and each that broke; 1 if one did."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("count", type=int, help="models to draw")
+    parser.add_argument("--first", type=int, default=0, help="the number of the first")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
+    args = parser.parse_args()
+    started, number = time.monotonic(), args.first
+    total: Counter[str] = Counter()
+    last = args.first + args.count
+    while number < last and time.monotonic() - started < args.seconds:
+        ours, theirs = multiprocessing.Pipe(duplex=False)
+        deadline = started + args.seconds
+        process = multiprocessing.Process(target=_serve, args=(theirs, number, last, deadline))
+        process.start()
+        theirs.close()
+        number = _collect(ours, total, number)
+        process.join()
+        if process.exitcode and number < last:
+            print(f"{number}: the process ended with {process.exitcode}", flush=True)
+            total["crashed"] += 1
+            number += 1
+    counts = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(total.items()))
+    print(f"{number - args.first:,} models in {time.monotonic() - started:.0f} s: {counts}")
+    return 1 if total["broken"] else 0
+
+
+def _collect(source: Connection, total: Counter[str], number: int) -> int:
+    """Count outcomes until the process ends; return the number of the first without one."""
+    while True:
+        try:
+            outcomes, lines = source.recv()
+        except EOFError:
+            return number
+        total.update(outcomes)
+        number += 1
+        for line in lines:
+            print(line, flush=True)
+
+
+def _serve(results: Connection, first: int, last: int, deadline: float) -> None:
+    warnings.simplefilter("ignore")
+    for number in range(first, last):
+        if time.monotonic() > deadline:
+            return
+        results.send(judged(number))
+
+
+def judged(number: int) -> tuple[list[str], list[str]]:
+    """What became of one model: outcomes, and a line for each that is broken."""
+    random = Random(number)
+    model = random_model(random, random.randint(1, _LARGEST))
+    inputs = feeds(Random(number), 2)
+    try:
+        onnx.checker.check_model(model, full_check=True)
+        answers = outputs(session(model), inputs)
+    except Exception:  # what the checker, inference and ONNX Runtime raise has no common base
+        return ["not valid"], []
+    if answers is None:
+        return ["not valid"], []
+    outcomes, lines = [], []
+    for check in (_simplified, _float16, _bfloat16, _int8):
+        try:
+            check(number, _copy(model))
+            outcomes.append(f"right ({check.__name__[1:]})")
+        except NotApplicable:
+            outcomes.append(f"not applicable ({check.__name__[1:]})")
+        except Exception as error:  # also what an assertion raises
+            outcomes.append("broken")
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            message = " ".join(str(error).split())[:200]
+            lines.append(
+                f"{number} {check.__name__[1:]}: {type(error).__name__} in {place.name}: {message}"
+            )
+    return outcomes, lines
+
+
+def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
+
+
+def _simplified(number: int, model: onnx.ModelProto) -> None:
+    with remarks() as noted:
+        result, report = simplify_with_report(model)
+    assert not [note for note in noted if "left out" in note or "onnx-ir" in note], noted
+    onnx.checker.check_model(result, full_check=True)
+    before, after = session(model), session(result)
+    for batch in BATCHES:
+        inputs = feeds(Random(number + batch), batch)
+        expected = outputs(before, inputs)
+        if expected is None:
+            continue
+        got = outputs(after, inputs)
+        assert got is not None, "the simplified model doesn't run"
+        for one, other in zip(expected, got, strict=True):
+            assert_same(one, other, exactly=not REASSOCIATE & report.keys())
+
+
+def _float16(number: int, model: onnx.ModelProto) -> None:
+    result = convert_float_to_float16(_copy(model), keep_io_types=True)
+    _check_interface(model, result)
+    got = outputs(session(result), feeds(Random(number), 2))
+    assert got is not None, "the converted model doesn't run"
+
+
+def _bfloat16(number: int, model: onnx.ModelProto) -> None:  # noqa: ARG001 (one signature)
+    _check_interface(model, convert_float_to_bfloat16(_copy(model), keep_io_types=True))
+
+
+def _int8(number: int, model: onnx.ModelProto) -> None:
+    with quiet():
+        result = quantize_dynamic(_copy(model))
+    _check_interface(model, result)
+    got = outputs(session(result), feeds(Random(number), 2))
+    assert got is not None, "the quantized model doesn't run"
+
+
+def _check_interface(model: onnx.ModelProto, result: onnx.ModelProto) -> None:
+    onnx.checker.check_model(result)
+    names: Callable[[onnx.ModelProto], list[str]] = lambda each: [  # noqa: E731
+        info.name for info in each.graph.output
+    ]
+    assert names(result) == names(model)
+    types = [
+        [info.type.tensor_type.elem_type for info in each.graph.output] for each in (model, result)
+    ]
+    np.testing.assert_array_equal(types[0], types[1])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
