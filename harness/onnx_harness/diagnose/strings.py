@@ -1,4 +1,4 @@
-"""The strings of a case: what a confidential model says in words, replaced by words that say nothing."""
+"""Replace the strings of a case, in which a confidential model speaks, by empty words."""
 
 from __future__ import annotations
 

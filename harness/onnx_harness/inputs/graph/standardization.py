@@ -1,8 +1,8 @@
 """Where a model expects its inputs to lie: around the constants that it subtracts first.
 
-A trained model standardizes its features: (x - mean) / deviation. Noise around zero, fed to features
-with a mean of 700, lies a hundred deviations away from all that the model tells apart, and its
-outputs say one thing.
+A trained model standardizes its features: (x - mean) / deviation. Noise around zero, fed to
+features with a mean of 700, lies a hundred deviations away from all that the model tells apart, and
+its outputs say one thing.
 """
 
 from __future__ import annotations
