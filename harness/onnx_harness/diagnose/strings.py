@@ -1,4 +1,7 @@
-"""Replace the strings of a case, in which a confidential model speaks, by empty words."""
+"""The strings of a case, replaced by words that say nothing.
+
+A confidential model says in them what nobody else is to read.
+"""
 
 from __future__ import annotations
 

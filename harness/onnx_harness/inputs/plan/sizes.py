@@ -216,11 +216,8 @@ def neighbours(size: int, entry: Dimension) -> list[int]:
         return []
     near = [size + 32, size // 2, size * 2, size + size // 2, size - size // 8, size + 1]
     others = [*entry.preferred, *near] if size in entry.preferred else [*near, *entry.preferred]
-    sizes: list[int] = []
-    for candidate in dict.fromkeys(others):
-        if candidate > 0 and candidate != size:
-            sizes.append(candidate)
-    return sizes
+    others = list(dict.fromkeys(others))
+    return [neighbour for neighbour in others if neighbour > 0 and neighbour != size]
 
 
 def _dimension(
