@@ -1,6 +1,4 @@
-"""The first node that departs on its own.
-
-Every value of reference and candidate compared, in bounded memory.
+"""Find the first node that departs on its own: every value is compared, in bounded memory.
 
 Values are matched by name, which transforms keep. The candidate's graph is cut at every matched
 value: what reads it reads an input of the graph instead, and what makes it gives an output. Fed

@@ -72,10 +72,8 @@ def _reshape(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: s
     for place, dim in enumerate(requested):
         if dim != 0 or not copies:
             resolved.append(dim)
-        elif data is not None and place < len(data):
-            resolved.append(data[place])
         else:
-            resolved.append(None)
+            resolved.append(data[place] if data is not None and place < len(data) else None)
     if data is None or None in resolved or resolved.count(-1) > 1:
         return [tuple(None if dim == -1 else dim for dim in resolved)]
     text = ", ".join(str(dim) if isinstance(dim, int) else "…" for dim in requested)
