@@ -1,5 +1,6 @@
-"""The row of mixed precision compared with onnxconverter_common's search, on the same networks, with
-the same verdict as its bound.
+"""The row of mixed precision compared with onnxconverter_common's search.
+
+On the same networks, with the same verdict as its bound.
 """
 
 from __future__ import annotations
