@@ -14,7 +14,7 @@ from onnx_harness.errors import NotApplicable
 from onnx_harness.model.file import node_count
 from onnx_harness.transforms import remarks
 from onnx_harness.transforms.simplification import folding
-from onnx_harness.transforms.simplify import simplify
+from onnx_harness.transforms.simplify import simplify, simplify_with_report
 from tests.unit.transform_models import arrays, copy_of, floats, model_of, ops, run, same_bits
 
 RECORDED = sorted((Path(__file__).parents[1] / "data" / "defects").glob("*.npz"))
@@ -445,3 +445,13 @@ def test_what_breaks_other_simplifiers_stays_right(path: Path) -> None:
             continue
         np.testing.assert_allclose(one, other, rtol=1e-6)
         np.testing.assert_array_equal(np.signbit(one), np.signbit(other))
+
+
+def test_a_model_whose_functions_are_inlined_becomes_the_result_in_place() -> None:
+    model = model_of(
+        "agraph (float[N,4] x) => (float[N,4] z) { y = local.Twice(x) z = Relu(y) } "
+        '<opset_import: ["" : 17], domain: "local"> Twice (v) => (r) { r = Add(v, v) }'
+    )
+    result, _ = simplify_with_report(model, in_place=True)
+    assert result is model
+    assert ops(model) == {"Add": 1, "Relu": 1}

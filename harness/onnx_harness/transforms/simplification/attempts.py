@@ -64,7 +64,7 @@ class Attempts:
         left_out = set(skipped)
         while True:
             try:
-                return self._simplified(left_out, inlines)
+                return self._placed(self._simplified(left_out, inlines))
             except RuleFailed as failure:
                 if failure.rule in left_out:
                     return self._unchanged(str(failure))
@@ -78,6 +78,17 @@ class Attempts:
                 return self._unchanged(
                     f"onnx-ir can't hold the model ({type(error).__name__}: {error})"
                 )
+
+    def _placed(self, result: Result) -> Result:
+        """Return the result, in the model itself where that is to become it.
+
+        Inlining its functions has made another one.
+        """
+        model, report = result
+        if not self._in_place or model is self._model:
+            return result
+        self._model.CopyFrom(model)
+        return self._model, report
 
     def _simplified(self, skipped: set[str], inlines: bool) -> Result:
         model = self._model
