@@ -20,6 +20,7 @@ from onnx_harness import providers
 from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cards.card import PlacementSpec
 from onnx_harness.cell import artifacts
+from onnx_harness.cell.generation import check_generation, judge_decoding
 from onnx_harness.cell.repeats import Runs, run_sets, wrong_repeat
 from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subject, Task, Way
 from onnx_harness.errors import InputError, ModelError, NotApplicable, first_line
@@ -116,6 +117,7 @@ def _judge(way: Way, cache: Cache, scratch: Path) -> Judged:
             _cross_check(way, assigned, runs.profile, artifact)
         with way.at(Stage.COMPARE, fault=Status.ERROR):
             _compare(way, subject, artifact, runs, cache)
+            judge_decoding(way, subject, session, artifacts.judged_by(way, subject, cache))
     except CellEnded as end:
         failing = tuple(way.task.place(place) for place in end.failing)
         return Judged(way.result(end.status, end.reason, end.detail, end.symptom), failing=failing)
@@ -284,6 +286,7 @@ def _read_subject(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
     model = Model(task.model, card.name)
     card.check_outputs([output.name for output in model.signature.outputs])
     card.check_providers(providers.registry())
+    check_generation(model, card.generate)
     nodes, size = node_count(model.skeleton.graph), model.size_bytes
     if task.recorded is not None:
         answers = given(model, task.recorded)
