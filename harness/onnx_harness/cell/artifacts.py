@@ -158,15 +158,13 @@ def _write_artifact(
     """Run one step and keep what it made, with what the checker says about it."""
     from onnx_harness.model.saving import save
 
-    model = before.load()
-    started = time.perf_counter()
-    with transforms.remarks() as remarks:
-        after = step(
-            model,
-            samples,
-            None if judged_standard is None else chooser(judged_standard, transforms.remark),
-        )
-    seconds = time.perf_counter() - started
+    choose = None if judged_standard is None else chooser(judged_standard, transforms.remark)
+    with step.opened(before) as model:
+        started = time.perf_counter()
+        with transforms.remarks() as remarks:
+            after = step(model, samples, choose)
+        seconds = time.perf_counter() - started
+    del model  # of a large one, the weights that were replaced
     file = folder / _MODEL_FILE
     save(after, file)
     facts = {

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -48,6 +49,7 @@ from onnx_harness.model.file import INLINE_BYTES, Model, node_count
 from onnx_harness.names import CARD_SUFFIX, Step, Variant, parse_variant
 from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
+from onnx_harness.transforms import BoundStep
 from onnx_harness.transforms.variant import bind_variant
 
 if TYPE_CHECKING:
@@ -306,28 +308,9 @@ def apply(
     mixes: list[Mix] = []
     if any(bound_step.transform.chosen for _, bound_step in bound):
         choose = _chooser(before, steps, card, settings, mixes)
-    model = before.load()
-    nodes = node_count(model.graph)
-    started = time.perf_counter()
+    nodes = node_count(before.skeleton.graph)
     with transforms.details() as did, transforms.remarks() as remarks:
-        for step, run_step in bound:
-            note_stage(f"step {step.name}")
-            try:
-                try:
-                    model = run_step(model, samples, choose)
-                except (
-                    NothingConverted
-                ):  # no verdict on it means anything, but the file that was asked for is right
-                    model = even_in_vain(run_step)(model, samples, choose)
-            except NotApplicable as error:
-                raise NotApplicable(
-                    f"step '{step}' doesn't apply to {path.name}: {error}. Nothing was written."
-                ) from None
-            except Exception as error:  # whatever a library raises
-                raise TransformError(
-                    f"step '{step}' failed on {path.name}: {words_of(error)}. Nothing was written."
-                ) from None
-    seconds = time.perf_counter() - started
+        model, seconds = _applied(before, bound, samples, choose)
     note_stage("write")
     external = _write(model, out, inline_bytes)
     return Written(
@@ -340,6 +323,48 @@ def apply(
         tuple(dict.fromkeys((*card.keep_float32, *mixes[-1].names))) if mixes else None,
         tuple(did),
         tuple(remarks),
+    )
+
+
+def _applied(
+    before: Model,
+    bound: Sequence[tuple[Step, BoundStep]],
+    samples: Sequence[Mapping[str, Any]],
+    choose: Callable[..., Any] | None,
+) -> tuple[onnx.ModelProto, float]:
+    """Return the product of the steps, and the seconds that they took.
+
+    Whoever holds the model before them holds its weights too, so nobody does.
+    """
+    step, first = bound[0]
+    with contextlib.ExitStack() as source:
+        try:
+            model = source.enter_context(first.opened(before))
+        except NotApplicable as error:
+            raise _not_applicable(step, before, error) from None
+        started = time.perf_counter()
+        for step, run_step in bound:
+            note_stage(f"step {step.name}")
+            try:
+                try:
+                    model = run_step(model, samples, choose)
+                except (
+                    NothingConverted
+                ):  # no verdict on it means anything, but the file that was asked for is right
+                    model = even_in_vain(run_step)(model, samples, choose)
+            except NotApplicable as error:
+                raise _not_applicable(step, before, error) from None
+            except Exception as error:  # whatever a library raises
+                raise TransformError(
+                    f"step '{step}' failed on {before.path.name}: {words_of(error)}. Nothing was "
+                    f"written."
+                ) from None
+    return model, time.perf_counter() - started
+
+
+def _not_applicable(step: Step, before: Model, error: NotApplicable) -> NotApplicable:
+    return NotApplicable(
+        f"step '{step}' doesn't apply to {before.path.name}: {error}. Nothing was written."
     )
 
 

@@ -11,6 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from onnx_harness.model.file import INLINE_BYTES
 from onnx_harness.model.messages import copy_fields
+from onnx_harness.model.size import byte_size
 from onnx_harness.model.walk import walk
 
 WEIGHTS = "weights.bin"
@@ -39,7 +40,7 @@ def save(
         OSError: a file can't be written.
         Exception: what protobuf raises of a model that is above 2 GiB without its weights.
     """
-    if model.ByteSize() <= inline_bytes:
+    if byte_size(model) <= inline_bytes:
         onnx.save_model(model, str(file))
         return False
     onnx.save_model(externalized(model, file.with_name(weights)), str(file))
