@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness import transforms
 from onnx_harness.errors import NotApplicable
-from onnx_harness.model import size, streaming
+from onnx_harness.model import copying, size, streaming
+from onnx_harness.model.copying import shared_file
 from onnx_harness.model.file import Model
+from onnx_harness.model.saving import save
 from onnx_harness.model.size import byte_size
+from onnx_harness.model.unchanged import Unchanged
 from onnx_harness.names import parse_variant
 from onnx_harness.transforms import BoundStep
 
@@ -24,7 +30,7 @@ ROWS = 600  # times as many columns in float32: above what is read with the mode
 def two_weights(folder: Path) -> Model:
     """A MatMul with a large weight, a Gather from a large table of int64, and a small bias."""
     generator = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, NDArray[Any]] = {
         "w": generator.standard_normal((ROWS, ROWS)).astype(np.float32),
         "table": np.arange(ROWS * ROWS, dtype=np.int64),
         "b": generator.standard_normal(ROWS).astype(np.float32),
@@ -94,3 +100,49 @@ def test_the_size_of_a_large_model_is_counted_without_writing_it(
     assert byte_size(model) == sum(
         numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer
     )
+
+
+def reflinked(read: int, write: int) -> bool:
+    """Stand in for a file system that shares blocks: the content of a file in another one."""
+    os.sendfile(write, read, 0, os.fstat(read).st_size)
+    return True
+
+
+def test_weights_that_did_not_change_are_shared_and_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "_reflinked", reflinked)
+    model = two_weights(tmp_path)
+    made = model.load()
+    weight = next(tensor for tensor in made.graph.initializer if tensor.name == "w")
+    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(2), "w"))
+    folder = tmp_path / "entry"
+    folder.mkdir()
+    save(made, folder / "model.onnx", inline_bytes=1000, unchanged=Unchanged(model, folder))
+    written = Model(folder / "model.onnx")
+    again = {t.name: numpy_helper.to_array(t).tobytes() for t in written.load().graph.initializer}
+    assert again == {t.name: numpy_helper.to_array(t).tobytes() for t in made.graph.initializer}
+    shared, own = folder / "unchanged.0.bin", folder / "weights.bin"
+    assert set(written.external_files) == {shared.resolve(), own.resolve()}
+    changed = ROWS * ROWS * 4
+    assert changed <= own.stat().st_size < changed + 8192  # and the bias, which is small
+
+
+def test_without_shared_blocks_everything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(copying, "_reflinked", lambda *_: False)
+    model, folder = two_weights(tmp_path), tmp_path / "entry"
+    folder.mkdir()
+    unchanged = Unchanged(model, folder)
+    save(model.load(), folder / "model.onnx", inline_bytes=1000, unchanged=unchanged)
+    assert {file.name for file in folder.iterdir()} == {"model.onnx", "weights.bin"}
+    assert not shared_file(model.path, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+
+
+def test_what_is_made_of_external_weights_has_external_weights(tmp_path: Path) -> None:
+    assert two_weights(tmp_path).inline_bytes < 1 << 30
+    inline = tmp_path / "inline.onnx"
+    onnx.save_model(two_weights(tmp_path).load(), str(inline))
+    assert Model(inline).inline_bytes > 1 << 30

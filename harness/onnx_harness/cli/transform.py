@@ -161,7 +161,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "generated ones; one such as fp16.mixed chooses by the verdicts that pytest would give on "
         "the CPU.\n"
         "OUT appears whole or not at all;\n"
-        f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it. When the ONNX checker "
+        f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it, sooner where those of "
+        "MODEL lie in such a file. When the ONNX checker "
         f"rejects what was\n"
         "written, or its inputs or outputs aren't what they were, OUT is there, the reason is "
         "told, and the exit\n"
@@ -312,7 +313,7 @@ def apply(
     with transforms.details() as did, transforms.remarks() as remarks:
         model, seconds = _applied(before, bound, samples, choose)
     note_stage("write")
-    external = _write(model, out, inline_bytes)
+    external = _write(model, out, min(inline_bytes, before.inline_bytes))
     return Written(
         nodes,
         node_count(model.graph),

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 # message.
 INLINE_BYTES = 1_500_000_000
 
+# Of a model that has such files already the result gets one from here on: it's written a tensor at
+# a time, and nobody who reads its nodes reads the weights.
+_OUTSIDE_BYTES = 1 << 26
+
 # Before this IR version every initializer had to be listed among the inputs, and was a constant all
 # the same.
 FREE_INITIALIZERS = 4
@@ -121,6 +125,11 @@ class Model:
             with external.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
+
+    @property
+    def inline_bytes(self) -> int:
+        """The size up to which what is made of the model is written to a single file."""
+        return _OUTSIDE_BYTES if self.external_files else INLINE_BYTES
 
     @property
     def opset(self) -> int | None:
