@@ -42,6 +42,7 @@ FUSE_BN = "fuse_bn_into_conv"
 
 # A protobuf message holds at most this many bytes, and onnxoptimizer takes a model as one message.
 MAX_BYTES = 2**31 - 1
+LARGER = "Mend: `simplify` takes a model of any size, and has a rule for what most passes do"
 
 
 def optimize(
@@ -179,10 +180,13 @@ def strip_doc_strings(message: Message) -> None:
 
 def refuse_over_2_gb(model: onnx.ModelProto) -> None:
     """Raise NotApplicable for a model that doesn't fit into one protobuf message."""
-    size = model.ByteSize()
+    from onnx_harness.model.size import byte_size
+
+    size = byte_size(model)
     if size > MAX_BYTES:
         raise NotApplicable(
-            f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB"
+            f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB. "
+            f"{LARGER}"
         )
 
 
@@ -202,4 +206,6 @@ TRANSFORM = Transform(
     requires=("onnxoptimizer",),
     check=chosen_passes,
     parts=Parts("pass", _parts, _without),
+    most_bytes=MAX_BYTES,
+    larger=LARGER,
 )
