@@ -10,8 +10,10 @@ devices: their drivers don't survive a fork.
 from __future__ import annotations
 
 from onnx_harness.cell.state import RunNote
+from onnx_harness.diagnose.attempts import attempt
+from onnx_harness.diagnose.bench import bench_of
 from onnx_harness.diagnose.forked import forked, manner_of
-from onnx_harness.diagnose.trials import Cost, Outcome, Question, Trial, attempt, bench_of
+from onnx_harness.diagnose.trials import Cost, Outcome, Question, Trial
 from onnx_harness.errors import named
 from onnx_harness.isolate import noted
 from onnx_harness.isolate.answers import pack, unpack

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from onnx_harness.results.diagnosis import Cause, NodeCause
 
 if TYPE_CHECKING:
-    from onnx_harness.diagnose.search import Findings
+    from onnx_harness.diagnose.findings import Findings
     from onnx_harness.diagnose.trials import Question
 
 _MOST = 4

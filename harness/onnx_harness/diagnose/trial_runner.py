@@ -1,0 +1,178 @@
+"""Run trials in a worker, each once, within a budget.
+
+A trial may end its worker; the next one starts another.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from onnx_harness import providers
+from onnx_harness.diagnose import apart, attempts, trials
+from onnx_harness.diagnose.minimal import OutOfBudget
+from onnx_harness.diagnose.trials import Cost, Outcome, Question, Trial
+from onnx_harness.errors import WorkerDied, words_of
+from onnx_harness.isolate import RISK, Worker
+from onnx_harness.model.custom_ops import WithLibraries
+from onnx_harness.results.cells import Stage, Status
+from onnx_harness.results.diagnosis import Spent
+
+Answer = TypeVar("Answer")
+
+# A trial that hangs may use up this share of the budget, and a slow one has this long at least.
+_SHARE, LEAST_SECONDS = 0.15, 5.0
+LEAST_HANG_SECONDS = 2.0
+_MOST_DEATHS = 8
+
+
+class TrialRunner:
+    """The trials of one question: their worker, their outcomes and what they cost.
+
+    Attributes:
+        forked: trials are forked from the worker, since one has died.
+        limit: seconds that a trial may take.
+    """
+
+    def __init__(self, question: Question, seconds: float) -> None:
+        """Nothing is started before it's needed.
+
+        Args:
+            question: what is diagnosed.
+            seconds: the budget.
+        """
+        self.question = question
+        self.forked = False
+        self.limit = max(LEAST_SECONDS, _SHARE * seconds)
+        self._seconds = seconds
+        self._started = time.monotonic()
+        self._spent = Spent()
+        self._outcomes: dict[Trial, Outcome] = {}
+        self._worker: Worker | None = None
+        self._preparing = 0.0  # seconds of the first warm-up, which a run has behind it already
+        self._cold = True
+
+    @property
+    def left(self) -> float:
+        """Seconds of the budget that are left."""
+        return self._seconds + self._preparing - (time.monotonic() - self._started)
+
+    @property
+    def spent(self) -> Spent:
+        """The cost so far."""
+        return replace(self._spent, seconds=round(time.monotonic() - self._started, 3))
+
+    def add(self, cost: Cost) -> None:
+        """Count what something other than a trial has cost."""
+        self._spent = replace(
+            self._spent,
+            transforms=self._spent.transforms + cost.transforms,
+            sessions=self._spent.sessions + cost.sessions,
+            runs=self._spent.runs + cost.runs,
+        )
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    def still_fails(self, trial: Trial, failure: Outcome) -> bool:
+        """Return whether a trial fails in the same way as ``failure``.
+
+        The predicate of every reduction.
+        """
+        return trials.same_failure(failure, self.trial(trial))
+
+    def trial(self, trial: Trial) -> Outcome:
+        """Return what comes of a trial; each is tried once.
+
+        Raises:
+            OutOfBudget: there is no time left.
+        """
+        if trial not in self._outcomes:
+            outcome = self._tried(trial)
+            self.add(outcome.cost)
+            self._outcomes[trial] = outcome
+        return self._outcomes[trial]
+
+    def _tried(self, trial: Trial) -> Outcome:
+        for _ in range(_MOST_DEATHS):
+            try:
+                if self.forked:
+                    limit = min(self.limit, max(self.left, LEAST_HANG_SECONDS))
+                    return self.ask(apart.attempt_apart, trial, limit)
+                return self.ask(attempts.attempt, trial)
+            except OutOfBudget:
+                raise
+            except WorkerDied as death:
+                # What the worker can do without, it leaves out the next time.
+                if not death.stage.startswith(RISK):
+                    return apart.of_note(death.stage, death.what)
+            except Exception as error:  # of the harness itself: no verdict on what was tried
+                return Outcome(Status.ERROR, Stage.LOAD, words_of(error))
+        return Outcome(
+            Status.ERROR, Stage.LOAD, "the untouched model ends the process again and again"
+        )
+
+    def ask(
+        self, function: Callable[..., Answer], *args: Any, patient: bool = False, grace: float = 0.0
+    ) -> Answer:
+        """Return what ``function(question, *args)`` gives in the worker.
+
+        Args:
+            function: of the question and ``args``.
+            args: further arguments.
+            patient: it may take all that is left of the budget, and not a trial's share.
+            grace: seconds that it may take beyond the budget, for what is written at its end.
+
+        Raises:
+            OutOfBudget: there is no time left.
+            WorkerDied: it died of it.
+        """
+        if self.left <= 0:
+            raise OutOfBudget
+        if self._cold:
+            started = time.monotonic()
+            self._warm()
+            self._preparing = self._preparing or time.monotonic() - started
+        worker = self._started_worker()
+        share = self.left if patient else min(self.limit, self.left)
+        limit = max(share, LEAST_HANG_SECONDS) + grace
+        worker.limit(limit + (LEAST_SECONDS if self.forked else 0.0))  # the forked one ends first
+        try:
+            return worker.call(
+                WithLibraries(self.question.task.custom_ops, function), self.question, *args
+            )
+        except WorkerDied:
+            self._cold = True
+            raise
+
+    def _started_worker(self) -> Worker:
+        if self._worker is None:
+            environment = providers.get(self.question.task.cell.provider).environment
+            modules = ("onnx_harness.diagnose.attempts", "onnx", "onnxruntime")
+            self._worker = Worker(self.question.task.settings.limits, environment, preload=modules)
+        return self._worker
+
+    def _warm(self) -> None:
+        """Have a fresh worker load the reference, outside the limits of a trial.
+
+        It is the same for all of them.
+        """
+        self._cold = False
+        for _ in range(_MOST_DEATHS):
+            worker = self._started_worker()
+            worker.limit(self.question.task.settings.cell_timeout)
+            try:
+                worker.call(
+                    WithLibraries(self.question.task.custom_ops, attempts.warm), self.question
+                )
+            except WorkerDied as death:
+                if death.stage.startswith(RISK):
+                    continue
+            except Exception:  # the first trial meets it again, and says where
+                return
+            return
