@@ -149,7 +149,7 @@ def test_a_spent_budget_says_what_was_narrowed_down_and_how_to_go_on(tmp_path: P
     diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "original", step, seconds=0.1)
 
     assert "nothing was narrowed down" in diagnosis.sentence
-    assert "--budget 1 goes on" in diagnosis.sentence
+    assert "--budget 1` goes on" in diagnosis.sentence
     assert diagnosis.cause.passes != ("pass_1", "pass_40")
 
 

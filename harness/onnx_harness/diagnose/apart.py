@@ -34,11 +34,16 @@ def attempt_apart(question: Question, trial: Trial, seconds: float) -> Outcome:
     bench_of(question)
     end = forked(lambda say: say(pack(_attempted(question, trial))), seconds)
     if not end.in_time:
-        return of_note(noted(), f"the process did not end within {seconds:.3g} s")
+        return of_note(noted(), too_long(seconds))
     if end.said:
         outcome: Outcome = unpack(end.said)
         return outcome
     return of_note(noted(), manner_of(end.status))
+
+
+def too_long(seconds: float) -> str:
+    """Return the reason of a trial that was given up."""
+    return f"the process did not end within {seconds:.3g} s"
 
 
 def of_note(stage: str, words: str) -> Outcome:

@@ -7,6 +7,7 @@ Runs in the worker, which may die of it. What decides is
 from __future__ import annotations
 
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,21 @@ def warm(question: Question) -> None:
     """
     bench = bench_of(question)
     verdict(bench.standard, bench.standard.reference.outputs)
+
+
+def time_untouched(question: Question, trial: Trial) -> float:
+    """Return the seconds that a trial of the untouched model takes, all of it. For the worker.
+
+    It is opened with optimizations off, run on the input sets of the trial, and judged.
+    """
+    bench = bench_of(question)
+    untouched, model = replace(trial, level="disable", count=0), bench.subject.model
+    started = time.monotonic()
+    with noting("the untouched model"):
+        session = open_candidate(bench, untouched, model)
+        outputs, emulated, _ = _outputs(bench, untouched, session, model)
+        judge_outputs(bench.standard, outputs, model, emulated=emulated)
+    return time.monotonic() - started
 
 
 def attempt(question: Question, trial: Trial) -> Outcome:

@@ -30,7 +30,7 @@ def find_node(runner: TrialRunner, findings: Findings, base: Trial, failure: Out
     if failure.stage is not Stage.COMPARE or not outcome.places:
         return
     try:
-        watch = runner.ask(values.first_departure, base, outcome.places[0], patient=True)
+        watch = runner.ask(values.first_departure, base, outcome.places[0], limit=runner.left)
     except OutOfBudget:
         raise
     except Exception as error:  # a graph that can't be cut has no such node
@@ -59,7 +59,7 @@ def find_input(runner: TrialRunner, findings: Findings, base: Trial, failure: Ou
         return
     seconds = min(runner.left / 2, _SHRINK_SECONDS)
     try:
-        shown = runner.ask(shrink.shown_by, base, outcome.places[0], seconds, patient=True)
+        shown = runner.ask(shrink.shown_by, base, outcome.places[0], seconds, limit=runner.left)
     except OutOfBudget:
         raise
     except Exception as error:  # what can't be changed can't be shrunk

@@ -6,7 +6,6 @@ Each trial runs in a worker, which may die of it.
 from __future__ import annotations
 
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.diagnose.faulty_optimizers import find_optimizers
 from onnx_harness.diagnose.faulty_parts import find_parts
 from onnx_harness.diagnose.findings import Findings
+from onnx_harness.diagnose.hangs import confirm_hang, tell_hang
 from onnx_harness.diagnose.localization import find_input, find_node
 from onnx_harness.diagnose.minimal import OutOfBudget
 from onnx_harness.diagnose.trial_runner import TrialRunner
@@ -33,8 +33,6 @@ from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend
 from onnx_harness.transforms import Precision
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
-# Where something hangs, a trial is given up after so many times what the untouched model takes.
-_HANGS_AFTER = 5.0
 # So often a failure that doesn't repeat at once is tried again, to tell its share.
 _REPEATS = 10
 # Of what is left: writing the smallest model and running its script, which may hang, takes the rest
@@ -94,7 +92,7 @@ class Search:
             findings.smallest,
             findings.mend,
             spent=self._runner.spent,
-            evidence=tuple(findings.evidence),
+            evidence=(*findings.evidence, *self._runner.timed_out),
             found=findings.named and not findings.end,
         )
 
@@ -116,8 +114,15 @@ class Search:
         if not by_runtime:  # what ONNX Runtime does beside that is another matter
             base = replace(base, level="disable")
         base = self._reduced = replace(base, count=self._transform(base, failure))
+        first = self._runner.limit
+        if self._runner.hunts_hang:  # what passes has shown by now how long a trial takes
+            self._runner.expect_hangs(first)
         find = find_optimizers if by_runtime else find_parts
         self._reduced = find(self._runner, self.findings, base, failure)
+        if self._runner.hunts_hang:
+            confirm_hang(self._runner, self.findings, self._reduced, first)
+            if self.findings.end:
+                return
         if self.findings.cause == Cause(input_set=self.findings.cause.input_set):
             self._threads(base, failure)
         try:
@@ -137,7 +142,9 @@ class Search:
 
         What else there is to say is noted.
         """
-        failure = self._runner.trial(whole)
+        failure = self._runner.trial(whole, limit=self._runner.limit)
+        if failure.manner == "hang":
+            failure = tell_hang(self._runner, self.findings, whole, failure, self._known_failure)
         if failure.status is Status.NOT_APPLICABLE or failure.status is Status.ERROR:
             self.findings.end = "not judged"
             self.findings.remark = failure.reason or failure.status
@@ -152,13 +159,13 @@ class Search:
         if failure.symptom is Symptom.CRASH:
             self._runner.forked = whole.provider == "cpu"
         if failure.manner == "hang":
-            self._hasten(whole)
+            self._runner.hunts_hang = True
             return failure
-        repeated = self._runner.trial(replace(whole, attempt=1))
+        repeated = self._runner.trial(replace(whole, attempt=2))
         if trials.same_failure(failure, repeated):
             return failure
         outcomes = [failure, repeated]
-        for number in range(2, _REPEATS):
+        for number in range(3, _REPEATS + 1):
             outcomes.append(self._runner.trial(replace(whole, attempt=number)))
         failing = [outcome for outcome in outcomes if outcome.fails]
         if len(failing) == len(outcomes):
@@ -168,17 +175,6 @@ class Search:
         self.findings.remark = f"{len(failing)} of {len(outcomes)}"
         self.findings.failure = next((outcome.reason or "" for outcome in failing), "")
         return None
-
-    def _hasten(self, whole: Trial) -> None:
-        """Let no trial hang much longer than the untouched model takes."""
-        if self._runner.trial(replace(whole, count=0)).fails:
-            return
-        started = time.monotonic()  # the first trial of a fresh worker has everything to load
-        self._runner.trial(replace(whole, count=0, attempt=1))
-        seconds = time.monotonic() - started
-        self._runner.limit = min(
-            self._runner.limit, max(trial_runner.LEAST_HANG_SECONDS, _HANGS_AFTER * seconds)
-        )
 
     def _narrowed(self, whole: Trial, failure: Outcome) -> Trial:
         """Return the trial on the failing input sets alone, where it still fails alike."""
@@ -255,7 +251,7 @@ class Search:
         )
         try:
             answer = self._runner.ask(
-                smallest_case.reduce_failure, order, patient=True, grace=_WRITING_SECONDS
+                smallest_case.reduce_failure, order, limit=self._runner.left, grace=_WRITING_SECONDS
             )
         except OutOfBudget:
             return
@@ -276,7 +272,7 @@ class Search:
             self.findings.note("no time was left to look for a mend")
             return
         try:
-            spelling, words = self._runner.ask(attempts.mend, whole, patient=True)
+            spelling, words = self._runner.ask(attempts.mend, whole, limit=self._runner.left)
         except (OutOfBudget, WorkerDied):
             return
         self.findings.note(words)

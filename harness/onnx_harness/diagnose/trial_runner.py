@@ -5,6 +5,7 @@ A trial may end its worker; the next one starts another.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,7 +15,7 @@ from onnx_harness import providers
 from onnx_harness.diagnose import apart, attempts, trials
 from onnx_harness.diagnose.minimal import OutOfBudget
 from onnx_harness.diagnose.trials import Cost, Outcome, Question, Trial
-from onnx_harness.errors import WorkerDied, words_of
+from onnx_harness.errors import WorkerDied, WorkerTimedOut, words_of
 from onnx_harness.isolate import RISK, Worker
 from onnx_harness.model.custom_ops import WithLibraries
 from onnx_harness.results.cells import Stage, Status
@@ -22,9 +23,14 @@ from onnx_harness.results.diagnosis import Spent
 
 Answer = TypeVar("Answer")
 
-# A trial that hangs may use up this share of the budget, and a slow one has this long at least.
+# The first trial may use up this share of the budget, and a slow one has this long at least.
 _SHARE, LEAST_SECONDS = 0.15, 5.0
 LEAST_HANG_SECONDS = 2.0
+# Once a trial has ended, others may take so many times what it took: they do about as much, and
+# what else runs on the machine comes and goes.
+_SLOWER = 5.0
+# A trial that isn't expected to hang is given so many times the limit before it counts as hanging.
+_SECOND_CHANCE = 2.0
 _MOST_DEATHS = 8
 
 
@@ -34,6 +40,10 @@ class TrialRunner:
     Attributes:
         forked: trials are forked from the worker, since one has died.
         limit: seconds that a trial may take.
+        hunts_hang: the failure looked for is a hang. Where it isn't, a trial that reaches the limit
+            is given a longer one.
+        slowest: seconds of the slowest trial that ended by itself; 0 before there is one.
+        timed_out: evidence on trials that didn't end within the longer limit either.
     """
 
     def __init__(self, question: Question, seconds: float) -> None:
@@ -46,6 +56,10 @@ class TrialRunner:
         self.question = question
         self.forked = False
         self.limit = max(LEAST_SECONDS, _SHARE * seconds)
+        self.hunts_hang = False
+        self.slowest = 0.0
+        self.timed_out: list[str] = []
+        self._longest = math.inf
         self._seconds = seconds
         self._started = time.monotonic()
         self._spent = Spent()
@@ -53,6 +67,7 @@ class TrialRunner:
         self._worker: Worker | None = None
         self._preparing = 0.0  # seconds of the first warm-up, which a run has behind it already
         self._cold = True
+        self._call_seconds = 0.0  # of the last call of the worker, which was warm
 
     @property
     def left(self) -> float:
@@ -86,27 +101,69 @@ class TrialRunner:
         """
         return trials.same_failure(failure, self.trial(trial))
 
-    def trial(self, trial: Trial) -> Outcome:
+    def trial(self, trial: Trial, limit: float | None = None) -> Outcome:
         """Return what comes of a trial; each is tried once.
 
-        Raises:
-            OutOfBudget: there is no time left.
-        """
-        if trial not in self._outcomes:
-            outcome = self._tried(trial)
-            self.add(outcome.cost)
-            self._outcomes[trial] = outcome
-        return self._outcomes[trial]
+        Args:
+            trial: what is tried.
+            limit: seconds that it may take, where it isn't the limit of all.
 
-    def _tried(self, trial: Trial) -> Outcome:
+        Raises:
+            OutOfBudget: there is no time left for it to end.
+        """
+        if trial in self._outcomes:
+            return self._outcomes[trial]
+        outcome = self._timed(trial, self.limit if limit is None else limit)
+        if outcome.manner == "hang" and limit is None and not self.hunts_hang:
+            longer = _SECOND_CHANCE * self.limit
+            outcome = self._timed(trial, longer)
+            if outcome.manner == "hang":
+                self.timed_out.append(
+                    f"a trial was given up after {longer:.3g} s: it fails otherwise"
+                )
+        self._outcomes[trial] = outcome
+        return outcome
+
+    def expect_hangs(self, longest: float) -> None:
+        """Let trials take a few times what the slowest has taken, and no more than ``longest``.
+
+        Args:
+            longest: seconds after which something was seen to hang.
+        """
+        self._longest = longest
+        self.limit = LEAST_HANG_SECONDS
+        self._adapt()
+
+    def _adapt(self) -> None:
+        self.limit = min(max(self.limit, _SLOWER * self.slowest), self._longest)
+
+    def _timed(self, trial: Trial, limit: float) -> Outcome:
+        """Try, within a limit that a trial which ends in time may raise.
+
+        Raises:
+            OutOfBudget: the budget ended before the limit was reached.
+        """
+        available = self.left
+        outcome = self._tried(trial, limit)
+        self.add(outcome.cost)
+        if outcome.manner != "hang":
+            self.slowest = max(self.slowest, self._call_seconds)
+            self._adapt()
+        elif limit > max(available, LEAST_HANG_SECONDS):
+            raise OutOfBudget
+        return outcome
+
+    def _tried(self, trial: Trial, limit: float) -> Outcome:
         for _ in range(_MOST_DEATHS):
             try:
                 if self.forked:
-                    limit = min(self.limit, max(self.left, LEAST_HANG_SECONDS))
-                    return self.ask(apart.attempt_apart, trial, limit)
-                return self.ask(attempts.attempt, trial)
+                    seconds = min(limit, max(self.left, LEAST_HANG_SECONDS))
+                    return self.ask(apart.attempt_apart, trial, seconds, limit=limit)
+                return self.ask(attempts.attempt, trial, limit=limit)
             except OutOfBudget:
                 raise
+            except WorkerTimedOut as death:
+                return apart.of_note(death.stage, apart.too_long(limit))
             except WorkerDied as death:
                 # What the worker can do without, it leaves out the next time.
                 if not death.stage.startswith(RISK):
@@ -118,14 +175,18 @@ class TrialRunner:
         )
 
     def ask(
-        self, function: Callable[..., Answer], *args: Any, patient: bool = False, grace: float = 0.0
+        self,
+        function: Callable[..., Answer],
+        *args: Any,
+        limit: float | None = None,
+        grace: float = 0.0,
     ) -> Answer:
         """Return what ``function(question, *args)`` gives in the worker.
 
         Args:
             function: of the question and ``args``.
             args: further arguments.
-            patient: it may take all that is left of the budget, and not a trial's share.
+            limit: seconds that it may take, as far as they are left; None: what a trial may.
             grace: seconds that it may take beyond the budget, for what is written at its end.
 
         Raises:
@@ -139,9 +200,10 @@ class TrialRunner:
             self._warm()
             self._preparing = self._preparing or time.monotonic() - started
         worker = self._started_worker()
-        share = self.left if patient else min(self.limit, self.left)
-        limit = max(share, LEAST_HANG_SECONDS) + grace
-        worker.limit(limit + (LEAST_SECONDS if self.forked else 0.0))  # the forked one ends first
+        share = min(self.limit if limit is None else limit, self.left)
+        seconds = max(share, LEAST_HANG_SECONDS) + grace
+        worker.limit(seconds + (LEAST_SECONDS if self.forked else 0.0))  # the forked one ends first
+        started = time.monotonic()
         try:
             return worker.call(
                 WithLibraries(self.question.task.custom_ops, function), self.question, *args
@@ -149,6 +211,8 @@ class TrialRunner:
         except WorkerDied:
             self._cold = True
             raise
+        finally:
+            self._call_seconds = time.monotonic() - started
 
     def _started_worker(self) -> Worker:
         if self._worker is None:

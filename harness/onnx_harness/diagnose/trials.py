@@ -107,7 +107,7 @@ class Outcome:
         if self.symptom is Symptom.WRONG_VALUES or self.reason is None:
             return ""
         if self.symptom is Symptom.CRASH:
-            return "hang" if "did not end within" in self.reason else "death"
+            return "hang" if is_timeout(self.reason) else "death"
         match = _TYPE_NAME.search(self.reason)
         return match[0] if match else ""
 
@@ -117,6 +117,11 @@ class Outcome:
         if self.status is Status.PASS:
             return "it passes"
         return f"{self.status} at {self.stage}: {self.reason}"
+
+
+def is_timeout(reason: str) -> bool:
+    """Return whether the reason of a verdict is that something did not end in time."""
+    return "did not end within" in reason
 
 
 def same_failure(first: Outcome, second: Outcome) -> bool:
