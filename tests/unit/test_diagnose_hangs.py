@@ -73,7 +73,12 @@ def without(options: Mapping[str, Any], left: Sequence[str]) -> Mapping[str, Any
 
 
 def searched(
-    path: Path, *, sleeps: float = 0.0, scales: bool = True, seconds: float = 60.0, **known: str
+    path: Path,
+    *,
+    sleeps: float = 0.0,
+    scales: bool = True,
+    seconds: float = 60.0,
+    known_failure: str = "",
 ) -> Diagnosis:
     transform = Transform(
         "", partial(apply, seconds=sleeps, scales=scales), {}, parts=Parts("pass", names, without)
@@ -82,7 +87,7 @@ def searched(
     bound = replace(bound, steps=(*bound.steps, BoundStep("planted", transform, {})))
     cell = Cell(card_for(path), parse_variant("original"), "cpu")
     task = Task(cell, path, Settings(input_sets=1))
-    return diagnose(task, bound=bound, seconds=seconds, **known)
+    return diagnose(task, bound=bound, seconds=seconds, known_failure=known_failure)
 
 
 @pytest.mark.usefixtures("short_limits")
