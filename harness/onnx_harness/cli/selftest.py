@@ -74,11 +74,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.epilog = (
-        "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, mixed-beside, trees, "
-        "vocabularies,\n"
-        "causes, defect-causes, observer, slower (a quiet machine), cost. What was found stays in\n"
-        "the log and isn't looked for again, until the code or a library changes. Exits with 1\n"
-        "when something isn't reached."
+        "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, mixed-beside,\n"
+        "int8-beside, trees, vocabularies, causes, defect-causes, observer, slower (a quiet\n"
+        "machine), cost. What was found stays in the log and isn't looked for again, until\n"
+        "the code or a library changes. Exits with 1 when something isn't reached."
     )
     parser.set_defaults(run=run)
 

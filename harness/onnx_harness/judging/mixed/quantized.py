@@ -145,15 +145,7 @@ class _Quantizing:
         return self._good(outputs)
 
     def _good(self, outputs: Sequence[Mapping[str, Any]]) -> bool:
-        """Return whether outputs reach what was asked for, and pass."""
-        conversion = self._conversion
-        for output, expected in zip(outputs, self._expected, strict=True):
-            for name, value in _floats(expected):
-                if sqnr_db(value, output[name]) < conversion.sqnr_db:
-                    return False
-                if conversion.agreement and agreement(value, output[name]) < conversion.agreement:
-                    return False
-        return verdict(self._standard, outputs).passed
+        return reaches(self._standard, self._conversion, outputs)
 
     def _goal(self) -> str:
         goal = f"{self._conversion.sqnr_db:g} dB"
@@ -194,6 +186,26 @@ class _Quantizing:
         return open_session(
             model, cpu, purpose=Purpose.ACCURACY, level=level, record_placement=False
         )
+
+
+def reaches(
+    standard: Standard, conversion: QuantizedConversion, outputs: Sequence[Mapping[str, Any]]
+) -> bool:
+    """Return whether outputs reach what a quantization is asked for, and pass.
+
+    Args:
+        standard: what they are judged by.
+        conversion: says what is asked for.
+        outputs: on each usual input set of the reference, in order.
+    """
+    reference = standard.reference
+    for output, place in zip(outputs, reference.usual, strict=True):
+        for name, value in _floats(reference.outputs[place]):
+            if sqnr_db(value, output[name]) < conversion.sqnr_db:
+                return False
+            if conversion.agreement and agreement(value, output[name]) < conversion.agreement:
+                return False
+    return verdict(standard, outputs).passed
 
 
 def _floats(outputs: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:
