@@ -141,6 +141,17 @@ def test_a_hang_is_confirmed_by_a_longer_limit(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("short_limits")
+def test_a_verdict_that_timed_out_had_longer_than_any_trial(tmp_path: Path) -> None:
+    path = save(slow_model(25_000), tmp_path / "m.onnx")
+    known_failure = "during transform, did not end within 300 s (--cell-timeout)"
+
+    diagnosis = searched(path, sleeps=600.0, seconds=30, known_failure=known_failure)
+
+    assert diagnosis.cause.transform == "planted"
+    assert not any("the untouched model takes" in line for line in diagnosis.evidence)
+
+
+@pytest.mark.usefixtures("short_limits")
 def test_a_model_too_slow_for_the_budget_is_no_hang(tmp_path: Path) -> None:
     diagnosis = searched(save(slow_model(25_000), tmp_path / "m.onnx"), seconds=0.1)
 

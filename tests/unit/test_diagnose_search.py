@@ -201,3 +201,16 @@ def test_a_failure_of_nodes_without_names_is_not_named_away() -> None:
 
     assert diagnosis.cause.transform == "fp16.onnxmltools.io32"
     assert any("it takes nodes without names" in line for line in diagnosis.evidence)
+
+
+def test_a_model_whose_output_never_moves_is_not_judged(tmp_path: Path) -> None:
+    path = save(
+        model("(float[2,4] x) => (float[2,4] y) { z = Sub(x, x)  y = Relu(z) }"),
+        tmp_path / "m.onnx",
+    )
+
+    diagnosis = searched(path, "optimize")
+
+    assert not diagnosis.found
+    assert diagnosis.sentence.startswith("Nothing to diagnose: m-optimize-cpu isn't judged")
+    assert diagnosis.cause.transform is None

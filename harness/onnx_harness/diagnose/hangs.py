@@ -17,8 +17,8 @@ from onnx_harness.diagnose.trials import Outcome, Trial, is_timeout
 from onnx_harness.errors import WorkerTimedOut
 
 # A trial hangs that takes so many times as long as one of the untouched model: transforms and
-# checks take a few times as long as a run, of a small model more.
-_HANGS_AFTER = 10.0
+# checks take a few times as long as a session and a run, of a small model more.
+_HANGS_AFTER = 5.0
 # What was narrowed down is given so many times the first limit, and at most this share of the rest.
 _LONGER, _CONFIRMING_SHARE = 2.0, 0.4
 
@@ -33,12 +33,14 @@ def tell_hang(
         findings: get a remark while it isn't decided.
         whole: the cell.
         hanging: the outcome within the first limit.
-        known_failure: the reason of an earlier verdict. Where that is no time-out, the trial has as
-            long as there is.
+        known_failure: the reason of an earlier verdict. Where that is a time-out, it had longer
+            than any trial; where it is something else, the trial has as long as there is.
 
     Raises:
         OutOfBudget: it may be slow, and the budget is too small to tell.
     """
+    if is_timeout(known_failure):
+        return hanging
     findings.failure = hanging.reason or ""
     available = runner.left
     findings.remark = f"the untouched model alone takes longer than {available:.2g} s"
@@ -54,7 +56,7 @@ def tell_hang(
     findings.remark = f"the untouched model takes {untouched:.2g} s of that: it may be slow"
     runner.slowest = max(runner.slowest, untouched)
     longest = _HANGS_AFTER * untouched
-    if known_failure and not is_timeout(known_failure):
+    if known_failure:
         longest = max(longest, runner.left)
     outcome = hanging
     if longest > runner.limit:

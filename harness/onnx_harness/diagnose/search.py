@@ -115,8 +115,8 @@ class Search:
             base = replace(base, level="disable")
         base = self._reduced = replace(base, count=self._transform(base, failure))
         first = self._runner.limit
-        if self._runner.hunts_hang:  # what passes has shown by now how long a trial takes
-            self._runner.expect_hangs(first)
+        if self._runner.hunts_hang:
+            self._runner.shorten()
         find = find_optimizers if by_runtime else find_parts
         self._reduced = find(self._runner, self.findings, base, failure)
         if self._runner.hunts_hang:
@@ -145,7 +145,9 @@ class Search:
         failure = self._runner.trial(whole, limit=self._runner.limit)
         if failure.manner == "hang":
             failure = tell_hang(self._runner, self.findings, whole, failure, self._known_failure)
-        if failure.status is Status.NOT_APPLICABLE or failure.status is Status.ERROR:
+        # Where no output reacts to the inputs, that is said of the untouched model.
+        unjudged = failure.status in (Status.NOT_APPLICABLE, Status.ERROR)
+        if unjudged or failure.symptom is Symptom.VACUOUS:
             self.findings.end = "not judged"
             self.findings.remark = failure.reason or failure.status
             return None
@@ -159,7 +161,7 @@ class Search:
         if failure.symptom is Symptom.CRASH:
             self._runner.forked = whole.provider == "cpu"
         if failure.manner == "hang":
-            self._runner.hunts_hang = True
+            self._runner.expect_hang()
             return failure
         repeated = self._runner.trial(replace(whole, attempt=2))
         if trials.same_failure(failure, repeated):

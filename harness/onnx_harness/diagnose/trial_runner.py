@@ -60,6 +60,7 @@ class TrialRunner:
         self.slowest = 0.0
         self.timed_out: list[str] = []
         self._longest = math.inf
+        self._untouched = 0.0  # seconds of the slowest trial before a hang was looked for
         self._seconds = seconds
         self._started = time.monotonic()
         self._spent = Spent()
@@ -124,13 +125,18 @@ class TrialRunner:
         self._outcomes[trial] = outcome
         return outcome
 
-    def expect_hangs(self, longest: float) -> None:
-        """Let trials take a few times what the slowest has taken, and no more than ``longest``.
+    def expect_hang(self) -> None:
+        """Look for a hang from here on.
 
-        Args:
-            longest: seconds after which something was seen to hang.
+        What trials take is measured anew: they end at the stage that hangs.
         """
-        self._longest = longest
+        self.hunts_hang = True
+        self._untouched, self.slowest = self.slowest, 0.0
+
+    def shorten(self) -> None:
+        """Let a trial take a few times what the slowest has taken, and no more than until now."""
+        self.slowest = self.slowest or self._untouched
+        self._longest = self.limit
         self.limit = LEAST_HANG_SECONDS
         self._adapt()
 
