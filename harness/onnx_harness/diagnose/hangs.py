@@ -73,22 +73,25 @@ def tell_hang(
     return outcome
 
 
-def confirm_hang(runner: TrialRunner, findings: Findings, reduced: Trial, first: float) -> None:
+def confirm_hang(runner: TrialRunner, findings: Findings, reduced: Trial, first: float) -> bool:
     """Give what was narrowed down longer than the whole had.
 
     Args:
         runner: of the trials.
-        findings: get a line, or the end of the search where it is only slow.
+        findings: get a line.
         reduced: the trial, with all taken away that it doesn't take to hang.
         first: the limit, in seconds, that the whole wasn't over by.
+
+    Returns:
+        Whether it hangs, as far as there was time to see.
     """
     limit = min(_LONGER * first, _CONFIRMING_SHARE * runner.left)
     if limit <= runner.limit:
         findings.note(f"no time was left to give it longer than {runner.limit:.3g} s")
-        return
+        return True
     outcome = runner.trial(replace(reduced, attempt=2), limit=limit)
     if outcome.manner == "hang":
         findings.note(f"what was narrowed down did not end within {limit:.3g} s either")
-        return
-    findings.end = "budget"
-    findings.remark = f"slow, and no hang: what was narrowed down ends after {runner.slowest:.2g} s"
+        return True
+    findings.note(f"slow, and no hang: what was narrowed down ends after {runner.slowest:.2g} s")
+    return False

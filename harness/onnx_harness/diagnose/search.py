@@ -72,6 +72,7 @@ class Search:
         self._seconds = seconds
         self._runner = TrialRunner(question, seconds)
         self._reduced = self._whole()
+        self._anew = False
 
     def run(self) -> Diagnosis:
         """Search until the cause is found or the budget is spent."""
@@ -119,10 +120,11 @@ class Search:
             self._runner.shorten()
         find = find_optimizers if by_runtime else find_parts
         self._reduced = find(self._runner, self.findings, base, failure)
-        if self._runner.hunts_hang:
-            confirm_hang(self._runner, self.findings, self._reduced, first)
-            if self.findings.end:
-                return
+        if self._runner.hunts_hang and not confirm_hang(
+            self._runner, self.findings, self._reduced, first
+        ):
+            self._start_anew()
+            return
         if self.findings.cause == Cause(input_set=self.findings.cause.input_set):
             self._threads(base, failure)
         try:
@@ -132,6 +134,15 @@ class Search:
             self.findings.note("no time was left to look for the node and the input")
         self._smallest(self._reduced, failure)
         self._mend(whole, failure)
+
+    def _start_anew(self) -> None:
+        """Search for another failure than a hang: what was taken for one is slow."""
+        if self._anew:  # twice is enough
+            raise OutOfBudget
+        self._anew = True
+        self.findings = Findings(failure=self._known_failure, evidence=self.findings.evidence[-1:])
+        self._runner.forget_hangs()
+        self._search()
 
     def _whole(self) -> Trial:
         bound, cell = self.question.bound, self.question.task.cell

@@ -140,6 +140,15 @@ class TrialRunner:
         self.limit = LEAST_HANG_SECONDS
         self._adapt()
 
+    def forget_hangs(self) -> None:
+        """Look for another failure from here on: what was taken for a hang is tried again."""
+        self.hunts_hang = False
+        self._longest = math.inf
+        self._adapt()
+        for trial, outcome in list(self._outcomes.items()):
+            if outcome.manner == "hang":
+                del self._outcomes[trial]
+
     def _adapt(self) -> None:
         self.limit = min(max(self.limit, _SLOWER * self.slowest), self._longest)
 
@@ -168,12 +177,11 @@ class TrialRunner:
                 return self.ask(attempts.attempt, trial, limit=limit)
             except OutOfBudget:
                 raise
-            except WorkerTimedOut as death:
-                return apart.of_note(death.stage, apart.too_long(limit))
             except WorkerDied as death:
                 # What the worker can do without, it leaves out the next time.
                 if not death.stage.startswith(RISK):
-                    return apart.of_note(death.stage, death.what)
+                    late = isinstance(death, WorkerTimedOut)
+                    return apart.of_note(death.stage, apart.too_long(limit) if late else death.what)
             except Exception as error:  # of the harness itself: no verdict on what was tried
                 return Outcome(Status.ERROR, Stage.LOAD, words_of(error))
         return Outcome(
