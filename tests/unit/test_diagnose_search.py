@@ -158,17 +158,15 @@ def test_the_document_has_every_key_and_null_for_what_does_not_apply(tmp_path: P
 
     assert list(document) == ["sentence", "cause", "smallest", "mend", "spent"]
     assert list(document["cause"]) == [
-        *(
-            "transform",
-            "passes",
-            "rules",
-            "level",
-            "optimizers",
-            "node",
-            "provider",
-            "input_set",
-            "release",
-        ),
+        "transform",
+        "passes",
+        "rules",
+        "level",
+        "optimizers",
+        "node",
+        "provider",
+        "input_set",
+        "release",
     ]
     assert set(document["cause"].values()) == {None}
     assert list(document["spent"]) == ["transforms", "sessions", "runs", "seconds"]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers
 from onnx_harness.cell.artifacts import checker_says
+from onnx_harness.cell.checks import check_artifact
 from onnx_harness.cell.comparison import is_emulated
-from onnx_harness.cell.pipeline import check_artifact
 from onnx_harness.cell.repeats import AT_THE_END, Repeat, is_steady, wrong_repeat
 from onnx_harness.cell.state import Artifact, CellEnded, Findings, RunNote, Way
 from onnx_harness.diagnose.bench import Bench, bench_of, open_candidate

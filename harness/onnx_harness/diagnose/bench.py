@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers, transforms
 from onnx_harness.cell.comparison import Pair, pair_reference, pair_standard
-from onnx_harness.cell.pipeline import subject_of
 from onnx_harness.cell.state import Subject
+from onnx_harness.cell.subjects import subject_of
 from onnx_harness.diagnose.trials import Cost, Question, Trial
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import calibration_sets
-from onnx_harness.judging.verdict import Standard, session_config, standard
+from onnx_harness.judging.standard import Standard, standard
+from onnx_harness.judging.verdict import session_config
 from onnx_harness.model.file import Model
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.workbench import workbench

@@ -10,7 +10,7 @@ from onnx_harness.judging.mixed.account import UNLIMITED, Effort, Mix
 from onnx_harness.judging.mixed.half_search import find_float32
 from onnx_harness.judging.mixed.quantized import find_floats
 from onnx_harness.judging.mixed.source import Source
-from onnx_harness.judging.verdict import Standard
+from onnx_harness.judging.standard import Standard
 from onnx_harness.transforms.half.mixed import MixedConversion
 from onnx_harness.transforms.quantization.mixed import QuantizedConversion
 

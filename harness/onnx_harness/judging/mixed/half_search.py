@@ -22,7 +22,7 @@ from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.mixed.survey import FOUND as SURVEY
 from onnx_harness.judging.mixed.survey import NodeSurvey, node_times, read, surveyed
 from onnx_harness.judging.mixed.switch_session import SwitchSession
-from onnx_harness.judging.verdict import Standard
+from onnx_harness.judging.standard import Standard
 from onnx_harness.model.file import Model
 from onnx_harness.providers.running import run
 from onnx_harness.transforms.half.mixed import MixedConversion

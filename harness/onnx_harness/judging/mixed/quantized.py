@@ -20,7 +20,8 @@ from onnx_harness.judging.mixed.quantizers import ERRORS, Quantizers, quantizers
 from onnx_harness.judging.mixed.search import Found, smallest_set
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.mixed.switches import MASK
-from onnx_harness.judging.verdict import Standard, verdict
+from onnx_harness.judging.standard import Standard
+from onnx_harness.judging.verdict import verdict
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.transforms.quantization.mixed import QuantizedConversion

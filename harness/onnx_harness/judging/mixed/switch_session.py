@@ -17,7 +17,8 @@ from onnx_harness.isolate import noting
 from onnx_harness.judging.mixed.account import Account
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.mixed.switches import MASK, Switched, switched
-from onnx_harness.judging.verdict import Standard, verdict
+from onnx_harness.judging.standard import Standard
+from onnx_harness.judging.verdict import verdict
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.transforms.half.mixed import MixedConversion
