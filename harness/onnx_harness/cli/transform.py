@@ -55,8 +55,6 @@ if TYPE_CHECKING:
 
     from onnx_harness.judging.mixed.account import Mix
 
-# A protobuf message holds at most 2 GiB; larger models have their weights in a file beside them.
-
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
