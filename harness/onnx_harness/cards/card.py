@@ -90,6 +90,7 @@ def read(path: Path) -> Card:
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
         recorded_outputs=_recorded_outputs(card.section("recorded")),
         keep_float32=_keep_float32(card.section("fp16")),
+        random_seed=_random_seed(card.section("random")),
         custom_ops=_custom_ops(card),
     )
 
@@ -245,6 +246,14 @@ def _keep_float32(section: Section) -> tuple[str, ...]:
     if not all(isinstance(name, str) and name for name in names):
         raise section.error("keep_float32", f"is {list(names)!r}, but should list names of nodes")
     return tuple(map(str, names))
+
+
+def _random_seed(section: Section) -> int | None:
+    section.allow(*names_of("random"))
+    seed = section.number("seed")
+    if seed is not None and (seed < 0 or seed != int(seed)):
+        raise section.error("seed", f"is {seed:g}, but should be a whole number from 0")
+    return None if seed is None else int(seed)
 
 
 def _custom_ops(card: Section) -> tuple[Path, ...]:

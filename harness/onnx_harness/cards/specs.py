@@ -201,6 +201,8 @@ class Card:
             recorded beside it: ``fail``, of its ``original`` cell, or ``note``.
         keep_float32: ``[fp16] keep_float32``: names of nodes that every conversion to float16
             leaves in float32.
+        random_seed: ``[random] seed``: of the values that take the place of what the model draws
+            at random; None: it draws.
         custom_ops: ``custom_ops``, above the tables: libraries of custom operators, relative to the
             card in its file.
         places: for messages: where each ``tolerance.OUTPUT``, ``vacuous.OUTPUT`` and
@@ -221,6 +223,7 @@ class Card:
     vacuous: Mapping[str, str] = field(default_factory=dict)
     recorded_outputs: str = "fail"
     keep_float32: tuple[str, ...] = ()
+    random_seed: int | None = None
     custom_ops: tuple[Path, ...] = ()
     problem: str = ""
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -275,6 +278,8 @@ class Card:
             said.append({"recorded": self.recorded_outputs})
         if self.keep_float32:
             said.append({"keep_float32": list(self.keep_float32)})
+        if self.random_seed is not None:
+            said.append({"random_seed": self.random_seed})
         text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

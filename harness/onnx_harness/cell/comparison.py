@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from onnx_harness import providers
 from onnx_harness.accuracy.failures import OutputFailure
 from onnx_harness.cards.card import Card
-from onnx_harness.cards.unlinked import unlinked
+from onnx_harness.cards.seeded import judged_file
 from onnx_harness.errors import HarnessError, InputError, ModelError, words_of
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.half_range import computes_in_half
@@ -121,7 +121,8 @@ def compare_models(pair: Pair) -> PairOutcome:
     note_stage(_READING)
     for path in (pair.a, pair.b):
         check_bounds(path, pair.settings.cell_memory, trusted=pair.settings.trust_models)
-    a, b = Model(unlinked(pair.a), "a"), Model(unlinked(pair.b), "b")
+    a = Model(judged_file(pair.a, pair.card), "a")
+    b = Model(judged_file(pair.b, pair.card), "b")
     float_io = "float16" if pair.float16_io else None
     outcome = PairOutcome(
         a=_side(a),

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness import providers
 from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cards.card import PlacementSpec
+from onnx_harness.cards.seeded import seed_note
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.repeats import Runs, run_sets, wrong_repeat
 from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subject, Task, Way
@@ -221,6 +222,8 @@ def _load(way: Way, cache: Cache) -> Subject:
         reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
+    seeded = seed_note(model.skeleton, way.task.cell.card)
+    way.notes += [seeded] if seeded else []
     _cover(way, subject, cache)
     return subject
 
