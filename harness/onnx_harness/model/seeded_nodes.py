@@ -11,13 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.rewrite import fresh_name
 
-# Values of a table: a prime, so that no row of a tensor begins like the one before it.
-PERIOD = 16_381
-# A table holds odd integers, which are divided by 2 to the power of so many bits: no value is 0 or
-# 1, of which a model may take the logarithm. Integers aren't weights, which conversions round, and
-# none is beyond the range of float16. A coin lies half a step from every likely probability:
-# float16 rounds 0.9 by 2e-4, and a comparison mustn't come out differently for that.
-TABLE_BITS = {"normal": 13, "uniform": 13, "gumbel": 12, "coin": 9}
+# Values of a table: a prime, so that no row of a tensor begins like the one before it. They stay
+# float32, as what repeats by a size does, and conversions refuse where a tenth of 1,024 weights or
+# more is all that is converted: two tables are below that in a model of any size.
+PERIOD = 509
 # How far the next drawing node, and the next iteration of a loop, are along in the table. Primes.
 _NODE_STRIDE, _ITERATION_STRIDES = 7_919, (1_009, 2_003, 4_001)
 # ConstantOfShape and NonZero, which cut a table before Slice can, are of this version.
@@ -101,10 +98,7 @@ class Writer:
         repeated = self.add("Tile", self._work.table(distribution), repeats)
         flat = self._cut(repeated, self._start(), count)
         options: dict[str, Any] = {"allowzero": 1} if self._work.opset >= _ALLOWZERO_OPSET else {}
-        numbers = self.add("Reshape", flat, shape, **options)
-        values = self.add("Cast", numbers, to=TensorProto.FLOAT)
-        scale = 2.0 ** -TABLE_BITS[distribution]
-        return self.add("Mul", values, self.constant(scale, np.float32))
+        return self.add("Reshape", flat, shape, **options)
 
     def _start(self) -> str:
         """Return the name of the node's first place in a table, of one dimension."""

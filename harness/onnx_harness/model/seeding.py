@@ -2,8 +2,8 @@
 
 A seed attribute isn't enough: ONNX Runtime's generators go on from run to run of a session. Here
 the values come from a table in the model. An element's place in its tensor, the node's number and
-the iterations of the loops around it decide which value it takes. That is arithmetic on integers,
-so that every provider and every conversion takes the same ones.
+the iterations of the loops around it decide which value it takes. No value is computed, so that
+every provider and every conversion takes the same ones.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from scipy import special
 
 from onnx_harness.model.constants import named_constants
 from onnx_harness.model.file import FREE_INITIALIZERS
@@ -27,7 +28,6 @@ from onnx_harness.model.seeded_nodes import (
     FIRST_OPSET,
     PERIOD,
     REPLACE,
-    TABLE_BITS,
     Refused,
     Writer,
 )
@@ -48,7 +48,10 @@ DRAWING = frozenset(
 
 _ENTRY = "onnx_harness.seeding"  # of a model's metadata
 
-_MOST_GUMBEL = 15.0  # one value of three millions is above; times 2**12, float16 still has it
+_DISTRIBUTIONS = ("normal", "uniform", "gumbel", "coin")
+# A coin is a float16 number, and lies half a step from every likely probability: float16 rounds 0.9
+# by 2e-4, and a comparison mustn't come out differently for that.
+_COIN_STEPS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,18 +161,24 @@ def _record(model: onnx.ModelProto, seeding: Seeding) -> None:
         model.metadata_props.add(key=_ENTRY, value=value)
 
 
-def _table(distribution: str, seed: int) -> npt.NDArray[np.int32]:
-    """Return the odd integers of a table: see `TABLE_BITS`."""
-    generator = np.random.default_rng([seed, list(TABLE_BITS).index(distribution)])
+def _table(distribution: str, seed: int) -> npt.NDArray[np.float32]:
+    """Return the values of a table: evenly spaced quantiles of a distribution, shuffled.
+
+    So few values have the mean and the spread of the whole distribution. None is at the end of an
+    interval, where a model may take a logarithm.
+    """
+    generator = np.random.default_rng([seed, _DISTRIBUTIONS.index(distribution)])
+    shares = generator.permutation((np.arange(PERIOD) + 0.5) / PERIOD)
     match distribution:
         case "normal":
-            values = generator.standard_normal(PERIOD)
+            values = special.ndtri(shares)
         case "gumbel":
-            values = np.minimum(generator.gumbel(size=PERIOD), _MOST_GUMBEL)
+            values = -np.log(-np.log(shares))
+        case "coin":
+            values = (np.floor(shares * _COIN_STEPS) + 0.5) / _COIN_STEPS
         case _:
-            values = generator.random(PERIOD)
-    steps = np.floor(values * 2.0 ** (TABLE_BITS[distribution] - 1))
-    return (2 * steps + 1).astype(np.int32)
+            values = shares
+    return np.asarray(values, np.float32)
 
 
 @dataclass(slots=True)
@@ -214,7 +223,7 @@ class _Work:
             tensor = numpy_helper.from_array(_table(distribution, self.seed), name)
             self.model.graph.initializer.append(tensor)
             if self.model.ir_version < FREE_INITIALIZERS:
-                info = helper.make_tensor_value_info(name, TensorProto.INT32, [PERIOD])
+                info = helper.make_tensor_value_info(name, TensorProto.FLOAT, [PERIOD])
                 self.model.graph.input.append(info)
 
     def replace(self, graph: onnx.GraphProto, iterations: tuple[str, ...]) -> None:
