@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers, transforms
 from onnx_harness.cell.artifacts import checker_says
+from onnx_harness.cell.checks import check_artifact
 from onnx_harness.cell.comparison import Pair, is_emulated, pair_reference, pair_standard
-from onnx_harness.cell.pipeline import check_artifact, subject_of
 from onnx_harness.cell.repeats import AT_THE_END, Repeat, is_steady, wrong_repeat
 from onnx_harness.cell.state import Artifact, CellEnded, Findings, RunNote, Subject, Task, Way
+from onnx_harness.cell.subjects import subject_of
 from onnx_harness.isolate import note_stage, noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs

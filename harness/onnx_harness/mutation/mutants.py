@@ -28,8 +28,8 @@ import onnx
 from onnx_harness import inputs, providers
 from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.noise import Noise, gaps, worst
-from onnx_harness.cell.pipeline import subject_of
 from onnx_harness.cell.state import Judged, Subject, Task
+from onnx_harness.cell.subjects import subject_of
 from onnx_harness.errors import HarnessError, ModelError
 from onnx_harness.inputs import InputSet
 from onnx_harness.isolate import note_stage
