@@ -31,7 +31,8 @@ from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.mends import mend_of
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import calibration_sets
-from onnx_harness.judging.verdict import Standard, session_config, standard, verdict
+from onnx_harness.judging.standard import Standard, standard
+from onnx_harness.judging.verdict import session_config, verdict
 from onnx_harness.model.file import Model
 from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers.placement import placement, shortfall

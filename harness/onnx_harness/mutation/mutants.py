@@ -35,7 +35,8 @@ from onnx_harness.inputs import InputSet
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.ideal import ideal_conversion
 from onnx_harness.judging.reference import Reference
-from onnx_harness.judging.verdict import Standard, session_config, standard, verdict
+from onnx_harness.judging.standard import Standard, standard
+from onnx_harness.judging.verdict import session_config, verdict
 from onnx_harness.mutation.atlas import Atlas
 from onnx_harness.mutation.distance import furthest
 from onnx_harness.mutation.faults import Fault
