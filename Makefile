@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly nightly-tests test test-export docs browser operators selftest causes lint style coverage mutants numbers performance scoreboard scale experiment lock clean
+.PHONY: help validate nightly nightly-tests test test-extras docs browser operators selftest causes lint style coverage mutants numbers performance scoreboard scale experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,16 +42,17 @@ test: lint ## lint, type-check, test; without the tests marked `nightly`
 nightly-tests: .venv/.made ## the tests marked `nightly`: long forms of those that `make test` runs
 	.venv/bin/python -m pytest -n 2 --dist worksteal -q -m nightly $(ARGS)
 
-# PyTorch's own index has builds without CUDA, a tenth of the size. It is in no lock file, for its address isn't.
-TORCH ?= torch==2.13.0+cpu
+# PyTorch's own index has builds without CUDA, a tenth of the size. They are in no lock file, which has no addresses.
+EXTRAS ?= torch==2.13.0+cpu pyarrow
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
-build/torch/.made: .venv/.made
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --target build/torch \
-	    --extra-index-url $(TORCH_INDEX) "$(TORCH)"
+build/extras/.made: .venv/.made
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --target build/extras \
+	    --extra-index-url $(TORCH_INDEX) $(EXTRAS)
 	@touch $@
 
-test-export: build/torch/.made ## the example with PyTorch's exporter (200 MB to fetch)
-	PYTHONPATH=build/torch .venv/bin/python -m pytest -q -m nightly tests/plugin/test_examples.py -k torch
+test-extras: build/extras/.made ## what needs large libraries: PyTorch's exporter, Parquet (300 MB to fetch)
+	PYTHONPATH=build/extras .venv/bin/python -m pytest -q -m nightly tests/plugin/test_examples.py \
+	    tests/unit/test_cli_report.py -k "torch or parquet"
 
 .venv-docs/.made: requirements-docs.lock
 	$(PYTHON) -m venv .venv-docs

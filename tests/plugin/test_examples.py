@@ -78,7 +78,7 @@ def test_export(tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 def test_export_torch(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch isn't installed here: `make test-export` has it")
+    pytest.importorskip("torch", reason="torch isn't installed here: `make test-extras` has it")
     folder = copy_of("export_torch", tmp_path)
     right = run_pytest(folder)
     assert right.code == pytest.ExitCode.OK, right.told
