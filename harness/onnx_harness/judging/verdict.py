@@ -28,6 +28,7 @@ from onnx_harness.judging.noise_floor import (
     noise_floor,
     unusual_floor,
 )
+from onnx_harness.judging.seed_trial import seed_mend
 from onnx_harness.judging.specification import has_infinities, specified_instead
 from onnx_harness.judging.standard import Standard, tolerances
 from onnx_harness.judging.untouched import (
@@ -102,13 +103,6 @@ def session_config(
     return {} if bound.precision is Precision.INT8 else exact_sums(model.skeleton, candidate)
 
 
-_STILL = (
-    "Mend: where an input scales what is drawn, hold it at 0 in the model's card: "
-    "[inputs.NAME] values = [0]; "
-    "or export the model without drawing"
-)
-
-
 def verdict(
     standard: Standard,
     outputs: Sequence[Mapping[str, Any]],
@@ -137,11 +131,13 @@ def verdict(
         drawn = random_nodes(standard.model.skeleton, made.unstable)
         names += f" (drawn at random by {listed(drawn)})" if drawn else ""
         expected = [_without(each, made.unstable) for each in expected]
+        mend = seed_mend(standard.model, made, standard.card, standard.kept) if drawn else ""
         if not expected[0]:
-            reason = f"the model gives other outputs each time it runs: {names}. {_STILL}"
+            reason = f"the model gives other outputs each time it runs: {names}. {mend}".strip()
             return Verdict(Status.NOT_APPLICABLE, reason=reason, symptom=Symptom.UNSTABLE)
         notes.append(
             f"not judged, since the reference itself gives another value each time: {names}"
+            + (f". {mend}" if mend else "")
         )
         outputs = [_without(output, made.unstable) for output in outputs]
     usual = _usual(standard)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from onnx_harness import providers
 from onnx_harness.cards import fetch
-from onnx_harness.cards.unlinked import unlinked
+from onnx_harness.cards.seeded import judged_file
 from onnx_harness.cell import pipeline, timing
 from onnx_harness.cell.comparison import Pair
 from onnx_harness.cell.content import machine_of
@@ -340,7 +340,7 @@ class Runner:
         """Return what the worker is given to judge a cell; its model is fetched where need be."""
         if cell.card.path not in self._paths:
             path = fetch.materialize(cell.card)
-            self._paths[cell.card.path] = self._started_worker().call(unlinked, path)
+            self._paths[cell.card.path] = self._started_worker().call(judged_file, path, cell.card)
         unusual = not self._plain and cell.card.path not in self._attempts.without_unusual
         return Task(
             cell,
