@@ -1,0 +1,1 @@
+"""Structures of trained models that people report, each built at two sizes."""
