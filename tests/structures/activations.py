@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tests.structures.building import Parts, floats, structure
 
 
-def _wide(*shape: int, scale: float = 30.0):
+def _wide(*shape: int, scale: float = 30.0) -> Any:
     return np.float32(scale) * floats(*shape)
 
 

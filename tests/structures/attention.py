@@ -7,12 +7,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.structures.building import Parts, floats, integers, structure
+from tests.structures.building import Arrays, Parts, floats, integers, structure
 
 LOWEST = np.float32(np.finfo(np.float32).min)
 
 
-def _heads(size: int) -> dict[str, object]:
+def _heads(size: int) -> Arrays:
     return {f"{name}": floats(1, 2, size, 8, seed=seed) for seed, name in enumerate("qkv")}
 
 

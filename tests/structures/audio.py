@@ -157,7 +157,7 @@ def residual_codes(size: int) -> Parts:
 @structure
 def finite_scalar_codes(size: int) -> Parts:
     """FSQ: a bounded value rounded to a level, levels to an index."""
-    nodes = """h = MatMul(x, w) t = Tanh(h) m = Mul(t, #3.5) r = Round(m) s = Add(r, #4.0) p = Mul(s, basis)
+    nodes = """h = MatMul(x, w) t = Tanh(h) m = Mul(t, #3.49) r = Round(m) s = Add(r, #4.0) p = Mul(s, basis)
         c = ReduceSum<keepdims = 0>(p, #[1]) i = Cast<to = 7>(c) y = Gather<axis = 0>(table, i)"""
     constants = {
         "w": floats(8, 4),

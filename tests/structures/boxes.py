@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from tests.structures.building import Parts, floats, structure
@@ -52,7 +54,7 @@ def boxes_decoded(size: int) -> Parts:
     return nodes, {"b": boxes.astype("f4"), "d": 0.3 * floats(size, 3)}, {}
 
 
-def _boxes(count: int):
+def _boxes(count: int) -> Any:
     corners = np.random.default_rng(0).uniform(0, 600, (count, 2))
     sizes = np.random.default_rng(1).uniform(20, 200, (count, 2))
     return np.concatenate([corners, corners + sizes], 1).astype("f4")[None]

@@ -13,7 +13,7 @@ from onnx import helper, numpy_helper
 
 from tests.unit.transform_models import floats, run
 
-__all__ = ["SIZES", "STRUCTURES", "Structure", "exported", "floats", "integers", "structure"]
+__all__ = ["SIZES", "STRUCTURES", "Structure", "floats", "integers", "structure"]
 
 Arrays = dict[str, Any]
 Parts = tuple[str, Arrays, Arrays]
@@ -79,12 +79,6 @@ def structure(
         return function
 
     return enter if parts is None else enter(parts)
-
-
-def exported(structures: Sequence[str], folder: Any, size: int) -> None:
-    """Write models of structures to a folder."""
-    for name in structures:
-        onnx.save(STRUCTURES[name].model(size), folder / f"{name.replace(' ', '_')}.onnx")
 
 
 def integers(*shape: int, below: int, seed: int = 0) -> Any:

@@ -53,7 +53,7 @@ def viterbi(size: int) -> Parts:
         "zero": np.array([0]),
         "first": np.zeros(5, "f4"),
     }
-    return nodes, {"x": floats(30 * size, 5) + 3}, constants
+    return nodes, {"x": floats(10 * size, 5) + 3}, constants
 
 
 @structure

@@ -272,8 +272,7 @@ def group_norm(size: int) -> Parts:
     return nodes, {"x": 3 * floats(1, 4, size, size) + 1}, constants
 
 
-@structure
-def rms_norm(size: int, scale: float = 1.0) -> Parts:
+def _rms_norm(size: int, scale: float) -> Parts:
     nodes = """q = Pow(x, two) v = ReduceMean<keepdims = 1>(q, last) e = Add(v, eps) s = Sqrt(e)
               i = Reciprocal(s)
         n = Mul(x, i) h = Mul(n, g) y = MatMul(h, w)"""
@@ -283,13 +282,18 @@ def rms_norm(size: int, scale: float = 1.0) -> Parts:
 
 
 @structure
+def rms_norm(size: int) -> Parts:
+    return _rms_norm(size, 1.0)
+
+
+@structure
 def rms_norm_of_tiny(size: int) -> Parts:
-    return rms_norm(size, 1e-4)
+    return _rms_norm(size, 1e-4)
 
 
 @structure
 def rms_norm_of_huge(size: int) -> Parts:
-    return rms_norm(size, 2e3)
+    return _rms_norm(size, 2e3)
 
 
 @structure

@@ -214,26 +214,12 @@ def rotations_from_quaternions(size: int) -> Parts:
         b = Unsqueeze(u, #[1]) o = MatMul(a, b) f = Reshape(o, #[0, 16]) r = MatMul(f, m)
         c = Add(r, eye) k = Reshape(c, #[0, 3, 3]) e = Unsqueeze(p, #[2]) t = MatMul(k, e)
         y = Squeeze(t, #[2])"""
+    rotation = "-yy-zz +xy-wz +xz+wy +xy+wz -xx-zz +yz-wx +xz-wy +yz+wx -xx-yy"
     m = np.zeros((16, 9), "f4")
-    for column, terms in enumerate(
-        [
-            "-2yy-2zz",
-            "2xy-2wz",
-            "2xz+2wy",
-            "2xy+2wz",
-            "-2xx-2zz",
-            "2yz-2wx",
-            "2xz-2wy",
-            "2yz+2wx",
-            "-2xx-2yy",
-        ]
-    ):
-        signs = [1 if terms[0] != "-" else -1] + [
-            1 if c == "+" else -1 for c in terms[1:] if c in "+-"
-        ]
-        pairs = terms.replace("-", " ").replace("+", " ").replace("2", "").split()
-        for sign, (first, second) in zip(signs, pairs, strict=True):
-            m[4 * "wxyz".index(first) + "wxyz".index(second), column] += 2 * sign
+    for column, terms in enumerate(rotation.split()):
+        for start in (0, 3):
+            first, second = map("wxyz".index, terms[start + 1 : start + 3])
+            m[4 * first + second, column] += 2 if terms[start] == "+" else -2
     return (
         nodes,
         {"q": floats(size, 4), "p": floats(size, 3)},
