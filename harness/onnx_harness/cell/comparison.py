@@ -24,7 +24,7 @@ from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import Reference, given, reference
 from onnx_harness.judging.rounding import Clamp
-from onnx_harness.judging.verdict import Standard
+from onnx_harness.judging.standard import Standard
 from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import Model, has_loops
 from onnx_harness.model.interface import interface_changes

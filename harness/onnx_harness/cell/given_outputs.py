@@ -27,7 +27,7 @@ from onnx_harness.inputs.recorded.data_sets import load_data_sets
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.recorded import compare_recorded
 from onnx_harness.judging.reference import Reference
-from onnx_harness.judging.verdict import Standard
+from onnx_harness.judging.standard import Standard
 from onnx_harness.model.file import Model
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session

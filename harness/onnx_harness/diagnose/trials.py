@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers, transforms
 from onnx_harness.cell.artifacts import checker_says
+from onnx_harness.cell.checks import check_artifact
 from onnx_harness.cell.comparison import Pair, is_emulated, pair_reference, pair_standard
-from onnx_harness.cell.pipeline import check_artifact, subject_of
 from onnx_harness.cell.repeats import AT_THE_END, Repeat, is_steady, wrong_repeat
 from onnx_harness.cell.state import Artifact, CellEnded, Findings, RunNote, Subject, Task, Way
+from onnx_harness.cell.subjects import subject_of
 from onnx_harness.isolate import note_stage, noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
@@ -30,7 +31,8 @@ from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.mends import mend_of
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import calibration_sets
-from onnx_harness.judging.verdict import Standard, session_config, standard, verdict
+from onnx_harness.judging.standard import Standard, standard
+from onnx_harness.judging.verdict import session_config, verdict
 from onnx_harness.model.file import Model
 from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers.placement import placement, shortfall

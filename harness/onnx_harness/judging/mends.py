@@ -15,11 +15,12 @@ from onnx_harness import transforms
 from onnx_harness.errors import DiedBefore, NotApplicable, first_line
 from onnx_harness.isolate import risking
 from onnx_harness.judging.card_options import with_card
+from onnx_harness.judging.conversions import conversion_of
 from onnx_harness.judging.emulation import half_verdict
 from onnx_harness.judging.mixed.account import Effort, Mix
 from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.mixed.source import Source
-from onnx_harness.judging.verdict import Standard, conversion_of
+from onnx_harness.judging.standard import Standard
 from onnx_harness.model.file import Model
 from onnx_harness.names import Step, Variant
 from onnx_harness.transforms import Precision

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from onnx_harness import providers
 from onnx_harness.cards import fetch
 from onnx_harness.cards.unlinked import unlinked
-from onnx_harness.cell import pipeline
+from onnx_harness.cell import pipeline, timing
 from onnx_harness.cell.comparison import Pair
 from onnx_harness.cell.content import machine_of
 from onnx_harness.cell.matrix import Cell
@@ -217,8 +217,8 @@ class Runner:
             ):  # its verdict is an earlier run's, and the cache may be emptied
                 path, level = self.call(pipeline.place_of_artifact, task)
                 self._judged[cell.id] = Judged(result, path, level)
-            sets = self.call(pipeline.timing_inputs, task)
-            record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
+            sets = self.call(timing.timing_inputs, task)
+            record = timing.time_cell(task, self._judged[cell.id], sets, benchmark)
         except Exception as error:
             reason = f"can't be timed: {named(error)}"
             return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=reason)
@@ -299,7 +299,7 @@ class Runner:
                 f"{turns[name]}"
             )
             try:
-                sets = self.call(pipeline.timing_inputs, self.task(cell))
+                sets = self.call(timing.timing_inputs, self.task(cell))
                 record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
             except Exception as error:  # as in `time`: whatever a model does, the run goes on
                 record = verdicts.without_second(decided[name], named(error))

@@ -22,7 +22,7 @@ from onnx_harness.judging.emulation import half_verdict
 from onnx_harness.judging.mixed.account import MOST_RUNS, Mix
 from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.reference import reference
-from onnx_harness.judging.verdict import Standard, standard
+from onnx_harness.judging.standard import Standard, standard
 from onnx_harness.model.file import Model
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import Status

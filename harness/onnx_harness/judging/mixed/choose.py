@@ -27,7 +27,8 @@ from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.mixed.survey import FOUND as SURVEY
 from onnx_harness.judging.mixed.survey import NodeSurvey, node_times, read, surveyed
 from onnx_harness.judging.mixed.switches import MASK, Switched, atoms_of, switched, through_moves
-from onnx_harness.judging.verdict import Standard, verdict
+from onnx_harness.judging.standard import Standard
+from onnx_harness.judging.verdict import verdict
 from onnx_harness.model.file import Model
 from onnx_harness.model.ops import MOVES
 from onnx_harness.providers.running import run

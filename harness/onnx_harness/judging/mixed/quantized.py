@@ -26,7 +26,8 @@ from onnx_harness.judging.mixed.account import MOST_RUNS, RESERVED, Account, Eff
 from onnx_harness.judging.mixed.search import Found, smallest_set
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.mixed.switches import MASK
-from onnx_harness.judging.verdict import Standard, verdict
+from onnx_harness.judging.standard import Standard
+from onnx_harness.judging.verdict import verdict
 from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
