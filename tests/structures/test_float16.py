@@ -36,7 +36,6 @@ BEYOND = {
     "radial_basis",
     "reversible_scaling",
     "squared_distances",
-    "standard_scaler",
     "symmetric_logarithm",
     "variance_by_squares",
     "viterbi",

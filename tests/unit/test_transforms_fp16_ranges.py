@@ -99,6 +99,20 @@ def test_what_is_scaled_beyond_float16_stays_up_to_what_brings_it_back() -> None
 
 
 @pytest.mark.parametrize(
+    ("means", "stays"),
+    [("0.5, 20, 300000", True), ("20000, 30000, 40000", True), ("0, 1e9, 1e9", False)],
+)
+def test_an_input_is_centred_by_means_in_float32_and_masked_in_float16(
+    means: str, stays: bool
+) -> None:
+    values = float32_values(
+        f"""agraph (float[4,3] x) => (float[4,3] z) <float[3] m = {{{means}}}> {{
+        d = Sub(x, m) z = Tanh(d) }}"""
+    )
+    assert ("d" in values) is stays
+
+
+@pytest.mark.parametrize(
     "nodes", ["f = Floor(s) r = Sub(s, f)", "r = Mod<fmod = 1>(s, one) f = Identity(r)"]
 )
 def test_a_remainder_stays_with_what_it_is_left_of(nodes: str) -> None:

@@ -30,6 +30,7 @@ _AFTER_SCALING = frozenset(
     {"Abs", "Add", "Ceil", "Clip", "Div", "Floor", "Log", "Max", "Min", "Mul", "Neg", "Round"}
     | {"Sqrt", "Sub"}
 )
+_HANDS_ON = MOVES | {"Cast"}
 # Elements of a constant that is worth float32 in the file, a quarter of a megabyte.
 _SMALL = 1 << 16
 # How many operators lie between a flag and the mask that is made of it.
@@ -61,7 +62,9 @@ def steps_with_clamped_numbers(reading: Reading, rounder: Rounder) -> set[Step]:
         if not rounder.clips([tensor]):
             continue
         clipped = rounder.clipped(tensor)
-        if _matters(reading, step, place, clipped):
+        centres = step.op in ("Add", "Sub") and _is_of_input(reading, step.ins[1 - place])
+        # A mask has one number beside zero.
+        if (centres and rounder.varies(tensor)) or _matters(reading, step, place, clipped):
             steps.add(step)
             if step.op == "Mul" and not (np.abs(clipped) <= _LARGEST).all():
                 scaled.update(step.outs)
@@ -168,6 +171,15 @@ def _matters(reading: Reading, step: Step, place: int, clipped: Numbers) -> bool
     lowers = clipped > 0 if op == "Sub" and place == 1 else clipped < 0
     masks = op in _ADDS and bool(lowers.all())
     return op == "Div" or (in_range and not masks)
+
+
+def _is_of_input(reading: Reading, name: str) -> bool:
+    """Return whether a value is an input of the model, which is centred by its features' means."""
+    maker = reading.makers.get(name)
+    while isinstance(maker, Step) and maker.op in _HANDS_ON:
+        name = maker.ins[0]
+        maker = reading.makers.get(name)
+    return maker is reading.scopes[0] and name not in reading.initializers
 
 
 def _makes_mask(reading: Reading, name: str, depth: int = _DEPTH) -> bool:
