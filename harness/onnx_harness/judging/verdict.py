@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers
-from onnx_harness.accuracy.compare import Comparison, compare
+from onnx_harness.accuracy.compare import ComparedSet, Comparison, compare
 from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.failures import OutputFailure, listed
 from onnx_harness.errors import first_line
@@ -285,18 +285,26 @@ def _compared(
     All usual ones, which come first, and some of the others.
     """
     sets = [standard.reference.sets[place] for place in places]
+    compared = []
+    for place, input_set in zip(places, sets, strict=True):
+        unusual = bool(input_set.unusual)
+        compared.append(
+            ComparedSet(
+                input_set.name,
+                expected[place],
+                outputs[place],
+                # What lies on a threshold is ordinary but for that: noise has to explain what
+                # differs there, not the bound.
+                unusual=unusual and not input_set.poised,
+                saturated=input_set.saturates,
+                edged=unusual and not input_set.smooth,
+            )
+        )
     comparison = compare(
-        [expected[place] for place in places],
-        [outputs[place] for place in places],
+        compared,
         tolerances(standard),
-        set_names=[input_set.name for input_set in sets],
         float_io=standard.float_io,
         inputs_differ=len({input_set.digest() for input_set in sets}) > 1,
-        # What lies on a threshold is ordinary but for that: noise has to explain what differs
-        # there, not the bound.
-        unusual=[bool(input_set.unusual) and not input_set.poised for input_set in sets],
-        saturated=[input_set.saturates for input_set in sets],
-        edged=[bool(input_set.unusual) and not input_set.smooth for input_set in sets],
         yardstick=None if yardstick is None else yardstick.on(places),
     )
     return replace(
