@@ -33,6 +33,7 @@ from onnx_harness.run.schedule import grouped, shards
 from onnx_harness.settings import Settings
 from tests.hostile import kinds
 from tests.models import linear, save
+from tests.performance.big_models import rows as big_models
 from tests.unit.results_examples import RUN, cell
 
 Row = tuple[str, str, str]
@@ -46,6 +47,12 @@ def main() -> int:
         "--quick", action="store_true", help="a tenth of the cells and of the kills"
     )
     parser.add_argument("--zoo", type=Path, help="models for --jobs 2 beside 1, such as models")
+    parser.add_argument(
+        "--big",
+        type=float,
+        metavar="GB",
+        help="peak memory of what is done with a model of that size, such as 2.5 or 8",
+    )
     parser.add_argument(
         "--only", nargs="*", default=[], metavar="ROW", help="rows whose function begins like this"
     )
@@ -63,6 +70,9 @@ def main() -> int:
     if args.zoo is not None:
         rows.append(lambda: jobs_beside_one(args.zoo))
         names.append("jobs")
+    if args.big is not None:
+        rows.append(lambda: big_models(args.big))
+        names.append("big")
     print(f"{'what':58} {'measured':>34}   to reach")
     for name, row in zip(names, rows, strict=True):
         if args.only and not name.startswith(tuple(args.only)):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.recorded import missed
 from onnx_harness.judging.reference import Reference, given, recorded_files, reference
+from onnx_harness.judging.runs import MOST_BYTES
 from onnx_harness.judging.verdict import Verdict, session_config
 from onnx_harness.latency import measure
 from onnx_harness.latency.plain import PlainRounds
@@ -112,12 +113,18 @@ def _judge(way: Way, cache: Cache, scratch: Path) -> Judged:
         with way.at(Stage.PLACEMENT):
             assigned = _prove_placement(way, session)
         with way.at(Stage.RUN):
-            runs = run_sets(way, subject, session)
+            again = _reopening(way, subject, artifact, scratch)
+            runs = run_sets(way, subject, session, again)
+            if again is not None:
+                del session  # the noise floor's sessions hold as much
         with way.at(Stage.PLACEMENT):
             _cross_check(way, assigned, runs.profile, artifact)
         with way.at(Stage.COMPARE, fault=Status.ERROR):
             _compare(way, subject, artifact, runs, cache)
-            judge_decoding(way, subject, session, artifacts.judged_by(way, subject, cache))
+            if way.task.cell.card.generate is not None:
+                judged_standard = artifacts.judged_by(way, subject, cache)
+                opened = again or (lambda: session)
+                judge_decoding(way, subject, opened, judged_standard)
     except CellEnded as end:
         failing = tuple(way.task.place(place) for place in end.failing)
         return Judged(way.result(end.status, end.reason, end.detail, end.symptom), failing=failing)
@@ -364,6 +371,21 @@ def _session(
                 f"provider '{provider.name}' has no {operator} in bfloat16"
             ) from error
         raise
+
+
+def _reopening(
+    way: Way, subject: Subject, artifact: Artifact, scratch: Path
+) -> Callable[[], ort.InferenceSession] | None:
+    """Return what opens the session of a large model again, which nobody holds beside another."""
+    if artifact.model.size_bytes <= MOST_BYTES:
+        return None
+
+    def opened() -> ort.InferenceSession:
+        session = _session(way, subject, artifact, scratch)
+        assert not isinstance(session, _NoKernel)
+        return session
+
+    return opened
 
 
 def _is_profiled(way: Way, artifact: Artifact) -> bool:
