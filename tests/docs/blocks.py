@@ -11,7 +11,8 @@ from onnx_harness.cards.card import FAILING_STAGES
 from onnx_harness.cards.keys import TABLES, TOP_KEYS, Key, Table
 from onnx_harness.cell.matrix import DEFAULT, GROUPS
 from onnx_harness.inputs.values.generators import GENERATORS
-from onnx_harness.settings import OPTIONS, Option, Settings
+from onnx_harness.settings import OPTIONS, Settings
+from onnx_harness.settings.kinds import Option
 from onnx_harness.transforms import Transform, bf16, fp16, int8, simplify
 from tests.docs import docstrings
 from tests.docs.api import api

@@ -24,6 +24,7 @@ import pytest
 from onnx_harness.cli import main
 from onnx_harness.cli.gate import INCONCLUSIVE, INVALID
 from onnx_harness.gate.verdicts import PART_PAIRS
+from onnx_harness.latency.profiled import PAIRS as PROFILED_PAIRS
 from onnx_harness.results import history
 from onnx_harness.results.cells import AccuracyRecord, GraphChange, PlacementRecord, Stage, Status
 from onnx_harness.results.levels import FOLDER, read_levels, write_levels
@@ -674,11 +675,12 @@ def first_night(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 FEWER_PAIRS = """
 from dataclasses import replace
 
-from onnx_harness.gate import verdicts
+from onnx_harness.gate import slower, verdicts
 
 chosen = verdicts.lockstep_pairs
 verdicts.lockstep_pairs = lambda cells: replace(chosen(cells), pairs=8)
-verdicts.CONFIRMING_PAIRS = 16
+verdicts.CONFIRMING_PAIRS, verdicts.PART_PAIRS = 8, 4
+slower.profile_cell.__defaults__ = (4,)
 """
 
 
@@ -741,10 +743,16 @@ def slowed(accepted_project: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(8, 16), pytest.param(16, 32, marks=pytest.mark.nightly)]
+    ("first", "second", "part", "profiled"),
+    [(8, 8, 4, 4), pytest.param(16, 32, PART_PAIRS, PROFILED_PAIRS, marks=pytest.mark.nightly)],
 )
 def test_a_slower_cell_is_measured_again_in_the_run(
-    slowed: Path, capsys: pytest.CaptureFixture[str], first: int, second: int
+    slowed: Path,
+    capsys: pytest.CaptureFixture[str],
+    first: int,
+    second: int,
+    part: int,
+    profiled: int,
 ) -> None:
     if first == 16:  # as users have it
         (slowed / "conftest.py").unlink()
@@ -754,7 +762,7 @@ def test_a_slower_cell_is_measured_again_in_the_run(
         "doubtful latencies measured again, on fresh pairs in turn, 0 of 1 settled: "
         "net-original-cpu, turn "
     )
-    for turn in range(1, math.ceil(second / PART_PAIRS) + 1):
+    for turn in range(1, math.ceil(second / part) + 1):
         assert f"{told}{turn}\n" in ended.told
     assert (
         "latency compared with the accepted levels: 1 fail, 1 of them measured again" in ended.told
@@ -767,7 +775,7 @@ def test_a_slower_cell_is_measured_again_in_the_run(
     assert verdict["ratio_ci95"][0] <= verdict["ratio"] <= verdict["ratio_ci95"][1]
     assert (len(record["log_ratios"]), len(record["confirming_log_ratios"])) == (first, second)
     assert not set(record["log_ratios"]) & set(record["confirming_log_ratios"])
-    assert (record["operators"]["pairs"], record["operators"]["reason"]) == (16, None)
+    assert (record["operators"]["pairs"], record["operators"]["reason"]) == (profiled, None)
     with history.History(slowed / "reports" / "history.sqlite") as past:
         kept = past.past("net-original-cpu")[-1].cell.pinned
     assert kept is not None
@@ -776,7 +784,10 @@ def test_a_slower_cell_is_measured_again_in_the_run(
     assert main(["gate", "--report-dir", str(slowed / "reports")]) == INCONCLUSIVE
     shown = capsys.readouterr().out
     assert "A second night in a row would fail it" in shown
-    assert "note: no operator stands out in 16 pairs" in shown or "slower operators: " in shown
+    assert (
+        f"note: no operator stands out in {profiled} pairs" in shown
+        or "slower operators: " in shown
+    )
 
 
 def test_two_slow_nights_fail_and_the_issue_names_the_operators(folder: Path) -> None:
@@ -875,7 +886,7 @@ def test_a_reference_without_onnx_runtime_is_refused(project: Path) -> None:
 
 def test_the_second_of_two_runs_at_once_is_refused(project: Path) -> None:
     (project / "conftest.py").write_text(FEWER_PAIRS, "utf-8")
-    arguments = (*OPTIONS, "--gate-reference", "reference", "--latency-budget", "4")
+    arguments = (*OPTIONS, "--gate-reference", "reference", "--latency-budget", "2")
     with start_pytest(project, *arguments) as first:
         file = project / "reports" / "history.sqlite"
         while not file.exists() and first.poll() is None:

@@ -21,7 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness import transforms
 from onnx_harness.accuracy import compare
-from onnx_harness.cell import artifacts, pipeline
+from onnx_harness.cell import artifacts, checks
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
@@ -33,7 +33,7 @@ from tests.models import linear, save, two_outputs
 
 Change = Callable[[onnx.ModelProto], object]
 
-INTERFACE = (Stage.CHECK, pipeline, "interface_changes")
+INTERFACE = (Stage.CHECK, checks, "interface_changes")
 CHECKER = (Stage.CHECK, artifacts, "checker_says")
 
 

@@ -17,7 +17,7 @@ import pytest
 
 from onnx_harness import providers
 from onnx_harness.cards.card import read
-from onnx_harness.cell import pipeline
+from onnx_harness.cell import pipeline, placement
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
@@ -165,7 +165,7 @@ def test_without_both_checks_a_fallback_goes_unseen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim_the_device(monkeypatch)
-    monkeypatch.setattr(pipeline, "shortfall", lambda *_: None)
+    monkeypatch.setattr(placement, "shortfall", lambda *_: None)
     assert judged(tmp_path).status is Status.PASS
 
 
@@ -180,7 +180,7 @@ def test_a_provider_that_owns_a_part_only_is_caught(
         result.reason
     )
     assert judged(tmp_path, min_placement=0.5).status is Status.PASS
-    monkeypatch.setattr(pipeline, "shortfall", lambda *_: None)
+    monkeypatch.setattr(placement, "shortfall", lambda *_: None)
     assert judged(tmp_path).status is Status.PASS
 
 
@@ -280,7 +280,7 @@ def test_a_fallback_that_the_record_hides_is_caught_by_the_profile(
     )
     assert result.placement is not None
     assert (result.placement.share, result.placement.executed) == (1.0, {CPU: 1})
-    monkeypatch.setattr(pipeline, "contradiction", lambda *_: None)
+    monkeypatch.setattr(placement, "contradiction", lambda *_: None)
     assert judged(tmp_path).status is Status.PASS
 
 
@@ -352,8 +352,8 @@ def test_a_card_that_asks_for_more_than_there_is_fails(
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
     assert complaint in str(result.reason)
     assert judged(tmp_path, asks="max_memcpy = 2\nmin_time_share = 0.2").status is Status.PASS
-    monkeypatch.setattr(pipeline, "breach", lambda *_, **__: None)
-    monkeypatch.setattr(pipeline, "shortfall", lambda *_: None)
+    monkeypatch.setattr(placement, "breach", lambda *_, **__: None)
+    monkeypatch.setattr(placement, "shortfall", lambda *_: None)
     assert judged(tmp_path, asks=asks).status is Status.PASS
 
 

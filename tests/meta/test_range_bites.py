@@ -14,8 +14,8 @@ from onnx import numpy_helper
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
-from onnx_harness.judging import emulation
 from onnx_harness.judging import judge as judge_module
+from onnx_harness.judging import overflow
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.settings import Settings
@@ -181,7 +181,7 @@ def test_the_second_time_it_is_known_from_the_cache(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = judged(tmp_path, NORM)
-    monkeypatch.setattr(emulation, "_watch_run", lambda *_: pytest.fail("it was run again"))
+    monkeypatch.setattr(overflow, "_watch_run", lambda *_: pytest.fail("it was run again"))
     assert judged(tmp_path, NORM).reason == first.reason
 
 

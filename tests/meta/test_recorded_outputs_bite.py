@@ -14,7 +14,7 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_harness.accuracy.noise import Gap, Noise
-from onnx_harness.cell import pipeline
+from onnx_harness.cell import subjects
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Judged, Task
@@ -144,5 +144,5 @@ def test_what_is_kept_shows_it(tmp_path: Path) -> None:
 
 
 def test_without_the_comparison_it_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "missed", lambda *_: None)
+    monkeypatch.setattr(subjects, "missed", lambda *_: None)
     assert judged(recorded_beside(tmp_path, off=0.1)).result.status is Status.PASS

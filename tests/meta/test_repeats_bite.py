@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_harness.cell import pipeline, repeats
+from onnx_harness.cell import outputs, repeats
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
@@ -98,7 +98,7 @@ def test_the_run_that_departs_is_named(
         Symptom.WRONG_VALUES,
     )
     assert str(result.reason).startswith(reason)
-    monkeypatch.setattr(pipeline, "wrong_repeat", lambda *_: None)
+    monkeypatch.setattr(outputs, "wrong_repeat", lambda *_: None)
     without = judged(tmp_path, monkeypatch, Forgetful(wrong))
     assert without.status is (Status.FAIL if wrong == {1} else Status.PASS)
     assert not str(without.reason).startswith(reason[:20])

@@ -13,8 +13,10 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnx_harness.cell.matrix import card_for
+from onnx_harness.judging.conversions import conversion_of
 from onnx_harness.judging.reference import Reference, reference
-from onnx_harness.judging.verdict import Standard, Verdict, conversion_of, standard, verdict
+from onnx_harness.judging.standard import Standard, standard
+from onnx_harness.judging.verdict import Verdict, verdict
 from onnx_harness.model.file import Model
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cache import Cache

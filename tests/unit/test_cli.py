@@ -17,7 +17,8 @@ from onnx_harness.cli.show import size, text
 from onnx_harness.errors import ModelError
 from onnx_harness.providers import Problem
 from onnx_harness.providers.probe import Availability
-from onnx_harness.settings import Settings, byte_count
+from onnx_harness.settings import Settings
+from onnx_harness.settings.kinds import byte_count
 
 NAMES = ("cpu", "cuda", "openvino", "tensorrt", "webgpu")
 

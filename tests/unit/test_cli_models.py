@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from onnx_harness.cell.comparison import Pair, PairOutcome, compare_models
-from onnx_harness.cli import UNDONE, main, transform
+from onnx_harness.cli import UNDONE, main, transform, writing
 from onnx_harness.errors import TransformError
 from onnx_harness.judging.precision import loosest
 from onnx_harness.names import parse_variant
@@ -416,7 +416,7 @@ def test_a_changed_interface_is_told_though_the_file_is_written() -> None:
     changed.graph.output[0].name = "z"
     changed.graph.node[1].output[0] = "z"
     saved("out.onnx", changed)
-    verdict = transform.check(Path("m.onnx"), Path("out.onnx"), parse_variant("optimize"))
+    verdict = writing.find_objections(Path("m.onnx"), Path("out.onnx"), parse_variant("optimize"))
     assert verdict.problems() == [
         "the model's interface changed: output 'y' is gone",
         "the model's interface changed: output 'z' is new",
@@ -428,9 +428,9 @@ def test_an_invalid_result_is_told_and_an_invalid_original_excuses_it() -> None:
     broken.graph.node[0].op_type = "Indentity"
     saved("m.onnx")
     saved("out.onnx", broken)
-    verdict = transform.check(Path("m.onnx"), Path("out.onnx"), parse_variant("optimize"))
+    verdict = writing.find_objections(Path("m.onnx"), Path("out.onnx"), parse_variant("optimize"))
     assert "the ONNX checker rejects the written model: " in verdict.problems()[0]
-    excused = transform.check(Path("out.onnx"), Path("out.onnx"), parse_variant("optimize"))
+    excused = writing.find_objections(Path("out.onnx"), Path("out.onnx"), parse_variant("optimize"))
     assert excused.problems() == []
     assert "the ONNX checker rejects the original too: " in excused.notes()[0]
 

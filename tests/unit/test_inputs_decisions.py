@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from onnx_harness import inputs
 from onnx_harness.inputs import InputSet
-from onnx_harness.inputs.decisions import rows as rows_module
+from onnx_harness.inputs.decisions import points as points_module
 from onnx_harness.inputs.decisions import trees, vocabulary
 from onnx_harness.inputs.decisions.coverage import coverage
 from onnx_harness.inputs.decisions.cuts import Grid, cut, direction
@@ -151,7 +151,7 @@ def test_every_threshold_moved_by_a_unit_in_the_last_place_is_told(name: str) ->
 
 
 def test_a_row_of_a_large_forest_serves_many_of_its_trees(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rows_module, "_FEW_WALKS", 0)
+    monkeypatch.setattr(points_module, "_FEW_WALKS", 0)
     found = forest_in(forest(trees=60, depth=6, features=40, seed=11))
     rows = forest_rows(found, 0)
     branches = found.branches

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from onnx_harness.cell.matrix import Cell, card_for
-from onnx_harness.cell.pipeline import judge, timing_inputs
+from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
+from onnx_harness.cell.timing import timing_inputs
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import Status
 from onnx_harness.settings import Settings

@@ -12,8 +12,8 @@ import pytest
 from onnx import helper
 
 from onnx_harness.errors import NotApplicable, UsageError
+from onnx_harness.judging.conversions import conversion_of
 from onnx_harness.judging.quantizing import Scheme, quantize_through, watched
-from onnx_harness.judging.verdict import conversion_of
 from onnx_harness.names import parse_variant
 from onnx_harness.transforms import bind, remarks
 from onnx_harness.transforms.int8 import STATIC_OPS, quantize_dynamic

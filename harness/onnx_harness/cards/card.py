@@ -92,6 +92,7 @@ def read(path: Path) -> Card:
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
         recorded_outputs=_recorded_outputs(card.section("recorded")),
         keep_float32=_keep_float32(card.section("fp16")),
+        random_seed=_random_seed(card.section("random")),
         custom_ops=_custom_ops(card),
         generate=_generate(card.section("generate")),
     )
@@ -268,6 +269,14 @@ def _generate(section: Section) -> GenerateSpec | None:
         cache={pair.key: pair.own_text() for pair in section.section("cache").entries()},
         place=section.place(),
     )
+
+
+def _random_seed(section: Section) -> int | None:
+    section.allow(*names_of("random"))
+    seed = section.number("seed")
+    if seed is not None and (seed < 0 or seed != int(seed)):
+        raise section.error("seed", f"is {seed:g}, but should be a whole number from 0")
+    return None if seed is None else int(seed)
 
 
 def _custom_ops(card: Section) -> tuple[Path, ...]:

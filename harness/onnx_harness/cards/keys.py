@@ -230,6 +230,21 @@ TABLES: Mapping[str, Table] = {
             ),
         ),
     ),
+    "random": Table(
+        "[random]",
+        "For a model that draws at random (RandomNormalLike, Dropout in training mode and the "
+        "like). Its nodes that draw are replaced, before anything else sees the model, by nodes "
+        "that give values of the same distribution, the same in every run. So all its outputs are "
+        "judged. `onnx-harness transform` writes the model as it is, with the nodes that draw.",
+        (
+            Key(
+                "seed",
+                "whole number, 0 or more",
+                "of the values that take the place of drawn ones",
+                "nothing is replaced",
+            ),
+        ),
+    ),
     "fp16": Table(
         "[fp16]",
         "For every conversion to float16.",

@@ -228,6 +228,8 @@ class Card:
         keep_float32: ``[fp16] keep_float32``: names of nodes that every conversion to float16
             leaves in float32.
         generate: the greedy decoding that every cell of the model is judged by too; None: none.
+        random_seed: ``[random] seed``: of the values that take the place of what the model draws
+            at random; None: it draws.
         custom_ops: ``custom_ops``, above the tables: libraries of custom operators, relative to the
             card in its file.
         places: for messages: where each ``tolerance.OUTPUT``, ``vacuous.OUTPUT`` and
@@ -248,6 +250,7 @@ class Card:
     vacuous: Mapping[str, str] = field(default_factory=dict)
     recorded_outputs: str = "fail"
     keep_float32: tuple[str, ...] = ()
+    random_seed: int | None = None
     custom_ops: tuple[Path, ...] = ()
     generate: GenerateSpec | None = None
     problem: str = ""
@@ -305,6 +308,8 @@ class Card:
             said.append({"keep_float32": list(self.keep_float32)})
         if self.generate is not None:
             said.append({"generate": _said(self.generate.said())})
+        if self.random_seed is not None:
+            said.append({"random_seed": self.random_seed})
         text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

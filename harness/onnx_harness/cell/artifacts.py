@@ -24,7 +24,7 @@ from onnx_harness.inputs import InputSet
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.reference import calibration_sets, runtime_key
-from onnx_harness.judging.verdict import Standard, standard
+from onnx_harness.judging.standard import Standard, standard
 from onnx_harness.model.file import Model, node_count
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.cells import Stage

@@ -14,7 +14,8 @@ from onnx_harness.judging.generation.decoder import Decoder, decoder_of
 from onnx_harness.judging.generation.decoding import Decoded, decode
 from onnx_harness.judging.generation.verdict import explained_by, judge_generation
 from onnx_harness.judging.runs import open_cpu
-from onnx_harness.judging.verdict import Standard, measured_yardstick
+from onnx_harness.judging.standard import Standard
+from onnx_harness.judging.verdict import measured_yardstick
 from onnx_harness.model.file import Model
 from onnx_harness.results.cells import Status, Symptom
 from onnx_harness.results.workbench import workbench

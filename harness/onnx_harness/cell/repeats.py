@@ -17,7 +17,8 @@ from onnx_harness.cell.state import RunNote, Subject, Way
 from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.isolate import noting
 from onnx_harness.judging.reference import Reference
-from onnx_harness.judging.verdict import Standard, Verdict, verdict
+from onnx_harness.judging.standard import Standard
+from onnx_harness.judging.verdict import Verdict, verdict
 from onnx_harness.model.file import Model
 from onnx_harness.providers.running import feeds_for, run
 

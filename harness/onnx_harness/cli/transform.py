@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +30,8 @@ from onnx_harness.cli.common import (
     started_worker,
 )
 from onnx_harness.cli.show import console, facts, labelled, size, text, write_json
+from onnx_harness.cli.writing import Objections, Written, check_output, find_objections, write
 from onnx_harness.errors import (
-    HarnessError,
     InputError,
     NotApplicable,
     NothingConverted,
@@ -56,61 +54,6 @@ if TYPE_CHECKING:
     import onnx
 
     from onnx_harness.judging.mixed.account import Mix
-
-# A protobuf message holds at most 2 GiB; larger models have their weights in a file beside them.
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """The written model. Bytes count external data.
-
-    Attributes:
-        keeps_float32: names of the nodes that stay float32, where they were chosen, those of the
-            card included.
-        did: what the steps did, in their own words.
-        remarks: what they remark for whoever uses the result.
-    """
-
-    nodes_before: int
-    nodes_after: int
-    bytes_before: int
-    bytes_after: int
-    transform_seconds: float
-    external_data: str | None
-    keeps_float32: tuple[str, ...] | None = None
-    did: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The objections to the written model.
-
-    Attributes:
-        checker: what the ONNX checker says against it, or None.
-        original: what it says against the model that it was made of, or None.
-        interface: what a caller would notice, a sentence each.
-    """
-
-    checker: str | None
-    original: str | None
-    interface: tuple[str, ...]
-
-    def problems(self) -> list[str]:
-        """Sentences.
-
-        That an invalid model stays invalid is no transform's fault, and is told as a note.
-        """
-        problems = [f"the model's interface changed: {change}" for change in self.interface]
-        if self.checker and not self.original:
-            problems.insert(0, f"the ONNX checker rejects the written model: {self.checker}")
-        return problems
-
-    def notes(self) -> list[str]:
-        """Remarks that don't make the work a failure."""
-        return (
-            [f"the ONNX checker rejects the original too: {self.original}"] if self.original else []
-        )
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -199,14 +142,14 @@ def run(args: argparse.Namespace) -> int:
         )
     card, path = find_model(args.model)
     out: Path = args.output
-    _check_output(out, path, force=args.force)
+    check_output(out, path, force=args.force)
     with started_worker(settings) as worker:
         with named_death(f"variant '{variant.spelling}' on {path.name}"), shown_progress(worker):
             libraries = (*card.custom_ops, *settings.custom_ops)
             arguments = (path, steps, out, INLINE_BYTES, card, settings)
             written = worker.call(WithLibraries(libraries, apply), *arguments)
         with named_death(f"{out} was written; checking it"):
-            verdict = worker.call(check, path, out, variant)
+            verdict = worker.call(find_objections, path, out, variant)
     if args.write_card and written.keeps_float32 is not None:
         write_keep_float32(_card_to_write(args.model), written.keeps_float32)
     if args.json:
@@ -313,7 +256,7 @@ def apply(
     with transforms.details() as did, transforms.remarks() as remarks:
         model, seconds = _applied(before, bound, samples, choose)
     note_stage("write")
-    external = _write(model, out, min(inline_bytes, before.inline_bytes))
+    external = write(model, out, min(inline_bytes, before.inline_bytes))
     return Written(
         nodes,
         node_count(model.graph),
@@ -394,7 +337,7 @@ def _chooser(
     """Return what chooses by the verdicts that pytest would give, on the CPU."""
     from onnx_harness.judging.mixed.choose import chooser
     from onnx_harness.judging.reference import reference
-    from onnx_harness.judging.verdict import standard
+    from onnx_harness.judging.standard import standard
 
     note_stage("inputs")
     settings, cache = settings or Settings(), workbench().cache
@@ -414,70 +357,13 @@ def _card_to_write(model: Path) -> Path:
     return model if model.name.endswith(CARD_SUFFIX) else matrix.card_beside(model)
 
 
-def check(path: Path, out: Path, variant: Variant) -> Verdict:
-    """Hold what was written against the ONNX checker and the original's interface.
-
-    Meant for the worker.
-    """
-    from onnx_harness.cell.artifacts import checker_says
-    from onnx_harness.model.interface import interface_changes
-
-    before, after = Model(path), Model(out, "written")
-    checker = checker_says(out)
-    original = checker_says(path) if checker else None
-    bound = bind_variant(variant)
-    changes = interface_changes(
-        before.signature, after.signature, bound.float_io, bound.fixed_shapes
-    )
-    return Verdict(checker, original, tuple(changes))
-
-
-def _check_output(out: Path, path: Path, *, force: bool) -> None:
-    if not out.parent.is_dir():
-        raise UsageError(f"there is no folder {out.parent} to write {out.name} to")
-    if out.is_dir():
-        raise UsageError(f"{out} is a folder; name the file to write")
-    if out.exists() and out.samefile(path):
-        raise UsageError(f"{out} is the model itself; name another file")
-    for file in (out, _data_file(out)):
-        if file.exists() and not force:
-            raise UsageError(f"{file} exists; --force overwrites it")
-
-
-def _data_file(out: Path) -> Path:
-    return out.with_name(f"{out.name}.data")
-
-
-def _write(model: onnx.ModelProto, out: Path, inline_bytes: int) -> str | None:
-    """Write ``model``, in a folder of its own first.
-
-    A failure leaves an older file as it was.
-    """
-    from onnx_harness.model.saving import save
-
-    data = _data_file(out)
-    try:
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
-            unfinished = Path(folder) / out.name
-            large = save(model, unfinished, inline_bytes=inline_bytes, weights=data.name)
-            if large:
-                unfinished.with_name(data.name).replace(data)
-            unfinished.replace(out)
-            return data.name if large else None
-    except Exception as error:  # also protobuf's own, for a message above 2 GiB
-        raise _cannot_write(out, error) from None
-
-
-def _cannot_write(out: Path, error: Exception) -> HarnessError:
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    mend = ". Mend: free some space, or choose another disk" if full else ""
-    return TransformError(
-        f"{out} can't be written: {getattr(error, 'strerror', None) or words_of(error)}{mend}"
-    )
-
-
 def _show(
-    out: Console, file: Path, variant: Variant, written: Written, verdict: Verdict, idle: list[str]
+    out: Console,
+    file: Path,
+    variant: Variant,
+    written: Written,
+    verdict: Objections,
+    idle: list[str],
 ) -> None:
     out.print(labelled("wrote ", "bold", file), soft_wrap=True)
     rows: dict[str, object] = {

@@ -18,8 +18,9 @@ import numpy as np
 import onnx
 
 from onnx_harness.diagnose import bodies, moves, strings
+from onnx_harness.diagnose.fault import Fault
 from onnx_harness.diagnose.minimal import OutOfBudget, minimal_part
-from onnx_harness.diagnose.oracle import Fault, Observer, Sign, same
+from onnx_harness.diagnose.oracle import Observer, Sign, same
 from onnx_harness.diagnose.smaller_case import Array, Case, copied, part_of
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.size import byte_size

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.cell.pipeline import artifact_of, subject_of
+from onnx_harness.cell.pipeline import artifact_of
 from onnx_harness.cell.state import Artifact, Judged, Task
+from onnx_harness.cell.subjects import subject_of
 from onnx_harness.errors import first_line
 from onnx_harness.judging.emulation import half_as_hardware
 from onnx_harness.judging.reference import Reference

@@ -120,7 +120,7 @@ def ideal_conversion(
         )
 
     ranged = through(conversion.clamp, ranged=True)
-    if conversion.type == "float16" and _overflows(ranged):
+    if _overflows(ranged):
         unlimited = conversion.clamp and replace(conversion.clamp, most=float("inf"))
         return Ideal(through(unlimited, ranged=False), ranged)
     return Ideal(ranged, ranged)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from onnx_harness.judging.emulation import judge_half
-from onnx_harness.judging.verdict import Standard, Verdict, verdict
+from onnx_harness.judging.standard import Standard
+from onnx_harness.judging.verdict import Verdict, verdict
 from onnx_harness.model.file import Model
 
 

@@ -15,11 +15,12 @@ from onnx_harness import transforms
 from onnx_harness.errors import DiedBefore, NotApplicable, first_line
 from onnx_harness.isolate import risking
 from onnx_harness.judging.card_options import with_card
+from onnx_harness.judging.conversions import conversion_of
 from onnx_harness.judging.emulation import half_verdict
 from onnx_harness.judging.mixed.account import Effort, Mix
 from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.mixed.source import Source
-from onnx_harness.judging.verdict import Standard, conversion_of
+from onnx_harness.judging.standard import Standard
 from onnx_harness.model.file import Model
 from onnx_harness.names import Step, Variant
 from onnx_harness.transforms import Precision
@@ -37,6 +38,7 @@ _MOST_SECONDS = 20.0
 _MOST_BYTES = (
     1 << 28
 )  # a larger model takes longer to convert and run once than a person waits for advice
+_NAMED = 3
 _LISTS = frozenset({"op_block_list", "node_block_list"})
 
 
@@ -118,7 +120,7 @@ def _tried_mend(
     if mix.nodes == mix.of:
         return None, f"No mend was found: {mended.variant.spelling} {mix.keeps()}"
     spelling = mended.variant.spelling
-    return spelling, f"mend: `--variant {_quoted(spelling)}` {mix.keeps()}"
+    return spelling, f"mend: `--variant {_quoted(spelling)}` {mix.keeps()}{_named(mix.names)}"
 
 
 def _mended(variant: Variant, at: int) -> Variant:
@@ -163,6 +165,14 @@ def _applied(model: onnx.ModelProto, steps: Sequence[BoundStep]) -> onnx.ModelPr
         if not step.transform.session:
             model = step(model)
     return model
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return the first of the nodes that stay, as the end of a sentence."""
+    if not names:
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f": {', '.join(repr(name) for name in names[:_NAMED])}{more}"
 
 
 def _quoted(spelling: str) -> str:

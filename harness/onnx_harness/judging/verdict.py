@@ -16,13 +16,10 @@ from onnx_harness import providers
 from onnx_harness.accuracy.compare import Comparison, compare
 from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.failures import OutputFailure, listed
-from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
-from onnx_harness.cards.card import Card
 from onnx_harness.errors import first_line
 from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.inputs.graph.reach import empty_outputs, reached_outputs
-from onnx_harness.judging.choices import choice_axes
-from onnx_harness.judging.ideal import Conversion, ideal_conversion
+from onnx_harness.judging.ideal import ideal_conversion
 from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.noise_floor import (
     INEXACT,
@@ -31,10 +28,9 @@ from onnx_harness.judging.noise_floor import (
     noise_floor,
     unusual_floor,
 )
-from onnx_harness.judging.quantizing import Scheme
-from onnx_harness.judging.reference import Reference
-from onnx_harness.judging.rounding import Clamp
+from onnx_harness.judging.seed_trial import seed_mend
 from onnx_harness.judging.specification import has_infinities, specified_instead
+from onnx_harness.judging.standard import Standard, tolerances
 from onnx_harness.judging.untouched import (
     DRAWS,
     false_shapes,
@@ -44,55 +40,12 @@ from onnx_harness.judging.untouched import (
     unsteady,
 )
 from onnx_harness.model.file import Model
-from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import Status, Symptom
-from onnx_harness.settings import Settings
-from onnx_harness.transforms import BoundStep, Precision
-from onnx_harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL
-from onnx_harness.transforms.int8 import DEFAULT_OP_TYPES_TO_EXCLUDE, DYNAMIC_OPS, STATIC_OPS
-from onnx_harness.transforms.quantization.options import extra_options
+from onnx_harness.transforms import Precision
 from onnx_harness.transforms.variant import BoundVariant
 
 if TYPE_CHECKING:
     import onnx
-
-_LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
-"""The limits of a conversion to float16 for magnitudes of weights.
-
-They are its options, with what all of them do by default.
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Standard:
-    """The standard for the outputs of a cell. One serves for any number of candidates.
-
-    Attributes:
-        model: the untouched one.
-        reference: its input sets, and what it makes of them.
-        card: its tolerances.
-        precision: the arithmetic that the variant leaves behind.
-        conversion: what the variant converts to; None where its arithmetic stays float32.
-        float_io: the dtype that float32 outputs may have become; None: none may change.
-        provider: the name of the execution provider that the candidate runs on.
-        exact: whether the variant declares that it keeps values, and the model is a single operator
-            that shows it.
-        override: (rtol, atol) of the command line.
-        kept: where what is measured once for a model is kept.
-        explained: whether a departure has to be explained, beside being within the bounds.
-    """
-
-    model: Model
-    reference: Reference
-    card: Card
-    precision: Precision
-    conversion: Conversion | None
-    float_io: str | None
-    provider: str
-    exact: bool
-    override: tuple[float, float] | None
-    kept: Cache
-    explained: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,30 +90,6 @@ class Verdict:
         )
 
 
-def standard(
-    model: Model,
-    reference: Reference,
-    card: Card,
-    bound: BoundVariant,
-    provider: str,
-    settings: Settings,
-    cache: Cache,
-) -> Standard:
-    """Return what the cell of a variant on ``provider`` is held to."""
-    return Standard(
-        model,
-        reference,
-        card,
-        bound.precision,
-        conversion_of(bound),
-        bound.float_io,
-        provider,
-        bool(card.suite) and bound.keeps_values,
-        settings.tolerance_override,
-        cache,
-    )
-
-
 def session_config(
     model: Model, bound: BoundVariant, candidate: onnx.ModelProto
 ) -> Mapping[str, str]:
@@ -172,13 +101,6 @@ def session_config(
     ONNX Runtime's own doing on this processor. A variant that quantizes answers for them itself.
     """
     return {} if bound.precision is Precision.INT8 else exact_sums(model.skeleton, candidate)
-
-
-_STILL = (
-    "Mend: where an input scales what is drawn, hold it at 0 in the model's card: "
-    "[inputs.NAME] values = [0]; "
-    "or export the model without drawing"
-)
 
 
 def verdict(
@@ -209,11 +131,13 @@ def verdict(
         drawn = random_nodes(standard.model.skeleton, made.unstable)
         names += f" (drawn at random by {listed(drawn)})" if drawn else ""
         expected = [_without(each, made.unstable) for each in expected]
+        mend = seed_mend(standard.model, made, standard.card, standard.kept) if drawn else ""
         if not expected[0]:
-            reason = f"the model gives other outputs each time it runs: {names}. {_STILL}"
+            reason = f"the model gives other outputs each time it runs: {names}. {mend}".strip()
             return Verdict(Status.NOT_APPLICABLE, reason=reason, symptom=Symptom.UNSTABLE)
         notes.append(
             f"not judged, since the reference itself gives another value each time: {names}"
+            + (f". {mend}" if mend else "")
         )
         outputs = [_without(output, made.unstable) for output in outputs]
     usual = _usual(standard)
@@ -228,7 +152,7 @@ def verdict(
         # Only now, since it's rarely needed: how steady the untouched model itself is there.
         steadiness = unusual_floor(standard.model, made, standard.kept)
         yardstick = yardstick.with_noise(steadiness)
-        shaky = unsteady(made, steadiness, _tolerances(standard))
+        shaky = unsteady(made, steadiness, tolerances(standard))
         chaotic = (
             [place for place, judges in shaky.items() if not judges]
             if comparison.only_values
@@ -310,7 +234,7 @@ def _compared(
     comparison = compare(
         [expected[place] for place in places],
         [outputs[place] for place in places],
-        _tolerances(standard),
+        tolerances(standard),
         set_names=[input_set.name for input_set in sets],
         float_io=standard.float_io,
         inputs_differ=len({input_set.digest() for input_set in sets}) > 1,
@@ -370,65 +294,6 @@ def measured_yardstick(standard: Standard) -> tuple[Yardstick | None, list[str]]
     ), notes
 
 
-def conversion_of(bound: BoundVariant) -> Conversion | None:
-    """The conversion that a variant is; None where its arithmetic stays float32.
-
-    What a step documents about it is read in its options: limits of a clamp, operators that are
-    quantized.
-    """
-    step = bound.conversion
-    if step is None:
-        return None
-    if bound.precision is Precision.INT8:
-        return Conversion("int8", scheme=_scheme(step))
-    all_inputs = bound.float_io is not None
-    if bound.precision is not Precision.FP16:
-        return Conversion("bfloat16", None, all_inputs)
-    least, most = (step.options.get(name, limit) for name, limit in _LIMITS.items())
-    if not (isinstance(least, float) and isinstance(most, float)):
-        raise TypeError(
-            f"the limits of {step.name}'s clamp are numbers, and {least!r} and {most!r} aren't"
-        )
-    return Conversion("float16", Clamp(least, most), all_inputs)
-
-
-def _scheme(step: BoundStep) -> Scheme:
-    static = step.transform.calibrated
-    if step.name == "int4":
-        return Scheme(
-            frozenset({"MatMul"}),
-            static=False,
-            signed_weights=bool(step.options.get("symmetric", False)),
-            never=_texts(step.options.get("nodes_to_exclude", ())),
-            block=int(str(step.options.get("block_size", 32))),
-        )
-
-    def names(option: str, default: tuple[str, ...] = ()) -> frozenset[str]:
-        return _texts(step.options.get(option, default))
-
-    extra = extra_options(tuple(names("extra_options")))
-    included = names("op_types_to_quantize") or frozenset(STATIC_OPS if static else DYNAMIC_OPS)
-    excluded = names("op_types_to_exclude", DEFAULT_OP_TYPES_TO_EXCLUDE if static else ())
-    return Scheme(
-        included - excluded,
-        static,
-        per_channel=bool(step.options.get("per_channel", False)),
-        signed_weights=extra.get(
-            "WeightSymmetric", step.options.get("weight_type", "int8") == "int8"
-        ),
-        signed_activations=extra.get(
-            "ActivationSymmetric", step.options.get("activation_type", "uint8") == "int8"
-        ),
-        narrow=bool(step.options.get("reduce_range", False)),
-        only=names("nodes_to_quantize"),
-        never=names("nodes_to_exclude"),
-    )
-
-
-def _texts(value: object) -> frozenset[str]:
-    return frozenset(value if isinstance(value, tuple) else ())
-
-
 def _proves_nothing(
     standard: Standard, comparison: Comparison
 ) -> tuple[str | None, tuple[str, ...]]:
@@ -470,28 +335,6 @@ def _proves_nothing(
         f'or accept it in the card: [vacuous] {judged[0]} = "why"'
     )
     return reason, tuple(remarks)
-
-
-def _tolerances(standard: Standard) -> Callable[[str], Tolerance]:
-    kinds = {value.name: value.kind for value in standard.model.signature.outputs}
-    axes = choice_axes(standard.model.skeleton)
-
-    def tolerance_for(output: str) -> Tolerance:
-        spec = spec_for(standard.card.tolerance, output)
-        # A float16 output can't be closer than float16 is fine, whatever the transform left behind.
-        kind = kinds.get(output, "")
-        if standard.exact and standard.override is None:
-            return same_values(kind)
-        half = standard.precision is Precision.FP32 and ("float16" in kind or "float8" in kind)
-        rule = Precision.FP16 if half else standard.precision
-        tolerance = choose(rule, spec=spec, override=standard.override)
-        if tolerance.by_default and "float8" in kind:
-            tolerance = replace(
-                tolerance, sqnr_db=None
-            )  # one rounding of such a type leaves 20 to 30 dB
-        return replace(tolerance, axis=axes.get(output))
-
-    return tolerance_for
 
 
 def _without(outputs: Mapping[str, Any], unstable: frozenset[str]) -> dict[str, Any]:

@@ -28,14 +28,15 @@ import onnx
 from onnx_harness import inputs, providers
 from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.noise import Noise, gaps, worst
-from onnx_harness.cell.pipeline import subject_of
 from onnx_harness.cell.state import Judged, Subject, Task
+from onnx_harness.cell.subjects import subject_of
 from onnx_harness.errors import HarnessError, ModelError
 from onnx_harness.inputs import InputSet
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.ideal import ideal_conversion
 from onnx_harness.judging.reference import Reference
-from onnx_harness.judging.verdict import Standard, session_config, standard, verdict
+from onnx_harness.judging.standard import Standard, standard
+from onnx_harness.judging.verdict import session_config, verdict
 from onnx_harness.mutation.atlas import Atlas
 from onnx_harness.mutation.distance import furthest
 from onnx_harness.mutation.faults import Fault

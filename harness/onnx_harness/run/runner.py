@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from onnx_harness import providers
 from onnx_harness.cards import fetch
-from onnx_harness.cards.unlinked import unlinked
-from onnx_harness.cell import pipeline
+from onnx_harness.cards.seeded import judged_file
+from onnx_harness.cell import pipeline, timing
 from onnx_harness.cell.comparison import Pair
 from onnx_harness.cell.content import machine_of
 from onnx_harness.cell.matrix import Cell
@@ -196,8 +196,8 @@ class Runner:
             if self._judged[cell.id].artifact is None:
                 path, level = self.call(pipeline.place_of_artifact, task)
                 self._judged[cell.id] = Judged(result, path, level)
-            sets = self.call(pipeline.timing_inputs, task)
-            record = pipeline.time_cell(task, self._judged[cell.id], sets, benchmark)
+            sets = self.call(timing.timing_inputs, task)
+            record = timing.time_cell(task, self._judged[cell.id], sets, benchmark)
         except Exception as error:
             reason = f"can't be timed: {named(error)}"
             return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=reason)
@@ -266,7 +266,7 @@ class Runner:
         yield from settled(
             self._pinned,
             self._timed,
-            lambda cell: self.call(pipeline.timing_inputs, self.task(cell)),
+            lambda cell: self.call(timing.timing_inputs, self.task(cell)),
             say,
         )
 
@@ -340,7 +340,7 @@ class Runner:
         """Return what the worker is given to judge a cell; its model is fetched where need be."""
         if cell.card.path not in self._paths:
             path = fetch.materialize(cell.card)
-            self._paths[cell.card.path] = self._started_worker().call(unlinked, path)
+            self._paths[cell.card.path] = self._started_worker().call(judged_file, path, cell.card)
         unusual = not self._plain and cell.card.path not in self._attempts.without_unusual
         return Task(
             cell,

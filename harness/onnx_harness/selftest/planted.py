@@ -16,7 +16,8 @@ from onnx_harness.cards.card import Card, InputSpec, PathSource
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.reference import Reference, reference
 from onnx_harness.judging.runs import open_cpu
-from onnx_harness.judging.verdict import Standard, Verdict, standard
+from onnx_harness.judging.standard import Standard, standard
+from onnx_harness.judging.verdict import Verdict
 from onnx_harness.model.file import Model
 from onnx_harness.names import parse_variant
 from onnx_harness.providers.running import feeds_for, run

@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.cards import fetch
 from onnx_harness.cell.matrix import Cell, card_for
-from onnx_harness.cell.pipeline import timing_inputs
 from onnx_harness.cell.state import Task
+from onnx_harness.cell.timing import timing_inputs
 from onnx_harness.names import parse_variant
 from onnx_harness.settings import Settings
 

@@ -5,8 +5,7 @@ The first guess, and where it fails, a bounded search that learns from the error
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,13 +14,15 @@ import onnx
 from onnx_harness.cards.card import InputSpec
 from onnx_harness.errors import InputError, UsageError
 from onnx_harness.inputs.decisions.sets import decisive_sets
-from onnx_harness.inputs.plan import edges, feedback, hints, large, telling
+from onnx_harness.inputs.plan import edges, feedback, large, telling
 from onnx_harness.inputs.plan import sizes as sizing
-from onnx_harness.inputs.plan.fitting import Sizes, broken
+from onnx_harness.inputs.plan.fitting import Sizes
+from onnx_harness.inputs.plan.guesses import candidates, learned
 from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
 from onnx_harness.inputs.plan.rule import Make
 from onnx_harness.inputs.plan.sizes import Role
-from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, number_text, shape_text
+from onnx_harness.inputs.plan.unsolved import feed_shapes, nothing_runs
+from onnx_harness.inputs.values.sets import InputSet, Value
 from onnx_harness.isolate import noting
 
 TryRun = Callable[[dict[str, Value]], Any]
@@ -32,11 +33,6 @@ _CONTROL_BUDGET = 60  # tries for a control value that the sizes found before do
 _VARIATION_BUDGET = 16  # tries to give one further set sizes of its own
 _RANKS = (1, 3, 4, 0)  # after the rank that a consumer suggests
 _NEIGHBOURS = 5
-_LEAST = {
-    Role.HEIGHT: 8,
-    Role.WIDTH: 8,
-    Role.SAMPLES: 64,
-}  # sizes that a number in an error message may suggest
 
 
 def generate(
@@ -99,7 +95,8 @@ def generate(
                 sets[-1] = telling_set
             return [*sets, *search.large(model), *search.unusual(model)] if unusual else sets
         failures.append(search)
-    raise InputError(_nothing_runs(failures))
+    tried = sum(search.tried for search in failures)
+    raise InputError(failures[-1].unsolved(0, tried))
 
 
 @dataclass
@@ -258,8 +255,14 @@ class _Search:
             assert self.base is not None
             best = self._run(index, replace(self.base, sizes=self.base.sizes | pinned))
         if best is None:
-            raise InputError(_nothing_runs([self], index))
+            raise InputError(self.unsolved(index, self.tried))
         return best
+
+    def unsolved(self, index: int, tried: int) -> str:
+        """Return the error's words, after ``tried`` feeds for set ``index``."""
+        return nothing_runs(
+            self.recipe, index, tried=tried, examples=self.examples, message=self.message
+        )
 
     def _groups(self, pinned: Mapping[str, int]) -> list[list[str]]:
         """Dimensions to change together.
@@ -282,8 +285,8 @@ class _Search:
         seen: set[str] = set()
         suggested: list[Guess] = [start]
         queue: list[Guess] = []
-        candidates = self._candidates(start, self.recipe.pinned(index))
-        learned = 0
+        ladder = candidates(self.recipe, start, self.recipe.pinned(index))
+        followed = 0
         while spent < budget:
             # What a message asks for goes first. Its mere numbers take turns with the ladder: one
             # of them may be the cure, or lead to a size that nobody uses.
@@ -291,7 +294,7 @@ class _Search:
             if suggested:
                 guess = suggested.pop(0)
             elif spent % 2 or not queue:
-                guess = next(candidates, None)
+                guess = next(ladder, None)
             if guess is None and not queue:
                 return None
             guess = guess or queue.pop(0)
@@ -302,89 +305,14 @@ class _Search:
             if (values := self._run(index, guess)) is not None:
                 return guess, values
             # Hints of hints are followed, but not for ever: a wrong one leads away from the ladder.
-            if learned < budget // 3:
-                certain, fresh = self._learned(guess, self.recipe.pinned(index))
-                learned += len(certain) + len(fresh)
+            if followed < budget // 3:
+                certain, fresh = learned(
+                    self.recipe, guess, self.recipe.pinned(index), self.message
+                )
+                followed += len(certain) + len(fresh)
                 suggested.extend(certain)
                 queue.extend(fresh)
         return None
-
-    def _learned(self, guess: Guess, pinned: Mapping[str, int]) -> tuple[list[Guess], list[Guess]]:
-        """Guesses that the latest complaint asks for, and those that its numbers suggest."""
-        hint = hints.read(self.message)
-        guesses: list[Guess] = []
-        sizes_told: Sizes = {}
-        for name, axes in hint.dims.items():
-            dims = self.recipe.inputs[name].dims if name in self.recipe.inputs else None
-            for axis, size in axes.items():
-                if (
-                    dims is not None
-                    and axis < len(dims)
-                    and isinstance(dim := dims[axis], str)
-                    and dim in guess.sizes
-                ):
-                    sizes_told[dim] = size
-        if sizes_told and sizes_told.items() - guess.sizes.items():
-            guesses.append(replace(guess, sizes=guess.sizes | sizes_told))
-        if hint.cap is not None and (guess.cap is None or hint.cap < guess.cap):
-            guesses.append(replace(guess, cap=max(0, hint.cap)))
-        free = []
-        for name, entry in self.recipe.dimensions.items():
-            if name not in pinned and entry.role not in (Role.BATCH, Role.FIXED):
-                free.append(name)
-        suggested = []
-        for number in hint.numbers[:4]:
-            for name in free[:3]:
-                # Pictures and sounds of a few values run often enough, and mean nothing.
-                least = _LEAST.get(self.recipe.dimensions[name].role, 1)
-                if number >= least and guess.sizes[name] != number:
-                    suggested.append(replace(guess, sizes=guess.sizes | {name: number}))
-        return guesses, [] if sizes_told else suggested
-
-    def _candidates(self, start: Guess, pinned: Mapping[str, int]) -> Iterator[Guess]:
-        """Sizes and constants, likeliest first, interleaved so that neither starves the other."""
-        ladder = sizing.ladder(self.recipe.dimensions, start.sizes, pinned)
-        sizes = (replace(start, sizes=step) for step in ladder)
-        constants = self._constants(start)
-        running = [sizes, constants]
-        while running:
-            for source in list(running):
-                guess = next(source, None)
-                if guess is None:
-                    running.remove(source)
-                else:
-                    yield guess
-
-    def _constants(self, start: Guess) -> Iterator[Guess]:
-        """Plain numbers for the inputs that nothing settles.
-
-        All alike first, then one at a time.
-        """
-        doubtful = []
-        for name, rule in self.recipe.rules.items():
-            if not rule.certain and not (
-                self.recipe.inputs[name].is_float and rule.make is not Make.CHOICES
-            ):
-                doubtful.append(name)
-        if not doubtful:
-            return
-        numbers = list(dict.fromkeys([1, 0, *start.sizes.values(), 2, -1, 4, 3, 8]))
-        for number in numbers:
-            yield from self._constant(start, doubtful, number)
-        if len(doubtful) > 1:
-            for name in doubtful:
-                for number in numbers:
-                    yield from self._constant(start, [name], number)
-
-    def _constant(self, start: Guess, names: list[str], number: int) -> Iterator[Guess]:
-        ranges = []
-        for name in names:
-            if self.recipe.inputs[name].is_integer:
-                ranges.append(self.recipe.inputs[name].integer_range)
-        low = max((least for least, _ in ranges), default=-1)
-        high = min((greatest for _, greatest in ranges), default=number)
-        if low <= number <= high:
-            yield replace(start, constants=start.constants | dict.fromkeys(names, number))
 
     def _run(self, index: int, guess: Guess) -> dict[str, Value] | None:
         least = dict.fromkeys(guess.sizes, 1) | self.recipe.pinned(index)
@@ -397,7 +325,7 @@ class _Search:
         except Exception as error:
             self.message = str(error)
             if len(self.examples) < 3:
-                self.examples.append(_shapes(values))
+                self.examples.append(feed_shapes(values))
             return None
         for name, size in guess.sizes.items():
             if size not in (sizes := self.good.setdefault(name, [])):
@@ -406,79 +334,3 @@ class _Search:
 
     def _controls(self, index: int) -> tuple[object, ...]:
         return tuple(self.recipe.controls(index).values())
-
-
-def _shapes(values: Mapping[str, Value]) -> str:
-    parts = []
-    for name, value in values.items():
-        first = next(arrays_of(value))
-        tail = f" = {number_text(first)}" if first.size == 1 else ""
-        parts.append(f"{name} {shape_text(first.shape)}{tail}")
-    return ", ".join(parts)
-
-
-def _nothing_runs(searches: list[_Search], index: int = 0) -> str:
-    """Return what was tried, what the reference said last, and what would settle it."""
-    search, recipe = searches[-1], searches[-1].recipe
-    pinned = recipe.pinned(index)
-    open_axes = {}
-    for name, entry in recipe.inputs.items():
-        open_axes[name] = any(
-            isinstance(dim, str) and dim not in pinned for dim in entry.dims or ()
-        )
-    doubtful = []
-    for name in recipe.inputs:
-        if open_axes[name] or not recipe.rules[name].certain:
-            doubtful.append(name)
-    names = []
-    for name in doubtful:
-        names.append(
-            f"'{name}' ({recipe.inputs[name].type_name} {recipe.inputs[name].shape_text()}: "
-            f"{recipe.rules[name].why})"
-        )
-    described = "; ".join(names)
-    named = ", ".join(f"'{name}'" for name in recipe.specs)
-    said = f"the model doesn't run on what its card says of {named}" if named else ""
-    unsure = (
-        f"couldn't invent {described}"
-        if doubtful
-        else "every input is settled by the graph or its card"
-    )
-    tried = sum(search.tried for search in searches)
-    unmet = broken(recipe.relations, recipe.first_guess(index).sizes)
-    unmet_sentence = (
-        f"No sizes were found that the graph asks for: {unmet[0].why}. " if unmet else ""
-    )
-    return (
-        f"no inputs were found that the model runs on (set {index}): {said or unsure}"
-        f"{f', and {unsure}' if said and doubtful else ''}. "
-        f"Tried {tried} feeds, among them {' | '.join(search.examples)}. "
-        f"{unmet_sentence}ONNX Runtime's last message: {hints.shortened(search.message)}\n"
-        "Settle it in the model's card:\n"
-        + "".join(
-            f"  {line}\n"
-            for name in (doubtful or recipe.inputs)
-            for line in _card_lines(recipe, name, open_axes)
-        )
-        + "or put a recorded input set, a .npz whose keys are the input names, beside the model "
-        "with its stem."
-    )
-
-
-def _card_lines(recipe: Recipe, name: str, open_axes: Mapping[str, bool]) -> list[str]:
-    """The lines of a card that would settle one input, for a person to put the right numbers in."""
-    entry, rule = recipe.inputs[name], recipe.rules[name]
-    is_bare = name.replace("_", "").isalnum() and name.isascii()  # TOML quotes other keys
-    lines = [f"[inputs.{name if is_bare else json.dumps(name)}]"]
-    if open_axes[name]:
-        lines.append(
-            f"shapes = [{[dim if isinstance(dim, int) else 1 for dim in entry.dims or ()]}]  # "
-            f"what it takes"
-        )
-    if entry.is_string:
-        lines.append('values = ["…"]')
-    elif not rule.certain or entry.is_integer:
-        lines.append("values = [0]  # or low = …, high = …")
-    elif not open_axes[name]:
-        lines.append('generator = "uniform"  # or low = …, high = …')
-    return lines

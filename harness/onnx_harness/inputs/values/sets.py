@@ -140,3 +140,11 @@ def _contents(array: Array) -> bytes:
             texts.append(item if isinstance(item, bytes) else str(item).encode())
         return b"".join(len(text).to_bytes(8, "little") + text for text in texts)
     return np.ascontiguousarray(array).tobytes()
+
+
+def shapes_of(inputs: InputSet) -> dict[str, list[tuple[int, ...]]]:
+    """The shapes of a set's tensors by input."""
+    shapes_by_name: dict[str, list[tuple[int, ...]]] = {}
+    for name, value in inputs.values.items():
+        shapes_by_name[name] = [array.shape for array in arrays_of(value)]
+    return shapes_by_name

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from onnx_harness.cell import pipeline
+from onnx_harness.cell import timing
 from onnx_harness.cell.content import machine_of
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import HarnessError, named
@@ -110,7 +110,7 @@ def _boot() -> str:
 def _timed(runner: Runner, cell: Cell, accurate: CellResult) -> RemoteVerdict:
     machine = machine_of(this_host(runner.devices))
     try:
-        record = runner.call(pipeline.time_by_itself, runner.task(cell), accurate)
+        record = runner.call(timing.time_by_itself, runner.task(cell), accurate)
         result = replace(accurate, latency=record, machine=machine.host)
     except Exception as error:  # whatever a model does, the others are timed
         reason = f"can't be timed: {named(error)}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -15,160 +14,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import UsageError, did_you_mean
-from onnx_harness.names import check_name
+from onnx_harness.settings.kinds import (
+    BYTES,
+    CHAINS,
+    FLAG,
+    JOBS,
+    NUMBER,
+    PATH,
+    PATHS,
+    SHARD,
+    TABLE,
+    TEXT,
+    WHOLE,
+    WORDS,
+    Kind,
+    Option,
+)
 
 if TYPE_CHECKING:
     from onnx_harness.isolate import Limits
-
-TABLE = "tool.onnx-harness"
-
-_SIZE = re.compile(r"([0-9.]+)\s*([kMGT]?)(i?)B?", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A type of value, as a command line and as pyproject.toml have it.
-
-    Attributes:
-        words: what a message calls it: ``a whole number``.
-        read: the value of a key of pyproject.toml; raises TypeError where it's of another type.
-        arguments: of argparse's ``add_argument``.
-    """
-
-    words: str
-    read: Callable[[Any], object]
-    arguments: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A setting, declared once for pytest, the commands and pyproject.toml.
-
-    Attributes:
-        key: of pyproject.toml, and the name of the attribute of :class:`Settings`.
-        kind: of its value.
-        help: for ``--help``; empty where it's no option of a command line.
-        metavar: the placeholder of its value; empty for a flag.
-        holds: whether a value is in its range.
-        range: the words for the range.
-    """
-
-    key: str
-    kind: Kind
-    help: str
-    metavar: str
-    holds: Callable[[Any], bool]
-    range: str
-
-    @property
-    def flag(self) -> str:
-        """The spelling on a command line, without its dashes."""
-        return self.key.replace("_", "-")
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of argparse's ``add_argument``, but for the spelling."""
-        placeholder = {"metavar": self.metavar} if self.metavar else {}
-        return {**self.kind.arguments, **placeholder, "default": None, "help": self.help}
-
-
-def byte_count(word: str) -> int:
-    """``4G``, ``500MiB``, ``1000000``: what an option or a key takes as a size.
-
-    Raises:
-        argparse.ArgumentTypeError: it's none.
-    """
-    match = _SIZE.fullmatch(word.strip())
-    try:
-        number = float(match[1]) if match else -1.0
-    except ValueError:
-        number = -1.0
-    if match is None or number <= 0:
-        raise argparse.ArgumentTypeError(
-            f"{word!r} isn't a size; write 500M, 4G or a number of bytes"
-        )
-    base = 1024 if match[3] else 1000
-    return int(number * base ** " kmgt".index(match[2].lower() or " "))
-
-
-def named_path(word: str) -> Path:
-    """Return the path that a word names.
-
-    An empty one, as from an unset variable, would be the working directory.
-
-    Raises:
-        argparse.ArgumentTypeError: it's empty.
-    """
-    if not word.strip():
-        raise argparse.ArgumentTypeError("it is empty; name a folder, or leave it out")
-    return Path(word)
-
-
-def _read_number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError
-    return float(value)
-
-
-def _read_whole(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError
-    return value
-
-
-def _read_size(value: Any) -> int:
-    return byte_count(value) if isinstance(value, str) else _read_whole(value)
-
-
-def _read_flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError
-    return value
-
-
-def _read_text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _read_path(value: Any) -> Path:
-    if not isinstance(value, str):
-        raise TypeError
-    return named_path(value)
-
-
-def _read_words(value: Any) -> tuple[str, ...]:
-    words = [value] if isinstance(value, str) else value
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
-        raise TypeError
-    return tuple(words)
-
-
-def _read_paths(value: Any) -> tuple[Path, ...]:
-    return tuple(named_path(word) for word in _read_words(value))
-
-
-def _read_chains(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(chain, str) for chain in value.values()):
-        raise TypeError
-    chains: dict[str, str] = {}
-    for name, chain in value.items():
-        chains[check_name(name, f"in [{TABLE}.variants]: variant")] = chain
-    return chains
-
-
-_NUMBER = Kind("a number", _read_number, {"type": float})
-_TEXT = Kind("a string", _read_text, {})
-_WHOLE = Kind("a whole number", _read_whole, {"type": int})
-_BYTES = Kind("a whole number", _read_size, {"type": byte_count})
-_FLAG = Kind("true or false", _read_flag, {"action": "store_true"})
-_PATH = Kind("a string", _read_path, {"type": named_path})
-_WORDS = Kind("a string or a list of strings", _read_words, {"action": "append"})
-_PATHS = Kind(
-    "a string or a list of strings", _read_paths, {"action": "append", "type": named_path}
-)
-_CHAINS = Kind('a table of name = "chain"', _read_chains, {})
 
 
 def _default_memory_bytes() -> int:
@@ -177,49 +41,6 @@ def _default_memory_bytes() -> int:
     )  # multiprocessing, psutil: not for pytest's every start
 
     return default_memory_bytes()
-
-
-def job_word(word: str) -> int:
-    """``auto``, which is 0, or a number of processes.
-
-    Raises:
-        argparse.ArgumentTypeError: it's neither.
-    """
-    if word == "auto":
-        return 0
-    if not (word.isascii() and word.isdecimal() and int(word)):
-        raise argparse.ArgumentTypeError(
-            f"{word!r} is no number of processes; write auto, or 1 or more"
-        )
-    return int(word)
-
-
-def shard_word(word: str) -> tuple[int, int]:
-    """``2/5`` as (2, 5).
-
-    Raises:
-        argparse.ArgumentTypeError: it's no part of a number of parts.
-    """
-    part, slash, parts = word.partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise argparse.ArgumentTypeError(
-            f"{word!r} isn't a shard; write I/N, with I from 1 to N, such as 2/5"
-        )
-    return int(part), int(parts)
-
-
-def _read_jobs(value: Any) -> int:
-    return job_word(value if isinstance(value, str) else str(_read_whole(value)))
-
-
-def _read_shard(value: Any) -> tuple[int, int]:
-    if not isinstance(value, str):
-        raise TypeError
-    return shard_word(value)
-
-
-_JOBS = Kind('a whole number or "auto"', _read_jobs, {"type": job_word})
-_SHARD = Kind('a string such as "2/5"', _read_shard, {"type": shard_word})
 
 
 def is_cluster(word: str) -> bool:
@@ -286,20 +107,20 @@ class Settings:
 
     provider: tuple[str, ...] = field(
         default=("cpu",),
-        metadata=_option(_WORDS, "execution provider, repeatable (default: cpu)", "NAME"),
+        metadata=_option(WORDS, "execution provider, repeatable (default: cpu)", "NAME"),
     )
     variant: tuple[str, ...] = field(
         default=("default",),
-        metadata=_option(_WORDS, "variant or group, repeatable (default: default)", "V"),
+        metadata=_option(WORDS, "variant or group, repeatable (default: default)", "V"),
     )
     variants: Mapping[str, str] = field(
         default_factory=dict,
-        metadata=_option(_CHAINS, ""),
+        metadata=_option(CHAINS, ""),
     )
     input_sets: int = field(
         default=4,
         metadata=_option(
-            _WHOLE,
+            WHOLE,
             "random input sets per model (default: 4)",
             "N",
             holds=lambda count: count >= 1,
@@ -309,7 +130,7 @@ class Settings:
     seed: int = field(
         default=0,
         metadata=_option(
-            _WHOLE,
+            WHOLE,
             "seed of the random inputs (default: 0)",
             "S",
             holds=lambda seed: seed >= 0,
@@ -318,12 +139,12 @@ class Settings:
     )
     report_dir: Path | None = field(
         default=None,
-        metadata=_option(_PATH, "where results go (default: nowhere)", "DIR"),
+        metadata=_option(PATH, "where results go (default: nowhere)", "DIR"),
     )
     rtol: float | None = field(
         default=None,
         metadata=_option(
-            _NUMBER,
+            NUMBER,
             "relative tolerance, with --atol",
             "R",
             holds=lambda rtol: 0 <= rtol < math.inf,
@@ -333,7 +154,7 @@ class Settings:
     atol: float | None = field(
         default=None,
         metadata=_option(
-            _NUMBER,
+            NUMBER,
             "absolute tolerance, with --rtol",
             "A",
             holds=lambda atol: 0 <= atol < math.inf,
@@ -343,7 +164,7 @@ class Settings:
     min_placement: float | None = field(
         default=None,
         metadata=_option(
-            _NUMBER,
+            NUMBER,
             "share of nodes that the provider must own, 0 to 1",
             "F",
             holds=lambda share: 0 <= share <= 1,
@@ -353,7 +174,7 @@ class Settings:
     cell_timeout: float = field(
         default=300.0,
         metadata=_option(
-            _NUMBER,
+            NUMBER,
             "time limit of a cell (default: 300)",
             "SECONDS",
             holds=lambda seconds: seconds > 0,
@@ -363,7 +184,7 @@ class Settings:
     cell_memory: int = field(
         default_factory=_default_memory_bytes,
         metadata=_option(
-            _BYTES,
+            BYTES,
             "memory limit, such as 4G (default: 3/4 of the machine's)",
             "BYTES",
             holds=lambda size: size > 0,
@@ -372,20 +193,18 @@ class Settings:
     )
     trust_models: bool = field(
         default=False,
-        metadata=_option(
-            _FLAG, "open models without first asking their bytes what they would take"
-        ),
+        metadata=_option(FLAG, "open models without first asking their bytes what they would take"),
     )
     custom_ops: tuple[Path, ...] = field(
         default=(),
         metadata=_option(
-            _PATHS, "library of custom operators for every session, repeatable", "FILE"
+            PATHS, "library of custom operators for every session, repeatable", "FILE"
         ),
     )
     latency_budget: float = field(
         default=1.5,
         metadata=_option(
-            _NUMBER,
+            NUMBER,
             "time spent on timing a cell (default: 1.5)",
             "SECONDS",
             holds=lambda seconds: 0 < seconds < math.inf,
@@ -395,7 +214,7 @@ class Settings:
     gate_reference: Path | None = field(
         default=None,
         metadata=_option(
-            _PATH,
+            PATH,
             (
                 "virtual environment with the last accepted versions: each cell runs there too, in "
                 "lockstep"
@@ -405,21 +224,21 @@ class Settings:
     )
     sarif: Path | None = field(
         default=None,
-        metadata=_option(_PATH, "write the failing cells there as SARIF 2.1.0", "FILE"),
+        metadata=_option(PATH, "write the failing cells there as SARIF 2.1.0", "FILE"),
     )
     sensitivity: bool = field(
         default=False,
-        metadata=_option(_FLAG, "plant faults in what passes, and count those that are caught"),
+        metadata=_option(FLAG, "plant faults in what passes, and count those that are caught"),
     )
     worst_first: bool = field(
         default=False,
-        metadata=_option(_FLAG, "sort the table at the end by how wrong cells are"),
+        metadata=_option(FLAG, "sort the table at the end by how wrong cells are"),
     )
 
     jobs: int = field(
         default=1,
         metadata=_option(
-            _JOBS,
+            JOBS,
             "judge accuracy in N processes at once; latency afterwards, alone (default: 1)",
             "N|auto",
             holds=lambda jobs: jobs >= 0,
@@ -429,7 +248,7 @@ class Settings:
     shard: tuple[int, int] | None = field(
         default=None,
         metadata=_option(
-            _SHARD,
+            SHARD,
             "only the I-th of N parts of the cells, of about the same time by the history",
             "I/N",
             holds=lambda shard: 1 <= shard[0] <= shard[1],
@@ -439,7 +258,7 @@ class Settings:
     cluster: str = field(
         default="",
         metadata=_option(
-            _TEXT,
+            TEXT,
             "judge on a cluster of Dask: local, tcp://HOST:PORT, tls://HOST:PORT or a file",
             "local|ADDRESS|FILE",
             holds=is_cluster,
@@ -449,18 +268,18 @@ class Settings:
     resume: bool = field(
         default=False,
         metadata=_option(
-            _FLAG,
+            FLAG,
             "what an earlier run left in --report-dir isn't judged again where nothing changed",
         ),
     )
     diagnose: bool = field(
         default=False,
-        metadata=_option(_FLAG, "search for the cause of each failure"),
+        metadata=_option(FLAG, "search for the cause of each failure"),
     )
     diagnose_budget: float = field(
         default=60.0,
         metadata=_option(
-            _NUMBER,
+            NUMBER,
             "time for that in a failing cell (default: 60)",
             "SECONDS",
             holds=lambda seconds: 0 < seconds < math.inf,

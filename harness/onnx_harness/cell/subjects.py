@@ -1,0 +1,136 @@
+"""Load a cell's subject: the model, its input sets and the reference's outputs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from onnx_harness import providers
+from onnx_harness.cards.seeded import seed_note
+from onnx_harness.cell.generation import check_generation
+from onnx_harness.cell.state import CellEnded, Subject, Task, Way
+from onnx_harness.errors import InputError, ModelError, first_line
+from onnx_harness.inputs import reached
+from onnx_harness.inputs.decisions.coverage import Coverage
+from onnx_harness.inputs.values.sets import digest_of
+from onnx_harness.judging.influence import influence
+from onnx_harness.judging.recorded import missed
+from onnx_harness.judging.reference import Reference, given, recorded_files, reference
+from onnx_harness.model.bounds import check_bounds
+from onnx_harness.model.file import Model, node_count
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.cells import (
+    CoverageRecord,
+    GraphChange,
+    Reached,
+    Status,
+    Symptom,
+)
+from onnx_harness.results.workbench import workbench
+
+if TYPE_CHECKING:
+    pass
+
+
+def load(way: Way, cache: Cache) -> Subject:
+    """The model, its input sets, and the outputs of the reference."""
+    try:
+        subject, graph = read_subject(way.task, cache)
+    except (ModelError, InputError) as error:
+        if not way.task.cell.card.suite:
+            raise
+        # ONNX Runtime has no kernel for every operator, nor does each type pass between it and
+        # Python.
+        raise CellEnded(
+            Status.NOT_APPLICABLE, first_line(error), symptom=Symptom.NOT_RUN
+        ) from error
+    model = subject.model
+    way.found = replace(way.found, model_sha256=model.sha256, opset=model.opset, graph=graph)
+    subject = replace(subject, reference=without_sets(subject.reference, way.task.skipped))
+    way.found = replace(way.found, inputs_sha256=digest_of(subject.reference.sets))
+    if way.task.cell.card.suite and subject.missed is not None:
+        reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
+        raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
+    way.notes += subject.reference.notes
+    seeded = seed_note(subject.model.skeleton, way.task.cell.card)
+    way.notes += [seeded] if seeded else []
+    _cover(way, subject, cache)
+    return subject
+
+
+def subject_of(task: Task) -> Subject:
+    """Return what :func:`judge` judged against.
+
+    Meant to run in the worker, which has it at hand.
+    """
+    subject = read_subject(task, workbench().cache)[0]
+    return replace(subject, reference=without_sets(subject.reference, task.skipped))
+
+
+def read_subject(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
+    """The subject and the size of its graph.
+
+    The last one is remembered: cells come model by model.
+    """
+    card, settings = task.cell.card, task.settings
+    check_bounds(task.model, settings.cell_memory, trusted=settings.trust_models)
+    recorded = [task.recorded] if task.recorded is not None else recorded_files(card, task.model)
+    files = [task.model, *recorded, *Model(task.model).external_files]
+    states = []
+    for file in files:
+        if file.is_file():
+            states.append((file, file.stat().st_mtime_ns, file.stat().st_size))
+    chosen = (settings.input_sets, settings.seed, settings.tolerance_override, settings.custom_ops)
+    key = (states, card, *chosen, task.unusual)
+    return workbench().last("subject", key, lambda: _read(task, cache))
+
+
+def _read(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
+    card, settings = task.cell.card, task.settings
+    model = Model(task.model, card.name)
+    card.check_outputs([output.name for output in model.signature.outputs])
+    card.check_providers(providers.registry())
+    check_generation(model, card.generate)
+    nodes, size = node_count(model.skeleton.graph), model.size_bytes
+    if task.recorded is not None:
+        answers = given(model, task.recorded)
+    else:
+        answers = reference(model, card, settings, cache, unusual=task.unusual)
+    subject = Subject(model, answers, missed(model, answers, card, settings, cache))
+    return subject, GraphChange(nodes, nodes, size, size, 0.0)
+
+
+def without_sets(reference: Reference, skipped: tuple[int, ...]) -> Reference:
+    """Return the reference without the input sets at those positions."""
+    if not skipped:
+        return reference
+    places = [place for place in range(len(reference.sets)) if place not in skipped]
+    return replace(
+        reference,
+        sets=tuple(reference.sets[place] for place in places),
+        outputs=tuple(reference.outputs[place] for place in places),
+    )
+
+
+def _cover(way: Way, subject: Subject, cache: Cache) -> None:
+    """Record what the input sets reach of what the model decides by.
+
+    Where that is little, a remark says so.
+    """
+    key = (subject.model.sha256, way.found.inputs_sha256)
+    coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject, cache))
+    way.found = replace(way.found, coverage=coverage)
+    way.notes += [low] if low else []
+
+
+def _coverage(task: Task, subject: Subject, cache: Cache) -> tuple[CoverageRecord | None, str]:
+    try:
+        seen = reached(subject.model.skeleton, task.cell.card.inputs, subject.reference.sets)
+    except InputError:  # of inputs that nobody could make, and that were recorded
+        seen = Coverage()
+    if task.explained and not task.cell.card.suite:
+        counts, notes = influence(subject.model, subject.reference, cache)
+        seen = Coverage(seen.kinds | counts, (*seen.notes, *notes))
+    kinds = {kind: Reached(*counts) for kind, counts in seen.kinds.items()}
+    record = CoverageRecord(kinds, notes=seen.notes) if kinds or seen.notes else None
+    return record, seen.low()
