@@ -153,5 +153,6 @@ print(Model(Path("big.onnx")).sha256)
 """
 
 
-def _cli(*words: str) -> list[str]:
-    return [sys.executable, "-m", "onnx_harness", *words]
+def _cli(command: str, *words: str) -> list[str]:
+    limit = [] if command == "inspect" else ["--cell-timeout", "3600"]
+    return [sys.executable, "-m", "onnx_harness", command, *limit, *words]
