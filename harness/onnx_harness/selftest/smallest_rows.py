@@ -23,7 +23,7 @@ from onnx_harness.cell.state import Task
 from onnx_harness.diagnose import handout
 from onnx_harness.diagnose.search import diagnose
 from onnx_harness.names import ORIGINAL, parse_variant
-from onnx_harness.results.diagnosis import Diagnosis
+from onnx_harness.results.diagnosis import Diagnosis, Smallest
 from onnx_harness.selftest.bench import Bench, Outcome
 from onnx_harness.selftest.cause_rows import of_tiny
 from onnx_harness.selftest.planted_causes import STEP, Planted, planted_steps
@@ -61,15 +61,31 @@ def judge(card: Card, fault: Planted) -> Outcome:
             return Outcome(0, 0, (f"{name}: no smallest model: {diagnosis.evidence[-1]}",))
         again = _diagnosed(card_for(folder / handout.MODEL), fault, None, folder / handout.INPUTS)
         codes = (_exit_code(folder), _exit_code(folder, "--control"))
+    return outcome_of(name, diagnosis.smallest, again, fault, codes)
+
+
+def outcome_of(
+    name: str, smallest: Smallest, again: Diagnosis, fault: Planted, codes: tuple[int, int]
+) -> Outcome:
+    """Return what counts of a smallest model.
+
+    Args:
+        name: of the fault and the model that it was planted in.
+        smallest: the smallest model.
+        again: the diagnosis of that.
+        fault: that was planted.
+        codes: the exit codes of its script, and of that with the fault taken away.
+    """
+    is_same = _names(again, fault)
     words = []
-    if not _names(again, fault):
+    if not is_same:
         words.append(f"{name}: at the end the cause is another one: {again.sentence}")
     if codes != (1, 0):
         words.append(f"{name}: the script exits with {codes[0]}, and {codes[1]} as a control")
     figures = {
-        "nodes": diagnosis.smallest.nodes,
-        "checks": diagnosis.smallest.checks,
-        "same": float(_names(again, fault)),
+        "nodes": smallest.nodes,
+        "checks": smallest.checks,
+        "same": float(is_same),
         "shown": float(codes == (1, 0)),
     }
     return Outcome(1, int(bool(words)), tuple(words), figures)
