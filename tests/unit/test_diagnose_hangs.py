@@ -77,7 +77,7 @@ def searched(
     *,
     sleeps: float = 0.0,
     scales: bool = True,
-    seconds: float = 60.0,
+    seconds: float = 600.0,
     known_failure: str = "",
 ) -> Diagnosis:
     transform = Transform(
