@@ -69,7 +69,7 @@ def offered(result: CellResult) -> tuple[str, int, int]:
         (
             r'mend: `--variant "?([^"`]+)"?` keeps (\d+) of (\d+) nodes in float32 \(\d+\.\d% of '
             r"the "
-            r"time\)"
+            r"time\)(?:: .+)?"
         ),
         result.detail[-1],
     )

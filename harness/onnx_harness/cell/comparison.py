@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from onnx_harness import providers
 from onnx_harness.accuracy.failures import OutputFailure
 from onnx_harness.cards.card import Card
-from onnx_harness.cards.unlinked import unlinked
+from onnx_harness.cards.seeded import judged_file
 from onnx_harness.cell.state import RunNote
 from onnx_harness.cell.subjects import without_sets
 from onnx_harness.errors import HarnessError, InputError, ModelError, words_of
@@ -128,7 +128,7 @@ def compare_models(pair: Pair) -> PairOutcome:
     note_stage(_READING)
     for path in (pair.a, pair.b):
         check_bounds(path, pair.settings.cell_memory, trusted=pair.settings.trust_models)
-    a, b = Model(unlinked(pair.a), "a"), Model(unlinked(pair.b), "b")
+    a, b = _models(pair)
     float_io = "float16" if pair.float16_io else None
     outcome = PairOutcome(
         a=_side(a),
@@ -211,6 +211,12 @@ def _judged(
     )
 
 
+def _models(pair: Pair) -> tuple[Model, Model]:
+    """A and B as they're judged."""
+    a, b = (judged_file(path, pair.card) for path in (pair.a, pair.b))
+    return Model(a, "a"), Model(b, "b")
+
+
 def _by_place(pair: Pair, answers: Reference) -> Iterator[tuple[int, InputSet]]:
     """The sets that are judged, each with its position before some were left out."""
     kept = (place for place in itertools.count() if place not in pair.skipped)
@@ -222,7 +228,7 @@ def excuse_for(pair: Pair, place: int) -> str:
 
     Meant for a worker, which dies as well where ONNX Runtime itself does.
     """
-    a, b = Model(unlinked(pair.a), "a"), Model(unlinked(pair.b), "b")
+    a, b = _models(pair)
     if loosest(b.skeleton, beyond=a.skeleton) is not Precision.FP32:
         return "a narrower type needn't be usable on unusual inputs"
     session = open_session(a.path, providers.get(pair.provider), purpose=Purpose.ACCURACY)

@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnx_harness import providers
+from onnx_harness.cards.seeded import seed_note
+from onnx_harness.cell.generation import check_generation
 from onnx_harness.cell.state import CellEnded, Subject, Task, Way
 from onnx_harness.errors import InputError, ModelError, first_line
 from onnx_harness.inputs import reached
@@ -50,6 +52,8 @@ def load(way: Way, cache: Cache) -> Subject:
         reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
+    seeded = seed_note(subject.model.skeleton, way.task.cell.card)
+    way.notes += [seeded] if seeded else []
     _cover(way, subject, cache)
     return subject
 
@@ -86,6 +90,7 @@ def _read(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
     model = Model(task.model, card.name)
     card.check_outputs([output.name for output in model.signature.outputs])
     card.check_providers(providers.registry())
+    check_generation(model, card.generate)
     nodes, size = node_count(model.skeleton.graph), model.size_bytes
     if task.recorded is not None:
         answers = given(model, task.recorded)

@@ -42,6 +42,7 @@ FUSE_BN = "fuse_bn_into_conv"
 
 # A protobuf message holds at most this many bytes, and onnxoptimizer takes a model as one message.
 MAX_BYTES = 2**31 - 1
+LARGER = "Mend: `simplify` takes a model of any size, and has a rule for what most passes do"
 
 
 def optimize(
@@ -113,15 +114,17 @@ def _check(model: onnx.ModelProto) -> None:
 
 def _restore_types(optimized: onnx.ModelProto, model: onnx.ModelProto) -> None:
     """Give values back the types that onnxoptimizer drops: those of sequences and maps."""
-    types = {info.name: info.type for info in (*model.graph.value_info, *model.graph.output)}
-    for infos in (optimized.graph.output, optimized.graph.value_info):
-        for info in list(infos):
+    graph, result = model.graph, optimized.graph
+    infos = (*graph.input, *graph.value_info, *graph.output)
+    types = {info.name: info.type for info in infos}
+    for infos_left in (result.input, result.output, result.value_info):
+        for info in list(infos_left):
             if info.type.WhichOneof("value") is not None:
                 continue
             if info.name in types:
                 info.type.CopyFrom(types[info.name])
             else:
-                infos.remove(info)
+                infos_left.remove(info)
 
 
 def _is_consistent(model: onnx.ModelProto) -> bool:
@@ -179,10 +182,13 @@ def strip_doc_strings(message: Message) -> None:
 
 def refuse_over_2_gb(model: onnx.ModelProto) -> None:
     """Raise NotApplicable for a model that doesn't fit into one protobuf message."""
-    size = model.ByteSize()
+    from onnx_harness.model.size import byte_size
+
+    size = byte_size(model)
     if size > MAX_BYTES:
         raise NotApplicable(
-            f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB"
+            f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB. "
+            f"{LARGER}"
         )
 
 
@@ -202,4 +208,6 @@ TRANSFORM = Transform(
     requires=("onnxoptimizer",),
     check=chosen_passes,
     parts=Parts("pass", _parts, _without),
+    most_bytes=MAX_BYTES,
+    larger=LARGER,
 )
