@@ -31,7 +31,7 @@ _SECONDS = 600
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What AutoCast made of a model.
+    """The model that AutoCast made, judged.
 
     Attributes:
         nodes: of the model's own that give float32, those that only move values not counted.
