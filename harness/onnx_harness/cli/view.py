@@ -23,7 +23,6 @@ from onnx_harness.cli.common import (
     started_worker,
 )
 from onnx_harness.cli.show import console, error_console, labelled, text
-from onnx_harness.diagnose.node_data import CANDIDATE, ORIGINAL
 from onnx_harness.diagnose.repro import FOLDER, MODEL, TRANSFORMED
 from onnx_harness.errors import HarnessError, UsageError
 from onnx_harness.settings import nearest_settings
@@ -123,10 +122,14 @@ def _node_data(args: argparse.Namespace, models: list[tuple[str, Path]]) -> Path
     folder = original.parent / NODE_DATA
     provider = args.model.name.rpartition("-")[2]
     settings = nearest_settings({})
-    with started_worker(settings, providers.get(provider).environment) as worker:
-        with named_death(f"{args.model.name}: figures of its nodes"), shown_progress(worker):
-            arguments = (original, candidate, folder, provider, settings)
-            remarks = worker.call(write_node_data, *arguments)
+    environment = providers.get(provider).environment
+    doing = f"{args.model.name}: figures of its nodes"
+    with (
+        started_worker(settings, environment) as worker,
+        named_death(doing),
+        shown_progress(worker),
+    ):
+        remarks = worker.call(write_node_data, original, candidate, folder, provider, settings)
     for remark in remarks:
         error_console().print(labelled("note: ", "yellow", remark), soft_wrap=True)
     console().print(text(f"the figures of its nodes are in {folder}"), soft_wrap=True)
@@ -135,6 +138,8 @@ def _node_data(args: argparse.Namespace, models: list[tuple[str, Path]]) -> Path
 
 def _explore(args: argparse.Namespace, models: list[tuple[str, Path]], folder: Path | None) -> None:
     """Serve models in Model Explorer until Ctrl-C."""
+    from onnx_harness.diagnose.node_data import CANDIDATE, FIGURES, ORIGINAL
+
     explorer = importlib.import_module("model_explorer")
     config = explorer.config()
     if folder is None:
@@ -143,8 +148,9 @@ def _explore(args: argparse.Namespace, models: list[tuple[str, Path]], folder: P
     else:
         for name in (CANDIDATE, ORIGINAL):
             config.add_model_from_path(str(folder / name))
-        for file in sorted(folder.glob("*.json")):
-            config.add_node_data_from_path(str(file), model_name=CANDIDATE)
+        for figure in reversed(FIGURES):  # it shows the last one
+            if (file := folder / f"{figure}.json").is_file():
+                config.add_node_data_from_path(str(file), model_name=CANDIDATE)
     explorer.visualize_from_config(
         config=config,
         host="localhost",  # only this machine can reach it: a model is somebody's property
