@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from onnx_harness.errors import did_you_mean
-from onnx_harness.isolate import _gib
+from onnx_harness.isolate.worker import _gib
 from onnx_harness.report.failures import told, wrapped
 from onnx_harness.results.cells import Stage, Status
 from onnx_harness.results.codec import encode

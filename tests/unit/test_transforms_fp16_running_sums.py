@@ -44,6 +44,8 @@ def element_types(values: list[onnx.ValueInfoProto]) -> list[int]:
 SUMS = {
     "a Scan": scan("m = Mul(v, w) a = Add(s, m) t = Identity(a) o = Identity(a)"),
     "a Scan that subtracts": scan("m = Mul(v, w) t = Sub(s, m) o = Exp(m)"),
+    "a Scan whose sum decays": scan("m = Mul(v, w) b = Mul(s, w) t = Add(m, b) o = Identity(t)"),
+    "a Scan of a greatest sum": scan("m = Mul(v, w) a = Add(m, s) t = Max(a, s) o = Identity(t)"),
     "a Scan that adds twice": scan("m = Mul(v, w) a = Add(m, s) t = Add(a, v) o = Relu(a)"),
     "a Loop": loop("m = Tanh(w) t = Add(m, s)"),
 }

@@ -14,6 +14,7 @@ from onnx_harness.cards.specs import (
     PRECISIONS,
     BuilderSource,
     Card,
+    GenerateSpec,
     InputSpec,
     KnownFailure,
     PathSource,
@@ -30,6 +31,7 @@ __all__ = [
     "PRECISIONS",
     "BuilderSource",
     "Card",
+    "GenerateSpec",
     "InputSpec",
     "KnownFailure",
     "PathSource",
@@ -92,6 +94,7 @@ def read(path: Path) -> Card:
         keep_float32=_keep_float32(card.section("fp16")),
         random_seed=_random_seed(card.section("random")),
         custom_ops=_custom_ops(card),
+        generate=_generate(card.section("generate")),
     )
 
 
@@ -246,6 +249,26 @@ def _keep_float32(section: Section) -> tuple[str, ...]:
     if not all(isinstance(name, str) and name for name in names):
         raise section.error("keep_float32", f"is {list(names)!r}, but should list names of nodes")
     return tuple(map(str, names))
+
+
+def _generate(section: Section) -> GenerateSpec | None:
+    section.allow(*names_of("generate"))
+    if not section.data:
+        return None
+    if "prompt" not in section.data:
+        raise section.error("prompt", "is missing: list the ids of the tokens to begin with")
+    prompt = next(entry for entry in section.entries() if entry.key == "prompt").whole_numbers()
+    steps = _count(section, "steps")
+    if steps is None:
+        raise section.error("steps", "is missing: say how many tokens to generate")
+    return GenerateSpec(
+        prompt=prompt,
+        steps=steps,
+        ids=section.text("ids"),
+        logits=section.text("logits"),
+        cache={pair.key: pair.own_text() for pair in section.section("cache").entries()},
+        place=section.place(),
+    )
 
 
 def _random_seed(section: Section) -> int | None:

@@ -8,6 +8,7 @@ from onnx_harness.judging.ideal import Conversion
 from onnx_harness.judging.quantizing import Scheme
 from onnx_harness.judging.rounding import Clamp
 from onnx_harness.transforms import BoundStep, Precision
+from onnx_harness.transforms.bf16 import MAX_FINITE_VAL as LARGEST_BFLOAT16
 from onnx_harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL
 from onnx_harness.transforms.int8 import DEFAULT_OP_TYPES_TO_EXCLUDE, DYNAMIC_OPS, STATIC_OPS
 from onnx_harness.transforms.quantization.options import extra_options
@@ -37,7 +38,7 @@ def conversion_of(bound: BoundVariant) -> Conversion | None:
         return Conversion("int8", scheme=_scheme(step))
     all_inputs = bound.float_io is not None
     if bound.precision is not Precision.FP16:
-        return Conversion("bfloat16", None, all_inputs)
+        return Conversion("bfloat16", Clamp(0.0, LARGEST_BFLOAT16), all_inputs)
     least, most = (step.options.get(name, limit) for name, limit in _LIMITS.items())
     if not (isinstance(least, float) and isinstance(most, float)):
         raise TypeError(

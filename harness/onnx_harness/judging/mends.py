@@ -38,6 +38,7 @@ _MOST_SECONDS = 20.0
 _MOST_BYTES = (
     1 << 28
 )  # a larger model takes longer to convert and run once than a person waits for advice
+_NAMED = 3
 _LISTS = frozenset({"op_block_list", "node_block_list"})
 
 
@@ -119,7 +120,7 @@ def _tried_mend(
     if mix.nodes == mix.of:
         return None, f"No mend was found: {mended.variant.spelling} {mix.keeps()}"
     spelling = mended.variant.spelling
-    return spelling, f"mend: `--variant {_quoted(spelling)}` {mix.keeps()}"
+    return spelling, f"mend: `--variant {_quoted(spelling)}` {mix.keeps()}{_named(mix.names)}"
 
 
 def _mended(variant: Variant, at: int) -> Variant:
@@ -164,6 +165,14 @@ def _applied(model: onnx.ModelProto, steps: Sequence[BoundStep]) -> onnx.ModelPr
         if not step.transform.session:
             model = step(model)
     return model
+
+
+def _named(names: Sequence[str]) -> str:
+    """Return the first of the nodes that stay, as the end of a sentence."""
+    if not names:
+        return ""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f": {', '.join(repr(name) for name in names[:_NAMED])}{more}"
 
 
 def _quoted(spelling: str) -> str:

@@ -143,7 +143,7 @@ def verdict(
     usual = _usual(standard)
     places = range(len(made.sets)) if standard.precision is Precision.FP32 else usual
     notes += false_shapes(standard.model, made)
-    yardstick, unmeasured = _yardstick(standard)
+    yardstick, unmeasured = measured_yardstick(standard)
     notes += unmeasured
     comparison = _compared(standard, expected, outputs, places, yardstick)
     if yardstick is not None and any(
@@ -258,7 +258,7 @@ def _at_place(failure: OutputFailure, places: Sequence[int]) -> OutputFailure:
     return failure if failure.at is None else replace(failure, at=places[failure.at])
 
 
-def _yardstick(standard: Standard) -> tuple[Yardstick | None, list[str]]:
+def measured_yardstick(standard: Standard) -> tuple[Yardstick | None, list[str]]:
     """Return what departures are explained by, and remarks on what couldn't be measured.
 
     The cases of a suite aren't measured: they are operators one at a time, judged by the suite's

@@ -43,8 +43,9 @@ def convert_float_to_float16(
     Runtime's operators in its schemas. Calls of the model's own functions are replaced by what the
     functions hold. Operators of other domains stay float32. So do values computed from shapes and
     from integers, up to the operator that bounds them or brings them together with activations, and
-    what computes angles, sizes and indices: see ``half.positions``. Norms, long sums and logarithms
-    over a floor stay float32 for the range of their numbers: see ``half.ranges``. Sequences and
+    what computes angles, sizes and indices: see ``half.positions``. Norms, long sums, logarithms
+    over a floor and exponentials whose logarithm or share is taken stay float32 for the range of
+    their numbers: see ``half.ranges`` and ``half.exponentials``. Sequences and
     optionals stay float32 as well: nothing casts them, so that one reader of float32 anywhere along
     the way, or a caller, would bind all the others, and what works on them only stores what others
     compute. What is float16 already stays; a model without any float32 is given back as it is, with
@@ -168,13 +169,15 @@ def convert_in_place(
             of the float32 weights would be converted.
         UsageError: as there.
     """
+    from onnx_harness.model.streaming import weights_folder
     from onnx_harness.transforms.half.convert import convert_to_half
     from onnx_harness.transforms.half.requests import Request
 
     request = Request(
         keep_io_types, op_block_list, node_block_list, allow_missing, refuse_vain=refuse_vain
     )
-    return convert_to_half(model, _rounder(min_positive_val, max_finite_val), request)
+    rounder = _rounder(min_positive_val, max_finite_val, weights_folder())
+    return convert_to_half(model, rounder, request)
 
 
 def convert_mixed(
@@ -273,6 +276,7 @@ TRANSFORM = (
         groups=("fp16",),
         check=_check,
         parts=node_parts("node_block_list", refuse_vain=False),
+        streams=True,
     ),
     Transform(
         summary="weights and arithmetic in float16, inputs and outputs in float32",
@@ -283,6 +287,7 @@ TRANSFORM = (
         groups=("fp16",),
         check=_check,
         parts=node_parts("node_block_list", refuse_vain=False),
+        streams=True,
     ),
     Transform(
         # In no group but `all`: what a search costs is asked for.

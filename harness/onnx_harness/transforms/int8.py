@@ -38,47 +38,39 @@ DYNAMIC_OPS = (
     "Transpose",
 )
 STATIC_OPS = (
-    *(
-        "Add",
-        "ArgMax",
-        "AveragePool",
-        "BatchNormalization",
-        "Clip",
-        "Concat",
-        "Conv",
-        "ConvTranspose",
-        "CumSum",
-    ),
-    *(
-        "EmbedLayerNormalization",
-        "Flatten",
-        "Gather",
-        "GatherElements",
-        "Gemm",
-        "GlobalAveragePool",
-    ),
-    *(
-        "InstanceNormalization",
-        "LayerNormalization",
-        "LeakyRelu",
-        "MatMul",
-        "MaxPool",
-        "Mul",
-        "Pad",
-        "Relu",
-    ),
-    *(
-        "Reshape",
-        "Resize",
-        "Sigmoid",
-        "Slice",
-        "Softmax",
-        "Split",
-        "Squeeze",
-        "TopK",
-        "Transpose",
-        "Unsqueeze",
-    ),
+    "Add",
+    "ArgMax",
+    "AveragePool",
+    "BatchNormalization",
+    "Clip",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "CumSum",
+    "EmbedLayerNormalization",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "Gemm",
+    "GlobalAveragePool",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "LeakyRelu",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Pad",
+    "Relu",
+    "Reshape",
+    "Resize",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Split",
+    "Squeeze",
+    "TopK",
+    "Transpose",
+    "Unsqueeze",
     "Where",
 )
 # A softmax shares 1 among its classes. Its range is fixed at 0 to 1, in steps of 1/255: among a
@@ -278,10 +270,11 @@ def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | N
     """
     import onnx
 
+    from onnx_harness.model.size import byte_size
     from onnx_harness.model.walk import walk
     from onnx_harness.transforms.quantization.nodes import is_of_its_domain, is_quantized
 
-    size = model.ByteSize()
+    size = byte_size(model)
     if size > MAX_BYTES:
         raise NotApplicable(
             f"onnxruntime.quantization takes models up to 2 GB and this one has "
@@ -580,6 +573,7 @@ TRANSFORM = (
         forms={"int8.dynamic": {}},
         options=_OPTIONS,
         precision=Precision.INT8,
+        most_bytes=MAX_BYTES,
         groups=("int8",),
         check=_check_dynamic,
         parts=node_parts("nodes_to_exclude"),
@@ -590,6 +584,7 @@ TRANSFORM = (
         forms={"int8.static": {}},
         options=STATIC_OPTIONS,
         precision=Precision.INT8,
+        most_bytes=MAX_BYTES,
         groups=("int8",),
         check=check_static,
         parts=node_parts("nodes_to_exclude"),

@@ -25,6 +25,12 @@ _LARGEST = 65504.0  # the largest finite float16
 _ORDERS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _ARITHMETIC = frozenset({"Add", "Clip", "Div", "Max", "Min", "Mod", "Mul", "Pow", "Sub"})
 _ADDS = frozenset({"Add", "Max", "Sub"})
+# What may follow a factor beyond float16 before its result is brought back.
+_AFTER_SCALING = frozenset(
+    {"Abs", "Add", "Ceil", "Clip", "Div", "Floor", "Log", "Max", "Min", "Mul", "Neg", "Round"}
+    | {"Sqrt", "Sub"}
+)
+_HANDS_ON = MOVES | {"Cast"}
 # Elements of a constant that is worth float32 in the file, a quarter of a megabyte.
 _SMALL = 1 << 16
 # How many operators lie between a flag and the mask that is made of it.
@@ -51,9 +57,39 @@ def steps_with_clamped_numbers(reading: Reading, rounder: Rounder) -> set[Step]:
     if not candidates or not rounder.clips(tensor for _, _, tensor in candidates):
         return set()
     steps: set[Step] = set()
+    scaled: set[str] = set()
     for step, place, tensor in candidates:
-        if rounder.clips([tensor]) and _matters(reading, step, place, rounder.clipped(tensor)):
+        if not rounder.clips([tensor]):
+            continue
+        clipped = rounder.clipped(tensor)
+        centres = step.op in ("Add", "Sub") and _is_of_input(reading, step.ins[1 - place])
+        # A mask has one number beside zero.
+        if (centres and rounder.varies(tensor)) or _matters(reading, step, place, clipped):
             steps.add(step)
+            if step.op == "Mul" and not (np.abs(clipped) <= _LARGEST).all():
+                scaled.update(step.outs)
+    return steps | _until_brought_back(reading, scaled) if scaled else steps
+
+
+def _until_brought_back(reading: Reading, scaled: set[str]) -> set[Step]:
+    """Return what computes, with constants, from values scaled beyond float16.
+
+    As decibels do: it ends at the logarithm or the quotient that brings them back, or where
+    something else reads them.
+
+    Args:
+        reading: the graphs of the model.
+        scaled: names of the values; what is computed of them is added.
+    """
+    steps: set[Step] = set()
+    for step in reading.floating:
+        if step.op not in _AFTER_SCALING or scaled.isdisjoint(step.ins):
+            continue
+        floats = [name for name in step.ins if reading.types[name] == FLOAT]
+        if all(name in scaled or constant_behind(reading, name) is not None for name in floats):
+            steps.add(step)
+            if step.op not in ("Div", "Log"):
+                scaled.update(step.outs)
     return steps
 
 
@@ -135,6 +171,15 @@ def _matters(reading: Reading, step: Step, place: int, clipped: Numbers) -> bool
     lowers = clipped > 0 if op == "Sub" and place == 1 else clipped < 0
     masks = op in _ADDS and bool(lowers.all())
     return op == "Div" or (in_range and not masks)
+
+
+def _is_of_input(reading: Reading, name: str) -> bool:
+    """Return whether a value is an input of the model, which is centred by its features' means."""
+    maker = reading.makers.get(name)
+    while isinstance(maker, Step) and maker.op in _HANDS_ON:
+        name = maker.ins[0]
+        maker = reading.makers.get(name)
+    return maker is reading.scopes[0] and name not in reading.initializers
 
 
 def _makes_mask(reading: Reading, name: str, depth: int = _DEPTH) -> bool:

@@ -19,6 +19,7 @@ from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.integer_products import multiply_before_moving
+from onnx_harness.transforms.half.masks import lower_fillings
 from onnx_harness.transforms.half.requests import Request, names_of_functions
 from onnx_harness.transforms.half.rewrite import Rewiring
 from onnx_harness.transforms.half.schemas import BFLOAT16, DEFAULT_OP_BLOCK_LIST, FLOAT, FLOAT16
@@ -128,6 +129,7 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
         if not halving.floats:
             return _unconverted(model, reading, request)
         halving.decide()
+        lower_fillings(reading, rounder, halving.read_half - halving.halves)
         if request.refuse_vain and not halving.computes_in_half():
             raise NothingConverted(f"nothing is converted: {_stays_whole(reading)}")
         if halving.halves or request.keep_io_types is not True:

@@ -13,6 +13,7 @@ from onnx_harness.transforms.half.clamped_numbers import (
 )
 from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.contrib import SCALED, SCALES
+from onnx_harness.transforms.half.exponentials import exponential_quotients
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.integer_products import dequantizing
 from onnx_harness.transforms.half.layer_norms import layer_norms
@@ -85,6 +86,7 @@ class Halving:
         if request.op_block_list is None and rounder.half == FLOAT16:
             squares = Squares(reading)
             self._kept |= self._means() | scaling | squares.stays | long_sums(reading)
+            self._kept |= exponential_quotients(reading)
             self._kept |= steps_with_clamped_numbers(reading, rounder) | steps_of_constants(
                 reading, rounder
             )
@@ -165,7 +167,10 @@ class Halving:
 
         The sum overflows in float16, not the mean.
         """
-        sums = {step.outs[0]: step for step in self._reading.floating if step.op == "ReduceSum"}
+        sums = {}
+        for step in self._reading.floating:
+            if step.op == "ReduceSum" or (step.op in SCATTERS and _reduces(step.node)):
+                sums[step.outs[0]] = step
         readers: dict[str, list[tuple[Step, int]]] = {name: [] for name in sums}
         for step in self._reading.floating if sums else ():
             for index, name in enumerate(step.ins):

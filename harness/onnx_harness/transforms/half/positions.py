@@ -16,17 +16,15 @@ from collections.abc import Iterable
 
 import onnx
 
-from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind, few_numbers
 from onnx_harness.transforms.half.graph import Reading, Step
-from onnx_harness.transforms.half.schemas import COMPUTES_EACH, FLOAT, FLOAT16, REDUCES
+from onnx_harness.transforms.half.masks import masks
+from onnx_harness.transforms.half.schemas import COMPUTES_EACH, FLOAT, REDUCES
 
 _P = onnx.TensorProto
 # Those of 8 bits are all float16 numbers.
 _WIDE_INTEGERS = frozenset({_P.INT16, _P.UINT16, _P.INT32, _P.UINT32, _P.INT64, _P.UINT64})
-# The largest finite float16.
-_LARGEST = 65504.0
 _SMALLEST_NORMAL = 2.0**-14
 _FLOORED_THROUGH = frozenset({"Add", "Clip", "Div", "Max", "Mul", "Sub"})
 _INDICES = frozenset({_P.INT32, _P.INT64, _P.UINT32, _P.UINT64})
@@ -45,6 +43,7 @@ _PERIODIC = frozenset({"Cos", "Sin", "Tan"})
 _PRODUCTS = frozenset({"Einsum", "Gemm", "MatMul"})
 # Inputs that are scales, sizes or coordinates.
 _COORDINATES = {
+    "AffineGrid": (0,),
     "GridSample": (1,),
     "MaxRoiPool": (1,),
     "NonMaxSuppression": (0, 1),
@@ -53,6 +52,7 @@ _COORDINATES = {
     "RoiAlign": (1,),
     "Upsample": (1,),
 }
+_WHOLE = frozenset({"Ceil", "Floor", "Round"})
 # What decides an index, and what reads scales in float32 whatever is blocked.
 _ALWAYS_EXACT = frozenset({"ArgMax", "ArgMin", "Resize", "Upsample"})
 _TAKES_INDICES = frozenset(
@@ -112,6 +112,7 @@ class _Exact:
         ends: list[Step] = []
         angles: list[Step] = []
         logarithms: list[Step] = []
+        remainders: list[Step] = []
         for step in self._reading.floating:
             self._follow(step)
             to_index = step.op == "Cast" and self._types[step.outs[0]] in _INDICES
@@ -121,10 +122,13 @@ class _Exact:
                 angles.append(step)
             elif step.op == "Log" and self._is_floored(step.ins[0]):
                 logarithms.append(step)
+            elif self._is_remainder(step):
+                self.stays.add(step)
+                remainders.append(step)
         if angles:
             self._keep_angles(angles)
-        if ends or logarithms:
-            self._keep_ends(ends, logarithms)
+        if ends or logarithms or remainders:
+            self._keep_ends([*ends, *remainders], logarithms)
         if self.stays or self.exact_reads:
             self._keep_sources()
         return self.stays
@@ -238,7 +242,7 @@ class _Exact:
             self._indices() if any(step.op in ("ArgMax", "ArgMin") for step in ends) else set()
         )
         for step in ends:
-            if step.op == "Cast":
+            if step.op in ("Cast", "Mod", "Sub"):
                 self._keep_elementwise(step.ins, weighed, chosen=False)
             elif step.op in _COORDINATES:
                 places = _COORDINATES[step.op]
@@ -316,6 +320,18 @@ class _Exact:
             return False
         return any(self._is_floored(source, depth - 1) for source in self._floats(maker))
 
+    def _is_remainder(self, step: Step) -> bool:
+        """Return whether a step gives what is left of a number beside a whole one.
+
+        The digits that the whole number takes are those that float16 doesn't have.
+        """
+        if step.op == "Mod":
+            return self._types[step.outs[0]] == FLOAT
+        if step.op != "Sub":
+            return False
+        maker = self._reading.makers.get(step.ins[1])
+        return isinstance(maker, Step) and maker.op in _WHOLE and maker.ins[0] == step.ins[0]
+
     def _is_small(self, step: Step) -> bool:
         tensors = [constant_behind(self._reading, name) for name in step.ins[:2]]
         constants = (tensor for tensor in tensors if tensor is not None)
@@ -363,29 +379,3 @@ class _Exact:
             if step in self.stays or (moves and not exact.isdisjoint(self._floats(step))):
                 exact.update(step.outs)
         return exact
-
-
-def masks(reading: Reading, step: Step) -> bool:
-    """Return whether a step makes a mask of the lowest numbers, which float16 doesn't have.
-
-    In float32 they would become infinite on the way to float16, and a row that is masked wholly
-    would be NaN: clamped in float16 they mask as well.
-    """
-    if reading.half != FLOAT16:
-        return False
-    if step.op == "ConstantOfShape":
-        filling = constant_tensor(step.node) if step.node.attribute else None
-        numbers = (
-            [] if filling is None else onnx.numpy_helper.to_array(filling).reshape(-1).tolist()
-        )
-    elif step.op in ("Mul", "Where"):
-        floats = [name for name in step.ins if reading.types[name] == FLOAT]
-        numbers = []
-        for name in floats:
-            for number in few_numbers(reading, name):
-                numbers.append(number)
-    else:
-        return False
-    if step.op != "Mul":
-        numbers = [number for number in numbers if number < 0]
-    return any(_LARGEST < abs(number) < math.inf for number in numbers)

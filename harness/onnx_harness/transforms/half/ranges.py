@@ -26,6 +26,11 @@ _MANY_TERMS = 4096
 _SUMS = frozenset({"ReduceL1", "ReduceLogSum", "ReduceLogSumExp", "ReduceSum", "ReduceSumSquare"})
 _SUMS_SQUARES = frozenset({"ReduceL2", "ReduceSumSquare"})
 _AVERAGES = frozenset({"GlobalAveragePool", "ReduceMean"})
+_ADDS_UP = frozenset({"Add", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Sum"})
+# From a square to the sum of its neighbours lie these, as in a response normalization.
+_SPREADS = MOVES | {"Pad"}
+# How many operators a constant exponent may be computed by.
+_DEPTH = 3
 _TO_A_ROOT = frozenset({"Abs", "Add", "Clip", "Div", "Max", "Mul", "Reciprocal"}) | MOVES
 _ROOTS = frozenset({"Pow", "Sqrt"})
 
@@ -58,7 +63,7 @@ class Squares:
         op = step.op
         if op in _SUMS_SQUARES:
             self._enter(step, rooted=op == "ReduceL2")
-        elif op in ("ReduceSum", "ReduceMean", "Add", "Sum"):
+        elif op in _ADDS_UP:
             self._follow_sum(step)
         elif self._sums:
             if op == "Sub":
@@ -82,7 +87,8 @@ class Squares:
         terms = self._floats(step)
         squares = [self._square(name) for name in terms]
         if terms and all(square is not None for square in squares):
-            self._members.update(square for square in squares if square is not None)
+            for square in squares:
+                self._members.update(square or ())
             self._enter(step, rooted=False)
         elif self._sums and step.op == "Add":
             self._follow_root(step)
@@ -113,8 +119,13 @@ class Squares:
     def _floats(self, step: Step) -> list[str]:
         return [name for name in step.ins if self._reading.types[name] == FLOAT]
 
-    def _is_constant(self, name: str) -> bool:
-        return constant_behind(self._reading, name) is not None
+    def _is_constant(self, name: str, depth: int = _DEPTH) -> bool:
+        if constant_behind(self._reading, name) is not None:
+            return True
+        maker = self._reading.makers.get(name)
+        if not isinstance(maker, Step) or not depth or not maker.ins:
+            return False
+        return all(self._is_constant(source, depth - 1) for source in maker.ins)
 
     def _maker(self, name: str) -> Step | None:
         """The step that computes a value, before what only moves it."""
@@ -123,9 +134,16 @@ class Squares:
             maker = self._reading.makers.get(maker.ins[0])
         return maker if isinstance(maker, Step) else None
 
-    def _square(self, name: str) -> Step | None:
-        """The step that squares what isn't centred to give a value, if one does."""
+    def _square(self, name: str) -> list[Step] | None:
+        """The step that squares what isn't centred to give a value, and what moves that.
+
+        None where there's no such step.
+        """
         maker = self._reading.makers.get(name)
+        steps = []
+        while isinstance(maker, Step) and maker.op in _SPREADS:
+            steps.append(maker)
+            maker = self._reading.makers.get(maker.ins[0])
         if not isinstance(maker, Step) or not self._squares(maker):
             return None
         base = self._maker(maker.ins[0])
@@ -133,12 +151,16 @@ class Squares:
             means = (self._maker(side) for side in base.ins)
             if any(mean is not None and mean.op in _AVERAGES for mean in means):
                 return None
-        return maker
+        return [*steps, maker]
 
     def _squares(self, step: Step) -> bool:
+        """Return whether a step gives squares, or powers as large."""
         if step.op == "Mul":
             return step.ins[0] == step.ins[1]
-        return step.op == "Pow" and few_numbers(self._reading, step.ins[1]) == [2.0]
+        if step.op != "Pow":
+            return False
+        exponents = few_numbers(self._reading, step.ins[1])
+        return bool(exponents) and min(exponents) > 1
 
     def _is_variance(self, step: Step) -> bool:
         first, second = (self._maker(name) for name in step.ins)

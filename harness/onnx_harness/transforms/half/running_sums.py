@@ -1,7 +1,9 @@
 """Sums that a Loop or a Scan carries from one iteration to the next: they stop growing in float16.
 
 A sum kept in float16 loses what is below a 2048th of it, as a CumSum does, which stays float32 for
-that. So does the state that only sums are carried in; what else the body computes doesn't.
+that. So does the state that only sums are carried in, also where they decay by a constant, or the
+greatest of them are carried on, as scores of beams or of a Viterbi path are; what else the body
+computes doesn't.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onnx_harness.model.ops import MOVES
+from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
 from onnx_harness.transforms.half.schemas import FLOAT
 
@@ -18,6 +21,9 @@ FIRST_BODY_INPUT: Mapping[str, int] = {"If": 0, "Loop": 2, "Scan": 0}
 
 _FIRST_STATE_OUTPUT = {"Loop": 1, "Scan": 0}
 _ADDS = frozenset({"Add", "Sub", "Sum"})
+_CHOOSES = frozenset({"Max", "Min", "ReduceLogSumExp", "ReduceMax", "ReduceMin", "TopK"})
+_CARRIES = _ADDS | _CHOOSES | MOVES
+_SCALES = frozenset({"Div", "Mul"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +99,10 @@ def _path_of_sum(reading: Reading, step: Step, body: Scope, place: int) -> set[S
     path: set[Step] = set()
     leads = {state}
     for inner in body.steps:
-        if (inner.op in _ADDS or inner.op in MOVES) and not leads.isdisjoint(inner.ins):
-            leads.update(inner.outs)
+        if leads.isdisjoint(inner.ins):
+            continue
+        if inner.op in _CARRIES or (inner.op in _SCALES and _scales(reading, inner, leads, body)):
+            leads.update(out for out in inner.outs if reading.types[out] == FLOAT)
             path.add(inner)
     needed, end = {body.outputs[result]}, set()
     for inner in reversed(body.steps):
@@ -102,3 +110,14 @@ def _path_of_sum(reading: Reading, step: Step, body: Scope, place: int) -> set[S
             needed.update(name for name in inner.ins if name in leads)
             end.add(inner)
     return end if state in needed and any(inner.op in _ADDS for inner in end) else set()
+
+
+def _scales(reading: Reading, step: Step, leads: set[str], body: Scope) -> bool:
+    """Return whether a step multiplies the state by the same number in each iteration."""
+    for name in step.ins:
+        maker = reading.makers.get(name)
+        if name in leads or constant_behind(reading, name) is not None:
+            continue
+        if maker is None or maker is body or (isinstance(maker, Step) and maker.scope is body):
+            return False
+    return step.op == "Mul" or step.ins[0] in leads

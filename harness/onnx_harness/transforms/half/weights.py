@@ -128,6 +128,18 @@ class Rounder:
         values = self._values([tensor])
         return values[(np.abs(values) > self._limits[1]) & np.isfinite(values)]
 
+    def varies(self, tensor: onnx.TensorProto) -> bool:
+        """Return whether a float32 tensor has different numbers, zeros left out."""
+        values = self._values([tensor])
+        values = values[values != 0]
+        return bool(values.size and (values != values[0]).any())
+
+    def lowered(self, numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return numbers of any shape, those whose magnitudes are above the limit brought to it."""
+        limit = np.float32(self._limits[1])
+        finite = np.isfinite(numbers)
+        return np.where(finite, np.clip(numbers, -limit, limit), numbers).astype(np.float32)
+
     def loses(self, tensors: Iterable[onnx.TensorProto]) -> bool:
         """Decide whether the half type has fewer digits for some magnitudes than for others.
 

@@ -1,0 +1,16 @@
+"""Structures of trained models that people report, each built at two sizes."""
+
+from tests.structures import (
+    activations,
+    attention,
+    audio,
+    boxes,
+    decoding,
+    norms,
+    positions,
+    vision,
+)
+from tests.structures.building import SIZES, STRUCTURES, Structure
+
+__all__ = ["SIZES", "STRUCTURES", "Structure"]
+_THEMES = (activations, attention, audio, boxes, decoding, norms, positions, vision)
