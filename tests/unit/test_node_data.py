@@ -47,7 +47,7 @@ def test_the_node_that_departs_is_the_one_with_an_error_of_its_own(tmp_path: Pat
 
 
 def test_each_node_says_where_it_ran_how_long_and_in_what(tmp_path: Path) -> None:
-    data = written(tmp_path, 2)  # ONNX Runtime would take out a product with 1
+    data = written(tmp_path, 2)
     for name in (ORIGINAL, CANDIDATE):
         nodes = {node.name for node in onnx.load(tmp_path / "out" / name).graph.node}
         assert nodes == {"h", "s", "y"}
@@ -55,7 +55,8 @@ def test_each_node_says_where_it_ran_how_long_and_in_what(tmp_path: Path) -> Non
         "CPUExecutionProvider"
     }
     assert {each["value"] for each in data["precision"]["results"].values()} == {"float32"}
-    assert data["time_us"]["results"].keys() == data["error"]["results"].keys()
+    # ONNX Runtime fuses the product with a scalar into the MatMul.
+    assert {"y"} < data["time_us"]["results"].keys() < data["error"]["results"].keys()
 
 
 def test_the_files_have_the_form_of_model_explorers_node_data(tmp_path: Path) -> None:
