@@ -18,7 +18,8 @@ import onnx
 from onnx_harness import providers
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Task
-from onnx_harness.diagnose.trials import Question, Trial, bench_of, name_nodes
+from onnx_harness.diagnose.bench import bench_of, name_nodes
+from onnx_harness.diagnose.trials import Question, Trial
 from onnx_harness.diagnose.values import value_errors
 from onnx_harness.errors import HarnessError, words_of
 from onnx_harness.model.file import Model
