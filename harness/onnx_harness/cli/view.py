@@ -70,7 +70,9 @@ def run(args: argparse.Namespace) -> int:
     if args.node_data or explores:
         folder = _node_data(args, models) if len(models) > 1 else None
         if args.node_data and folder is None:
-            raise UsageError("--node-data is for a cell that failed, and both its models are there")
+            raise UsageError(
+                "--node-data takes the id of a failing cell, of which a run has kept both models"
+            )
         if explores and not args.node_data:
             _explore(args, models, folder)
         return DONE
