@@ -82,7 +82,9 @@ def prepare(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     np.savez(folder / "mine.npz", x=np.ones((2, 4), np.float32))
 
 
-@pytest.mark.parametrize(("option", "word", "read", "value"), SETTINGS, ids=lambda part: str(part))
+@pytest.mark.parametrize(
+    ("option", "word", "read", "value"), SETTINGS, ids=[setting[0] for setting in SETTINGS]
+)
 def test_settings_arrive(
     asked: list[Recorder],
     bisected: list[tuple[Task, str]],

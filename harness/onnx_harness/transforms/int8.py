@@ -303,17 +303,19 @@ def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | N
 def _refuse_unknown_nodes(
     model: onnx.ModelProto, included: Sequence[str], excluded: Sequence[str]
 ) -> None:
-    from onnx_harness.transforms.quantization.nodes import refuse_unknown_nodes
+    """Raise ValueError for a name that no node has: one without is named by its first output."""
+    from onnx_harness.transforms.quantization.nodes import name_by_output, refuse_unknown_nodes
 
+    name_by_output(model.graph)
     refuse_unknown_nodes(model.graph, "nodes_to_quantize", included)
     refuse_unknown_nodes(model.graph, "nodes_to_exclude", excluded)
 
 
 def _left_alone(model: onnx.ModelProto, dynamic: bool) -> list[str]:
     """The names of nodes that are never quantized; those without one get one."""
-    from onnx_harness.transforms.quantization.nodes import captured, name_nodes, spared
+    from onnx_harness.transforms.quantization.nodes import captured, name_nodes, never_quantized
 
-    outputs = set(spared(model.graph))
+    outputs = set(never_quantized(model.graph, static=not dynamic))
     if dynamic:  # the library gives what these hand on another name, and looks into no body
         inside = captured(model.graph)
         names = set()

@@ -114,15 +114,17 @@ def _check(model: onnx.ModelProto) -> None:
 
 def _restore_types(optimized: onnx.ModelProto, model: onnx.ModelProto) -> None:
     """Give values back the types that onnxoptimizer drops: those of sequences and maps."""
-    types = {info.name: info.type for info in (*model.graph.value_info, *model.graph.output)}
-    for infos in (optimized.graph.output, optimized.graph.value_info):
-        for info in list(infos):
+    graph, result = model.graph, optimized.graph
+    infos = (*graph.input, *graph.value_info, *graph.output)
+    types = {info.name: info.type for info in infos}
+    for infos_left in (result.input, result.output, result.value_info):
+        for info in list(infos_left):
             if info.type.WhichOneof("value") is not None:
                 continue
             if info.name in types:
                 info.type.CopyFrom(types[info.name])
             else:
-                infos.remove(info)
+                infos_left.remove(info)
 
 
 def _is_consistent(model: onnx.ModelProto) -> bool:
