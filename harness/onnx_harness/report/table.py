@@ -288,7 +288,7 @@ def _detail(cell: CellResult) -> Iterator[Line]:
     for text in explanation[: MOST_DETAIL - 1]:
         yield Line(f"    {printable(text)}")
     left_out = len(explanation) - MOST_DETAIL
-    yield Line(f"    ({left_out} lines left out here; {WHERE_ALL_IS})")
+    yield Line(f"    ({figures.counted(left_out, 'line')} left out here; {WHERE_ALL_IS})")
     # The last line is the command that runs the cell alone.
     yield Line(f"    {printable(explanation[-1])}")
 
