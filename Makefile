@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly nightly-tests test docs browser operators selftest causes lint style coverage mutants numbers performance scoreboard scale experiment lock clean
+.PHONY: help validate nightly nightly-tests test test-extras docs browser operators selftest causes lint style coverage mutants numbers performance scoreboard scale experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,6 +41,18 @@ test: lint ## lint, type-check, test; without the tests marked `nightly`
 
 nightly-tests: .venv/.made ## the tests marked `nightly`: long forms of those that `make test` runs
 	.venv/bin/python -m pytest -n 2 --dist worksteal -q -m nightly $(ARGS)
+
+# PyTorch's own index has builds without CUDA, a tenth of the size. They are in no lock file, which has no addresses.
+EXTRAS ?= torch==2.13.0+cpu pyarrow
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+build/extras/.made: .venv/.made
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --target build/extras \
+	    --extra-index-url $(TORCH_INDEX) $(EXTRAS)
+	@touch $@
+
+test-extras: build/extras/.made ## what needs large libraries: PyTorch's exporter, Parquet (300 MB to fetch)
+	PYTHONPATH=build/extras .venv/bin/python -m pytest -q -m nightly tests/plugin/test_examples.py \
+	    tests/unit/test_cli_report.py -k "torch or parquet"
 
 .venv-docs/.made: requirements-docs.lock
 	$(PYTHON) -m venv .venv-docs

@@ -1,12 +1,7 @@
 """An export verified by what it was exported from.
 
-Any framework will do: its forward takes arrays and gives arrays. With PyTorch it is two lines,
-
-    def forward(x):
-        return network(torch.from_numpy(x)).detach().numpy()
-
-and the model comes from `torch.onnx.export(network, args, "net.onnx")`. Here numpy stands in for
-the framework.
+Any framework will do: its forward takes arrays and gives arrays. `export_torch` has PyTorch's; here
+numpy stands in for the framework.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """report.html in a browser: every view renders, links and filters work, nothing leaves the file."""
 
+import struct
 from dataclasses import replace
 from urllib.parse import quote
 from xml.etree import ElementTree
@@ -215,6 +216,29 @@ def test_any_plot_is_saved_as_a_picture_of_its_own(
     assert tags & {"circle", "rect"}
     assert not tags & {"script", "img", "foreignObject"}
     assert not any("href" in node.attrib for node in picture.iter())
+
+
+@pytest.mark.parametrize("name", ["green", "hostile"])
+def test_a_plot_is_saved_in_pixels_too(opened: Opened, name: str) -> None:
+    page = opened(RUNS[name])
+    with page.expect_download() as saved:
+        page.locator("#plots .save", has_text="PNG").first.click()
+    assert saved.value.suggested_filename.endswith(".png")
+    picture = saved.value.path().read_bytes()
+    width, _ = struct.unpack(">II", picture[16:24])
+    assert picture.startswith(b"\x89PNG")
+    assert width >= 900
+    drawn = page.evaluate(
+        """async bytes => {
+            const bitmap = await createImageBitmap(new Blob([new Uint8Array(bytes)]));
+            const canvas = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+            canvas.drawImage(bitmap, 0, 0);
+            const pixels = canvas.getImageData(0, 0, bitmap.width, bitmap.height).data;
+            return new Set(new Uint32Array(pixels.buffer)).size;
+        }""",
+        list(picture),
+    )
+    assert drawn > 20, "more than a white page"
 
 
 def test_a_name_with_underscores_is_not_broken_within_a_word(opened: Opened) -> None:

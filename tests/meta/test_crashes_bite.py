@@ -194,7 +194,7 @@ def test_unusual_inputs_that_the_untouched_model_dies_of_are_named_and_the_other
 def test_without_judging_again_the_other_sets_say_nothing(
     judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnx_harness.run.runner.MOST_DEATHS", 0)
+    monkeypatch.setattr("onnx_harness.run.attempts.MOST_DEATHS", 0)
     result = judge("deadly(wrong=True)")
     assert (result.status, result.stage, result.accuracy) == (Status.FAIL, Stage.RUN, None)
     assert "with nothing in it (n = 0)" in str(result.reason)

@@ -15,7 +15,7 @@ from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.inputs.decisions import batch
-from onnx_harness.inputs.plan import search
+from onnx_harness.inputs.plan import large, search
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Reached, Status
 from onnx_harness.settings import Settings
@@ -73,6 +73,88 @@ def suppression(overlap: float) -> onnx.ModelProto:
     )
 
 
+def members(second: float) -> onnx.ModelProto:
+    """A tree that asks whether a number is in a set, as ai.onnx.ml 5 has it."""
+    tensors: dict[str, Any] = {
+        "nodes_modes": np.asarray([6, 0], np.uint8),
+        "nodes_splits": np.asarray([0, 2.5], np.float32),
+        "leaf_weights": np.asarray([5, 6, 7], np.float32),
+        "membership_values": np.asarray([1, second, 9, np.nan], np.float32),
+    }
+    node = helper.make_node(
+        "TreeEnsemble",
+        ["x"],
+        ["y"],
+        domain=ML,
+        n_targets=1,
+        tree_roots=[0],
+        nodes_featureids=[0, 1],
+        nodes_truenodeids=[0, 1],
+        nodes_trueleafs=[1, 1],
+        nodes_falsenodeids=[1, 2],
+        nodes_falseleafs=[0, 1],
+        leaf_targetids=[0, 0, 0],
+        **{name: numpy_helper.from_array(values) for name, values in tensors.items()},
+    )
+    made = words([node], {"x": (TensorProto.FLOAT, ["n", 2])}, 1)
+    del made.opset_import[:]
+    made.opset_import.extend([helper.make_opsetid("", 21), helper.make_opsetid(ML, 5)])
+    made.ir_version = 10
+    return made
+
+
+def support_vectors(last: float) -> onnx.ModelProto:
+    node = helper.make_node(
+        "SVMRegressor",
+        ["x"],
+        ["y"],
+        domain=ML,
+        kernel_type="RBF",
+        kernel_params=[0.1, 0.0, 3.0],
+        n_supports=4,
+        support_vectors=[7.0 * place for place in range(12)],
+        coefficients=[1.0, -1.0, 0.5, last],
+        rho=[0.1],
+    )
+    return words([node], {"x": (TensorProto.FLOAT, ["n", 3])}, 1)
+
+
+def table(wrong_row: int | None) -> onnx.ModelProto:
+    """A table of 5,000 rows, of which usual sets look a few dozen up."""
+    rows = np.random.default_rng(3).normal(size=(5000, 8)).astype(np.float32)
+    if wrong_row is not None:
+        rows[wrong_row] *= -4
+    made = text_model(
+        "(int64[n,l] x) => (float[n,8] y) { e = Gather (t, x) y = ReduceMean <axes = [1], "
+        "keepdims = 0> (e) }",
+        opset=17,
+    )
+    made.graph.initializer.append(numpy_helper.from_array(rows, "t"))
+    return made
+
+
+def positions(wrong_row: int | None) -> onnx.ModelProto:
+    """A table of 1,024 positions, which are counted off a length."""
+    rows = np.random.default_rng(3).normal(size=(1024, 8)).astype(np.float32)
+    if wrong_row is not None:
+        rows[wrong_row] = rows[wrong_row][::-1].copy()
+    made = text_model(
+        "(float[n,l,8] x) => (float[n,l,8] y) { one = Constant <value_ints = [1]> () "
+        "zero = Constant <value_int = 0> () step = Constant <value_int = 1> () "
+        "s = Shape (x) g = Gather (s, one) l = Squeeze (g) p = Range (zero, l, step) "
+        "e = Gather (t, p) y = Add (x, e) }",
+        opset=17,
+    )
+    made.graph.initializer.append(numpy_helper.from_array(rows, "t"))
+    return made
+
+
+def animals(text: str) -> onnx.ModelProto:
+    made = text_model("(string[n] x) => (bool[n] y) { y = Equal (x, w) }", opset=19)
+    made.graph.initializer.append(numpy_helper.from_array(np.asarray([text], object), "w"))
+    return made
+
+
 def split(model: onnx.ModelProto, at: int) -> np.float32:
     values = next(
         entry.floats for entry in model.graph.node[0].attribute if entry.name == "nodes_values"
@@ -105,6 +187,10 @@ MISTAKES = {
     "what stands in for no number": (imputer(3.0), imputer(4.0)),
     "a bound of a bucket": (buckets(1e4), buckets(1.1e4)),
     "a greatest overlap": (suppression(0.5), suppression(0.8)),
+    "a member of a set": (members(4.0), members(5.0)),
+    "the weight of a support vector": (support_vectors(2.0), support_vectors(2.2)),
+    "a row of a table": (table(None), table(1717)),
+    "a text that is compared with": (animals("cat"), animals("dog")),
 }
 
 
@@ -130,6 +216,16 @@ def test_a_mistake_is_caught_and_a_copy_is_not(
     monkeypatch.setattr(search, "decisive_sets", lambda *_: ([], []))
     blind = judged(tmp_path / "blind", monkeypatch, right, wrong).status
     assert blind is (Status.PASS if name in UNSEEN else blind)
+
+
+def test_a_position_beyond_usual_lengths_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, wrong = positions(None), positions(900)
+    assert judged(tmp_path / "copy", monkeypatch, right, right).status is Status.PASS
+    assert judged(tmp_path / "wrong", monkeypatch, right, wrong).status is Status.FAIL
+    monkeypatch.setattr(large, "large_set", lambda *_: None)
+    assert judged(tmp_path / "blind", monkeypatch, right, wrong).status is Status.PASS
 
 
 def test_what_is_reached_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,7 +246,7 @@ def test_the_search_for_inputs_outlives_feeds_that_end_the_process(
 ) -> None:
     found = run_on(deadly(1), tmp_path, monkeypatch)  # one row is what it's fed first
     assert found.status is Status.PASS, found
-    monkeypatch.setattr("onnx_harness.run.runner.MOST_DEATHS", 0)
+    monkeypatch.setattr("onnx_harness.run.attempts.MOST_DEATHS", 0)
     died = run_on(deadly(1), tmp_path / "at once", monkeypatch)
     assert (died.status, died.stage) == (Status.FAIL, Stage.LOAD)
     assert "killed by SIG" in str(died.reason)

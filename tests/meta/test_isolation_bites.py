@@ -176,13 +176,13 @@ def test_a_load_that_fails_is_judged_once_for_all_variants(
     (tmp_path / "broken.onnx").write_bytes(b"this is no model")
     runner = Runner(Settings(input_sets=1, cell_timeout=10.0))
     asked: list[str] = []
-    judge = runner._judge
+    judge = runner._attempts._judge
 
     def counted(cell: Cell) -> Judged:
         asked.append(cell.id)
         return judge(cell)
 
-    monkeypatch.setattr(runner, "_judge", counted)
+    monkeypatch.setattr(runner._attempts, "_judge", counted)
     try:
         runner.warm()
         for name in ("lin", "broken"):

@@ -16,7 +16,7 @@ from onnx import numpy_helper
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
-from onnx_harness.judging.mixed import choose
+from onnx_harness.judging.mixed import half_search
 from onnx_harness.judging.mixed.switches import Switched
 from onnx_harness.judging.verdict import Verdict
 from onnx_harness.names import parse_variant
@@ -140,7 +140,7 @@ def test_a_mend_that_fails_its_verification_is_not_offered(
 ) -> None:
     path = save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx")
     monkeypatch.setattr(
-        choose, "half_verdict", lambda *_: Verdict(Status.FAIL, reason="it is wrong")
+        half_search, "half_verdict", lambda *_: Verdict(Status.FAIL, reason="it is wrong")
     )
     line = judged(path, "fp16.io32").detail[-1]
     assert line == (
@@ -158,7 +158,7 @@ def test_switches_that_do_not_round_are_not_believed(
         len(listed(judged(path, "fp16.mixed"))) >= 3
     )  # by its survey, and verified on the converted model
     monkeypatch.setattr(
-        choose, "half_verdict", lambda *_: Verdict(Status.FAIL, reason="it is wrong")
+        half_search, "half_verdict", lambda *_: Verdict(Status.FAIL, reason="it is wrong")
     )
     assert judged(path, "fp16.io32").detail[-1].startswith("No mend was found: no choice of nodes")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from onnx_harness.results.operators import SlowerOperator
-from onnx_harness.selftest import mixed_beside, slower_rows
+from onnx_harness.selftest import int8_beside, mixed_beside, slower_rows
+from onnx_harness.selftest.int8_cases import int8_cases
 from onnx_harness.selftest.mixed_cases import mixed_cases
 
 
@@ -21,6 +22,25 @@ def test_a_search_that_keeps_more_nodes_than_another_is_counted(
 
     assert (outcome.count, outcome.bad) == (1, 1)
     assert not mixed_beside.MIXED_BESIDE.reached([outcome])
+
+
+def test_nodes_that_another_order_shows_to_be_enough_are_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    case = next(int8_cases(quick=True))
+    outcome = int8_beside.judge(case)
+    assert (outcome.count, outcome.bad) == (1, 0), outcome.words
+    assert outcome.figures["other_right"]  # the library measured, and what it put first is enough
+    assert 0 < outcome.figures["nodes"] < outcome.figures["other_nodes"]
+
+    monkeypatch.setattr(int8_beside, "ranked", lambda *_: int8_beside.Ranking(names=()))
+    fewer = int8_beside.judge(case)
+    monkeypatch.setattr(int8_beside, "reaches", lambda *_: False)
+    wrong = int8_beside.judge(case)
+
+    for counted in (fewer, wrong):
+        assert counted.bad == 1
+        assert not int8_beside.INT8_BESIDE.reached([counted])
 
 
 def operator(name: str) -> SlowerOperator:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from onnx_harness.diagnose.search import Search
+from onnx_harness.diagnose.findings import Findings
 from onnx_harness.selftest.observer_rows import OBSERVED, judge, observed_models
 
 
 def test_an_effect_that_is_not_reported_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    say = Search._say
+    note = Findings.note
 
-    def silent(search: Search, line: str) -> None:
+    def silent(findings: Findings, line: str) -> None:
         if "watching values" not in line:
-            say(search, line)
+            note(findings, line)
 
-    monkeypatch.setattr(Search, "_say", silent)
+    monkeypatch.setattr(Findings, "note", silent)
 
     outcome = judge(next(observed_models()))
 

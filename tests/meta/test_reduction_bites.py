@@ -12,7 +12,8 @@ import pytest
 from onnx import numpy_helper
 
 from onnx_harness.diagnose import reduce
-from onnx_harness.diagnose.oracle import Fault, Observer, Sign, same
+from onnx_harness.diagnose.fault import Fault
+from onnx_harness.diagnose.oracle import Observer, Sign, same
 from onnx_harness.diagnose.reduce import smallest
 from onnx_harness.diagnose.smaller_case import Case
 from onnx_harness.results.cells import Stage

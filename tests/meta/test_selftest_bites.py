@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from onnx_harness.selftest.half_cases import half_cases
 from onnx_harness.selftest.log import Log
 from onnx_harness.selftest.planted import Bench as Planted
 from onnx_harness.selftest.rows import ROWS
-from onnx_harness.selftest.table import Step
+from onnx_harness.selftest.table import Step, sampled
 from onnx_harness.selftest.vocabularies import lookups
 from tests.models import linear, model, save
 from tests.unit.results_examples import output
@@ -50,6 +51,27 @@ def measured(
     code = main(["selftest", *common, *words])
     found: list[dict[str, object]] = json.loads(capsys.readouterr().out)
     return code, found
+
+
+def test_a_sample_is_spread_over_the_kinds_and_the_same_in_every_run() -> None:
+    steps = []
+    for name in "abcdefgh":
+        for kind in ("cast", "sign", "hang"):
+            steps.append(Step(f"{name}, {kind}", lambda: Outcome(1, 0), kind))
+
+    chosen = sampled(steps, 7)
+
+    counts = Counter(step.kind for step in chosen)
+    assert sorted(counts.values()) == [2, 2, 3]
+    assert len({step.key[0] for step in chosen}) > 3  # and not the first models alone
+    assert sampled(steps, 7) == chosen
+    assert sampled(steps, None) == sampled(steps, 100) == steps
+
+
+def test_a_sample_is_all_that_is_judged(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, rows = measured(zoo, capsys, "honest", "--seeds", "2", "--sample", "1")
+    assert rows[0]["count"] == 8  # half of what both seeds have
+    assert main(["selftest", "honest", "--models", str(zoo), "--sample", "0"]) == 2
 
 
 def test_a_good_model_reaches_every_row(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:

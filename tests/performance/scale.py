@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -180,11 +181,41 @@ def collected_and_resumed(count: int) -> Iterator[Row]:
             command += ["--variant", variant.spelling]
         total = count // len(variants) * len(variants)
         chosen = [*command, "-k", "accuracy"]
-        seconds, _ = timed(folder, [*chosen, "--collect-only"])
-        yield f"{total:,} cells: collected", f"{seconds:.1f} s", "2 s"
+        used = processor_seconds(folder, [*chosen, "--collect-only"])
+        yield f"{total:,} cells: collected, of the processor", f"{used:.1f} s", "2 s"
+        empty = processor_seconds(empty_tests(folder, total, len(variants)), EMPTY)
+        yield "  pytest itself, as many tests that do nothing", f"{empty:.1f} s", ""
         seconds, last = timed(folder, [*chosen, "--resume", "--report-dir", "reports"])
         yield f"{total:,} cells: resumed, nothing to do", f"{seconds:.1f} s", "5 s"
         yield "  pytest said", last[:34], ""
+
+
+EMPTY = [
+    *(sys.executable, "-m", "pytest", "-q", "-p", "no:hypothesispytest"),
+    *("-p", "no:cacheprovider", "-k", "accuracy", "--collect-only", "empty"),
+]
+
+
+def empty_tests(folder: Path, count: int, of_a_model: int) -> Path:
+    """Write modules of tests that do nothing, named and parametrized as those of models are."""
+    (folder / "empty").mkdir()
+    lines = ["import pytest"]
+    for test in ("accuracy", "latency"):
+        lines += [f"@pytest.mark.parametrize('cell', range({of_a_model}))"]
+        lines += [f"def test_{test}(cell):", "    pass"]
+    for number in range(count // of_a_model):
+        (folder / "empty" / f"test_m{number}.py").write_text("\n".join(lines))
+    # Compiled once: a model's module is no file that would be compiled.
+    subprocess.run([sys.executable, *EMPTY[1:]], cwd=folder, capture_output=True, check=False)
+    return folder
+
+
+def processor_seconds(folder: Path, command: list[str]) -> float:
+    """The time of the processor that a command takes, which others' work hardly changes."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, cwd=folder, capture_output=True, check=False)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def kills(count: int) -> Iterator[Row]:

@@ -21,7 +21,8 @@ from onnx_harness.cards import fetch
 from onnx_harness.cell.matrix import card_for, expand_variants
 from onnx_harness.judging.reference import reference
 from onnx_harness.model.file import Model
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.cache_root import cache_root
 from onnx_harness.settings import Settings
 
 pytestmark = pytest.mark.performance

@@ -13,6 +13,7 @@ import pytest
 
 from tests.models import linear, save
 from tests.plugin.running import run_pytest
+from tests.schemas import SARIF, violations
 
 
 def test_a_failing_run_in_a_job(tmp_path: Path) -> None:
@@ -38,6 +39,7 @@ def test_a_failing_run_in_a_job(tmp_path: Path) -> None:
     assert all(line.startswith("::error file=net.onnx,title=net-") for line in lines)
     assert page.read_text("utf-8").startswith("earlier\n# Fail")
     log = json.loads((tmp_path / "out/failures.sarif").read_text("utf-8"))
+    assert violations(log, SARIF, SARIF) == []
     found = [
         result["partialFingerprints"]["onnxHarnessCell/v1"] for result in log["runs"][0]["results"]
     ]

@@ -76,6 +76,21 @@ def test_export(tmp_path: Path) -> None:
     assert "verification.py" not in ended.told  # the forward's own frames, and no others
 
 
+@pytest.mark.nightly
+def test_export_torch(tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch isn't installed here: `make test-extras` has it")
+    folder = copy_of("export_torch", tmp_path)
+    right = run_pytest(folder)
+    assert right.code == pytest.ExitCode.OK, right.told
+    assert "3 models, 3 cells on cpu: 3 pass" in right.told
+    file = folder / "test_export.py"
+    text = file.read_text("utf-8")
+    file.write_text(text.replace(".numpy()\n", ".numpy() * 1.01\n"), "utf-8")
+    wrong = run_pytest(folder, "-k", "pytorch")
+    assert wrong.code == pytest.ExitCode.TESTS_FAILED
+    assert "beyond the tolerance" in wrong.told
+
+
 def test_transform(tmp_path: Path) -> None:
     folder = copy_of("transform", tmp_path)
     save(model("(float[n] x) => (float[n] y) { a = Neg(x)  y = Neg(a) }"), folder / "net.onnx")

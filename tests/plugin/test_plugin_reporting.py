@@ -12,7 +12,8 @@ import pytest
 
 from tests.models import linear, save
 from tests.plugin.running import Ended, run_pytest
-from tests.unit.test_results_store import SCHEMA, violations
+from tests.schemas import violations
+from tests.unit.test_results_store import SCHEMA
 
 VARIANTS = [
     "original",
@@ -52,7 +53,7 @@ def test_every_cell_has_its_verdict_in_results_json(ended: Ended) -> None:
 
 def test_results_json_follows_the_published_schema(ended: Ended) -> None:
     results = json.loads((ended.folder / "reports" / "results.json").read_text("utf-8"))
-    assert violations(results, SCHEMA) == []
+    assert violations(results, SCHEMA, SCHEMA) == []
     assert results["run"]["command"].startswith("pytest -p no:cacheprovider good.onnx broken.onnx")
     assert {"onnx", "onnxruntime", "numpy", "onnx-harness"} <= results["run"]["versions"].keys()
 

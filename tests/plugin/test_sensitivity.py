@@ -9,7 +9,8 @@ import pytest
 
 from tests.models import linear, save
 from tests.plugin.running import Ended, install, run_pytest
-from tests.unit.test_results_store import SCHEMA, violations
+from tests.schemas import violations
+from tests.unit.test_results_store import SCHEMA
 
 # The worker imports it with the other transforms; what the verdict lets through is then up to the
 # tolerance alone.
@@ -73,7 +74,7 @@ def test_the_table_shows_the_score(ended: Ended) -> None:
 
 def test_results_json_follows_the_published_schema(ended: Ended) -> None:
     results = json.loads((ended.folder / "reports" / "results.json").read_text("utf-8"))
-    assert violations(results, SCHEMA) == []
+    assert violations(results, SCHEMA, SCHEMA) == []
 
 
 def test_nothing_is_planted_unless_it_is_asked_for(tmp_path: Path) -> None:

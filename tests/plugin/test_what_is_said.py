@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from onnx_harness.errors import did_you_mean
-from onnx_harness.isolate import _gib
+from onnx_harness.isolate.worker import _gib
 from onnx_harness.report.failures import told, wrapped
 from onnx_harness.results.cells import Stage, Status
 from onnx_harness.results.codec import encode
@@ -77,7 +77,7 @@ def test_a_model_of_which_nothing_is_judged_is_no_success(tmp_path: Path) -> Non
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     said = " ".join(ended.told.split())
     assert "noisy: no cell was judged, so the run isn't a success." in said
-    assert "Mend: where an input scales what is drawn, hold it at 0 in the model's card" in said
+    assert "Mend: `[random] seed = 0` in noisy.model.toml next to the model. That was tried" in said
 
 
 def test_lines_wrap_at_words_and_hang() -> None:

@@ -352,3 +352,21 @@ def test_the_scores_of_a_map_have_the_signal_of_their_vector(spelt_out: bool) ->
         [{"y": output(expected)}], [{"y": output(actual)}], lambda _: FP16, set_names="a"
     )
     assert comparison.passed
+
+
+def test_what_is_typical_is_that_of_the_sets_that_stay() -> None:
+    """The large set lies between two usual ones, and INT8 isn't judged on it."""
+    unlike = noise(Y, 2 * Y, Y + np.float32(1e-6) * ERROR)
+    kept = Yardstick(unlike, usual=(0, 2)).on([0, 2])
+    assert kept.usual == (0, 1)
+    assert not judged_on(kept, Y + np.float32(0.1) * ERROR).passed
+
+
+def judged_on(yardstick: Yardstick, candidate: Any) -> Comparison:
+    return compare(
+        [{"y": Y}] * 2,
+        [{"y": candidate}] * 2,
+        lambda _: LOOSE,
+        set_names="ab",
+        yardstick=yardstick,
+    )

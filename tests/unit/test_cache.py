@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from onnx_harness.errors import ResultsError
-from onnx_harness.results.cache import Cache, cache_root, fallback_note
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.cache_root import cache_root, fallback_note
 
 KEY = Cache.key("an artifact")
 

@@ -384,6 +384,20 @@ def test_what_isnt_toml_is_refused_with_line_and_column(tmp_path: Path) -> None:
         read(tmp_path, "[model]\nlicense = MIT")
 
 
+def test_a_key_behind_a_heading_is_told_where_it_belongs(tmp_path: Path) -> None:
+    with pytest.raises(CardError, match=r"put `seed = 0` on a line of its own, below `\[random\]`"):
+        read(tmp_path, "[random] seed = 0\n")
+
+
+def test_a_seed_is_a_whole_number_and_part_of_what_the_card_demands(tmp_path: Path) -> None:
+    plain, seeded = read(tmp_path, ""), read(tmp_path, "[random]\nseed = 0\n")
+    assert (plain.random_seed, seeded.random_seed) == (None, 0)
+    assert plain.digest() != seeded.digest()
+    for wrong in ("-1", "0.5"):
+        with pytest.raises(CardError, match="should be a whole number from 0"):
+            read(tmp_path, f"[random]\nseed = {wrong}\n")
+
+
 def test_what_isnt_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.model.toml").write_bytes(b"[model]\nlicense = '\xff'")
     with pytest.raises(CardError, match="isn't UTF-8 text"):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -148,6 +149,36 @@ def test_csv_goes_to_a_file_or_to_standard_output(capsys: pytest.CaptureFixture[
         .read_text("utf-8")
         .startswith("id,model,variant,provider,status,stage,reason,")
     )
+
+
+def test_parquet_without_its_library_is_refused_before_anything_is_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    left("reports", cell())
+    assert main(["report", "-o", "out", "--parquet", "cells.parquet"]) == 2
+    assert "Mend: pip install 'onnx-harness[parquet]'" in " ".join(capsys.readouterr().err.split())
+    assert not Path("out").exists()
+
+
+def test_parquet_has_the_columns_of_the_csv() -> None:
+    assert export.COLUMNS.keys() == export.rows([cell()])[0].keys()
+
+
+@pytest.mark.nightly
+def test_parquet_is_read_back_with_the_same_types_whatever_was_measured() -> None:
+    arrow = pytest.importorskip("pyarrow", reason="not installed here: `make test-extras` has it")
+    from pyarrow import parquet
+
+    schemas = []
+    for name, cells in (("some", [cell(latency=latency()), FAILED]), ("few", [FAILED])):
+        left(name, *cells)
+        assert main(["report", name, "--parquet", f"{name}.parquet"]) == 0
+        table = parquet.read_table(f"{name}.parquet")
+        assert table.to_pylist() == [dict(row) for row in export.rows(cells)]
+        schemas.append(table.schema)
+    assert schemas[0].equals(schemas[1])
+    assert schemas[0].field("speedup").type == arrow.float64()
 
 
 def test_a_name_is_no_formula_of_a_spreadsheet_and_no_second_row() -> None:

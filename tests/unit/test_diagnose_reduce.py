@@ -148,7 +148,7 @@ def test_a_planted_pass_is_shown_by_two_of_36_nodes(tmp_path: Path, how: str, wo
 def test_a_pass_that_hangs_is_shown_by_fewer_nodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnx_harness.diagnose.search._LEAST_HANG_SECONDS", 0.5)
+    monkeypatch.setattr("onnx_harness.diagnose.trial_runner.LEAST_HANG_SECONDS", 0.5)
     folder = tmp_path / "repro"
     path = save(deep(range(6, 9)), tmp_path / "m.onnx")
 

@@ -12,8 +12,9 @@ from onnx import numpy_helper
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Task
+from onnx_harness.diagnose.attempts import attempt
 from onnx_harness.diagnose.search import diagnose
-from onnx_harness.diagnose.trials import Question, Trial, attempt
+from onnx_harness.diagnose.trials import Question, Trial
 from onnx_harness.diagnose.values import Watch, first_departure
 from onnx_harness.names import parse_variant
 from onnx_harness.selftest.observer_rows import Observed, observed_models

@@ -102,3 +102,17 @@ def test_ranges_that_were_calibrated_on_shorter_inputs_are_not_judged_there(
         size = Abs(x)  s = ReduceSum<keepdims = 0>(size, axis)  y = MatMul(s, w) }"""
     verdict = onnx_harness.verify(model(graph), variant="int8.static(weight_type='uint8')")
     assert verdict, verdict.report()
+
+
+def test_sets_behind_the_large_one_are_judged_in_int8(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Those that hold every index of a table come after it."""
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
+    small = model(
+        """(int64[n,l] x) => (float[n,l,2] y)
+        <float[4,2] t = {0.1, 0.2, -0.3, 0.4, 0.5, -0.6, 0.7, -0.8}, float[2,2] w = {1, 2, 3, -4}> {
+        e = Gather(t, x)  y = MatMul(e, w) }"""
+    )
+    verdict = onnx_harness.verify(small, variant="int8.dynamic")
+    assert verdict, verdict.report()

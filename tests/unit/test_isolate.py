@@ -402,7 +402,7 @@ def test_an_interrupted_call_leaves_no_answer_for_the_next(
     def ctrl_c(_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("onnx_harness.isolate._resident_bytes", ctrl_c)
+    monkeypatch.setattr("onnx_harness.isolate.worker._resident_bytes", ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         worker.call(time.sleep, 1)
     monkeypatch.undo()
@@ -498,7 +498,7 @@ def test_a_parent_that_forgets_to_close_still_ends(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_harness.isolate._serve", _never_starts)
+    monkeypatch.setattr("onnx_harness.isolate.worker.serve", _never_starts)
     worker = Worker(Limits(60, default_memory_bytes()))
     try:
         with pytest.raises(

@@ -14,6 +14,7 @@ from onnx_harness.report.github import MOST_ANNOTATIONS, annotation_lines, inert
 from onnx_harness.report.junit import properties
 from onnx_harness.report.sarif import document
 from onnx_harness.results.cells import AccuracyRecord, CellResult, Stage, Status, Symptom
+from tests.schemas import SARIF, violations
 from tests.unit.results_examples import RUN, cell, full_latency, output
 
 HOSTILE = "y\r\n::error file=x,title=z::%0A [a](https://evil) {0} \x1b[31m,:"
@@ -105,6 +106,34 @@ def test_sarif_has_a_result_for_each_failing_cell() -> None:
         assert place["physicalLocation"]["artifactLocation"]["uri"] == "models/a%2Cb%3Ac%20%25.onnx"
     assert run["invocations"][0]["startTimeUtc"].endswith("Z")
     assert run["results"][0]["partialFingerprints"] == {"onnxHarnessCell/v1": "net-fp16-cpu"}
+
+
+def test_sarif_has_the_form_of_the_standard() -> None:
+    cells = [cell("original"), failing(latency=full_latency()), failing(reason=HOSTILE)]
+    for some in (cells, cells[:1], []):
+        log = json.loads(json.dumps(document(RUN, some, HEADERS), allow_nan=False))
+        assert violations(log, SARIF, SARIF) == []
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "said"),
+    [
+        (("version",), "2.0.0", ".version isn't 2.1.0"),
+        (("runs", 0, "tool", "driver", "name"), None, ".runs[].tool.driver.name isn't string"),
+        (("runs", 0, "results", 0, "level"), "fail", "level isn't in"),
+        (("runs", 0, "results", 0, "message"), {}, "message.text is missing"),
+        (("runs", 0, "results", 0, "rank"), 1, "rank isn't in the schema"),
+        (("runs", 0, "invocations", 0, "startTimeUtc"), "now", "isn't of the form"),
+    ],
+)
+def test_another_form_is_noticed(where: tuple[str | int, ...], value: object, said: str) -> None:
+    log: Any = document(RUN, [failing()], HEADERS)
+    inner = log
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    [found] = violations(log, SARIF, SARIF)
+    assert said in found
 
 
 def test_sarif_of_a_run_without_failures_has_no_results() -> None:

@@ -33,19 +33,30 @@ def test_declarations_import_neither_onnx_nor_numpy_nor_onnxruntime() -> None:
 def test_every_documented_form_is_registered() -> None:
     single = {name for name in registry() if not name.startswith("pass.")}
     assert single == {
-        *(
-            "optimize",
-            "optimize.nobn",
-            "simplify",
-            "onnxoptimizer",
-            "onnxscript",
-            "onnxsim",
-            "onnxslim",
-        ),
-        *("fp16", "fp16.io32", "fp16.onnxmltools", "fp16.onnxmltools.io32", "bf16", "bf16.io32"),
-        *("fp16.mixed", "bf16.mixed", "int8.mixed"),
-        *("int8.dynamic", "int8.static", "int4"),
-        *("ort.disable", "ort.basic", "ort.extended", "ort.layout", "ort.all"),
+        "optimize",
+        "optimize.nobn",
+        "simplify",
+        "onnxoptimizer",
+        "onnxscript",
+        "onnxsim",
+        "onnxslim",
+        "fp16",
+        "fp16.io32",
+        "fp16.onnxmltools",
+        "fp16.onnxmltools.io32",
+        "bf16",
+        "bf16.io32",
+        "fp16.mixed",
+        "bf16.mixed",
+        "int8.mixed",
+        "int8.dynamic",
+        "int8.static",
+        "int4",
+        "ort.disable",
+        "ort.basic",
+        "ort.extended",
+        "ort.layout",
+        "ort.all",
     }
 
 

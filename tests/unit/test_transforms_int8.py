@@ -112,12 +112,10 @@ def scale_of(model: onnx.ModelProto, name: str) -> Any:
 @pytest.mark.parametrize(
     "text",
     [
-        *(
-            "int8.dynamic",
-            "int8.static",
-            "int8.dynamic(per_channel=True)",
-            "int8.static(per_channel=True)",
-        ),
+        "int8.dynamic",
+        "int8.static",
+        "int8.dynamic(per_channel=True)",
+        "int8.static(per_channel=True)",
         *("int8.static(activation_type='int8')", "int8.static(calibration='percentile')"),
         *("int8.dynamic(weight_type='uint8')", "simplify+int8.static", "optimize+int8.dynamic"),
     ],

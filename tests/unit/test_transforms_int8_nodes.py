@@ -329,3 +329,45 @@ def test_what_a_quantized_node_reads_is_rounded_for_all_who_read_it(made: str) -
     assert "p" in ranges
     np.testing.assert_allclose(run(ideal, **feed)[0], run(library, **feed)[0], atol=1e-5)
     assert np.abs(run(ideal, **feed)[0] - exact).max() > 1e-3
+
+
+MASKS = {
+    "infinity": "m = ConstantOfShape<value = float[1] {-inf}>(s)  k = Trilu<upper = 1>(m, one)",
+    "ten thousand": "m = ConstantOfShape<value = float[1] {-10000}>(s)  k = Trilu<upper = 1>(m, one)",
+}
+
+
+@pytest.mark.parametrize("mask", MASKS)
+def test_scores_that_a_mask_makes_huge_stay_float(mask: str) -> None:
+    """In steps of the mask's range all scores that aren't masked are one number."""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        causal (float[1,6,8] x) => (float[1,6,8] y) <int64[2] s = {{6, 6}}, int64 one = {{1}}> {{
+        t = Transpose<perm = [0, 2, 1]>(x)  a = MatMul(x, t)  {MASKS[mask]}  b = Add(a, k)
+        p = Softmax<axis = -1>(b)  y = MatMul(p, x) }}"""
+    )
+    feed = {"x": floats(1, 6, 8)}
+    result = quantized(copy_of(model), "int8.static", [feed])
+    assert "QuantizeLinear" in ops(result)
+    assert signal_db(model, result, feed["x"]) > 25
+
+
+def test_an_input_with_a_default_stays_an_input() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        g (float[2,4] x, float[4] k) => (float[2,4] y) <float[4] k = {1, 2, 3, 4}> {
+        a = Relu(x)  b = Add(a, x)  y = Mul(b, k) }"""
+    )
+    result = quantized(model, "int8.static", [{"x": floats(2, 4)}])
+    assert [info.name for info in result.graph.input] == ["x", "k"]
+    assert "QuantizeLinear" in ops(result)
+
+
+def test_a_node_without_a_name_is_named_by_its_output() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[2,4] x) => (float[2,4] y) {
+        a = Relu(x)  b = Add(a, x)  y = Mul(b, x) }"""
+    )
+    whole = quantized(copy_of(model), "int8.static", [{"x": floats(2, 4)}])
+    left = quantized(copy_of(model), "int8.static(nodes_to_exclude=['b'])", [{"x": floats(2, 4)}])
+    assert ops(left)["QuantizeLinear"] < ops(whole)["QuantizeLinear"]

@@ -90,6 +90,27 @@ def test_optimize_checks_the_model_first() -> None:
         optimize(model)
 
 
+def test_optimize_takes_an_output_without_a_shape() -> None:
+    model = model_of(IDENTITIES)
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    optimized = optimize(copy_of(model))
+    assert len(optimized.graph.node) < len(model.graph.node)
+    assert not optimized.graph.output[0].type.tensor_type.HasField("shape")
+
+
+def test_optimize_keeps_the_type_of_a_sequence() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 9, opset_import: ["" : 17]> g (float[2] x, seq(float[2]) t) => (seq(float[2]) y) {
+            z = Identity (x)
+            s = SequenceInsert (t, z)
+            y = Identity (s)
+        }"""
+    )
+    optimized = optimize(copy_of(model)).graph
+    assert list(optimized.input) == list(model.graph.input)
+    assert list(optimized.output) == list(model.graph.output)
+
+
 def test_optimize_refuses_an_unknown_pass_by_name() -> None:
     with pytest.raises(ValueError, match="Did you mean 'fuse_bn_into_conv'"):
         optimize(model_of(IDENTITIES), skipped_optimizers=["fuse_bn_to_conv"])

@@ -87,15 +87,13 @@ def test_a_normalization_goes_into_the_convolution_before_it(
         ("y = Conv(x, w) z = Add(y, y)", {"Conv": 1, "Add": 1}),
     ],
     ids=[
-        *(
-            "two readers",
-            "along the width",
-            "widens",
-            "overflows",
-            "0 times infinity",
-            "-1 times 0",
-            "-0 minus 0",
-        ),
+        "two readers",
+        "along the width",
+        "widens",
+        "overflows",
+        "0 times infinity",
+        "-1 times 0",
+        "-0 minus 0",
         "not constant",
     ],
 )

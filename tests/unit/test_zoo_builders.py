@@ -26,13 +26,15 @@ BUILT = (
     *("map_points", "pressure_variance", "quiet_log_mel", "harmonic_source", "pcm_power"),
     *("massive_activations", "log_partition", "unscaled_attention"),
     *("qdq_cnn", "weight_only_int8", "weight_only_int4", "lstm_dynamic"),
-    *(
-        "decoder_growing_cache",
-        "decoder_static_cache",
-        "decoder_grouped_queries",
-        "grouped_query_attention",
-    ),
-    *("prompt_segmentation", "detector_nms", "graph_network", "diffusion_block", "legacy_opset7"),
+    "decoder_growing_cache",
+    "decoder_static_cache",
+    "decoder_grouped_queries",
+    "grouped_query_attention",
+    "prompt_segmentation",
+    "detector_nms",
+    "graph_network",
+    "diffusion_block",
+    "legacy_opset7",
 )
 
 

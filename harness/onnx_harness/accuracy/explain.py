@@ -166,7 +166,7 @@ class Yardstick:
         """The same for a comparison on some of the input sets.
 
         Args:
-            places: their positions, from 0. All usual sets are among them, in front.
+            places: their positions, from 0. All sets that say what is typical are among them.
         """
         if list(places) == list(range(len(self.floor.sets))):
             return self
@@ -179,9 +179,11 @@ class Yardstick:
             )
 
         floor = replace(self.floor, sets=tuple(self.floor.sets[at] for at in places))
+        position = {place: at for at, place in enumerate(places)}
         return replace(
             self,
             floor=floor,
+            usual=tuple(position[place] for place in self.usual),
             ideal=chosen(self.ideal),
             range=chosen(self.range),
             _typical={},

@@ -14,6 +14,7 @@ from onnx_harness.cards.specs import (
     PRECISIONS,
     BuilderSource,
     Card,
+    GenerateSpec,
     InputSpec,
     KnownFailure,
     PathSource,
@@ -30,6 +31,7 @@ __all__ = [
     "PRECISIONS",
     "BuilderSource",
     "Card",
+    "GenerateSpec",
     "InputSpec",
     "KnownFailure",
     "PathSource",
@@ -90,7 +92,9 @@ def read(path: Path) -> Card:
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
         recorded_outputs=_recorded_outputs(card.section("recorded")),
         keep_float32=_keep_float32(card.section("fp16")),
+        random_seed=_random_seed(card.section("random")),
         custom_ops=_custom_ops(card),
+        generate=_generate(card.section("generate")),
     )
 
 
@@ -245,6 +249,34 @@ def _keep_float32(section: Section) -> tuple[str, ...]:
     if not all(isinstance(name, str) and name for name in names):
         raise section.error("keep_float32", f"is {list(names)!r}, but should list names of nodes")
     return tuple(map(str, names))
+
+
+def _generate(section: Section) -> GenerateSpec | None:
+    section.allow(*names_of("generate"))
+    if not section.data:
+        return None
+    if "prompt" not in section.data:
+        raise section.error("prompt", "is missing: list the ids of the tokens to begin with")
+    prompt = next(entry for entry in section.entries() if entry.key == "prompt").whole_numbers()
+    steps = _count(section, "steps")
+    if steps is None:
+        raise section.error("steps", "is missing: say how many tokens to generate")
+    return GenerateSpec(
+        prompt=prompt,
+        steps=steps,
+        ids=section.text("ids"),
+        logits=section.text("logits"),
+        cache={pair.key: pair.own_text() for pair in section.section("cache").entries()},
+        place=section.place(),
+    )
+
+
+def _random_seed(section: Section) -> int | None:
+    section.allow(*names_of("random"))
+    seed = section.number("seed")
+    if seed is not None and (seed < 0 or seed != int(seed)):
+        raise section.error("seed", f"is {seed:g}, but should be a whole number from 0")
+    return None if seed is None else int(seed)
 
 
 def _custom_ops(card: Section) -> tuple[Path, ...]:

@@ -23,7 +23,8 @@ from typing import Protocol
 from onnx_harness.cards.builders import FILE, build, builder_key
 from onnx_harness.cards.card import BuilderSource, Card, PathSource, WheelSource
 from onnx_harness.errors import CardError, FetchError, did_you_mean
-from onnx_harness.results.cache import VARIABLE, Cache, cache_root
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.cache_root import VARIABLE, cache_root
 from onnx_harness.results.files import cannot_write
 from onnx_harness.results.locks import lock
 from onnx_harness.results.workbench import workbench

@@ -206,6 +206,45 @@ TABLES: Mapping[str, Table] = {
             ),
         ),
     ),
+    "generate": Table(
+        "[generate]",
+        "For decoders: every cell that passes is also judged by greedy decoding, in which the "
+        "cache that a step gives is fed to the next one. Caches that grow and caches of a fixed "
+        "size with a position are known, and models without a cache.",
+        (
+            Key("prompt", "list", "ids of the tokens that it begins with", ""),
+            Key("steps", "whole number", "how many tokens are generated", ""),
+            Key("ids", "text", "the input that takes tokens", "found by name and type"),
+            Key(
+                "logits",
+                "text",
+                "the output with a score for each token of the vocabulary",
+                "found by name and type",
+            ),
+            Key(
+                "cache",
+                "table",
+                "inputs of the cache to the outputs that are fed back to them",
+                "found by the names that exporters give, such as `past_key_values.0.key` and "
+                "`present.0.key`",
+            ),
+        ),
+    ),
+    "random": Table(
+        "[random]",
+        "For a model that draws at random (RandomNormalLike, Dropout in training mode and the "
+        "like). Its nodes that draw are replaced, before anything else sees the model, by nodes "
+        "that give values of the same distribution, the same in every run. So all its outputs are "
+        "judged. `onnx-harness transform` writes the model as it is, with the nodes that draw.",
+        (
+            Key(
+                "seed",
+                "whole number, 0 or more",
+                "of the values that take the place of drawn ones",
+                "nothing is replaced",
+            ),
+        ),
+    ),
     "fp16": Table(
         "[fp16]",
         "For every conversion to float16.",

@@ -159,6 +159,32 @@ class PlacementSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class GenerateSpec:
+    """``[generate]``: greedy decoding of a decoder, its cache of keys and values fed back.
+
+    Attributes:
+        prompt: ids of the tokens that it begins with.
+        steps: how many tokens are generated.
+        ids: the input that takes tokens; None: found by its name and type.
+        logits: the output with a score for each token of the vocabulary; None: found likewise.
+        cache: inputs of the cache to the outputs that are fed back to them; those that aren't
+            named are found by the patterns of the usual exporters.
+        place: for messages: where the table stands.
+    """
+
+    prompt: tuple[int, ...]
+    steps: int
+    ids: str | None = None
+    logits: str | None = None
+    cache: Mapping[str, str] = field(default_factory=dict)
+    place: str = field(default="", compare=False, repr=False)
+
+    def said(self) -> dict[str, object]:
+        """Return what it says, without where."""
+        return {key: value for key, value in asdict(self).items() if key != "place"}
+
+
+@dataclass(frozen=True, slots=True)
 class KnownFailure:
     """``[[known_failure]]``: cells that a released library breaks. An unexpected pass is a failure.
 
@@ -201,6 +227,9 @@ class Card:
             recorded beside it: ``fail``, of its ``original`` cell, or ``note``.
         keep_float32: ``[fp16] keep_float32``: names of nodes that every conversion to float16
             leaves in float32.
+        generate: the greedy decoding that every cell of the model is judged by too; None: none.
+        random_seed: ``[random] seed``: of the values that take the place of what the model draws
+            at random; None: it draws.
         custom_ops: ``custom_ops``, above the tables: libraries of custom operators, relative to the
             card in its file.
         places: for messages: where each ``tolerance.OUTPUT``, ``vacuous.OUTPUT`` and
@@ -221,7 +250,9 @@ class Card:
     vacuous: Mapping[str, str] = field(default_factory=dict)
     recorded_outputs: str = "fail"
     keep_float32: tuple[str, ...] = ()
+    random_seed: int | None = None
     custom_ops: tuple[Path, ...] = ()
+    generate: GenerateSpec | None = None
     problem: str = ""
     places: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
@@ -275,6 +306,10 @@ class Card:
             said.append({"recorded": self.recorded_outputs})
         if self.keep_float32:
             said.append({"keep_float32": list(self.keep_float32)})
+        if self.generate is not None:
+            said.append({"generate": _said(self.generate.said())})
+        if self.random_seed is not None:
+            said.append({"random_seed": self.random_seed})
         text = json.dumps(said, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -40,9 +40,19 @@ def read_toml(path: Path) -> Section:
             f"card {path} isn't UTF-8 text (byte {error.start}); TOML has to be"
         ) from None
     except tomllib.TOMLDecodeError as error:
-        raise CardError(f"card {path} isn't TOML: {error}") from None
+        raise CardError(f"card {path} isn't TOML: {error}{_line_hint(text)}") from None
     except RecursionError:
         raise CardError(f"card {path} nests deeper than any card does") from None
+
+
+def _line_hint(text: str) -> str:
+    """Return what to do about a key behind a heading, as messages and documents write them."""
+    for line in text.splitlines():
+        heading = _HEADER.match(line)
+        if heading is not None and _KEY.match(line[heading.end() :]):
+            key = line[heading.end() :].strip()
+            return f". Mend: put `{key}` on a line of its own, below `{heading[0].strip()}`"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,10 @@ def _copy(path: Path, locations: tuple[str, ...], folder: Path) -> None:
         target = folder / os.path.normpath(location)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path.parent / location, target)
-    for recorded in path.parent.glob(
-        "test_data_set_*"
-    ):  # input sets are looked for beside the model
+    link_data_sets(path, folder)
+
+
+def link_data_sets(path: Path, folder: Path) -> None:
+    """Let a folder have links to the recorded input sets of a model, which lie next to it."""
+    for recorded in path.parent.glob("test_data_set_*"):
         (folder / recorded.name).symlink_to(recorded.resolve())

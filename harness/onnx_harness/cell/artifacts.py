@@ -157,18 +157,17 @@ def _write_artifact(
 ) -> None:
     """Run one step and keep what it made, with what the checker says about it."""
     from onnx_harness.model.saving import save
+    from onnx_harness.model.unchanged import Unchanged
 
-    model = before.load()
-    started = time.perf_counter()
-    with transforms.remarks() as remarks:
-        after = step(
-            model,
-            samples,
-            None if judged_standard is None else chooser(judged_standard, transforms.remark),
-        )
-    seconds = time.perf_counter() - started
+    choose = None if judged_standard is None else chooser(judged_standard, transforms.remark)
+    with step.opened(before) as model:
+        started = time.perf_counter()
+        with transforms.remarks() as remarks:
+            after = step(model, samples, choose)
+        seconds = time.perf_counter() - started
+    del model  # of a large one, the weights that were replaced
     file = folder / _MODEL_FILE
-    save(after, file)
+    save(after, file, inline_bytes=before.inline_bytes, unchanged=Unchanged(before, folder))
     facts = {
         "nodes": node_count(after.graph),
         "transform_seconds": seconds,

@@ -5,7 +5,9 @@ Whether B still computes what A does, by the judge of a cell.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,9 +16,12 @@ from typing import TYPE_CHECKING
 from onnx_harness import providers
 from onnx_harness.accuracy.failures import OutputFailure
 from onnx_harness.cards.card import Card
-from onnx_harness.cards.unlinked import unlinked
+from onnx_harness.cards.seeded import judged_file
+from onnx_harness.cell.state import RunNote
+from onnx_harness.cell.subjects import without_sets
 from onnx_harness.errors import HarnessError, InputError, ModelError, words_of
-from onnx_harness.isolate import note_stage
+from onnx_harness.inputs import InputSet
+from onnx_harness.isolate import note_stage, noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.ideal import Conversion
 from onnx_harness.judging.judge import judge_outputs
@@ -55,6 +60,7 @@ class Pair:
         card: A's: input specifications and tolerances.
         recorded: a ``.npz`` of inputs that are used instead of generated ones, or None.
         float16_io: B may take and give float16 where A has float32.
+        skipped: positions in the reference of unusual input sets that ONNX Runtime died of.
     """
 
     a: Path
@@ -64,6 +70,7 @@ class Pair:
     recorded: Path | None
     float16_io: bool
     settings: Settings
+    skipped: tuple[int, ...] = ()
 
     @property
     def custom_ops(self) -> tuple[Path, ...]:
@@ -121,7 +128,7 @@ def compare_models(pair: Pair) -> PairOutcome:
     note_stage(_READING)
     for path in (pair.a, pair.b):
         check_bounds(path, pair.settings.cell_memory, trusted=pair.settings.trust_models)
-    a, b = Model(unlinked(pair.a), "a"), Model(unlinked(pair.b), "b")
+    a, b = _models(pair)
     float_io = "float16" if pair.float16_io else None
     outcome = PairOutcome(
         a=_side(a),
@@ -130,7 +137,7 @@ def compare_models(pair: Pair) -> PairOutcome:
         precision=loosest(b.skeleton, beyond=a.skeleton),
     )
     note_stage(_RUNNING_A)
-    answers = pair_reference(pair, a)
+    answers = without_sets(pair_reference(pair, a), pair.skipped)
     # Out of a narrower type's usual range, B needn't be usable: it's judged on the usual sets.
     judged = (
         answers.sets
@@ -175,10 +182,12 @@ def _judged(
     if short := shortfall(assigned, provider, pair.settings.min_placement):
         return replace(outcome, reason=f"B doesn't run where it was asked to: {short}")
     try:
-        first, *others = [feeds_for(session, input_set.values) for input_set in answers.sets]
-        outputs = [run(session, first)]
-        outcome = replace(outcome, emulated=is_emulated(session, provider, half=half))
-        outputs += [run(session, values) for values in others]
+        first, outputs = feeds_for(session, answers.sets[0].values), []
+        for place, input_set in _by_place(pair, answers):
+            with noting(str(RunNote(place, bool(input_set.unusual), input_set.name))):
+                outputs.append(run(session, feeds_for(session, input_set.values)))
+            if len(outputs) == 1:
+                outcome = replace(outcome, emulated=is_emulated(session, provider, half=half))
     except Exception as error:
         return replace(outcome, reason=f"B doesn't run on A's inputs: {words_of(error)}")
     note_stage(
@@ -200,6 +209,31 @@ def _judged(
         lines=verdict.detail,
         notes=(*outcome.notes, *verdict.notes),
     )
+
+
+def _models(pair: Pair) -> tuple[Model, Model]:
+    """A and B as they're judged."""
+    a, b = (judged_file(path, pair.card) for path in (pair.a, pair.b))
+    return Model(a, "a"), Model(b, "b")
+
+
+def _by_place(pair: Pair, answers: Reference) -> Iterator[tuple[int, InputSet]]:
+    """The sets that are judged, each with its position before some were left out."""
+    kept = (place for place in itertools.count() if place not in pair.skipped)
+    return zip(kept, answers.sets, strict=False)
+
+
+def excuse_for(pair: Pair, place: int) -> str:
+    """Return why it says nothing of B that the worker died of an unusual set; empty: it does.
+
+    Meant for a worker, which dies as well where ONNX Runtime itself does.
+    """
+    a, b = _models(pair)
+    if loosest(b.skeleton, beyond=a.skeleton) is not Precision.FP32:
+        return "a narrower type needn't be usable on unusual inputs"
+    session = open_session(a.path, providers.get(pair.provider), purpose=Purpose.ACCURACY)
+    run(session, pair_reference(pair, a).sets[place].values)
+    return ""
 
 
 def pair_standard(pair: Pair, a: Model, answers: Reference, arithmetic: Precision) -> Standard:

@@ -20,6 +20,7 @@ import onnx
 from onnx import numpy_helper
 
 from onnx_harness import providers
+from onnx_harness.cards.seeded import judged_file
 from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell.comparison import Pair, PairOutcome, pair_reference
 from onnx_harness.errors import InputError
@@ -39,7 +40,7 @@ _STEM = "model.onnx"  # data sets are found beside a model, which needn't be the
 
 def usual_inputs(pair: Pair) -> list[dict[str, Any]]:
     """Return the usual input sets of model A, the inputs of each by name in the graph's order."""
-    model = Model(unlinked(pair.a), "a")
+    model = Model(judged_file(pair.a, pair.card), "a")
     names = [info.name for info in model.signature.inputs]
     answers = pair_reference(pair, model)
     sets = [answers.sets[place].values for place in answers.everyday]
@@ -60,7 +61,7 @@ def compare_with_outputs(pair: Pair, outputs: Sequence[Mapping[str, Any]]) -> Pa
         pair: A, where it runs, and the settings. ``b`` isn't used.
         outputs: by name, for each of :func:`usual_inputs`.
     """
-    model = Model(unlinked(pair.a), "a")
+    model = Model(judged_file(pair.a, pair.card), "a")
     answers = pair_reference(pair, model)
     places = answers.everyday
     sets = tuple(answers.sets[place] for place in places)
@@ -97,7 +98,7 @@ def write_snapshot(pair: Pair, folder: Path) -> int:
     Raises:
         OSError: the folder can't be written.
     """
-    model = Model(unlinked(pair.a), "a")
+    model = Model(judged_file(pair.a, pair.card), "a")
     answers = pair_reference(pair, model)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("test_data_set_*"):
@@ -128,7 +129,7 @@ def compare_with_snapshot(pair: Pair, folder: Path) -> PairOutcome:
     Raises:
         InputError: the files don't fit the model.
     """
-    model = Model(unlinked(pair.a), "a")
+    model = Model(judged_file(pair.a, pair.card), "a")
     data_sets = load_data_sets(folder / _STEM, model.skeleton)
     sets = tuple(data_set.inputs for data_set in data_sets)
     expected = tuple(dict(data_set.expected) for data_set in data_sets)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.cell import artifacts
+from onnx_harness.cell.int8_mends import tried_int8_mend
 from onnx_harness.cell.repeats import Runs, wrong_repeat
 from onnx_harness.cell.state import Artifact, CellEnded, Subject, Way
 from onnx_harness.errors import NotApplicable
@@ -22,6 +23,7 @@ from onnx_harness.results.cells import (
     Status,
     Symptom,
 )
+from onnx_harness.transforms import Precision
 
 if TYPE_CHECKING:
     pass
@@ -51,6 +53,9 @@ def compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, cache: C
         reason, detail = outcome.reason or "the outputs differ", outcome.detail
         if emulated and outcome.symptom is Symptom.WRONG_VALUES:
             detail = (*detail, tried_mend(judged_standard, way.bound, artifact.model))
+        elif way.bound.precision is Precision.INT8 and outcome.symptom is Symptom.WRONG_VALUES:
+            mend = tried_int8_mend(way, subject, cache)
+            detail = (*detail, mend) if mend else detail
         raise CellEnded(outcome.status, reason, detail, outcome.symptom, outcome.worst_sets)
     _judge_recorded(way, subject)
 

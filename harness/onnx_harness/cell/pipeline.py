@@ -29,6 +29,7 @@ from onnx_harness.results.workbench import workbench
 if TYPE_CHECKING:
     pass
 from onnx_harness.cell.checks import check_artifact
+from onnx_harness.cell.generation import judge_decoding
 from onnx_harness.cell.outputs import compare, compare_simulated
 from onnx_harness.cell.placement import cross_check, prove_placement
 from onnx_harness.cell.session import NoKernel, open_cell
@@ -75,6 +76,7 @@ def _judge(way: Way, cache: Cache, scratch: Path) -> Judged:
             cross_check(way, assigned, runs.profile, artifact)
         with way.at(Stage.COMPARE, fault=Status.ERROR):
             compare(way, subject, artifact, runs, cache)
+            judge_decoding(way, subject, session, artifacts.judged_by(way, subject, cache))
     except CellEnded as end:
         failing = tuple(way.task.place(place) for place in end.failing)
         return Judged(way.result(end.status, end.reason, end.detail, end.symptom), failing=failing)

@@ -34,6 +34,7 @@ from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
     CoverageRecord,
+    GenerationRecord,
     GraphChange,
     PlacementRecord,
     Stage,
@@ -214,6 +215,7 @@ class Findings:
     accuracy: AccuracyRecord | None = None
     accuracy_emulated: AccuracyRecord | None = None
     accuracy_simulated: AccuracyRecord | None = None
+    generation: GenerationRecord | None = None
 
 
 @dataclass(slots=True)
@@ -303,6 +305,7 @@ class Way:
             accuracy=self.found.accuracy,
             accuracy_emulated=self.found.accuracy_emulated,
             accuracy_simulated=self.found.accuracy_simulated,
+            generation=self.found.generation,
         )
 
 

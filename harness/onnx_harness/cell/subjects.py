@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from onnx_harness import providers
+from onnx_harness.cards.seeded import seed_note
+from onnx_harness.cell.generation import check_generation
 from onnx_harness.cell.state import CellEnded, Subject, Task, Way
 from onnx_harness.errors import InputError, ModelError, first_line
 from onnx_harness.inputs import reached
@@ -44,12 +46,14 @@ def load(way: Way, cache: Cache) -> Subject:
         ) from error
     model = subject.model
     way.found = replace(way.found, model_sha256=model.sha256, opset=model.opset, graph=graph)
-    subject = replace(subject, reference=_without(subject.reference, way.task.skipped))
+    subject = replace(subject, reference=without_sets(subject.reference, way.task.skipped))
     way.found = replace(way.found, inputs_sha256=digest_of(subject.reference.sets))
     if way.task.cell.card.suite and subject.missed is not None:
         reason = f"ONNX Runtime itself departs from the suite: {subject.missed.reason()}"
         raise CellEnded(Status.NOT_APPLICABLE, reason, symptom=Symptom.NOT_RUN)
     way.notes += subject.reference.notes
+    seeded = seed_note(subject.model.skeleton, way.task.cell.card)
+    way.notes += [seeded] if seeded else []
     _cover(way, subject, cache)
     return subject
 
@@ -60,7 +64,7 @@ def subject_of(task: Task) -> Subject:
     Meant to run in the worker, which has it at hand.
     """
     subject = read_subject(task, workbench().cache)[0]
-    return replace(subject, reference=_without(subject.reference, task.skipped))
+    return replace(subject, reference=without_sets(subject.reference, task.skipped))
 
 
 def read_subject(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
@@ -86,6 +90,7 @@ def _read(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
     model = Model(task.model, card.name)
     card.check_outputs([output.name for output in model.signature.outputs])
     card.check_providers(providers.registry())
+    check_generation(model, card.generate)
     nodes, size = node_count(model.skeleton.graph), model.size_bytes
     if task.recorded is not None:
         answers = given(model, task.recorded)
@@ -95,8 +100,8 @@ def _read(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
     return subject, GraphChange(nodes, nodes, size, size, 0.0)
 
 
-def _without(reference: Reference, skipped: tuple[int, ...]) -> Reference:
-    """The reference without the input sets at those positions."""
+def without_sets(reference: Reference, skipped: tuple[int, ...]) -> Reference:
+    """Return the reference without the input sets at those positions."""
     if not skipped:
         return reference
     places = [place for place in range(len(reference.sets)) if place not in skipped]

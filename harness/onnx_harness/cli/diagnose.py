@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from onnx_harness import providers
 from onnx_harness.cards.card import Card
+from onnx_harness.cards.seeded import judged_file
 from onnx_harness.cell.matrix import Cell, expand_variants, named_card
 from onnx_harness.cell.state import Task
 from onnx_harness.cli import DONE, INTERRUPTED, NEGATIVE
-from onnx_harness.cli.common import add_json, add_settings, find_model, settings_of
+from onnx_harness.cli.common import add_json, add_settings, find_model, settings_of, started_worker
 from onnx_harness.cli.show import console, error_console, labelled, text, write_json
 from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.errors import HarnessError, ProviderError, UsageError, did_you_mean
@@ -147,6 +148,7 @@ def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path
             raise UsageError("--variant is for one model: of two, B is what is diagnosed as it is")
         card, a = find_model(Path(args.what[0]))
         _, b = find_model(Path(args.what[1]))
+        a, b = _judged(a, card, settings), _judged(b, card, settings)
         return Task(
             Cell(card, Variant("original"), provider or "cpu"), a, settings, recorded=args.inputs
         ), b
@@ -159,13 +161,23 @@ def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path
         if args.variant is None:
             raise UsageError(f"name the variant of {what} that fails: --variant V")
         card, model = find_model(Path(what))
+        model = _judged(model, card, settings)
         cell = Cell(card, _variant(args.variant, settings), provider or "cpu")
         return Task(cell, model, settings, recorded=args.inputs), None
     if args.variant is not None or args.provider is not None:
         raise UsageError(f"the id of a cell, {what}, names its variant and its provider")
     cell = _cell(what, args.models, settings)
     _, model = find_model(cell.card.path)
+    model = _judged(model, cell.card, settings)
     return Task(cell, model, settings, recorded=args.inputs), None
+
+
+def _judged(model: Path, card: Card, settings: Settings) -> Path:
+    """Return the file that a card's cells are judged on; a worker makes it where it's another."""
+    if card.random_seed is None:
+        return model
+    with started_worker(settings) as worker:
+        return worker.call(judged_file, model, card)
 
 
 def _cell(name: str, paths: list[Path], settings: Settings) -> Cell:

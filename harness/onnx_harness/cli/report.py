@@ -67,6 +67,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--csv", metavar="FILE", help="write the cells as CSV too; - is standard output"
     )
+    parser.add_argument(
+        "--parquet",
+        metavar="FILE",
+        type=Path,
+        help="write the cells as Parquet too; needs pip install 'onnx-harness[parquet]'",
+    )
     judging = parser.add_argument_group("judging again, without running a model")
     judging.add_argument("--rtol", type=float, metavar="R", help="relative tolerance, with --atol")
     judging.add_argument("--atol", type=float, metavar="A", help="absolute tolerance, with --rtol")
@@ -92,6 +98,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the reports that were asked for."""
     bounds = _bounds(args)
+    if args.parquet is not None:
+        export.parquet_library()  # before anything is written
     reports = args.report_dir or nearest_settings({}).report_dir or Path("reports")
     sources = [_source(name, reports) for name in args.runs or [str(reports)]]
     compared = len(sources) == 2 and not args.merge
@@ -114,9 +122,19 @@ def run(args: argparse.Namespace) -> int:
     past = background(sources[0].folder or reports, results.run, results.cells)
     write_reports(_made(folder), results.run, results.cells, _headers(results), past)
     _say(f"{figures.sentence(results.cells)} · {folder / REPORT} · {folder / SUMMARY}", args.csv)
+    _export(args, results)
+    return DONE
+
+
+def _export(args: argparse.Namespace, results: Results) -> None:
+    """Write the tables of cells that were asked for."""
     if args.csv is not None:
         _write_csv(args.csv, results)
-    return DONE
+    if args.parquet is not None:
+        try:
+            export.write_parquet(results.cells, args.parquet)
+        except OSError as error:
+            raise cannot_write("The table", args.parquet, error, "--parquet") from error
 
 
 def _bounds(args: argparse.Namespace) -> Bounds | None:
@@ -241,8 +259,7 @@ def _compare(
         _write(folder / name, page(before, after))
     sentence = changes.sentence(changes.changes(before, after))
     _say(f"{sentence} · {folder / REPORT} · {folder / SUMMARY}", args.csv)
-    if args.csv is not None:
-        _write_csv(args.csv, after)
+    _export(args, after)
     return DONE
 
 

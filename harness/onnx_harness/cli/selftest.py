@@ -45,6 +45,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="at most two seeds, the models of up to 4 MB, a part of the rest",
     )
     parser.add_argument(
+        "--sample",
+        type=int,
+        metavar="N",
+        help="so many steps of each row, as evenly over their kinds as can be (default: all)",
+    )
+    parser.add_argument(
         "--models",
         type=Path,
         nargs="+",
@@ -68,11 +74,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     add_json(parser)
     parser.epilog = (
-        "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, mixed-beside, trees, "
-        "vocabularies,\n"
-        "causes, defect-causes, observer, slower (a quiet machine), cost. What was found stays in\n"
-        "the log and isn't looked for again, until the code or a library changes. Exits with 1\n"
-        "when something isn't reached."
+        "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, mixed-beside,\n"
+        "int8-beside, trees, vocabularies, causes, defect-causes, observer, slower (a quiet\n"
+        "machine), cost. What was found stays in the log and isn't looked for again, until\n"
+        "the code or a library changes. Exits with 1 when something isn't reached."
     )
     parser.set_defaults(run=run)
 
@@ -82,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
     from onnx_harness.selftest.bench import Bench, own_cache
     from onnx_harness.selftest.log import Log
     from onnx_harness.selftest.rows import ROWS
+    from onnx_harness.selftest.table import sampled
 
     chosen = args.rows or list(ROWS)
     for name in chosen:
@@ -89,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"there is no row '{name}'. {did_you_mean(name, ROWS)}")
     if args.seeds < 1:
         raise UsageError(f"--seeds {args.seeds}: at least 1 is needed")
+    if args.sample is not None and args.sample < 1:
+        raise UsageError(f"--sample {args.sample}: at least 1 is needed")
     seeds = range(min(args.seeds, 2) if args.quick else args.seeds)
     bench = Bench(_models(args), seeds, args.defects, args.quick)
     log = Log(args.log)
@@ -96,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
     with own_cache(), _progress(error_console()) as progress:
         try:
             for name in chosen:
-                steps = list(ROWS[name].steps(bench))
+                steps = sampled(list(ROWS[name].steps(bench)), args.sample)
                 bar = progress.add_task(name, total=len(steps))
                 outcomes[name] = []
                 for step in steps:

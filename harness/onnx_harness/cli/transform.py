@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,12 +47,13 @@ from onnx_harness.model.file import INLINE_BYTES, Model, node_count
 from onnx_harness.names import CARD_SUFFIX, Step, Variant, parse_variant
 from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
+from onnx_harness.transforms import BoundStep
 from onnx_harness.transforms.variant import bind_variant
 
 if TYPE_CHECKING:
-    from onnx_harness.judging.mixed.account import Mix
+    import onnx
 
-# A protobuf message holds at most 2 GiB; larger models have their weights in a file beside them.
+    from onnx_harness.judging.mixed.account import Mix
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -102,7 +104,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "generated ones; one such as fp16.mixed chooses by the verdicts that pytest would give on "
         "the CPU.\n"
         "OUT appears whole or not at all;\n"
-        f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it. When the ONNX checker "
+        f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it, sooner where those of "
+        "MODEL lie in such a file. When the ONNX checker "
         f"rejects what was\n"
         "written, or its inputs or outputs aren't what they were, OUT is there, the reason is "
         "told, and the exit\n"
@@ -249,30 +252,11 @@ def apply(
     mixes: list[Mix] = []
     if any(bound_step.transform.chosen for _, bound_step in bound):
         choose = _chooser(before, steps, card, settings, mixes)
-    model = before.load()
-    nodes = node_count(model.graph)
-    started = time.perf_counter()
+    nodes = node_count(before.skeleton.graph)
     with transforms.details() as did, transforms.remarks() as remarks:
-        for step, run_step in bound:
-            note_stage(f"step {step.name}")
-            try:
-                try:
-                    model = run_step(model, samples, choose)
-                except (
-                    NothingConverted
-                ):  # no verdict on it means anything, but the file that was asked for is right
-                    model = even_in_vain(run_step)(model, samples, choose)
-            except NotApplicable as error:
-                raise NotApplicable(
-                    f"step '{step}' doesn't apply to {path.name}: {error}. Nothing was written."
-                ) from None
-            except Exception as error:  # whatever a library raises
-                raise TransformError(
-                    f"step '{step}' failed on {path.name}: {words_of(error)}. Nothing was written."
-                ) from None
-    seconds = time.perf_counter() - started
+        model, seconds = _applied(before, bound, samples, choose)
     note_stage("write")
-    external = write(model, out, inline_bytes)
+    external = write(model, out, min(inline_bytes, before.inline_bytes))
     return Written(
         nodes,
         node_count(model.graph),
@@ -283,6 +267,48 @@ def apply(
         tuple(dict.fromkeys((*card.keep_float32, *mixes[-1].names))) if mixes else None,
         tuple(did),
         tuple(remarks),
+    )
+
+
+def _applied(
+    before: Model,
+    bound: Sequence[tuple[Step, BoundStep]],
+    samples: Sequence[Mapping[str, Any]],
+    choose: Callable[..., Any] | None,
+) -> tuple[onnx.ModelProto, float]:
+    """Return the product of the steps, and the seconds that they took.
+
+    Whoever holds the model before them holds its weights too, so nobody does.
+    """
+    step, first = bound[0]
+    with contextlib.ExitStack() as source:
+        try:
+            model = source.enter_context(first.opened(before))
+        except NotApplicable as error:
+            raise _not_applicable(step, before, error) from None
+        started = time.perf_counter()
+        for step, run_step in bound:
+            note_stage(f"step {step.name}")
+            try:
+                try:
+                    model = run_step(model, samples, choose)
+                except (
+                    NothingConverted
+                ):  # no verdict on it means anything, but the file that was asked for is right
+                    model = even_in_vain(run_step)(model, samples, choose)
+            except NotApplicable as error:
+                raise _not_applicable(step, before, error) from None
+            except Exception as error:  # whatever a library raises
+                raise TransformError(
+                    f"step '{step}' failed on {before.path.name}: {words_of(error)}. Nothing was "
+                    f"written."
+                ) from None
+    return model, time.perf_counter() - started
+
+
+def _not_applicable(step: Step, before: Model, error: NotApplicable) -> NotApplicable:
+    return NotApplicable(
+        f"step '{step}' doesn't apply to {before.path.name}: {error}. Nothing was written."
     )
 
 

@@ -10,8 +10,10 @@ devices: their drivers don't survive a fork.
 from __future__ import annotations
 
 from onnx_harness.cell.state import RunNote
+from onnx_harness.diagnose.attempts import attempt
+from onnx_harness.diagnose.bench import bench_of
 from onnx_harness.diagnose.forked import forked, manner_of
-from onnx_harness.diagnose.trials import Cost, Outcome, Question, Trial, attempt, bench_of
+from onnx_harness.diagnose.trials import Cost, Outcome, Question, Trial
 from onnx_harness.errors import named
 from onnx_harness.isolate import noted
 from onnx_harness.isolate.answers import pack, unpack
@@ -32,11 +34,16 @@ def attempt_apart(question: Question, trial: Trial, seconds: float) -> Outcome:
     bench_of(question)
     end = forked(lambda say: say(pack(_attempted(question, trial))), seconds)
     if not end.in_time:
-        return of_note(noted(), f"the process did not end within {seconds:.3g} s")
+        return of_note(noted(), too_long(seconds))
     if end.said:
         outcome: Outcome = unpack(end.said)
         return outcome
     return of_note(noted(), manner_of(end.status))
+
+
+def too_long(seconds: float) -> str:
+    """Return the reason of a trial that was given up."""
+    return f"the process did not end within {seconds:.3g} s"
 
 
 def of_note(stage: str, words: str) -> Outcome:

@@ -23,8 +23,9 @@ from typing import Any
 import numpy as np
 import onnx
 
+from onnx_harness.diagnose.checks import run_once
+from onnx_harness.diagnose.fault import Fault
 from onnx_harness.diagnose.library_calls import Call, library_call
-from onnx_harness.diagnose.oracle import Fault, run_once
 from onnx_harness.diagnose.reduce import Reduced
 from onnx_harness.diagnose.smaller_case import copied
 from onnx_harness.judging.half_range import computes_in_half

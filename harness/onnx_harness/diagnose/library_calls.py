@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from onnx_harness.diagnose.oracle import Fault
+from onnx_harness.diagnose.fault import Fault
 
 
 @dataclass(frozen=True, slots=True)

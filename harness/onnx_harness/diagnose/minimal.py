@@ -35,6 +35,11 @@ class Minimal(Generic[Item]):
     trials: int
     exhausted: bool = False
 
+    @property
+    def trials_in_words(self) -> str:
+        """The number of trials with its noun."""
+        return "1 trial" if self.trials == 1 else f"{self.trials} trials"
+
 
 def minimal_part(
     items: Sequence[Item],

@@ -19,7 +19,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_harness.diagnose.trials import Question, Trial, bench_of, open_candidate
+from onnx_harness.diagnose.bench import bench_of, open_candidate
+from onnx_harness.diagnose.trials import Question, Trial
 from onnx_harness.model.file import Model
 
 if TYPE_CHECKING:

@@ -18,10 +18,12 @@ import numpy as np
 import onnx
 
 from onnx_harness.diagnose import bodies, moves, strings
+from onnx_harness.diagnose.fault import Fault
 from onnx_harness.diagnose.minimal import OutOfBudget, minimal_part
-from onnx_harness.diagnose.oracle import Fault, Observer, Sign, same
+from onnx_harness.diagnose.oracle import Observer, Sign, same
 from onnx_harness.diagnose.smaller_case import Array, Case, copied, part_of
 from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.size import byte_size
 
 _MOST_BYTES = 1 << 29
 """Of the values of all nodes, and of a model: larger ones aren't reduced."""
@@ -128,7 +130,7 @@ def smallest(
         large.
     """
     started = time.monotonic()
-    if sum(model.ByteSize() for model in case.models) > _MOST_BYTES:
+    if sum(byte_size(model) for model in case.models) > _MOST_BYTES:
         return None
     case = Case(inline_functions(copied(case.model)), case.inputs, case.other)
     observer = Observer(fault)

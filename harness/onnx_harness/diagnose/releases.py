@@ -24,7 +24,7 @@ from onnx_harness.cell.state import Judged, Task
 from onnx_harness.diagnose import sentences
 from onnx_harness.errors import GateError, UsageError
 from onnx_harness.gate.process import EnvironmentProcess, python_of
-from onnx_harness.results.cache import cache_root
+from onnx_harness.results.cache_root import cache_root
 from onnx_harness.results.cells import Status
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Spent
 

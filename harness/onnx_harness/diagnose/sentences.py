@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_harness.results.diagnosis import Cause, NodeCause
+from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
-    from onnx_harness.diagnose.search import Findings
+    from onnx_harness.diagnose.findings import Findings
     from onnx_harness.diagnose.trials import Question
 
 _MOST = 4
@@ -42,13 +45,46 @@ def sentence(findings: Findings, question: Question, seconds: float) -> str:
         so_far = (
             f"as far as it was narrowed down: {subject}" if subject else "nothing was narrowed down"
         )
-        more = f"--budget {10 * seconds:g} goes on"
-        return f"No cause was found within {seconds:g} s; {so_far} ({findings.failure}); {more}."
+        failure = "; ".join(part for part in (findings.failure, findings.remark) if part)
+        explained = f" ({failure})" if failure else ""
+        return (
+            f"No cause was found within {seconds:g} s; {so_far}{explained}; "
+            f"`{command(question, 10 * seconds)}` goes on."
+        )
     if not subject:
         return f"No cause was found: {findings.failure}."
     facts = _facts(findings.cause)
     explained = f" ({'; '.join(facts)})" if facts else ""
     return f"{subject}: {findings.failure}{explained}."
+
+
+def command(question: Question, seconds: float) -> str:
+    """Return the command line that diagnoses the same with another budget."""
+    task = question.task
+    words = ["onnx-harness", "diagnose"]
+    if question.candidate is not None:
+        words += [_from_here(task.model), _from_here(question.candidate)]
+        words += ["--float16-io"] * question.float16_io
+    else:
+        variant = task.cell.variant.spelling or "original"
+        model = task.model if task.cell.card.suite else task.cell.card.path
+        words += [_from_here(model), "--variant", variant]
+    if task.cell.provider != "cpu":
+        words += ["--provider", task.cell.provider]
+    if task.recorded is not None:
+        words += ["--inputs", _from_here(task.recorded)]
+    usual = Settings()
+    for option in ("seed", "input_sets"):
+        number = getattr(task.settings, option)
+        if number != getattr(usual, option):
+            words += [f"--{option.replace('_', '-')}", str(number)]
+    return shlex.join([*words, "--budget", f"{seconds:g}"])
+
+
+def _from_here(path: Path) -> str:
+    """Return a path as it is named in the current folder, where it lies below it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _subject(findings: Findings) -> str:

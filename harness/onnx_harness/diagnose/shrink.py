@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from onnx_harness.accuracy.noise import gaps
+from onnx_harness.diagnose.bench import bench_of, open_candidate
 from onnx_harness.diagnose.minimal import OutOfBudget, minimal_part
-from onnx_harness.diagnose.trials import Question, Trial, bench_of, open_candidate
+from onnx_harness.diagnose.trials import Question, Trial
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.providers.running import feeds_for, run
 

@@ -10,10 +10,12 @@ import numpy as np
 import onnx
 
 from onnx_harness.diagnose import handout
-from onnx_harness.diagnose.oracle import Fault, Observer
+from onnx_harness.diagnose.bench import Bench, bench_of
+from onnx_harness.diagnose.fault import Fault
+from onnx_harness.diagnose.oracle import Observer
 from onnx_harness.diagnose.reduce import Reduced, smallest
 from onnx_harness.diagnose.smaller_case import Array, Case, part_of
-from onnx_harness.diagnose.trials import Bench, Question, Trial, bench_of
+from onnx_harness.diagnose.trials import Question, Trial
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.walk import reads
 from onnx_harness.results.cells import Stage

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import onnx
 
+from onnx_harness.diagnose.bench import Bench, bench_of, open_candidate
 from onnx_harness.diagnose.smaller_case import copied
-from onnx_harness.diagnose.trials import Bench, Question, Trial, bench_of, open_candidate
+from onnx_harness.diagnose.trials import Question, Trial
 from onnx_harness.diagnose.watched_graph import (
     MADE,
     byte_sizes,

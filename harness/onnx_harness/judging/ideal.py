@@ -19,6 +19,7 @@ from onnx_harness.judging.runs import (
     Draw,
     few_elements,
     gaps_of,
+    in_memory,
     kept_noise,
     nudged,
     open_cpu,
@@ -91,7 +92,7 @@ def ideal_conversion(
         details: list[object], change: Callable[[onnx.ModelProto], onnx.ModelProto]
     ) -> Noise:
         def make() -> Noise:
-            session = open_cpu(change(model.load()))
+            session = open_cpu(change(in_memory(model)))
             # No conversion to a narrower type has to be usable on an unusual set.
             found = dict(gaps_of(session, reference, reference.usual, draws))
             sets = tuple(found.get(index, {}) for index in range(len(reference.sets)))
@@ -148,7 +149,7 @@ def _ranges(model: Model, reference: Reference, scheme: Scheme) -> dict[str, Ran
 
     They're those over the input sets.
     """
-    graph = model.load()
+    graph = in_memory(model)
     names = watch(graph, watched(graph, scheme))
     if not names:
         return {}

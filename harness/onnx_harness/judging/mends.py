@@ -120,7 +120,7 @@ def _tried_mend(
     if mix.nodes == mix.of:
         return None, f"No mend was found: {mended.variant.spelling} {mix.keeps()}"
     spelling = mended.variant.spelling
-    return spelling, f"mend: `--variant {_quoted(spelling)}` {mix.keeps()}{_named(mix.names)}"
+    return spelling, f"mend: `--variant {quoted(spelling)}` {mix.keeps()}{_named(mix.names)}"
 
 
 def _mended(variant: Variant, at: int) -> Variant:
@@ -175,6 +175,6 @@ def _named(names: Sequence[str]) -> str:
     return f": {', '.join(repr(name) for name in names[:_NAMED])}{more}"
 
 
-def _quoted(spelling: str) -> str:
+def quoted(spelling: str) -> str:
     """Return a variant as a shell takes it."""
     return f'"{spelling}"' if "(" in spelling else spelling

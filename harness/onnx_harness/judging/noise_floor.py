@@ -40,6 +40,7 @@ from onnx_harness.judging.runs import (
     Draw,
     few_elements,
     gaps_of,
+    in_memory,
     kept_noise,
     nudged,
     open_cpu,
@@ -264,7 +265,7 @@ class _Inside:
         if not sets:
             return []
         if self._session is None:
-            self._session = open_cpu(with_last_bits(self._model.load()))
+            self._session = open_cpu(with_last_bits(in_memory(self._model)))
         return gaps_of(self._session, self._reference, sets, draws, self.steps, first)
 
     def drawn(self, sets: Sequence[int]) -> _Run:
@@ -341,7 +342,7 @@ def _last_bits(model: Model, reference: Reference, sets: Sequence[int]) -> _Run:
     if any(nudged(value, generator) is not value for value in values):
         draws = [_nudge] * (DRAWS if few_elements(reference) else 1)
         return gaps_of(open_cpu(model.path), reference, sets, draws)
-    changed = model.load()
+    changed = in_memory(model)
     for tensor in changed.graph.initializer:
         if tensor.data_type == TensorProto.FLOAT:
             array = nudged(numpy_helper.to_array(tensor), generator)
@@ -383,7 +384,7 @@ def _double(model: Model) -> Any:
     lacking = without_kernel(model.skeleton)
     if lacking:
         raise NotApplicable(f"ONNX Runtime has no kernel of float64 for {', '.join(lacking)}")
-    changed = model.load()
+    changed = in_memory(model)
     to_double(changed)
     return open_cpu(changed)
 

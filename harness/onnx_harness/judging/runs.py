@@ -67,6 +67,17 @@ def kept_noise(
     return cache.remember(kind, key, make, as_json(Noise), in_memory=True)
 
 
+def in_memory(model: Model) -> onnx.ModelProto:
+    """Load a model that is going to be changed and handed over in memory.
+
+    Raises:
+        ValueError: it is too large for that. It isn't read then.
+    """
+    if model.size_bytes > MOST_BYTES:
+        raise ValueError("the model is too large to be changed in memory")
+    return model.load()
+
+
 def open_cpu(
     model: Path | onnx.ModelProto,
     level: str = "disable",
@@ -81,8 +92,10 @@ def open_cpu(
     Raises:
         ValueError: a model in memory is too large to be handed over.
     """
+    from onnx_harness.model.size import byte_size
+
     if not isinstance(model, Path):
-        if model.ByteSize() > MOST_BYTES:
+        if byte_size(model) > MOST_BYTES:
             raise ValueError("the model is too large to be changed in memory")
         model = model.SerializeToString()
     return open_session(

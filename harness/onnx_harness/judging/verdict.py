@@ -28,6 +28,7 @@ from onnx_harness.judging.noise_floor import (
     noise_floor,
     unusual_floor,
 )
+from onnx_harness.judging.seed_trial import seed_mend
 from onnx_harness.judging.specification import has_infinities, specified_instead
 from onnx_harness.judging.standard import Standard, tolerances
 from onnx_harness.judging.untouched import (
@@ -102,13 +103,6 @@ def session_config(
     return {} if bound.precision is Precision.INT8 else exact_sums(model.skeleton, candidate)
 
 
-_STILL = (
-    "Mend: where an input scales what is drawn, hold it at 0 in the model's card: "
-    "[inputs.NAME] values = [0]; "
-    "or export the model without drawing"
-)
-
-
 def verdict(
     standard: Standard,
     outputs: Sequence[Mapping[str, Any]],
@@ -130,63 +124,119 @@ def verdict(
             f"here: {listed(constant)}"
         )
         return Verdict(Status.FAIL, reason=reason, symptom=Symptom.WRONG_VALUES)
-    notes: list[str] = []
+    notes: tuple[str, ...] = ()
     expected: Sequence[Mapping[str, Any]] = made.outputs
     if made.unstable:
-        names = ", ".join(sorted(made.unstable))
-        drawn = random_nodes(standard.model.skeleton, made.unstable)
-        names += f" (drawn at random by {listed(drawn)})" if drawn else ""
-        expected = [_without(each, made.unstable) for each in expected]
+        words, mend = _drawn(standard)
+        expected = [_without(output, made.unstable) for output in expected]
         if not expected[0]:
-            reason = f"the model gives other outputs each time it runs: {names}. {_STILL}"
+            reason = f"the model gives other outputs each time it runs: {words}. {mend}".strip()
             return Verdict(Status.NOT_APPLICABLE, reason=reason, symptom=Symptom.UNSTABLE)
-        notes.append(
-            f"not judged, since the reference itself gives another value each time: {names}"
-        )
+        note = f"not judged, since the reference itself gives another value each time: {words}"
+        notes = (f"{note}. {mend}" if mend else note,)
         outputs = [_without(output, made.unstable) for output in outputs]
-    usual = _usual(standard)
-    places = range(len(made.sets)) if standard.precision is Precision.FP32 else usual
-    notes += false_shapes(standard.model, made)
-    yardstick, unmeasured = _yardstick(standard)
-    notes += unmeasured
+    compared = _steadied(standard, expected, outputs)
+    compared = compared if compared.comparison.passed else _as_specified(standard, compared)
+    notes += (*false_shapes(standard.model, made), *compared.notes)
+    return _concluded(standard, replace(compared, notes=(*notes, *compared.comparison.notes)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """A comparison, and what it was made of.
+
+    Attributes:
+        comparison: of the outputs.
+        expected: the outputs that they were compared with, on all input sets.
+        outputs: the candidate's, likewise.
+        places: positions of the sets that were judged.
+        yardstick: what departures are explained by.
+        notes: remarks.
+    """
+
+    comparison: Comparison
+    expected: Sequence[Mapping[str, Any]]
+    outputs: Sequence[Mapping[str, Any]]
+    places: Sequence[int]
+    yardstick: Yardstick | None
+    notes: tuple[str, ...]
+
+
+def _drawn(standard: Standard) -> tuple[str, str]:
+    """The outputs that differ from run to run, and a mend where nodes draw at random."""
+    made = standard.reference
+    names = ", ".join(sorted(made.unstable))
+    drawn = random_nodes(standard.model.skeleton, made.unstable)
+    if not drawn:
+        return names, ""
+    mend = seed_mend(standard.model, made, standard.card, standard.kept)
+    return f"{names} (drawn at random by {listed(drawn)})", mend
+
+
+def _steadied(
+    standard: Standard,
+    expected: Sequence[Mapping[str, Any]],
+    outputs: Sequence[Mapping[str, Any]],
+) -> _Compared:
+    """The comparison on all sets but those on which the untouched model itself is chaos."""
+    made = standard.reference
+    all_places = range(len(made.sets))
+    places = all_places if standard.precision is Precision.FP32 else _usual(standard)
+    yardstick, unmeasured = measured_yardstick(standard)
     comparison = _compared(standard, expected, outputs, places, yardstick)
-    if yardstick is not None and any(
-        made.sets[failure.at or 0].unusual for failure in comparison.failures
-    ):
-        # Only now, since it's rarely needed: how steady the untouched model itself is there.
-        steadiness = unusual_floor(standard.model, made, standard.kept)
-        yardstick = yardstick.with_noise(steadiness)
-        shaky = unsteady(made, steadiness, tolerances(standard))
-        chaotic = (
-            [place for place, judges in shaky.items() if not judges]
-            if comparison.only_values
-            else []
-        )
-        places = [place for place in places if place not in chaotic]
-        notes += said_of(made, shaky)
-        comparison = _compared(standard, expected, outputs, places, yardstick)
-    instead = {} if comparison.passed else _specified(standard, expected, outputs, places)
-    if instead:
-        notes.append(
-            "held against ONNX's reference implementation where ONNX Runtime's CPU kernels make "
-            "numbers of NaN, and "
-            f"neither it nor {standard.provider} does: "
-            + listed(sorted({made.sets[place].unusual for place in instead}))
-        )
-        expected = [instead.get(place, each) for place, each in enumerate(expected)]
-        comparison = _compared(standard, expected, outputs, places, yardstick)
-    told = (*notes, *comparison.notes)
+    failing = [made.sets[failure.at or 0] for failure in comparison.failures]
+    if yardstick is None or not any(input_set.unusual for input_set in failing):
+        return _Compared(comparison, expected, outputs, places, yardstick, tuple(unmeasured))
+    # Only now, since it's rarely needed: how steady the untouched model itself is there.
+    steadiness = unusual_floor(standard.model, made, standard.kept)
+    yardstick = yardstick.with_noise(steadiness)
+    shaky = unsteady(made, steadiness, tolerances(standard))
+    if comparison.only_values:
+        places = [place for place in places if shaky.get(place, True)]
+    comparison = _compared(standard, expected, outputs, places, yardstick)
+    notes = (*unmeasured, *said_of(made, shaky))
+    return _Compared(comparison, expected, outputs, places, yardstick, notes)
+
+
+def _as_specified(standard: Standard, compared: _Compared) -> _Compared:
+    """The comparison with ONNX's own reference where it doesn't bear ONNX Runtime's kernels out."""
+    instead = _specified(standard, compared.expected, compared.outputs, compared.places)
+    if not instead:
+        return compared
+    sets = standard.reference.sets
+    note = (
+        "compared with ONNX's reference implementation where ONNX Runtime's CPU kernels make "
+        f"numbers of NaN, and neither it nor {standard.provider} does: "
+        + listed(sorted({sets[place].unusual for place in instead}))
+    )
+    expected = [instead.get(place, given) for place, given in enumerate(compared.expected)]
+    comparison = _compared(
+        standard, expected, compared.outputs, compared.places, compared.yardstick
+    )
+    return replace(
+        compared, comparison=comparison, expected=expected, notes=(*compared.notes, note)
+    )
+
+
+def _concluded(standard: Standard, compared: _Compared) -> Verdict:
+    """The verdict that a comparison comes to."""
+    comparison, notes = compared.comparison, compared.notes
     if comparison.passed:
         empty, remarks = _proves_nothing(standard, comparison)
-        told += remarks
+        notes += remarks
         if empty is not None:
-            return Verdict(Status.FAIL, comparison, empty, notes=told, symptom=Symptom.VACUOUS)
-        return Verdict(Status.PASS, comparison, notes=told)
+            return Verdict(Status.FAIL, comparison, empty, notes=notes, symptom=Symptom.VACUOUS)
+        return Verdict(Status.PASS, comparison, notes=notes)
     symptom = Symptom.WRONG_VALUES if comparison.only_values else Symptom.CHANGED_TYPES
     reason = comparison.reason() or "the outputs differ"
-    if len(places) > len(usual) and _compared(standard, expected, outputs, usual, yardstick).passed:
-        reason = f"on unusual inputs alone, {reason}"
-    return Verdict(Status.FAIL, comparison, reason, comparison.lines(), told, symptom)
+    usual = _usual(standard)
+    if len(compared.places) > len(usual):
+        on_usual = _compared(
+            standard, compared.expected, compared.outputs, usual, compared.yardstick
+        )
+        if on_usual.passed:
+            reason = f"on unusual inputs alone, {reason}"
+    return Verdict(Status.FAIL, comparison, reason, comparison.lines(), notes, symptom)
 
 
 def _usual(standard: Standard) -> list[int]:
@@ -262,7 +312,7 @@ def _at_place(failure: OutputFailure, places: Sequence[int]) -> OutputFailure:
     return failure if failure.at is None else replace(failure, at=places[failure.at])
 
 
-def _yardstick(standard: Standard) -> tuple[Yardstick | None, list[str]]:
+def measured_yardstick(standard: Standard) -> tuple[Yardstick | None, list[str]]:
     """Return what departures are explained by, and remarks on what couldn't be measured.
 
     The cases of a suite aren't measured: they are operators one at a time, judged by the suite's

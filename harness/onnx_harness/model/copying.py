@@ -37,6 +37,27 @@ def copy_file(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
+def shared_file(source: Path, target: Path) -> bool:
+    """Make a file that shares the blocks of another one, as a reflink, where there are any.
+
+    Never as a hard link: onnx refuses to read external data that have several names.
+
+    Args:
+        source: the file.
+        target: it isn't there yet.
+
+    Returns:
+        Whether it was made. A copy would cost as much as writing the target anew.
+    """
+    with contextlib.suppress(OSError):
+        with source.open("rb") as read, target.open("xb") as write:
+            shared = _reflinked(read.fileno(), write.fileno())
+        if shared:
+            return True
+        target.unlink()
+    return False
+
+
 def _reflinked(read: int, write: int) -> bool:
     if fcntl is None:
         return False

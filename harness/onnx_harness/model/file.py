@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 # message.
 INLINE_BYTES = 1_500_000_000
 
+# Of a model that has such files already the result gets one from here on: it's written a tensor at
+# a time, and nobody who reads its nodes reads the weights.
+_OUTSIDE_BYTES = 1 << 26
+
 # Before this IR version every initializer had to be listed among the inputs, and was a constant all
 # the same.
 FREE_INITIALIZERS = 4
@@ -123,6 +127,11 @@ class Model:
         return digest.hexdigest()
 
     @property
+    def inline_bytes(self) -> int:
+        """The size up to which what is made of the model is written to a single file."""
+        return _OUTSIDE_BYTES if self.external_files else INLINE_BYTES
+
+    @property
     def opset(self) -> int | None:
         """The version of the standard operator set; None when the model imports none."""
         return opset_of(self.skeleton) if imports_standard(self.skeleton) else None
@@ -182,7 +191,7 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
     """
     folder = path.parent.resolve()
     files: list[Path] = []
-    for tensor in _external_tensors(model):
+    for tensor in external_tensors(model):
         entries = {_text(entry.key): _text(entry.value) for entry in tensor.external_data}
         location = entries.get("location", "")
         where = f"{path.name}: external data of tensor '{_text(tensor.name)}'"
@@ -215,7 +224,7 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
                 f"{where} has an offset or length that isn't a number: {offset!r}, {length!r}"
             )
         end, size = (
-            int(offset[:20]) + max(int(length[:20]), _least_bytes(tensor)),
+            int(offset[:20]) + max(int(length[:20]), least_bytes(tensor)),
             file.stat().st_size,
         )
         if end > size:
@@ -231,7 +240,7 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
 def external_locations(model: onnx.ModelProto) -> tuple[str, ...]:
     """Return the locations of the external data files as the model has them, each once."""
     locations = []
-    for tensor in _external_tensors(model):
+    for tensor in external_tensors(model):
         for entry in tensor.external_data:
             if _text(entry.key) == "location":
                 locations.append(_text(entry.value))
@@ -247,7 +256,7 @@ def _place(file: Path, path: Path) -> str:
     return file.relative_to(folder).as_posix() if file.is_relative_to(folder) else file.name
 
 
-def _least_bytes(tensor: onnx.TensorProto) -> int:
+def least_bytes(tensor: onnx.TensorProto) -> int:
     """The bytes that the data of ``tensor`` takes by its dimensions; 0 where it can't be told."""
     import onnx
 
@@ -263,7 +272,8 @@ def _least_bytes(tensor: onnx.TensorProto) -> int:
     return int(math.prod(max(dim, 0) for dim in tensor.dims) * itemsize)
 
 
-def _external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Return the tensors whose data lie outside the file, wherever in the model they are."""
     import onnx
 
     def from_sparse(tensors: Iterable[onnx.SparseTensorProto]) -> Iterator[onnx.TensorProto]:

@@ -11,6 +11,8 @@ from onnx import TensorProto, numpy_helper
 
 from onnx_harness.model.file import INLINE_BYTES
 from onnx_harness.model.messages import copy_fields
+from onnx_harness.model.size import byte_size
+from onnx_harness.model.unchanged import Unchanged
 from onnx_harness.model.walk import walk
 
 WEIGHTS = "weights.bin"
@@ -21,7 +23,12 @@ _PAGE = 4096  # where a tensor begins, so that a runtime can map the file
 
 
 def save(
-    model: onnx.ModelProto, file: Path, *, inline_bytes: int = INLINE_BYTES, weights: str = WEIGHTS
+    model: onnx.ModelProto,
+    file: Path,
+    *,
+    inline_bytes: int = INLINE_BYTES,
+    weights: str = WEIGHTS,
+    unchanged: Unchanged | None = None,
 ) -> bool:
     """Write a model, and its weights to another file in the same folder where the model is large.
 
@@ -31,6 +38,7 @@ def save(
         file: where to.
         inline_bytes: a model that takes more gets the second file.
         weights: the name of that file, which is overwritten.
+        unchanged: weights that needn't be written, since they lie in a file that can be shared.
 
     Returns:
         Whether there is a second file.
@@ -39,15 +47,19 @@ def save(
         OSError: a file can't be written.
         Exception: what protobuf raises of a model that is above 2 GiB without its weights.
     """
-    if model.ByteSize() <= inline_bytes:
+    if byte_size(model) <= inline_bytes:
         onnx.save_model(model, str(file))
         return False
-    onnx.save_model(externalized(model, file.with_name(weights)), str(file))
+    light = externalized(model, file.with_name(weights), unchanged=unchanged)
+    onnx.save_model(light, str(file))
     return True
 
 
 def externalized(
-    model: onnx.ModelProto, weights: Path, least_bytes: int = _LEAST_BYTES
+    model: onnx.ModelProto,
+    weights: Path,
+    least_bytes: int = _LEAST_BYTES,
+    unchanged: Unchanged | None = None,
 ) -> onnx.ModelProto:
     """Write the large tensors of a model to a file, and return the model with references to it.
 
@@ -55,13 +67,14 @@ def externalized(
         model: it stays as it is.
         weights: the file, in the folder where the returned model has to be saved.
         least_bytes: smaller tensors stay in the model.
+        unchanged: as in `save`.
     """
     light = onnx.ModelProto()
     copy_fields(model, light, but="graph")
     copy_fields(model.graph, light.graph, but="initializer")
     with weights.open("wb") as out:
         for tensor in model.graph.initializer:
-            _put(tensor, light.graph.initializer.add(), out, weights.name, least_bytes)
+            _put(tensor, light.graph.initializer.add(), out, weights.name, least_bytes, unchanged)
         for tensor in _in_nodes(light):
             moved = TensorProto()
             _put(tensor, moved, out, weights.name, least_bytes)
@@ -80,7 +93,12 @@ def _in_nodes(model: onnx.ModelProto) -> Iterator[TensorProto]:
 
 
 def _put(
-    tensor: TensorProto, target: TensorProto, out: BinaryIO, weights: str, least_bytes: int
+    tensor: TensorProto,
+    target: TensorProto,
+    out: BinaryIO,
+    weights: str,
+    least_bytes: int,
+    unchanged: Unchanged | None = None,
 ) -> None:
     """Write the data of a large tensor to a file, and say in ``target`` where it lies.
 
@@ -96,7 +114,12 @@ def _put(
         if tensor.HasField("raw_data")
         else numpy_helper.from_array(numpy_helper.to_array(tensor))
     )
-    out.write(b"\0" * (-out.tell() % _PAGE))
+    data = raw.raw_data
+    place = None if unchanged is None else unchanged.place(tensor, data)
+    if place is None:
+        out.write(b"\0" * (-out.tell() % _PAGE))
+        place = {"location": weights, "offset": str(out.tell()), "length": str(len(data))}
+        out.write(data)
     target.name, target.doc_string, target.data_type = (
         tensor.name,
         tensor.doc_string,
@@ -105,7 +128,5 @@ def _put(
     target.dims.extend(tensor.dims)
     target.metadata_props.extend(tensor.metadata_props)
     target.data_location = TensorProto.EXTERNAL
-    place = {"location": weights, "offset": str(out.tell()), "length": str(len(raw.raw_data))}
     for key, value in place.items():
         target.external_data.add(key=key, value=value)
-    out.write(raw.raw_data)

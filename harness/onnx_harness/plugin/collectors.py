@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -43,9 +45,7 @@ class ModelModule(pytest.Module):
     """A model as a test module: the tests of ``onnx_harness.suite``, once for each of its cells."""
 
     def _getobj(self) -> Any:
-        if self.config.pluginmanager.hasplugin("benchmark"):
-            return importlib.import_module("onnx_harness.suite")
-        return suite_without_benchmark()
+        return tests_alone(benchmark=self.config.pluginmanager.hasplugin("benchmark"))
 
     def card(self) -> Card:
         """The card of the model."""
@@ -70,7 +70,8 @@ class ModelModule(pytest.Module):
             for variant in variants:
                 cells.append(Cell(card, variant, provider))
         self.cells = cells
-        by_test = list(super().collect())
+        with _without_collection():
+            by_test = list(super().collect())
         tests = len(by_test) // max(len(self.cells), 1)
         by_cell: list[Any] = []
         for cell in range(len(self.cells)):
@@ -93,31 +94,48 @@ class CaseModule(ModelModule):
         return self._card
 
 
-@cache
-def suite_without_benchmark() -> ModuleType:
-    """Return ``onnx_harness.suite`` with a ``benchmark`` of its own.
+@contextlib.contextmanager
+def _without_collection() -> Iterator[None]:
+    """Create tests without looking for garbage meanwhile.
 
-    That says why there is no other.
+    Nothing of them is garbage before the run ends, and each look goes through all of them.
     """
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@cache
+def tests_alone(*, benchmark: bool) -> ModuleType:
+    """``onnx_harness.suite`` without what isn't a test.
+
+    Pytest looks at all that a module holds, once for each model.
+
+    Args:
+        benchmark: whether there is pytest-benchmark's fixture. Otherwise the module has one of its
+            own, which says why latency isn't measured.
+    """
+    alone = accuracy_alone()
     whole = importlib.import_module("onnx_harness.suite")
-    copy = ModuleType(whole.__name__, whole.__doc__)
+    both = ModuleType(alone.__name__, alone.__doc__)
+    vars(both).update(test_accuracy=whole.test_accuracy, test_latency=whole.test_latency)
+    if not benchmark:
+        vars(both).update(benchmark=_no_benchmark)
+    return both
 
-    @pytest.fixture
-    def benchmark() -> None:
-        pytest.skip("latency isn't measured: pytest-benchmark is switched off or not installed")
 
-    vars(copy).update(
-        test_accuracy=whole.test_accuracy, test_latency=whole.test_latency, benchmark=benchmark
-    )
-    return copy
+@pytest.fixture(name="benchmark")
+def _no_benchmark() -> None:
+    pytest.skip("latency isn't measured: pytest-benchmark is switched off or not installed")
 
 
 @cache
 def accuracy_alone() -> ModuleType:
-    """``onnx_harness.suite`` without the rest.
-
-    Pytest looks at all that a module holds, two thousand times here.
-    """
+    """``onnx_harness.suite`` with the accuracy alone."""
     whole = importlib.import_module("onnx_harness.suite")
     alone = ModuleType(whole.__name__, whole.__doc__)
     vars(alone).update(test_accuracy=whole.test_accuracy)

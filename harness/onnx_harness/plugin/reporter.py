@@ -177,7 +177,7 @@ class Reporter:
         width = self._config.get_terminal_writer().fullwidth
         if not terminalreporter.isatty():  # a log has no width of its own: it gets every column
             width = max(width, _LOG_WIDTH)
-        from onnx_harness.results.cache import fallback_note
+        from onnx_harness.results.cache_root import fallback_note
 
         if note := fallback_note():
             terminalreporter.write_line(f"onnx-harness: {note}", yellow=True)

@@ -1,14 +1,40 @@
-"""The cells of a run as CSV, a row each."""
+"""The cells of a run as CSV and as Parquet, a row each."""
 
 from __future__ import annotations
 
 import csv
+import importlib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from onnx_harness.errors import UsageError
 from onnx_harness.report import figures
 from onnx_harness.report.escape import printable
 from onnx_harness.results.cells import CellResult
+
+_TEXTS = (
+    *("id", "model", "variant", "provider", "status", "stage", "reason"),
+    *("precision", "worst_output", "departure"),
+)
+_COUNTS = ("nodes_before", "nodes_after", "bytes_before", "bytes_after", "pairs")
+_FLAGS = ("faithful", "usable")
+_NUMBERS = (
+    *("placement_share", "minimum_tolerance", "rtol", "atol", "rel_l2", "sqnr_db"),
+    *("median_ms", "baseline_median_ms", "p90_ms", "p99_ms"),
+    *("speedup", "speedup_low", "speedup_high", "sensitivity"),
+)
+COLUMNS: Mapping[str, str] = {
+    **dict.fromkeys(_TEXTS, "string"),
+    **dict.fromkeys(_COUNTS, "int64"),
+    **dict.fromkeys(_FLAGS, "bool"),
+    **dict.fromkeys(_NUMBERS, "double"),
+}
+"""The columns of a Parquet file with their types, as pyarrow calls them.
+
+They're the same in each file, so that those of many nights make one table.
+"""
 
 _FORMULA = ("=", "+", "-", "@")
 """The characters that a spreadsheet takes for the beginning of a formula."""
@@ -30,6 +56,41 @@ def as_csv(cells: Sequence[CellResult]) -> str:
             [_text(value) if isinstance(value, str) else value for value in row.values()]
         )
     return written.getvalue()
+
+
+def parquet_library() -> tuple[Any, Any]:
+    """Return pyarrow and its part for Parquet.
+
+    Raises:
+        UsageError: it isn't installed.
+    """
+    try:
+        return importlib.import_module("pyarrow"), importlib.import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise UsageError(
+            "--parquet needs pyarrow, which isn't installed here. "
+            "Mend: pip install 'onnx-harness[parquet]', or use --csv"
+        ) from error
+
+
+def write_parquet(cells: Sequence[CellResult], path: Path) -> None:
+    """Write the cells as a Parquet file: the columns of the CSV.
+
+    Raises:
+        UsageError: pyarrow isn't installed.
+        OSError: the file can't be written.
+    """
+    arrow, parquet = parquet_library()
+    table = rows(cells)
+    columns = {}
+    for name, kind in COLUMNS.items():
+        values = [_plain(row[name]) for row in table]
+        columns[name] = arrow.array(values, type=arrow.type_for_alias(kind))
+    parquet.write_table(arrow.table(columns), str(path))
+
+
+def _plain(value: object) -> object:
+    return printable(value) if isinstance(value, str) else value
 
 
 def _text(value: str) -> str:

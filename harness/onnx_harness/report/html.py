@@ -39,6 +39,7 @@ from onnx_harness.results.run import RunInfo
 # load or run a thing from elsewhere.
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src data:; "  # of a plot that becomes a PNG: nothing is fetched for it
     "base-uri 'none'; form-action 'none'"
 )
 

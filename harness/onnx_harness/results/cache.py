@@ -1,4 +1,4 @@
-"""The user's cache folder, and artifacts in it that are kept by content hash between runs."""
+"""Artifacts that are kept by content hash between runs."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import onnx_harness
 from onnx_harness.errors import ResultsError
 from onnx_harness.names import check_name
+from onnx_harness.results.cache_root import cannot_cache
 from onnx_harness.results.codec import Codec
 from onnx_harness.results.files import cannot_write
 from onnx_harness.results.locks import lock
+from onnx_harness.results.pruning import prune, remove_stale, subfolders
 
 T = TypeVar("T")
 
-VARIABLE = "ONNX_HARNESS_CACHE"
 SIZE_LIMIT = 8 * 2**30
 """Bytes that the artifacts of all runs together may take: some hundred variants of the public zoo.
 """
@@ -35,7 +36,6 @@ IN_USE_SECONDS = 3600.0
 
 _MANIFEST = ".manifest.json"
 _SCRATCH_PREFIX = "onnx-harness-cache-"
-_STALE_SECONDS = 60.0
 _MOST_IN_MEMORY = 8
 _STORAGE_ERRORS = {
     errno.ENOSPC,
@@ -48,60 +48,6 @@ _STORAGE_ERRORS = {
     errno.EEXIST,
     errno.EIO,
 }
-
-
-def cache_root() -> Path:
-    """The folder for what outlives a run, made on demand.
-
-    It's ``$ONNX_HARNESS_CACHE``, else ``onnx-harness`` in ``$XDG_CACHE_HOME``, else in
-    ``~/.cache``. Where that can't be written, or there is no home, it is one of the user's own in
-    the temporary folder: see :func:`fallback_note`.
-
-    Raises:
-        ResultsError: neither can be written, or what the variable names is a file.
-    """
-    try:
-        return _usable(_named_root())
-    except (OSError, RuntimeError) as error:  # RuntimeError: nobody knows this user's home
-        if VARIABLE in os.environ and isinstance(error, FileExistsError | NotADirectoryError):
-            raise _cannot_cache(_named_root(), error) from error
-        root = Path(tempfile.gettempdir()) / f"onnx-harness-{_user()}"
-        try:
-            root = _usable(root)
-        except OSError as second:
-            raise _cannot_cache(root, second) from error
-        _fallback.append(
-            f"the cache can't be written ({error}): {root} is used. Mend: set ${VARIABLE} to a "
-            f"folder"
-        )
-        return root
-
-
-_fallback: list[str] = []
-
-
-def fallback_note() -> str:
-    """Return why the cache is in the temporary folder, and where; empty where it isn't."""
-    with contextlib.suppress(ResultsError):
-        cache_root()
-    return _fallback[-1] if _fallback else ""
-
-
-def _named_root() -> Path:
-    if named := os.environ.get(VARIABLE):
-        return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "onnx-harness"
-
-
-def _usable(root: Path) -> Path:
-    root.mkdir(parents=True, exist_ok=True)
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise PermissionError(errno.EACCES, "it is read-only", str(root))
-    return root.absolute()
-
-
-def _user() -> str:
-    return str(os.getuid()) if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
 
 
 @functools.cache
@@ -215,7 +161,7 @@ class Cache:
                 self._publish(folder, final)
         except OSError as error:
             if error.errno in _STORAGE_ERRORS and self._is_ours(error):
-                raise _cannot_cache(final, error) from error
+                raise cannot_cache(final, error) from error
             raise
         return final
 
@@ -299,28 +245,9 @@ class Cache:
             Bytes removed. Nothing is raised: an entry that can't be removed stays, and a warning
             says so.
         """
-        _remove_stale(_children(self._unfinished))
-        entries = sorted(self._entries(), key=lambda entry: entry.used)
-        excess = sum(entry.size for entry in entries) - self._limit_bytes
-        removed = 0
-        for entry in entries:
-            if removed >= excess or time.time() - entry.used < in_use_seconds:
-                break
-            try:
-                # Renamed first, so that it vanishes at once and a reader never meets half an entry.
-                doomed = self._unfinished / f"doomed-{os.getpid()}-{entry.path.name}"
-                self._unfinished.mkdir(parents=True, exist_ok=True)
-                entry.path.rename(doomed)
-                shutil.rmtree(doomed)
-            except FileNotFoundError:
-                continue  # Another run prunes too.
-            except OSError as error:
-                self.warnings.append(
-                    f"The cache entry {entry.path} can't be removed: {error.strerror}."
-                )
-                break
-            removed += entry.size
-        return removed
+        return prune(
+            self._root, self._unfinished, self._limit_bytes, in_use_seconds, self.warnings.append
+        )
 
     def _stored(self, kind: str, key: str, codec: Codec[T]) -> tuple[T] | None:
         """Return the value under a key; None where there is none, or none that can be read."""
@@ -398,10 +325,10 @@ class Cache:
         """A temporary folder that goes with this object, and those of killed processes removed."""
         parent = Path(tempfile.gettempdir())
         folders = []
-        for folder in _children(parent):
+        for folder in subfolders(parent):
             if folder.name.startswith(_SCRATCH_PREFIX):
                 folders.append(folder)
-        _remove_stale(folders)
+        remove_stale(folders)
         try:
             scratch = Path(tempfile.mkdtemp(prefix=_SCRATCH_PREFIX))
             handle = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
@@ -412,22 +339,6 @@ class Cache:
         weakref.finalize(self, _remove_scratch, scratch, handle, os.getpid())
         return scratch
 
-    def _entries(self) -> Iterator[_Entry]:
-        for kind in _children(self._root):
-            if kind == self._unfinished:
-                continue
-            for shelf in _children(kind):
-                for entry in _children(shelf):
-                    with contextlib.suppress(OSError):
-                        size = sum(path.lstat().st_size for path in entry.rglob("*"))
-                        yield _Entry(entry, entry.stat().st_mtime, size)
-
-
-class _Entry(NamedTuple):
-    path: Path
-    used: float
-    size: int
-
 
 def _remove_scratch(folder: Path, handle: int, owner: int) -> None:
     os.close(handle)
@@ -437,37 +348,11 @@ def _remove_scratch(folder: Path, handle: int, owner: int) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _remove_stale(folders: Iterable[Path]) -> None:
-    """Remove folders whose owner is gone: its lock is free, and it isn't about to take it."""
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            status = folder.lstat()
-            if status.st_uid != os.getuid() or time.time() - status.st_mtime < _STALE_SECONDS:
-                continue
-            handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                lock(handle, wait=False)
-                shutil.rmtree(folder)
-            finally:
-                os.close(handle)
-
-
 def _file(entry: Path, kind: str, codec: Codec[Any]) -> Path:
     return entry / f"{kind}.{codec.suffix}"
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.is_dir()]
-    except OSError:
-        return []
 
 
 def _write_manifest(folder: Path) -> None:
     files = (path for path in folder.rglob("*") if path.is_file())
     sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
     (folder / _MANIFEST).write_text(json.dumps(sizes, sort_keys=True), "utf-8")
-
-
-def _cannot_cache(path: Path, error: OSError) -> ResultsError:
-    return cannot_write("The cache", path, error, f"${VARIABLE}")

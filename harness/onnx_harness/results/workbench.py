@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.cache_root import cache_root
 
 T = TypeVar("T")
 

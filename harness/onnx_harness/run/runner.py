@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,35 +10,33 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from onnx_harness import providers
 from onnx_harness.cards import fetch
-from onnx_harness.cards.unlinked import unlinked
+from onnx_harness.cards.seeded import judged_file
 from onnx_harness.cell import pipeline, timing
 from onnx_harness.cell.comparison import Pair
 from onnx_harness.cell.content import machine_of
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.cell.state import Judged, RunNote, Task
+from onnx_harness.cell.state import Judged, Task
 from onnx_harness.errors import (
     HarnessError,
     ResultsError,
-    WorkerCrashed,
     WorkerDied,
     WorkerNotStarted,
     named,
 )
 from onnx_harness.gate import verdicts
 from onnx_harness.gate.pinned import Pinned
-from onnx_harness.inputs.plan.edges import UNUSUAL
-from onnx_harness.isolate import RISK, Worker, noted
-from onnx_harness.judging.reference import FEED
+from onnx_harness.isolate import Worker, noted
 from onnx_harness.model.custom_ops import WithLibraries
 from onnx_harness.providers.probe import Availability, probe
 from onnx_harness.providers.sessions import thread_environment
-from onnx_harness.results.cells import CellResult, PinnedRecord, Stage, Status, Symptom
+from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.results.run import this_host
 from onnx_harness.results.workbench import workbench
-from onnx_harness.run.fatal import FatalSet, counts_against, with_crash, with_remarks
+from onnx_harness.run.attempts import Attempts, of_another_cell
 from onnx_harness.run.jobs import Jobs
 from onnx_harness.run.past import Past
 from onnx_harness.run.schedule import Group
+from onnx_harness.run.settling import settled
 from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
@@ -47,16 +44,6 @@ if TYPE_CHECKING:
     from onnx_harness.run.remote import Remote
 
 Answer = TypeVar("Answer")
-
-MACHINE_RETRIES = 2
-"""So often is a cell judged again that failed for the machine's sake: no process, no room."""
-
-MOST_DEATHS = 8
-"""So often may what is tried on the untouched model end the process.
-
-Feeds of sizes that nobody uses, levels that its noise is measured at. Then the model is what is
-wrong.
-"""
 
 
 class Runner:
@@ -98,14 +85,7 @@ class Runner:
         self._paths: dict[Path, Path] = {}
         self._pinned: Pinned | None = None
         self._timed: dict[str, tuple[Cell, CellResult]] = {}  # beside the pinned reference
-        self._without_unusual: dict[Path, str] = {}  # model to what it died of
-        self._fatal: dict[
-            str, list[FatalSet]
-        ] = {}  # by cell: unusual input sets that the worker died of
-        self._unloadable: dict[
-            Path, Judged
-        ] = {}  # model to the verdict on its load, which no variant has a part in
-        self._deaths: Counter[Path] = Counter()  # of what can be done without, by model
+        self._attempts = Attempts(self.call, self.task)
 
     def start(self) -> None:
         """Start the worker now: it gets ready while the run is still being prepared."""
@@ -188,11 +168,11 @@ class Runner:
         if cell.id not in self._judged and self._cluster is not None and cell in self._cluster:
             self._take(cell, self._cluster.verdict(cell))
         if cell.id not in self._judged:
-            unloadable = self._unloadable.get(cell.card.path)
+            unloadable = self._attempts.unloadable.get(cell.card.path)
             judged = (
-                self._judge_persistently(cell)
+                self._attempts.judge(cell)
                 if unloadable is None
-                else _of_another_cell(unloadable, cell)
+                else of_another_cell(unloadable, cell)
             )
             if self._worker is not None and unloadable is None:
                 judged = replace(
@@ -212,9 +192,8 @@ class Runner:
             return self._with_times(cell, result, self._cluster.timed(cell))
         task = self.task(cell)
         try:
-            if (
-                self._judged[cell.id].artifact is None
-            ):  # its verdict is an earlier run's, and the cache may be emptied
+            # Where its verdict is an earlier run's, the cache may be emptied.
+            if self._judged[cell.id].artifact is None:
                 path, level = self.call(pipeline.place_of_artifact, task)
                 self._judged[cell.id] = Judged(result, path, level)
             sets = self.call(timing.timing_inputs, task)
@@ -284,30 +263,12 @@ class Runner:
         """
         if self._pinned is None:
             return
-        decided = self._pinned.decide()
-        for name, first in decided.items():
-            yield replace(self._timed[name][1], pinned=first)
-        waiting = deque(self._pinned.doubtful())
-        count, settled, turns = len(waiting), 0, Counter[str]()
-        while waiting:  # a part of each in turn: see `verdicts.PART_PAIRS`
-            name = waiting.popleft()
-            cell, result = self._timed[name]
-            turns[name] += 1
-            done = f"{settled} of {count} settled"
-            say(
-                f"doubtful latencies measured again, on fresh pairs in turn, {done}: {name}, turn "
-                f"{turns[name]}"
-            )
-            try:
-                sets = self.call(timing.timing_inputs, self.task(cell))
-                record: PinnedRecord | None = self._pinned.again(name, dict(sets[0]))
-            except Exception as error:  # as in `time`: whatever a model does, the run goes on
-                record = verdicts.without_second(decided[name], named(error))
-            if record is None:
-                waiting.append(name)
-                continue
-            settled += 1
-            yield replace(result, pinned=record)
+        yield from settled(
+            self._pinned,
+            self._timed,
+            lambda cell: self.call(timing.timing_inputs, self.task(cell)),
+            say,
+        )
 
     def apart(self, settings: Settings, recorded: Path | None) -> Runner:
         """Return a runner of other settings on the same worker process.
@@ -379,25 +340,22 @@ class Runner:
         """Return what the worker is given to judge a cell; its model is fetched where need be."""
         if cell.card.path not in self._paths:
             path = fetch.materialize(cell.card)
-            self._paths[cell.card.path] = self._started_worker().call(unlinked, path)
-        unusual = not self._plain and cell.card.path not in self._without_unusual
+            self._paths[cell.card.path] = self._started_worker().call(judged_file, path, cell.card)
+        unusual = not self._plain and cell.card.path not in self._attempts.without_unusual
         return Task(
             cell,
             self._paths[cell.card.path],
             self.settings,
             unusual=unusual,
             explained=not self._plain,
-            skipped=tuple(fatal.place for fatal in self._fatal.get(cell.id, ())),
+            skipped=tuple(fatal.place for fatal in self._attempts.fatal.get(cell.id, ())),
             recorded=self._recorded,
         )
 
     def _adopt(self, cell: Cell, runner: Runner) -> None:
         """Take over what another runner found out about a cell, for whoever asks further."""
         self._judged[cell.id] = runner._judged[cell.id]
-        if cell.id in runner._fatal:
-            self._fatal[cell.id] = runner._fatal[cell.id]
-        if cell.card.path in runner._without_unusual:
-            self._without_unusual[cell.card.path] = runner._without_unusual[cell.card.path]
+        self._attempts.adopt(cell, runner._attempts)
 
     def told_elsewhere(self, cell: Cell) -> RemoteVerdict:
         """Return what was found of a cell that :meth:`judge` has judged, for another machine."""
@@ -410,8 +368,8 @@ class Runner:
             judged.level,
             judged.failing,
             judged.crashed,
-            tuple(self._fatal.get(cell.id, ())),
-            self._without_unusual.get(cell.card.path, ""),
+            tuple(self._attempts.fatal.get(cell.id, ())),
+            self._attempts.without_unusual.get(cell.card.path, ""),
         )
 
     def _take(self, cell: Cell, remote: RemoteVerdict) -> None:
@@ -421,10 +379,7 @@ class Runner:
             judged = replace(judged, result=replace(judged.result, machine=None))
         self._judged[cell.id] = judged
         self.past.judged_on(cell, remote.machine)
-        if remote.fatal:
-            self._fatal[cell.id] = list(remote.fatal)
-        if remote.died:
-            self._without_unusual[cell.card.path] = remote.died
+        self._attempts.adopt_deaths(cell, remote.fatal, remote.died)
 
     def _with_times(self, cell: Cell, accurate: CellResult, remote: RemoteVerdict) -> CellResult:
         """Return the verdict on a cell with its latency as another machine took it."""
@@ -439,155 +394,7 @@ class Runner:
             machine=None if here else remote.machine.host,
         )
 
-    def _judge_persistently(self, cell: Cell) -> Judged:
-        """Judge again by the kind of failure.
-
-        The machine's twice, a crash once, to tell whether it stays; no verdict.
-
-        A crash that doesn't come back is a failure all the same, and says that it is flaky.
-        """
-        judged = self._judge(cell)
-        for _ in range(MACHINE_RETRIES):
-            if judged.result.symptom is not Symptom.ENVIRONMENT:
-                break
-            judged = self._judge(cell)
-        if not judged.crashed:
-            return judged
-        self._unloadable.pop(cell.card.path, None)
-        again = self._judge(cell)
-        if again.crashed or again.result.symptom is Symptom.ENVIRONMENT:
-            return judged
-        note = (
-            f"flaky: judged once more, it didn't crash, and ended as {again.result.status} at "
-            f"{again.result.stage}"
-        )
-        return replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
-
-    def _judge(self, cell: Cell) -> Judged:
-        ended = CellResult(
-            id=cell.id,
-            model=cell.card.name,
-            model_sha256="",
-            variant=cell.variant.id,
-            provider=cell.provider,
-            status=Status.ERROR,
-            stage=Stage.LOAD,
-            card_sha256=cell.card.digest(),
-        )
-        try:
-            judged = self.call(pipeline.judge, self.task(cell))
-            if (died := self._without_unusual.get(cell.card.path)) is not None:
-                note = f"fed usual inputs alone: on unusual ones, {died}"
-                judged = replace(
-                    judged, result=replace(judged.result, notes=(*judged.result.notes, note))
-                )
-            if judged.result.stage is Stage.LOAD:
-                self._unloadable[cell.card.path] = judged
-            return self._with_fatal_sets(cell, judged)
-        except WorkerDied as death:
-            at_load = death.stage == Stage.LOAD or death.stage.startswith(f"{RISK}{FEED}")
-            if (set_note := RunNote.read(death.stage)) is not None:
-                return self._died_running(cell, ended, death, set_note)
-            fed_unusual = death.stage.removeprefix(RISK).startswith(UNUSUAL)
-            if (
-                fed_unusual
-                and not self._may_try_again(cell, death)
-                and cell.card.path not in self._without_unusual
-            ):
-                # What no user would feed killed ONNX Runtime itself: that says nothing about the
-                # variant.
-                self._without_unusual[cell.card.path] = death.what
-                return self._judge(cell)
-            if death.stage.startswith(RISK):
-                if self._may_try_again(cell, death):
-                    self._deaths[cell.card.path] += 1
-                    return self._judge(cell)  # the worker knows what it doesn't try again
-                death.stage = ""
-            stage = Stage(death.stage) if death.stage else Stage.LOAD
-            ended = replace(
-                ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}"
-            )
-            if (
-                cell.card.suite and stage is Stage.LOAD
-            ):  # of the untouched case, before any transform
-                return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
-            judged = Judged(
-                replace(ended, symptom=Symptom.CRASH), crashed=isinstance(death, WorkerCrashed)
-            )
-            if at_load:
-                self._unloadable[cell.card.path] = judged
-            return judged
-        except (WorkerNotStarted, ResultsError) as error:
-            return Judged(replace(ended, reason=str(error), symptom=Symptom.ENVIRONMENT))
-        except HarnessError as error:
-            return Judged(replace(ended, reason=str(error)))
-        except Exception as error:
-            return Judged(
-                replace(ended, reason=f"the harness itself failed, {type(error).__name__}: {error}")
-            )
-
-    def _may_try_again(self, cell: Cell, death: WorkerDied) -> bool:
-        """Decide whether to judge a cell again after the worker's death.
-
-        It's worth it where the worker remembers what it died of, and leaves that out.
-        """
-        remembered = isinstance(death, WorkerCrashed) and death.stage.startswith(RISK)
-        return remembered and self._deaths[cell.card.path] < MOST_DEATHS
-
-    def _died_running(
-        self, cell: Cell, ended: CellResult, death: WorkerDied, note: RunNote
-    ) -> Judged:
-        """The verdict on a cell whose worker died on an input set.
-
-        On an unusual one, that of the other sets.
-        """
-        fatal = self._fatal.setdefault(cell.id, [])
-        if note.unusual and isinstance(death, WorkerCrashed) and len(fatal) < MOST_DEATHS:
-            fatal.append(FatalSet(note.place, note.name, death.what))
-            return self._judge(cell)
-        reason = f"during run, on input set {note.place + 1} ({note.name}), {death.what}"
-        crash = replace(
-            ended, status=Status.FAIL, stage=Stage.RUN, reason=reason, symptom=Symptom.CRASH
-        )
-        return Judged(crash, failing=(note.place,), crashed=isinstance(death, WorkerCrashed))
-
-    def _with_fatal_sets(self, cell: Cell, judged: Judged) -> Judged:
-        """``judged`` with what is to be said of the unusual input sets that the worker died of."""
-        fatal = self._fatal.get(cell.id)
-        if not fatal:
-            return judged
-        if not counts_against(cell.variant):
-            return with_remarks(
-                judged, fatal, "a narrower type needn't be usable on unusual inputs"
-            )
-        own = []
-        for fatal_set in fatal:
-            if self._survives_untouched(cell, fatal_set.place):
-                own.append(fatal_set)
-        others = [fatal_set for fatal_set in fatal if fatal_set not in own]
-        judged = with_remarks(
-            judged, others, "the untouched model dies of it too, at the same optimization level"
-        )
-        return with_crash(judged, own) if own else judged
-
-    def _survives_untouched(self, cell: Cell, place: int) -> bool:
-        try:
-            self.call(pipeline.run_untouched, self.task(cell), place)
-        except WorkerDied:
-            return False
-        except Exception:  # it refuses that set in so many words: nothing died
-            return True
-        return True
-
 
 def _plain_file(cell: Cell) -> Path:
     """Return the model of a cell on this machine."""
     return fetch.materialize(cell.card)
-
-
-def _of_another_cell(judged: Judged, cell: Cell) -> Judged:
-    """Return the verdict on a model's load as that of one more cell, which it cost no time."""
-    result = replace(
-        judged.result, id=cell.id, variant=cell.variant.id, provider=cell.provider, seconds={}
-    )
-    return replace(judged, result=result)

@@ -12,7 +12,7 @@ from pathlib import Path
 from onnx_harness.cards.card import Card, PathSource
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.names import parse_variant
-from onnx_harness.results.cache import VARIABLE
+from onnx_harness.results.cache_root import VARIABLE
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.run.runner import Runner
 from onnx_harness.settings import Settings

@@ -50,13 +50,11 @@ def _steps(bench: Bench) -> Iterator[Step]:
         return
     for card in bench.cards:
         for fault in planted_steps():
-            yield Step(
-                f"{card.name}, {fault.kind}",
-                lambda card=card, fault=fault: _of_step(card, fault),  # type: ignore[misc]
-            )
+            judge = partial(_of_step, card, fault)
+            yield Step(f"{card.name}, {fault.kind}", judge, fault.kind)
         for number in range(_FAULTS):
-            key = f"{card.name}, node {number}"
-            yield Step(key, lambda card=card, number=number: _of_node(card, number))  # type: ignore[misc]
+            kind = f"node {number}"
+            yield Step(f"{card.name}, {kind}", partial(_of_node, card, number), kind)
 
 
 def _of_tiny(judge: Callable[[Card], Outcome]) -> Outcome:

@@ -87,14 +87,14 @@ class Workplace:
             return half_verdict(self.standard, Model(path)).passed
 
 
-def workplace(case: HalfCase, folder: Path) -> Workplace:
-    """Write a case to a folder and make its reference."""
+def workplace(case: HalfCase, folder: Path, variant: str = VARIANT) -> Workplace:
+    """Write a case to a folder and make its reference, and what that variant is judged by."""
     path = folder / f"{case.name}.onnx"
     onnx.save(case.model, path)
     card = replace(Card(path, case.name, source=PathSource(path)), inputs=case.specs)
     model, settings, cache = Model(path, card.name), Settings(), workbench().cache
     answers = reference(model, card, settings, cache, unusual=False)
-    bound = bind_variant(parse_variant(VARIANT))
+    bound = bind_variant(parse_variant(variant))
     return Workplace(
         case, card, model, standard(model, answers, card, bound, "cpu", settings, cache)
     )

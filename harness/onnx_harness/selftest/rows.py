@@ -21,6 +21,7 @@ from onnx_harness.run.runner import Runner
 from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed, own_cache
 from onnx_harness.selftest.cause_rows import CAUSES, CAUSES_OF_DEFECTS
 from onnx_harness.selftest.half_rows import HALF
+from onnx_harness.selftest.int8_beside import INT8_BESIDE
 from onnx_harness.selftest.mixed_beside import MIXED_BESIDE
 from onnx_harness.selftest.mixed_rows import MIXED
 from onnx_harness.selftest.observer_rows import OBSERVED
@@ -268,6 +269,7 @@ ROWS = {
         QUANTIZED,
         MIXED,
         MIXED_BESIDE,
+        INT8_BESIDE,
         TREES,
         VOCABULARIES,
         CAUSES,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from random import Random
 
 from onnx_harness.selftest.bench import Bench, Outcome
 
@@ -15,10 +16,12 @@ class Step:
     Attributes:
         key: unique within the row, the same in every run: what was done under it isn't done again.
         run: does it.
+        kind: of what is judged, where a sample has to have some of each.
     """
 
     key: str
     run: Callable[[], Outcome]
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,28 @@ class Row:
     steps: Callable[[Bench], Iterator[Step]]
     figure: Callable[[Sequence[Outcome]], str]
     reached: Callable[[Sequence[Outcome]], bool]
+
+
+def sampled(steps: Sequence[Step], count: int | None) -> list[Step]:
+    """Return so many steps, as evenly over their kinds as can be, in their order.
+
+    Within a kind they are drawn at random, the same ones in every run.
+
+    Args:
+        steps: all of a row.
+        count: how many; None: all.
+    """
+    if count is None or count >= len(steps):
+        return list(steps)
+    kinds: dict[str, list[int]] = {}
+    for place, step in enumerate(steps):
+        kinds.setdefault(step.kind, []).append(place)
+    ranked = []
+    for kind, places in kinds.items():
+        Random(kind).shuffle(places)
+        ranked += [(rank, place) for rank, place in enumerate(places)]
+    chosen = sorted(place for _, place in sorted(ranked)[:count])
+    return [steps[place] for place in chosen]
 
 
 def total(outcomes: Sequence[Outcome]) -> int:

@@ -17,12 +17,14 @@ from enum import StrEnum
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from onnx_harness.errors import UsageError, did_you_mean
+from onnx_harness.errors import NotApplicable, UsageError, did_you_mean
 from onnx_harness.names import OptionValue, Step
 from onnx_harness.names.extensions import extensions, registered
 
 if TYPE_CHECKING:
     import onnx
+
+    from onnx_harness.model.file import Model
 
 ENTRY_POINTS = "onnx_harness.transforms"
 
@@ -90,6 +92,11 @@ class Transform:
         check: called with the options when a step is bound, so that a value that can't be honoured
             is refused before anything runs: it raises ValueError.
         parts: what it consists of, where that can be switched by name.
+        most_bytes: of a model with its external data that it takes; None: any. A larger one isn't
+            even read.
+        larger: a sentence on what takes its place then.
+        streams: weights of the model that it takes may still be external, in the folder that
+            ``model.streaming`` names.
     """
 
     summary: str
@@ -107,6 +114,9 @@ class Transform:
     chosen: bool = False
     check: Callable[..., object] | None = None
     parts: Parts | None = None
+    most_bytes: int | None = None
+    larger: str = ""
+    streams: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +152,37 @@ class BoundStep:
                     "Mend: onnx-harness transform, or pytest"
                 )
             further["choose"] = choose
-        return self.transform.apply(model, **further, **self.options)
+        result = self.transform.apply(model, **further, **self.options)
+        if self.transform.streams:
+            from onnx_harness.model.streaming import complete
+
+            complete(result)
+        return result
+
+    @contextlib.contextmanager
+    def opened(self, before: Model) -> Iterator[onnx.ModelProto]:
+        """Load the model that the step is the first to change, for the length of the block.
+
+        Large external weights aren't read where the step reads them one at a time.
+
+        Raises:
+            NotApplicable: the model is larger than the step takes.
+            ModelError: it can't be read.
+        """
+        transform = self.transform
+        if transform.most_bytes is not None and before.size_bytes > transform.most_bytes:
+            words = f"up to {transform.most_bytes / 2**30:.0f} GB"
+            raise NotApplicable(
+                f"'{self.name}' takes models {words} and this one has "
+                f"{before.size_bytes / 2**30:.1f} GB. {transform.larger}".rstrip()
+            )
+        if not (transform.streams and before.external_files):
+            yield before.load()
+            return
+        from onnx_harness.model.streaming import streamed
+
+        with streamed(before) as model:
+            yield model
 
 
 def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -169,13 +169,15 @@ def convert_in_place(
             of the float32 weights would be converted.
         UsageError: as there.
     """
+    from onnx_harness.model.streaming import weights_folder
     from onnx_harness.transforms.half.convert import convert_to_half
     from onnx_harness.transforms.half.requests import Request
 
     request = Request(
         keep_io_types, op_block_list, node_block_list, allow_missing, refuse_vain=refuse_vain
     )
-    return convert_to_half(model, _rounder(min_positive_val, max_finite_val), request)
+    rounder = _rounder(min_positive_val, max_finite_val, weights_folder())
+    return convert_to_half(model, rounder, request)
 
 
 def convert_mixed(
@@ -274,6 +276,7 @@ TRANSFORM = (
         groups=("fp16",),
         check=_check,
         parts=node_parts("node_block_list", refuse_vain=False),
+        streams=True,
     ),
     Transform(
         summary="weights and arithmetic in float16, inputs and outputs in float32",
@@ -284,6 +287,7 @@ TRANSFORM = (
         groups=("fp16",),
         check=_check,
         parts=node_parts("node_block_list", refuse_vain=False),
+        streams=True,
     ),
     Transform(
         # In no group but `all`: what a search costs is asked for.

@@ -52,10 +52,11 @@ def quantize_weights(
     import onnx
 
     from onnx_harness.model.rewrite import lift_constants, sort_nodes, unlist_constants
+    from onnx_harness.model.size import byte_size
     from onnx_harness.model.walk import walk
     from onnx_harness.transforms.quantization.nodes import is_quantized, refuse_unknown_nodes
 
-    if model.ByteSize() > MAX_BYTES:
+    if byte_size(model) > MAX_BYTES:
         raise NotApplicable("onnxruntime.quantization takes models up to 2 GB")
     before = next((node.op_type for node in walk(model.graph) if is_quantized(node)), None)
     if before is not None:
@@ -112,4 +113,5 @@ TRANSFORM = Transform(
     },
     precision=Precision.INT8,
     check=_check,
+    most_bytes=MAX_BYTES,
 )

@@ -38,47 +38,39 @@ DYNAMIC_OPS = (
     "Transpose",
 )
 STATIC_OPS = (
-    *(
-        "Add",
-        "ArgMax",
-        "AveragePool",
-        "BatchNormalization",
-        "Clip",
-        "Concat",
-        "Conv",
-        "ConvTranspose",
-        "CumSum",
-    ),
-    *(
-        "EmbedLayerNormalization",
-        "Flatten",
-        "Gather",
-        "GatherElements",
-        "Gemm",
-        "GlobalAveragePool",
-    ),
-    *(
-        "InstanceNormalization",
-        "LayerNormalization",
-        "LeakyRelu",
-        "MatMul",
-        "MaxPool",
-        "Mul",
-        "Pad",
-        "Relu",
-    ),
-    *(
-        "Reshape",
-        "Resize",
-        "Sigmoid",
-        "Slice",
-        "Softmax",
-        "Split",
-        "Squeeze",
-        "TopK",
-        "Transpose",
-        "Unsqueeze",
-    ),
+    "Add",
+    "ArgMax",
+    "AveragePool",
+    "BatchNormalization",
+    "Clip",
+    "Concat",
+    "Conv",
+    "ConvTranspose",
+    "CumSum",
+    "EmbedLayerNormalization",
+    "Flatten",
+    "Gather",
+    "GatherElements",
+    "Gemm",
+    "GlobalAveragePool",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "LeakyRelu",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Pad",
+    "Relu",
+    "Reshape",
+    "Resize",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Split",
+    "Squeeze",
+    "TopK",
+    "Transpose",
+    "Unsqueeze",
     "Where",
 )
 # A softmax shares 1 among its classes. Its range is fixed at 0 to 1, in steps of 1/255: among a
@@ -278,10 +270,11 @@ def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | N
     """
     import onnx
 
+    from onnx_harness.model.size import byte_size
     from onnx_harness.model.walk import walk
     from onnx_harness.transforms.quantization.nodes import is_of_its_domain, is_quantized
 
-    size = model.ByteSize()
+    size = byte_size(model)
     if size > MAX_BYTES:
         raise NotApplicable(
             f"onnxruntime.quantization takes models up to 2 GB and this one has "
@@ -310,17 +303,19 @@ def _refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | N
 def _refuse_unknown_nodes(
     model: onnx.ModelProto, included: Sequence[str], excluded: Sequence[str]
 ) -> None:
-    from onnx_harness.transforms.quantization.nodes import refuse_unknown_nodes
+    """Raise ValueError for a name that no node has: one without is named by its first output."""
+    from onnx_harness.transforms.quantization.nodes import name_by_output, refuse_unknown_nodes
 
+    name_by_output(model.graph)
     refuse_unknown_nodes(model.graph, "nodes_to_quantize", included)
     refuse_unknown_nodes(model.graph, "nodes_to_exclude", excluded)
 
 
 def _left_alone(model: onnx.ModelProto, dynamic: bool) -> list[str]:
     """The names of nodes that are never quantized; those without one get one."""
-    from onnx_harness.transforms.quantization.nodes import captured, name_nodes, spared
+    from onnx_harness.transforms.quantization.nodes import captured, name_nodes, never_quantized
 
-    outputs = set(spared(model.graph))
+    outputs = set(never_quantized(model.graph, static=not dynamic))
     if dynamic:  # the library gives what these hand on another name, and looks into no body
         inside = captured(model.graph)
         names = set()
@@ -580,6 +575,7 @@ TRANSFORM = (
         forms={"int8.dynamic": {}},
         options=_OPTIONS,
         precision=Precision.INT8,
+        most_bytes=MAX_BYTES,
         groups=("int8",),
         check=_check_dynamic,
         parts=node_parts("nodes_to_exclude"),
@@ -590,6 +586,7 @@ TRANSFORM = (
         forms={"int8.static": {}},
         options=STATIC_OPTIONS,
         precision=Precision.INT8,
+        most_bytes=MAX_BYTES,
         groups=("int8",),
         check=check_static,
         parts=node_parts("nodes_to_exclude"),

@@ -34,7 +34,7 @@ def quantize_mixed(
     """Quantize as ``int8.static`` does, but for the nodes that have to stay float.
 
     Args:
-        model: the model; it may be changed. Only nodes that have a name can stay float.
+        model: the model; it may be changed. A node without a name is named by its first output.
         samples: as `quantize_static`.
         choose: chooses the nodes.
         sqnr_db: the least ratio of signal to quantization noise of every float output, in dB.
@@ -47,7 +47,9 @@ def quantize_mixed(
         ValueError: as there.
     """
     from onnx_harness.transforms.quantization.mixed import QuantizedConversion
+    from onnx_harness.transforms.quantization.nodes import name_by_output
 
+    name_by_output(model.graph)
     own = tuple(options.pop("nodes_to_exclude", ()))
 
     def quantized(names: Sequence[str]) -> onnx.ModelProto:

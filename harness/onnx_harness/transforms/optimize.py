@@ -42,6 +42,7 @@ FUSE_BN = "fuse_bn_into_conv"
 
 # A protobuf message holds at most this many bytes, and onnxoptimizer takes a model as one message.
 MAX_BYTES = 2**31 - 1
+LARGER = "Mend: `simplify` takes a model of any size, and has a rule for what most passes do"
 
 
 def optimize(
@@ -52,7 +53,8 @@ def optimize(
     """Run onnxoptimizer over ``PASSES`` and ``fuse_bn_into_conv`` until nothing changes.
 
     Args:
-        model: a model that passes ``onnx.checker``; its doc strings are stripped in place.
+        model: a model that passes ``onnx.checker``, but for outputs without a shape; its doc
+            strings are stripped in place.
         skip_fuse_bn: keep batch normalization apart from the convolution before it.
         skipped_optimizers: passes to leave out, from ``PASSES`` and ``fuse_bn_into_conv``.
 
@@ -74,7 +76,7 @@ def optimize(
 
     from onnx_harness.model.rewrite import unlist_constants
 
-    onnx.checker.check_model(model)
+    _check(model)
     was_consistent = _is_consistent(model)
     strip_doc_strings(model)
     optimized: onnx.ModelProto = onnxoptimizer.optimize(model, list(passes), fixed_point=True)
@@ -83,9 +85,46 @@ def optimize(
     if model.ir_version < FREE_INITIALIZERS:
         unlist_constants(optimized.graph)
         optimized.ir_version = max(optimized.ir_version, FREE_INITIALIZERS)
-    # Types too: ONNX Runtime doesn't load a model whose types contradict each other.
-    onnx.checker.check_model(optimized, full_check=was_consistent)
+    _restore_types(optimized, model)
+    _check(optimized)
+    if was_consistent:
+        # Types too: ONNX Runtime doesn't load a model whose types contradict each other.
+        onnx.checker.check_model(optimized, full_check=True)
     return optimized
+
+
+def _check(model: onnx.ModelProto) -> None:
+    """Check a model, but for outputs without a shape, which ONNX Runtime takes.
+
+    Raises:
+        onnx.checker.ValidationError: the model is invalid.
+    """
+    import onnx
+
+    types = [info.type.tensor_type for info in model.graph.output]
+    shapeless = [kind for kind in types if kind.elem_type and not kind.HasField("shape")]
+    for kind in shapeless:
+        kind.shape.SetInParent()
+    try:
+        onnx.checker.check_model(model)
+    finally:
+        for kind in shapeless:
+            kind.ClearField("shape")
+
+
+def _restore_types(optimized: onnx.ModelProto, model: onnx.ModelProto) -> None:
+    """Give values back the types that onnxoptimizer drops: those of sequences and maps."""
+    graph, result = model.graph, optimized.graph
+    infos = (*graph.input, *graph.value_info, *graph.output)
+    types = {info.name: info.type for info in infos}
+    for infos_left in (result.input, result.output, result.value_info):
+        for info in list(infos_left):
+            if info.type.WhichOneof("value") is not None:
+                continue
+            if info.name in types:
+                info.type.CopyFrom(types[info.name])
+            else:
+                infos_left.remove(info)
 
 
 def _is_consistent(model: onnx.ModelProto) -> bool:
@@ -143,10 +182,13 @@ def strip_doc_strings(message: Message) -> None:
 
 def refuse_over_2_gb(model: onnx.ModelProto) -> None:
     """Raise NotApplicable for a model that doesn't fit into one protobuf message."""
-    size = model.ByteSize()
+    from onnx_harness.model.size import byte_size
+
+    size = byte_size(model)
     if size > MAX_BYTES:
         raise NotApplicable(
-            f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB"
+            f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB. "
+            f"{LARGER}"
         )
 
 
@@ -166,4 +208,6 @@ TRANSFORM = Transform(
     requires=("onnxoptimizer",),
     check=chosen_passes,
     parts=Parts("pass", _parts, _without),
+    most_bytes=MAX_BYTES,
+    larger=LARGER,
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.transforms import Parts, Transform
-from onnx_harness.transforms.optimize import refuse_over_2_gb
+from onnx_harness.transforms.optimize import LARGER, MAX_BYTES, refuse_over_2_gb
 
 if TYPE_CHECKING:
     import onnx
@@ -94,4 +94,6 @@ TRANSFORM = Transform(
     requires=("onnxoptimizer",),
     groups=("passes",),
     parts=Parts("pass", _parts, _without),
+    most_bytes=MAX_BYTES,
+    larger=LARGER,
 )

@@ -165,6 +165,14 @@ def _on_edges(
         edge_points.append(
             moved_to(points[lacking], slot[lacking], np.full(int(lacking.sum()), np.nan))
         )
+    for row in np.flatnonzero(np.isin(at, list(question.tried))) if question.tried else ():
+        values = question.tried[int(at[row])]
+        values = values[
+            (values >= boxes.low[row, slot[row]]) & (values <= boxes.high[row, slot[row]])
+        ]
+        edge_points.append(
+            moved_to(points[[row] * len(values)], np.full(len(values), slot[row]), values)
+        )
     # Both rows of a branch stand together: where there is no room for all, neither says much by
     # itself.
     together = np.argsort(np.concatenate(about[:2]), kind="stable")

@@ -18,6 +18,7 @@ from onnx_harness.inputs.graph.signature import Input
 UNKNOWN_TEXT = "(none of these)"
 _STRICT = (Mode.LT, Mode.GTE)
 _HOLDS_BELOW = (Mode.LEQ, Mode.LT)
+_MOST_BETWEEN = 512  # integers that are tried beside the members of a set
 _PROBED = (0.0, 1.0, -1.0, 7.5)
 
 
@@ -68,6 +69,8 @@ class Asked:
         span: for equalities: the numbers that are equal, [N, 2]; NaN elsewhere.
         strict: whether the threshold itself lies on the upper side, [N].
         allowed: for branches on a slot with elements: for which of them the comparison holds.
+        tried: for branches that ask whether a number is in a set: the slot's numbers for each
+            member, and for the integers between them.
     """
 
     ensemble: Ensemble
@@ -79,6 +82,7 @@ class Asked:
     span: Floats
     strict: Bools
     allowed: dict[int, Bools]
+    tried: dict[int, Floats]
 
     def features(self, slots: Sequence[Slot], rows: Floats) -> NDArray[Any]:
         """The features that arrive for rows of slots, [R, S] to [R, F].
@@ -160,7 +164,8 @@ def asked_of(ensemble: Ensemble, columns: Sequence[Column], slots: Sequence[Slot
         np.zeros(count, bool),
         np.full((count, 2), np.nan),
         np.isin(ensemble.mode, _STRICT),
-        {},
+        allowed={},
+        tried={},
     )
     place = {(slot.source, slot.place): number for number, slot in enumerate(slots)}
     branches = ensemble.branches
@@ -209,7 +214,19 @@ def _ask_numbers(question: Asked, slot: Slot, column: Column, group: Ints, numbe
         low, high = np.minimum(*ends), np.maximum(*ends)
         question.span[mine] = np.stack([grid.step(low, 1), high], axis=1)
         question.below[mine] = low
+    for at in group[ensemble.mode[group] == Mode.MEMBER].tolist():
+        values = _around(ensemble.members.get(at, ensemble.split[[at]]))
+        ends = [cut(grid, apply, rising, values, strict=is_strict) for is_strict in (True, False)]
+        question.tried[at] = np.maximum(*ends)
     question.above[group] = grid.step(question.below[group], 1)
+
+
+def _around(members: Floats) -> Floats:
+    """Return the members of a set, and the integers between them and next to them, sorted."""
+    first, last = np.floor(members.min()) - 1, np.ceil(members.max()) + 1
+    if last - first > _MOST_BETWEEN:
+        return np.unique(members)
+    return np.union1d(members, np.arange(first, last + 1))
 
 
 def _applied(column: Column) -> Any:

@@ -7,19 +7,8 @@ from collections.abc import Collection
 import onnx
 
 from onnx_harness.model.inlining import inline_functions
+from onnx_harness.model.seeding import DRAWING
 from onnx_harness.model.walk import reads, walk_node
-
-_DRAW = frozenset(
-    {
-        "RandomNormal",
-        "RandomNormalLike",
-        "RandomUniform",
-        "RandomUniformLike",
-        "Multinomial",
-        "Bernoulli",
-        "Dropout",
-    }
-)
 
 
 def random_nodes(model: onnx.ModelProto, outputs: Collection[str]) -> list[str]:
@@ -37,7 +26,7 @@ def random_nodes(model: onnx.ModelProto, outputs: Collection[str]) -> list[str]:
         needed.update(reads(node))
         drawing_nodes = []
         for inner in walk_node(node):
-            if inner.op_type in _DRAW:
+            if inner.op_type in DRAWING:
                 drawing_nodes.append(_named(inner))
         labels[:0] = drawing_nodes
     certain = [name for name in labels if not name.startswith("Dropout")]

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.scopes import KnownDims, Scope
@@ -137,6 +138,9 @@ def demands_of(
     elif slot in _SHAPE_SLOTS.get(op, {}):
         role = f"{op} {_SHAPE_SLOTS[op][slot]}"
         yield Demand(Kind.SHAPE, f"it becomes the {_SHAPE_SLOTS[op][slot]} {where}", role=role)
+    elif op == "Equal" and (texts := _texts(scope.constant(node.input[1 - slot]))):
+        why = f"it is compared with {len(texts)} texts {where}"
+        yield Demand(Kind.KEYS, why, values=texts)
     elif op == "Equal" and not scalar:
         yield from _compared(scope, node, slot, where)
     elif op in _ORDERS and integers and (steps := scope.counted(node.input[1 - slot])) is not None:
@@ -180,6 +184,14 @@ def demands_of(
             f"it is looked up in a vocabulary of {len(words)} words {where}",
             values=words,
         )
+
+
+def _texts(constant: NDArray[np.generic] | None) -> tuple[str, ...]:
+    """The texts that a constant holds; empty for numbers."""
+    if constant is None or constant.dtype.kind not in "OSU":
+        return ()
+    flat = constant.reshape(-1).tolist()
+    return tuple(text.decode() if isinstance(text, bytes) else str(text) for text in flat)
 
 
 def _axis(dims: KnownDims | None, axis: int) -> int | str | None:

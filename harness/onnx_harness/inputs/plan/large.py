@@ -12,18 +12,21 @@ from dataclasses import replace
 
 import onnx
 
+from onnx_harness.inputs.graph.attributes import attribute
 from onnx_harness.inputs.plan.edges import Attempt, is_light
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
 from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, shape_text
 from onnx_harness.isolate import noting
 from onnx_harness.model.inference import infer_types
+from onnx_harness.model.ops import is_standard
 
 EXACT = 2048
 """The greatest number up to which float16 holds every whole one."""
 
 # Odd, so that float16 can't hold the size itself; far enough above for sums of positions to differ.
 _SIZE = 3001
+_MOST_TABLES = 2
 _INDEX = 41  # as of unusual sets: normal noise
 # A batch is no length: its elements don't meet in one sum as a rule.
 _LENGTHS = (Role.SEQUENCE, Role.OTHER, Role.PAST, Role.WIDTH, Role.HEIGHT, Role.SAMPLES)
@@ -34,7 +37,7 @@ _MOST_ELEMENTS = 1 << 22
 def large_set(
     model: onnx.ModelProto, recipe: Recipe, seed: int, base: Guess, attempt: Attempt
 ) -> InputSet | None:
-    """Return a set with one free dimension at 3,001.
+    """Return a set with one free dimension at 3,001, or at the size of a table that ends before.
 
     Args:
         model: large initializers may have lost their data.
@@ -56,21 +59,37 @@ def large_set(
     if any(base.sizes[name] > EXACT for name in free):
         return None
     for name in sorted(free, key=lambda name: _LENGTHS.index(free[name])):
-        sizes = recipe.fit(base.sizes | {name: _SIZE}, {*pinned, name})
-        guess = replace(base, sizes=sizes)
-        if recipe.too_large(sizes) or not is_light(model, recipe, guess):
-            continue
-        values = recipe.values(_INDEX, seed, guess)
-        if not _is_small(model, values):
-            continue
-        with noting(f"inputs at a size of {_SIZE}"):
-            if attempt(values) is not None:
-                return InputSet(_name(seed, values), values, large=True)
+        for size in (_SIZE, *_table_sizes(model, base.sizes[name])):
+            sizes = recipe.fit(base.sizes | {name: size}, {*pinned, name})
+            guess = replace(base, sizes=sizes)
+            if recipe.too_large(sizes) or not is_light(model, recipe, guess):
+                continue
+            values = recipe.values(_INDEX, seed, guess)
+            if not is_small(model, values):
+                continue
+            with noting(f"inputs at a size of {size}"):
+                if attempt(values) is not None:
+                    return InputSet(_name(seed, values), values, large=True)
     return None
 
 
-def _is_small(model: onnx.ModelProto, values: Mapping[str, Value]) -> bool:
-    """Tell if all values of a run are few.
+def _table_sizes(model: onnx.ModelProto, usual: int) -> list[int]:
+    """The rows of the tables that something is gathered from, the most first.
+
+    A length that counts positions can be as great as the table of the positions.
+    """
+    dims = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    rows = set()
+    for node in model.graph.node:
+        if is_standard(node, "Gather") and int(attribute(node, "axis", 0)) == 0:
+            table = dims.get(node.input[0], ())
+            if table and usual < table[0] < _SIZE:
+                rows.add(int(table[0]))
+    return sorted(rows, reverse=True)[:_MOST_TABLES]
+
+
+def is_small(model: onnx.ModelProto, values: Mapping[str, Value]) -> bool:
+    """Return whether all values of a run are few.
 
     By the shapes that onnx infers, not by the clock: the sets are the same on every machine. A
     dimension that it doesn't know is taken for the large one, and a value without a rank for many.

@@ -28,9 +28,8 @@ _SMALL = 50
 
 
 def integer(entry: Input, findings: Findings, *, is_single: bool) -> Rule:
-    """Choose the rule for an integer input."""
+    """Choose the rule for an integer input: by what the graph demands, else by its name."""
     demands = findings.demands
-    low_type, high_type = entry.integer_range
     lengths, bounds = of(demands, Kind.LENGTH), of(demands, Kind.BOUND)
     # What counts steps and is an index into a table as well counts from 0, and has to stay in the
     # table.
@@ -41,65 +40,60 @@ def integer(entry: Input, findings: Findings, *, is_single: bool) -> Rule:
             high=lengths[0].high,
             dim=lengths[0].dim,
         )
-    floor = 1 if of(demands, Kind.NONZERO) else None
     if bounds:
-        low = max(
-            [math.ceil(b.low) for b in bounds if b.low is not None] + ([floor] if floor else []),
-            default=0,
-        )
-        highs = [math.floor(b.high) for b in bounds if b.high is not None]
-        dim = next((b.dim for b in bounds if b.dim is not None), None)
-        high = min(highs) if highs else None
-        if high is not None and high < low:
-            return Rule(
-                Make.INTEGERS,
-                f"Demands that exclude one another: {bounds[0].why}.",
-                False,
-                low,
-                low,
-            )
-        text = f"{low} to {high}" if high is not None else f"{low} to the size of {dim}, less 1"
-        why = f"{text}: {bounds[0].why}."
-        if _POSITION_NAME.search(entry.name):
-            return Rule(Make.POSITIONS, why, low=low, high=high, dim=dim)
-        return Rule(
-            Make.IDS if high is None or high - low >= 8 else Make.INTEGERS,
-            why,
-            low=low,
-            high=high,
-            dim=dim,
-        )
+        return _bounded(entry, bounds, floor=1 if of(demands, Kind.NONZERO) else 0)
     if _LENGTH_NAME.search(entry.name) and (entry.dims is None or len(entry.dims) <= 1):
         return Rule(
             Make.LENGTH,
             "The size of another input's dimension: its name says that it is a length.",
             False,
         )
-    if shapes := of(demands, Kind.SHAPE):
-        if shapes[0].role == "Reshape shape":
-            return Rule(
-                Make.TARGET, f"-1 and then 1s, which anything fits: {shapes[0].why}.", certain=False
-            )
-        if shapes[0].role.endswith((" axes", " axis")):
-            return Rule(Make.AXES, f"Axes from 0 on: {shapes[0].why}.", certain=False)
-        choices, meaning = _SHAPE_VALUES.get(shapes[0].role, ((1, 2), "small counts"))
-        return Rule(
-            Make.CHOICES,
-            f"{meaning[0].upper()}{meaning[1:]}: {shapes[0].why}.",
-            False,
-            choices=choices,
-        )
-    if loose := of(demands, Kind.LOOSE):
-        return Rule(
-            Make.INTEGERS, f"0 and 1, to be safe: {loose[0].why}.", certain=False, low=0, high=1
-        )
-    if floor:
-        why = f"1 to 20: {of(demands, Kind.NONZERO)[0].why}."
-        return Rule(Make.INTEGERS, why, certain=False, low=1, high=min(20, high_type))
+    return _demanded(entry, demands) or _named(entry, is_single=is_single)
+
+
+def _bounded(entry: Input, bounds: list[Demand], *, floor: int) -> Rule:
+    """The rule for integers within bounds, from ``floor`` where none says more."""
+    low = max((math.ceil(b.low) for b in bounds if b.low is not None), default=0)
+    low = max(low, floor) if floor else low
+    highs = [math.floor(b.high) for b in bounds if b.high is not None]
+    dim = next((b.dim for b in bounds if b.dim is not None), None)
+    high = min(highs) if highs else None
+    if high is not None and high < low:
+        why = f"Demands that exclude one another: {bounds[0].why}."
+        return Rule(Make.INTEGERS, why, False, low, low)
+    text = f"{low} to {high}" if high is not None else f"{low} to the size of {dim}, less 1"
+    why = f"{text}: {bounds[0].why}."
     if _POSITION_NAME.search(entry.name):
-        return Rule(
-            Make.POSITIONS, "0, 1, 2 …: its name says that it is a position.", certain=False, low=0
-        )
+        return Rule(Make.POSITIONS, why, low=low, high=high, dim=dim)
+    make = Make.IDS if high is None or high - low >= 8 else Make.INTEGERS
+    return Rule(make, why, low=low, high=high, dim=dim)
+
+
+def _demanded(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
+    """The rule for integers that become a shape, an axis or an index, or that are divided by."""
+    if shapes := of(demands, Kind.SHAPE):
+        why, role = shapes[0].why, shapes[0].role
+        if role == "Reshape shape":
+            return Rule(Make.TARGET, f"-1 and then 1s, which anything fits: {why}.", certain=False)
+        if role.endswith((" axes", " axis")):
+            return Rule(Make.AXES, f"Axes from 0 on: {why}.", certain=False)
+        choices, meaning = _SHAPE_VALUES.get(role, ((1, 2), "small counts"))
+        words = f"{meaning[0].upper()}{meaning[1:]}: {why}."
+        return Rule(Make.CHOICES, words, False, choices=choices)
+    if loose := of(demands, Kind.LOOSE):
+        return Rule(Make.INTEGERS, f"0 and 1, to be safe: {loose[0].why}.", False, 0, 1)
+    if divisors := of(demands, Kind.NONZERO):
+        most = min(20, entry.integer_range[1])
+        return Rule(Make.INTEGERS, f"1 to 20: {divisors[0].why}.", False, 1, most)
+    return None
+
+
+def _named(entry: Input, *, is_single: bool) -> Rule:
+    """The rule for integers that nothing in the graph restricts, by their name and type."""
+    low_type, high_type = entry.integer_range
+    if _POSITION_NAME.search(entry.name):
+        why = "0, 1, 2 …: its name says that it is a position."
+        return Rule(Make.POSITIONS, why, certain=False, low=0)
     if entry.dtype.itemsize == 1:
         why = f"The whole range of {entry.type_name}: nothing in the graph restricts it."
         return Rule(Make.INTEGERS, why, False, low_type, high_type)

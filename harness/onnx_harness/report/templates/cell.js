@@ -67,7 +67,7 @@ function view(cell) {
       ["since when", cell.standing],
       ["judge it alone", command(cell.alone)],
       ["write its model", cell.transform && command(cell.transform)],
-      ["kept by itself", repro && h("code", {}, repro.slice(16))],
+      ["repro folder", repro && h("code", {}, repro.slice(16))],
     ]),
     cell.diagnosis && diagnosis(cell.diagnosis, cell.parts),
     cell.notes.length > 0 &&

@@ -313,22 +313,36 @@ function standalone(plot) {
 }
 function addSaving(plots) {
   for (const plot of plots) {
-    if (plot.nextElementSibling && plot.nextElementSibling.matches(".save")) continue;
+    if (plot.nextElementSibling && plot.nextElementSibling.matches(".saves")) continue;
     const name = plot.getAttribute("aria-label") || "plot";
-    const button = h("button", { type: "button", class: "save", "aria-label": `Save as SVG: ${name}` }, "SVG");
-    plot.after(button);
+    const buttons = ["SVG", "PNG"].map(kind =>
+      h("button", { type: "button", class: "save", "data-kind": kind, "aria-label": `Save as ${kind}: ${name}` }, kind),
+    );
+    plot.after(h("span", { class: "saves" }, ...buttons));
   }
 }
-function save(plot) {
-  const url = URL.createObjectURL(new Blob([standalone(plot)], { type: "image/svg+xml" }));
+async function save(plot, kind) {
+  const text = standalone(plot);
+  const blob = kind === "PNG" ? await pixels(plot, text) : new Blob([text], { type: "image/svg+xml" });
+  const url = URL.createObjectURL(blob);
   const name = (plot.getAttribute("aria-label") || "plot").replace(/[^A-Za-z0-9]+/g, "-").slice(0, 80);
-  h("a", { href: url, download: `${name}.svg` }).click();
+  h("a", { href: url, download: `${name}.${kind.toLowerCase()}` }).click();
   URL.revokeObjectURL(url);
+}
+// As wide as a slide. A data: address, since a canvas refuses to give back what came from any other.
+async function pixels(plot, text) {
+  const image = new Image();
+  image.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+  await image.decode();
+  const [, , width, height] = plot.getAttribute("viewBox").split(" ");
+  const canvas = h("canvas", { width: width * 3, height: height * 3 });
+  canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
+  return new Promise(resolve => canvas.toBlob(resolve, "image/png"));
 }
 document.addEventListener("click", async event => {
   const saving = event.target.closest(".save");
   if (saving) {
-    save(saving.previousElementSibling);
+    save(saving.parentNode.previousElementSibling, saving.dataset.kind);
     return;
   }
   const link = event.target.closest("a[href^='#cell=']");

@@ -15,31 +15,37 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from onnx_harness.cell.content import Machine, this_machine
+from onnx_harness.cell.content import Machine
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import HarnessError, first_line
-from onnx_harness.isolate.answers import pack, unpack
+from onnx_harness.isolate.answers import pack
 from onnx_harness.providers.probe import Availability
 from onnx_harness.results.cache import source_digest
-from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
+from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.run.cluster import worker
-from onnx_harness.run.cluster.address import CONNECT_SECONDS, connected, parse_address
+from onnx_harness.run.cluster.address import connected, parse_address
 from onnx_harness.run.cluster.messages import (
-    DESCRIBED,
     REPLY,
     VERDICT,
-    Described,
     RemoteVerdict,
     Reply,
     Request,
 )
 from onnx_harness.run.cluster.parcels import INLINE_BYTES, pieces
-from onnx_harness.run.cluster.shares import Parcels, Running, Share, ended, settle
-from onnx_harness.run.cluster.workers import Load, Place, places_in, rank
+from onnx_harness.run.cluster.pool import ANSWER_SECONDS, Pool
+from onnx_harness.run.cluster.shares import (
+    Parcels,
+    Running,
+    Share,
+    ended,
+    settle,
+    unjudged,
+    untimed,
+)
+from onnx_harness.run.cluster.workers import Load, Place, rank
 from onnx_harness.run.schedule import Group
 from onnx_harness.settings import Settings
 
@@ -53,7 +59,6 @@ WORKERLESS_SECONDS = 120.0
 """So long is a worker waited for where none is left that offers what a cell needs."""
 
 _TICK_SECONDS = 0.5
-_PROBE_SECONDS = 180.0
 _LAST_SECONDS = 10.0
 
 
@@ -76,10 +81,9 @@ class Cluster:
         self._client = self._open.enter_context(
             connected(self._address, processes, settings.provider)
         )
-        self._wait_for_workers()
+        self._pool = Pool(self._client, self._address)
         self._verdicts: dict[str, Future[RemoteVerdict]] = {}
         self._times: dict[str, Future[RemoteVerdict]] = {}
-        self._machines: dict[str, Described | None] = {}
         self._parcels = Parcels(settings, lambda cell: cell.card.path)
         self._topic = f"onnx-harness-{secrets.token_hex(8)}"
         self._ended = threading.Event()
@@ -108,45 +112,15 @@ class Cluster:
 
     def machines(self) -> list[Machine]:
         """The machines of the workers, each once."""
-        by_fingerprint = {}
-        for place in self._places():
-            if (described := self._describe(place)) is not None:
-                by_fingerprint[described.machine.fingerprint] = described.machine
-        return list(by_fingerprint.values())
+        return self._pool.machines()
 
     def differing(self) -> list[str]:
         """Return how what is installed on workers differs from here: a sentence each."""
-        here, remarks = this_machine().versions, set()
-        for machine in self.machines():
-            for name in sorted(here.keys() & machine.versions.keys()):
-                if machine.versions[name] != here[name]:
-                    version = machine.versions[name]
-                    remarks.add(f"{name} is {here[name]} here and {version} on a worker")
-        return sorted(remarks)
+        return self._pool.differing()
 
     def probe(self, provider: str) -> Availability:
         """Return whether a worker can use the provider, found out by using it there."""
-        load = Load(provider, self._address.requires.get(provider, ()), 0)
-        able = rank(self._places(), load, {}, ())
-        if not able:
-            tags = " and ".join(f"'{tag}'" for tag in load.tags)
-            mend = f'start workers with --resources "{load.tags[0]}=1"'
-            return Availability(provider, False, f"no worker of the cluster has {tags}", mend)
-        availability = Availability(provider, False, "no worker answered", None)
-        for place in able[:MOST_ATTEMPTS]:
-            future = self._submit(worker.probe_provider, place, provider)
-            try:
-                answer = unpack(future.result(timeout=_PROBE_SECONDS))
-            except Exception as error:  # Dask's own have no common class; another worker is asked
-                availability = Availability(
-                    provider, False, f"on {place.address}, {first_line(error)}", None
-                )
-                continue
-            if isinstance(answer, Availability):
-                availability = answer
-            if availability.usable:
-                break
-        return availability
+        return self._pool.probe(provider)
 
     def start(
         self,
@@ -206,7 +180,7 @@ class Cluster:
         waiting = deque(share for share in shares if share.cells)
         running: list[Running] = []
         while (waiting or running) and not self._ended.is_set():
-            places = self._places()
+            places = self._pool.places()
             for work in [work for work in running if work.future.done()]:
                 running.remove(work)
                 waiting.extendleft(self._end(work, progress))
@@ -229,11 +203,11 @@ class Cluster:
             used = {work.place.address: [] for work in running}  # type: dict[str, list[Load]]
             for work in running:
                 used[work.place.address].append(work.share.load)
-            hosts = {self._host(work.place) for work in running}
+            hosts = {self._pool.host(work.place) for work in running}
             able = rank(places, share.load, used, share.avoided)
             if share.timed:  # alone on its machine, the one that judged it where that is there
-                able = [place for place in able if self._host(place) not in hosts]
-                able.sort(key=lambda place: self._host(place) != share.host)
+                able = [place for place in able if self._pool.host(place) not in hosts]
+                able.sort(key=lambda place: self._pool.host(place) != share.host)
             if able:
                 waiting.remove(share)
                 share.since = 0.0
@@ -291,24 +265,8 @@ class Cluster:
 
     def _give_up(self, share: Share, why: str) -> None:
         for cell in self._left(share):
-            lost = ended(
-                cell,
-                f"not judged: {why}. Mend: see that the workers live, and run again with --resume",
-                Symptom.ENVIRONMENT,
-            )
-            if share.timed:
-                accurate = self._verdicts[cell.id].result() if cell in self else None
-                result = lost.result if accurate is None else accurate.result
-                lost = replace(
-                    lost,
-                    result=replace(
-                        result,
-                        status=Status.ERROR,
-                        stage=Stage.LATENCY,
-                        reason=f"can't be timed: {why}",
-                        symptom=Symptom.ENVIRONMENT,
-                    ),
-                )
+            accurate = self._verdicts[cell.id].result() if share.timed and cell in self else None
+            lost = untimed(cell, why, accurate) if share.timed else unjudged(cell, why)
             settle((self._times if share.timed else self._verdicts)[cell.id], lost)
 
     def _hear(self, event: tuple[float, Any]) -> None:
@@ -340,7 +298,8 @@ class Cluster:
                 settle(self._verdicts[cell.id], ended(cell, str(error)))
             return None
         by_id = {cell.id: cell for cell in cells}
-        boot = self._host(place)
+        boot = self._pool.host(place)
+        neighbours = [neighbour for neighbour in places if self._pool.host(neighbour) == boot]
         inline = {}
         for part in parcel.parts:
             if part.size <= INLINE_BYTES:
@@ -352,11 +311,11 @@ class Cluster:
             inline,
             source_digest(),
             self._topic,
-            sharing=sum(neighbour.threads for neighbour in places if self._host(neighbour) == boot),
+            sharing=sum(neighbour.threads for neighbour in neighbours),
             results=tuple(self._accurate(cell) for cell in share.cells) if share.timed else (),
         )
         function = worker.time_group if share.timed else worker.judge_group
-        future = self._submit(function, place, pack(request), load=share.load)
+        future = self._pool.submit(function, place, pack(request), load=share.load)
         future.add_done_callback(lambda _: self._changed.set())
         return future
 
@@ -368,10 +327,10 @@ class Cluster:
                 continue
             for offset, data in pieces(Path(part.origin)):
                 # A piece goes as an argument of its own call: what is scattered stays in memory.
-                sent = self._submit(
+                sent = self._pool.submit(
                     worker.receive, work.place, part.sha256, offset, data, part.size
                 )
-                if sent.result(timeout=_PROBE_SECONDS):
+                if sent.result(timeout=ANSWER_SECONDS):
                     break
 
     def _accurate(self, cell: Cell) -> CellResult:
@@ -397,42 +356,3 @@ class Cluster:
         provider = group.cells[0].provider
         tags = self._address.requires.get(provider, ())
         return Load(provider, tags, group.peak_bytes / 1e9)
-
-    def _wait_for_workers(self) -> None:
-        """Wait for the first worker: it may have been started with the scheduler a moment ago."""
-        ends = time.monotonic() + CONNECT_SECONDS
-        while not self._places() and time.monotonic() < ends:
-            time.sleep(_TICK_SECONDS)
-
-    def _places(self) -> list[Place]:
-        """The workers that the scheduler knows at this moment."""
-        try:
-            return places_in(self._client.scheduler_info(n_workers=-1))
-        except Exception:  # the scheduler doesn't answer: nothing is decided before it does
-            return []
-
-    def _describe(self, place: Place) -> Described | None:
-        """Return what a worker says of itself, asked beside its tasks; None where it doesn't."""
-        if place.address not in self._machines:
-            self._machines[place.address] = None
-            with contextlib.suppress(Exception):  # of Dask: a worker that leaves
-                described = self._client.run(worker.describe, workers=[place.address])
-                self._machines[place.address] = DESCRIBED.loads(described[place.address])
-        return self._machines[place.address]
-
-    def _host(self, place: Place) -> str:
-        machine = self._describe(place)
-        return machine.boot if machine is not None else place.host
-
-    def _submit(
-        self, function: Callable[..., Any], place: Place, *args: Any, load: Load | None = None
-    ) -> Any:
-        return self._client.submit(
-            function,
-            *args,
-            key=f"{self._topic}-{secrets.token_hex(8)}",
-            workers=[place.address],
-            allow_other_workers=False,
-            resources=None if load is None else load.resources(place),
-            pure=False,
-        )

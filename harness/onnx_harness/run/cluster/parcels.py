@@ -22,7 +22,8 @@ from onnx_harness.judging.reference import recorded_files
 from onnx_harness.model.copying import copy_file
 from onnx_harness.model.links import is_lexically_inside
 from onnx_harness.model.scan import scan
-from onnx_harness.results.cache import Cache, cache_root
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.cache_root import cache_root
 from onnx_harness.results.locks import lock
 from onnx_harness.settings import Settings
 

@@ -91,3 +91,29 @@ def ended(cell: Cell, reason: str, symptom: Symptom | None = None) -> RemoteVerd
         symptom=symptom,
     )
     return RemoteVerdict(ended, this_machine())
+
+
+def unjudged(cell: Cell, why: str) -> RemoteVerdict:
+    """The outcome of a cell that no worker could be found for, or that cost several."""
+    mend = "Mend: see that the workers live, and run again with --resume"
+    return ended(cell, f"not judged: {why}. {mend}", Symptom.ENVIRONMENT)
+
+
+def untimed(cell: Cell, why: str, accurate: RemoteVerdict | None) -> RemoteVerdict:
+    """The outcome of a cell that no worker could time.
+
+    Args:
+        cell: the cell.
+        why: a sentence's part.
+        accurate: its verdict up to ``compare``, where it was judged on the cluster.
+    """
+    lost = unjudged(cell, why)
+    result = lost.result if accurate is None else accurate.result
+    result = replace(
+        result,
+        status=Status.ERROR,
+        stage=Stage.LATENCY,
+        reason=f"can't be timed: {why}",
+        symptom=Symptom.ENVIRONMENT,
+    )
+    return replace(lost, result=result)

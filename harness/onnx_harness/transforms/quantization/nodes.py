@@ -14,6 +14,7 @@ from onnx_harness.errors import did_you_mean
 from onnx_harness.model.ops import STANDARD_DOMAINS
 from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import body_reads
+from onnx_harness.transforms.quantization.masks import masked_scores
 
 _CONTRIB = frozenset({"com.microsoft"})
 # Operators of ONNX Runtime that the library quantizes. Since opset 23 there is a standard Attention
@@ -43,35 +44,35 @@ _SIZES = {
 # followed no further.
 _ARITHMETIC = frozenset(
     (
-        *(
-            "Abs",
-            "Add",
-            "Cast",
-            "Ceil",
-            "Clip",
-            "Concat",
-            "Div",
-            "Equal",
-            "Floor",
-            "Gather",
-            "Identity",
-            "Max",
-            "Min",
-        ),
-        *(
-            "Mod",
-            "Mul",
-            "Neg",
-            "Pow",
-            "Reciprocal",
-            "ReduceMax",
-            "ReduceMin",
-            "ReduceProd",
-            "Round",
-            "Slice",
-            "Split",
-        ),
-        *("Sqrt", "Squeeze", "Sub", "Unsqueeze", "Where"),
+        "Abs",
+        "Add",
+        "Cast",
+        "Ceil",
+        "Clip",
+        "Concat",
+        "Div",
+        "Equal",
+        "Floor",
+        "Gather",
+        "Identity",
+        "Max",
+        "Min",
+        "Mod",
+        "Mul",
+        "Neg",
+        "Pow",
+        "Reciprocal",
+        "ReduceMax",
+        "ReduceMin",
+        "ReduceProd",
+        "Round",
+        "Slice",
+        "Split",
+        "Sqrt",
+        "Squeeze",
+        "Sub",
+        "Unsqueeze",
+        "Where",
     )
 )
 
@@ -134,6 +135,23 @@ def is_size(node: onnx.NodeProto, index: int) -> bool:
     return node.domain in STANDARD_DOMAINS and index in _SIZES.get(node.op_type, ())
 
 
+def never_quantized(graph: onnx.GraphProto, *, static: bool) -> frozenset[str]:
+    """Return the outputs of nodes of the main graph that are never quantized."""
+    if not static:
+        return spared(graph)
+    return spared(graph) | masked_scores(graph) | _reading_defaults(graph)
+
+
+def _reading_defaults(graph: onnx.GraphProto) -> frozenset[str]:
+    """The outputs of nodes that read an input with a default, which a caller may set."""
+    defaults = {info.name for info in graph.input} & {tensor.name for tensor in graph.initializer}
+    outputs = set()
+    for node in graph.node:
+        if not defaults.isdisjoint(node.input):
+            outputs.update(node.output)
+    return frozenset(outputs - {""})
+
+
 def captured(graph: onnx.GraphProto) -> frozenset[str]:
     """The values of the main graph that bodies of If, Loop and Scan read."""
     names = set()
@@ -158,6 +176,16 @@ def name_nodes(graph: onnx.GraphProto, outputs: Set[str]) -> list[str]:
             node.name = fresh_name(f"{node.op_type}_left", taken)
         names.append(node.name)
     return names
+
+
+def name_by_output(graph: onnx.GraphProto) -> None:
+    """Name nodes without a name by their first output, so that options can name them."""
+    taken = {node.name for node in graph.node}
+    for node in graph.node:
+        name = next(filter(None, node.output), "")
+        if not node.name and name not in taken:
+            node.name = name
+            taken.add(name)
 
 
 def refuse_unknown_nodes(graph: onnx.GraphProto, option: str, names: Sequence[str]) -> None:

@@ -12,14 +12,13 @@ from onnx_harness.errors import did_you_mean
 _BOOLS = (
     *("ActivationSymmetric", "ActivationRestrictedAsymmetric", "WeightSymmetric", "EnableSubgraph"),
     *("ForceQuantizeNoInputCheck", "MatMulConstBOnly", "AddQDQPairToWeight", "DedicatedQDQPair"),
-    *(
-        "CalibTensorRangeSymmetric",
-        "CalibMovingAverage",
-        "QuantizeBias",
-        "SmoothQuant",
-        "SmoothQuantFolding",
-    ),
-    *("UseQDQContribOps", "QDQKeepRemovableActivations"),
+    "CalibTensorRangeSymmetric",
+    "CalibMovingAverage",
+    "QuantizeBias",
+    "SmoothQuant",
+    "SmoothQuantFolding",
+    "UseQDQContribOps",
+    "QDQKeepRemovableActivations",
 )
 _FLOATS = ("CalibMovingAverageConstant", "SmoothQuantAlpha", "MinimumRealRange", "CalibPercentile")
 _INTS = ("CalibMaxIntermediateOutputs",)

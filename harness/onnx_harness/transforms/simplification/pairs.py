@@ -12,16 +12,16 @@ from onnx_harness.transforms.simplification.bias_and_scale import take_over
 from onnx_harness.transforms.simplification.no_ops import Facts, constant_array, fact_of, is_private
 
 _REDUCTIONS = (
-    *(
-        "ReduceL1",
-        "ReduceL2",
-        "ReduceLogSum",
-        "ReduceLogSumExp",
-        "ReduceMax",
-        "ReduceMean",
-        "ReduceMin",
-    ),
-    *("ReduceProd", "ReduceSum", "ReduceSumSquare"),
+    "ReduceL1",
+    "ReduceL2",
+    "ReduceLogSum",
+    "ReduceLogSumExp",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceProd",
+    "ReduceSum",
+    "ReduceSumSquare",
 )
 _ARGS = ("ArgMax", "ArgMin")
 # What a ConstantOfShape can hold, and numpy casts as ONNX does.

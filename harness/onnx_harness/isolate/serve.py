@@ -1,0 +1,88 @@
+"""The life of a worker process: it confines itself, then answers the calls of its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import importlib
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from multiprocessing.connection import Connection
+from typing import Any
+
+from onnx_harness.isolate.answers import pack
+from onnx_harness.isolate.confine import leave_network, limit_resources, renew_time
+from onnx_harness.isolate.limits import Limits
+from onnx_harness.isolate.notes import take_notes
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def serve(
+    pipe: Connection,
+    stage: Any,
+    died_of: tuple[str, ...],
+    log: str,
+    environment: dict[str, str],
+    preload: tuple[str, ...],
+    limits: Limits,
+    parent: int,
+    tied: bool,
+) -> None:
+    """The life of the process: say hello, then answer calls until the parent hangs up."""
+    take_notes(stage, died_of)
+    _begin(log, environment, parent, tied)
+    limit_resources(limits.seconds, limits.memory_bytes)
+    leave_network()  # where it can't, the doctor says so
+    pipe.send_bytes(b"hello")
+    for module in preload:
+        with contextlib.suppress(
+            Exception
+        ):  # whoever needs it meets the error again, where it can be told
+            importlib.import_module(module)
+    while True:
+        try:
+            task = pipe.recv_bytes()
+        except EOFError:
+            return
+        try:
+            renew_time(limits.seconds)
+            function, args = pickle.loads(task)
+            answer = pack([function(*args)])
+        except Exception as error:
+            answer = pack([error, "".join(traceback.format_exception(error))])
+        pipe.send_bytes(answer)
+
+
+def _begin(log: str, environment: dict[str, str], parent: int, tied: bool) -> None:
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches the whole group; what it ends is for the parent
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    os.environ.update(environment)
+    # Libraries print; a crash's last words matter, a table torn by progress lines doesn't help
+    # anybody.
+    with open(log, "ab", buffering=0) as file:  # noqa: PTH123 - a Path has nothing to add to a descriptor
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - pytest may have left others
+    sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
+    if tied:
+        # A library that hangs while it holds the interpreter's lock would keep the thread below
+        # from running.
+        with contextlib.suppress(OSError, AttributeError, TypeError):  # Linux alone has it
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _leave_with(parent: int) -> None:
+    """Leave when the parent is gone: killed outright, it can't end its worker itself."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)

@@ -1,0 +1,1 @@
+"""Greedy decoding: a decoder's steps with its cache fed back, judged token by token."""
