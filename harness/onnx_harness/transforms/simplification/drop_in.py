@@ -45,7 +45,7 @@ def refuse_unknown(arguments: Iterable[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What a caller says of the inputs that two models are compared on.
+    """Shapes and values of the inputs that two models are compared on, as a caller has them.
 
     Attributes:
         shapes: by the name of an input.
