@@ -14,10 +14,7 @@ import onnx_ir as ir
 from onnx_harness.model.graph import Editing, all_nodes, ir_constant
 from onnx_harness.model.ops import MOVES
 from onnx_harness.model.types import Fact
-from onnx_harness.transforms.simplification.no_ops import (
-    can_be_constant,
-    constant_array,
-)
+from onnx_harness.transforms.simplification.constants import can_be_constant, constant_array
 
 Array = npt.NDArray[np.generic]
 

@@ -15,6 +15,7 @@ import onnxruntime
 
 from onnx_harness.model.graph import Editing, all_nodes, inner_graphs
 from onnx_harness.model.types import Fact
+from onnx_harness.transforms.simplification.constants import replace_by_constant
 from onnx_harness.transforms.simplification.fold_plan import (
     _FOLDED_DTYPES,
     Array,
@@ -29,10 +30,7 @@ from onnx_harness.transforms.simplification.fold_plan import (
     reads,
     tensor_of,
 )
-from onnx_harness.transforms.simplification.no_ops import (
-    remove_whole,
-    replace_by_constant,
-)
+from onnx_harness.transforms.simplification.no_ops import remove_whole
 
 _RANDOM = frozenset(
     (
