@@ -203,6 +203,20 @@ def measure(reference: Array, candidate: Array, *, rtol: float, atol: float) -> 
     return result
 
 
+def _finite_positions(
+    result: Measured, start: int, reference: Array, candidate: Array
+) -> NDArray[np.intp]:
+    """Where both are finite; what differs elsewhere is added to ``result``."""
+    finite = np.isfinite(reference) & np.isfinite(candidate)
+    same = (reference == candidate) | (np.isnan(reference) & np.isnan(candidate))
+    wrong = np.flatnonzero(~(finite | same))
+    if wrong.size:
+        result.nonfinite += wrong.size
+        if result.nonfinite_at is None:
+            result.nonfinite_at = start + int(wrong[0])
+    return np.flatnonzero(finite)
+
+
 def _measure_chunk(
     result: Measured, start: int, reference_chunk: Array, candidate_chunk: Array
 ) -> None:
@@ -211,14 +225,7 @@ def _measure_chunk(
     positions: NDArray[np.intp] | None = None
     signal, power = _dot(reference, reference), _dot(candidate, candidate)
     if not (math.isfinite(signal) and math.isfinite(power)):
-        finite = np.isfinite(reference) & np.isfinite(candidate)
-        same = (reference == candidate) | (np.isnan(reference) & np.isnan(candidate))
-        wrong = np.flatnonzero(~(finite | same))
-        if wrong.size:
-            result.nonfinite += wrong.size
-            if result.nonfinite_at is None:
-                result.nonfinite_at = start + int(wrong[0])
-        positions = np.flatnonzero(finite)
+        positions = _finite_positions(result, start, reference, candidate)
         reference_chunk, candidate_chunk = reference_chunk[positions], candidate_chunk[positions]
         reference, candidate = reference[positions], candidate[positions]
         signal, power = _dot(reference, reference), _dot(candidate, candidate)

@@ -145,6 +145,29 @@ def _measured_unusual(model: Model, reference: Reference) -> Noise:
     return Noise(tuple(worst(runs.values()) for runs in own), tuple(sources), tuple(notes))
 
 
+def _levels(
+    model: Model,
+    reference: Reference,
+    config: Mapping[str, str],
+    step_sizes: Mapping[str, float],
+    notes: list[str],
+    sources: list[str],
+) -> list[dict[str, dict[str, Gap]]]:
+    """What ONNX Runtime's levels do to the usual sets, by input set and level."""
+    usual = reference.usual
+
+    def level(name: str, threads: int, sets: Sequence[int]) -> _Run:
+        session = open_cpu(model.path, name, threads, config=config)
+        return gaps_of(session, reference, sets, steps=step_sizes)
+
+    measures = {
+        "level basic, 1 thread": lambda: level("basic", 1, usual[::2]),
+        "level extended, 2 threads": lambda: level("extended", 2, usual[1::2]),
+        "level all, 1 thread": lambda: level("all", 1, usual),
+    }
+    return _runs(notes, sources, measures, len(reference.sets), model)
+
+
 def _measured(model: Model, reference: Reference) -> Noise:
     usual, count = reference.usual, len(reference.sets)
     sources: list[str] = []
@@ -172,21 +195,7 @@ def _measured(model: Model, reference: Reference) -> Noise:
         why = next((note for note in notes if note.startswith(_INSIDE)), "")
         notes.append(f"{RESTS_ON} its inputs and ONNX Runtime's levels alone. {why}")
 
-    def level(name: str, threads: int, sets: Sequence[int]) -> _Run:
-        session = open_cpu(model.path, name, threads, config=exact)
-        return gaps_of(session, reference, sets, steps=inside.steps)
-
-    levels = _runs(
-        notes,
-        sources,
-        {
-            "level basic, 1 thread": lambda: level("basic", 1, usual[::2]),
-            "level extended, 2 threads": lambda: level("extended", 2, usual[1::2]),
-            "level all, 1 thread": lambda: level("all", 1, usual),
-        },
-        count,
-        model,
-    )
+    levels = _levels(model, reference, exact, inside.steps, notes, sources)
     for index, runs in enumerate(levels):
         for source, run in runs.items():
             odd = sorted(
@@ -196,8 +205,7 @@ def _measured(model: Model, reference: Reference) -> Noise:
             )
             if odd:
                 notes.append(f"{NOT_NOISE} under {source}, {', '.join(odd)} is another result")
-            quiet = {name: gap for name, gap in run.items() if name not in odd}
-            own[index][source] = quiet
+            own[index][source] = {name: gap for name, gap in run.items() if name not in odd}
     if exact:
         notes += _inexact(model, reference, floor)
     return Noise(

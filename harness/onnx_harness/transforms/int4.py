@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_harness.errors import NotApplicable
+from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.transforms import Precision, Transform
 from onnx_harness.transforms.optimize import MAX_BYTES
 from onnx_harness.transforms.quantization.library import quiet
@@ -51,21 +52,23 @@ def quantize_weights(
     """
     import onnx
 
-    from onnx_harness.model.rewrite import lift_constants, sort_nodes, unlist_constants
+    from onnx_harness.model.rewrite import sort_nodes
     from onnx_harness.model.size import byte_size
     from onnx_harness.model.walk import walk
-    from onnx_harness.transforms.quantization.nodes import is_quantized, refuse_unknown_nodes
+    from onnx_harness.transforms.quantization.nodes import (
+        is_quantized,
+        name_by_output,
+        refuse_unknown_nodes,
+    )
 
     if byte_size(model) > MAX_BYTES:
         raise NotApplicable("onnxruntime.quantization takes models up to 2 GB")
     before = next((node.op_type for node in walk(model.graph) if is_quantized(node)), None)
     if before is not None:
         raise NotApplicable(f"the model is quantized already: it holds {before}")
+    name_by_output(model.graph)
     refuse_unknown_nodes(model.graph, "nodes_to_exclude", nodes_to_exclude)
-    if model.ir_version < 4:
-        unlist_constants(model.graph)
-        model.ir_version = 4
-    lift_constants(model.graph)
+    _make_initializers(model)
     with tempfile.TemporaryDirectory(prefix="int4-") as folder, quiet():
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
@@ -87,6 +90,16 @@ def quantize_weights(
         )
     sort_nodes(quantized.graph)
     return quantized
+
+
+def _make_initializers(model: onnx.ModelProto) -> None:
+    """Make initializers of all constants, which aren't inputs."""
+    from onnx_harness.model.rewrite import lift_constants, unlist_constants
+
+    if model.ir_version < FREE_INITIALIZERS:
+        unlist_constants(model.graph)
+        model.ir_version = FREE_INITIALIZERS
+    lift_constants(model.graph)
 
 
 def _check(

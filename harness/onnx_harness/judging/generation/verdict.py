@@ -90,17 +90,7 @@ def judge_generation(
     broken = _has_nan(candidate) & ~_has_nan(reference)
     behind = np.where(broken, np.inf, behind)
     differs = (picked != expected) | broken
-    record = GenerationRecord(
-        steps=spec.steps,
-        agreement=float(1 - differs.mean()),
-        first_divergence=None,
-        margin=None,
-        behind=None,
-        noise=noise,
-        cache=decoder.form,
-        first_token_ms=candidate.seconds[0] * 1e3,
-        per_token_ms=statistics.median(candidate.seconds[1:]) * 1e3 if spec.steps > 1 else None,
-    )
+    record = _agreement(decoder, candidate, differs, noise)
     if not differs.any():
         return Generation(record)
     first = int(np.argmax(differs))
@@ -131,6 +121,24 @@ def judge_generation(
         f"{_words(step, expected, picked, behind, broken)}, and noise explains {noise:.2g}; {agree}"
     )
     return Generation(record, reason, tuple(lines))
+
+
+def _agreement(
+    decoder: Decoder, candidate: Decoded, differs: NDArray[np.bool_], noise: float | None
+) -> GenerationRecord:
+    """How many tokens are the reference's, and how long they took."""
+    later = candidate.seconds[1:]
+    return GenerationRecord(
+        steps=len(differs),
+        agreement=float(1 - differs.mean()),
+        first_divergence=None,
+        margin=None,
+        behind=None,
+        noise=noise,
+        cache=decoder.form,
+        first_token_ms=candidate.seconds[0] * 1e3,
+        per_token_ms=statistics.median(later) * 1e3 if later else None,
+    )
 
 
 def _has_nan(decoded: Decoded) -> NDArray[np.bool_]:
