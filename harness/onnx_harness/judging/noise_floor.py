@@ -19,19 +19,21 @@ from onnx import TensorProto, numpy_helper
 
 from onnx_harness.accuracy.explain import MOST_ELEMENT, MOST_L2
 from onnx_harness.accuracy.noise import Gap, Noise, worst
-from onnx_harness.errors import NotApplicable, first_line
+from onnx_harness.errors import first_line
 from onnx_harness.inputs.values.sets import RISING
 from onnx_harness.isolate import risking
-from onnx_harness.judging.float64 import to_double, without_kernel
 from onnx_harness.judging.last_bits import (
-    AMOUNT,
-    EDGES,
-    NOTHING,
-    ONE_UNIT,
     exact_sums,
     has_steps,
     steps,
     with_last_bits,
+)
+from onnx_harness.judging.nudges import (
+    as_double,
+    in_double,
+    nudge_constants,
+    nudge_inputs,
+    nudge_inside,
 )
 from onnx_harness.judging.picked import picked_outputs
 from onnx_harness.judging.reference import Reference
@@ -133,11 +135,9 @@ def _measured_unusual(model: Model, reference: Reference) -> Noise:
         sources,
         {
             "the last bit of the inputs": lambda: _last_bits(model, reference, free),
-            _INSIDE: lambda: inside.gaps(free, [_nudge_inside] * draws),
-            "the last bits of the constants": lambda: inside.gaps(
-                edged, [_nudge_constants] * draws
-            ),
-            "float64": lambda: gaps_of(_double(model), reference, smooth, [_as_double]),
+            _INSIDE: lambda: inside.gaps(free, [nudge_inside] * draws),
+            "the last bits of the constants": lambda: inside.gaps(edged, [nudge_constants] * draws),
+            "float64": lambda: gaps_of(in_double(model), reference, smooth, [as_double]),
         },
         len(reference.sets),
         model,
@@ -178,7 +178,7 @@ def _measured(model: Model, reference: Reference) -> Noise:
     # second usual set.
     measures: dict[str, Callable[[], _Run]] = {
         "the last bit of the inputs": lambda: _last_bits(model, reference, usual),
-        "float64": lambda: gaps_of(_double(model), reference, usual, [_as_double], inside.steps),
+        "float64": lambda: gaps_of(in_double(model), reference, usual, [as_double], inside.steps),
     }
     if rounds:
         measures[_INSIDE] = lambda: inside.drawn(usual)
@@ -283,7 +283,7 @@ class _Inside:
         last_news, started = 0, time.monotonic()
         fewest = max(_FEWEST_ROUNDS, math.ceil(_FEWEST_DRAWS / (_ROUND * len(sets))))
         for number in range(1, _MOST_ROUNDS + 1):
-            for index, gaps in self.gaps(sets, [_nudge_inside] * _ROUND, self.draws):
+            for index, gaps in self.gaps(sets, [nudge_inside] * _ROUND, self.draws):
                 gaps_by_set[index] = worst([gaps_by_set.get(index, {}), gaps])
             self.draws += _ROUND
             tail = {}
@@ -348,7 +348,7 @@ def _last_bits(model: Model, reference: Reference, sets: Sequence[int]) -> _Run:
         for value in reference.sets[index].values.values():
             values.append(value)
     if any(nudged(value, generator) is not value for value in values):
-        draws = [_nudge] * (DRAWS if few_elements(reference) else 1)
+        draws = [nudge_inputs] * (DRAWS if few_elements(reference) else 1)
         return gaps_of(open_cpu(model.path), reference, sets, draws)
     changed = in_memory(model)
     for tensor in changed.graph.initializer:
@@ -374,33 +374,3 @@ def _sizes(gaps_by_set: Mapping[int, Mapping[str, Gap]]) -> list[tuple[str, floa
 
 def _size(gap: Gap) -> float:
     return gap.l2 / gap.norm if gap.norm > 0 else gap.changed / max(gap.size, 1)
-
-
-def _nudge(values: Mapping[str, Any], generator: np.random.Generator) -> dict[str, Any]:
-    return {name: nudged(value, generator) for name, value in values.items()}
-
-
-def _nudge_inside(values: Mapping[str, Any], generator: np.random.Generator) -> dict[str, Any]:
-    return {**_nudge(values, generator), AMOUNT: ONE_UNIT, EDGES: ONE_UNIT}
-
-
-def _nudge_constants(values: Mapping[str, Any], _: np.random.Generator) -> dict[str, Any]:
-    return {**values, AMOUNT: ONE_UNIT, EDGES: NOTHING}
-
-
-def _double(model: Model) -> Any:
-    lacking = without_kernel(model.skeleton)
-    if lacking:
-        raise NotApplicable(f"ONNX Runtime has no kernel of float64 for {', '.join(lacking)}")
-    changed = in_memory(model)
-    to_double(changed)
-    return open_cpu(changed)
-
-
-def _as_double(values: Mapping[str, Any], _: np.random.Generator) -> dict[str, Any]:
-    def wide(value: Any) -> Any:
-        if isinstance(value, list):
-            return [wide(each) for each in value]
-        return value.astype(np.float64) if value.dtype == np.float32 else value
-
-    return {name: wide(value) for name, value in values.items()}

@@ -53,7 +53,6 @@ def quantize_weights(
     import onnx
 
     from onnx_harness.model.rewrite import sort_nodes
-    from onnx_harness.model.size import byte_size
     from onnx_harness.model.walk import walk
     from onnx_harness.transforms.quantization.nodes import (
         is_quantized,
@@ -61,11 +60,7 @@ def quantize_weights(
         refuse_unknown_nodes,
     )
 
-    if byte_size(model) > MAX_BYTES:
-        raise NotApplicable("onnxruntime.quantization takes models up to 2 GB")
-    before = next((node.op_type for node in walk(model.graph) if is_quantized(node)), None)
-    if before is not None:
-        raise NotApplicable(f"the model is quantized already: it holds {before}")
+    _refuse(model)
     name_by_output(model.graph)
     refuse_unknown_nodes(model.graph, "nodes_to_exclude", nodes_to_exclude)
     _make_initializers(model)
@@ -90,6 +85,19 @@ def quantize_weights(
         )
     sort_nodes(quantized.graph)
     return quantized
+
+
+def _refuse(model: onnx.ModelProto) -> None:
+    """Raise NotApplicable for a model that is too large or quantized already."""
+    from onnx_harness.model.size import byte_size
+    from onnx_harness.model.walk import walk
+    from onnx_harness.transforms.quantization.nodes import is_quantized
+
+    if byte_size(model) > MAX_BYTES:
+        raise NotApplicable("onnxruntime.quantization takes models up to 2 GB")
+    before = next((node.op_type for node in walk(model.graph) if is_quantized(node)), None)
+    if before is not None:
+        raise NotApplicable(f"the model is quantized already: it holds {before}")
 
 
 def _make_initializers(model: onnx.ModelProto) -> None:

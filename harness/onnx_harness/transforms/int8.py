@@ -133,6 +133,8 @@ def quantize_dynamic(
     if per_channel:
         refuse_stacked_weights(model, types, excluded, nodes_to_quantize)
         untie(model)
+    # What onnx can't infer the type of, such as what a Scaler gives, is float.
+    extra = {"DefaultTensorType": 1, **read_options(extra_options)}
 
     def quantize(source: Path, target: Path) -> None:
         from onnxruntime import quantization
@@ -146,9 +148,7 @@ def quantize_dynamic(
             weight_type=quantization.QuantType[TYPES[weight_type.lower()]],
             nodes_to_quantize=list(nodes_to_quantize),
             nodes_to_exclude=excluded,
-            # What onnx can't infer the type of, such as what a Scaler gives, is float: a model with
-            # float16 is refused.
-            extra_options={"DefaultTensorType": 1, **read_options(extra_options)},
+            extra_options=extra,
         )
 
     return through_files(model, quantize, types)
