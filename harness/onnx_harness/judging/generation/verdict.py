@@ -14,7 +14,7 @@ from onnx_harness.accuracy.explain import MOST_ELEMENT, Yardstick
 from onnx_harness.cards.specs import GenerateSpec
 from onnx_harness.judging.generation.decoder import Decoder
 from onnx_harness.judging.generation.decoding import Decoded
-from onnx_harness.results.cells import GenerationRecord
+from onnx_harness.results.generation import GenerationRecord
 
 _MOST_LISTED = 4
 
@@ -90,17 +90,7 @@ def judge_generation(
     broken = _has_nan(candidate) & ~_has_nan(reference)
     behind = np.where(broken, np.inf, behind)
     differs = (picked != expected) | broken
-    record = GenerationRecord(
-        steps=spec.steps,
-        agreement=float(1 - differs.mean()),
-        first_divergence=None,
-        margin=None,
-        behind=None,
-        noise=noise,
-        cache=decoder.form,
-        first_token_ms=candidate.seconds[0] * 1e3,
-        per_token_ms=statistics.median(candidate.seconds[1:]) * 1e3 if spec.steps > 1 else None,
-    )
+    record = _record(decoder, candidate, float(1 - differs.mean()), noise)
     if not differs.any():
         return Generation(record)
     first = int(np.argmax(differs))
@@ -131,6 +121,24 @@ def judge_generation(
         f"{_words(step, expected, picked, behind, broken)}, and noise explains {noise:.2g}; {agree}"
     )
     return Generation(record, reason, tuple(lines))
+
+
+def _record(
+    decoder: Decoder, candidate: Decoded, agreement: float, noise: float | None
+) -> GenerationRecord:
+    """The figures of steps none of which has another token."""
+    first, *further = candidate.seconds
+    return GenerationRecord(
+        steps=len(candidate.seconds),
+        agreement=agreement,
+        first_divergence=None,
+        margin=None,
+        behind=None,
+        noise=noise,
+        cache=decoder.form,
+        first_token_ms=first * 1e3,
+        per_token_ms=statistics.median(further) * 1e3 if further else None,
+    )
 
 
 def _has_nan(decoded: Decoded) -> NDArray[np.bool_]:
