@@ -7,31 +7,25 @@ rounded once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import Facts, constant_array, fact_of, is_private
+from onnx_harness.transforms.simplification.affine import (
+    DTYPES,
+    Affine,
+    Doubles,
+    affine_of,
+    normalization,
+)
+from onnx_harness.transforms.simplification.constants import constant_array
+from onnx_harness.transforms.simplification.no_ops import Facts, fact_of, is_private
 
-Doubles = npt.NDArray[np.float64]
-
-_DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE)
 # Since this version elementwise operators broadcast as numpy does, and BatchNormalization infers
 # unless told to train.
 _NUMPY_BROADCAST = 7
-_TRAINING_MODE = 14
-
-
-@dataclass(frozen=True, slots=True)
-class Affine:
-    """``source * scale + shift`` along axis 1; both are vectors of one value or one a channel."""
-
-    source: ir.Value
-    scale: Doubles
-    shift: Doubles
 
 
 def fuse_affine(
@@ -62,7 +56,7 @@ def fuse_affine(
         for node in list(graph):
             if not normalizes and node.op_type == "BatchNormalization":
                 continue
-            affine = _affine(editing, node, facts)
+            affine = affine_of(editing, node, facts)
             copied = (
                 None if affine is None else _absorb(editing, node, affine, facts, budget - growth)
             )
@@ -127,7 +121,7 @@ def _is_matrix_product(
     for fact in factors:
         if not (
             fact is not None
-            and fact.dtype in _DTYPES
+            and fact.dtype in DTYPES
             and fact.shape is not None
             and len(fact.shape) == 2
         ):
@@ -141,108 +135,6 @@ def _is_row(row: ir.Value | None, product: ir.Value | None, facts: Facts) -> boo
         return False
     width = fact.shape[-1]
     return width is not None and constant.shape in ((), (1,), (width,), (1, width), (1, 1))
-
-
-def _affine(editing: Editing, node: ir.Node, facts: Facts) -> Affine | None:
-    if editing.is_standard(node, "BatchNormalization"):
-        terms = _normalization(editing, node)
-        return None if terms is None or node.inputs[0] is None else Affine(node.inputs[0], *terms)
-    if not editing.is_standard(node, "Mul", "Add", "Sub") or len(node.inputs) != 2:
-        return None
-    first, second = node.inputs
-    for source, factor in ((first, second), (second, first)):
-        constant = constant_array(factor)
-        if source is None or constant is None or constant.dtype not in (np.float32, np.float64):
-            continue
-        channels = _along_channels(constant, _rank(editing, source, facts))
-        if channels is None:
-            continue
-        unit, zero = np.ones(1), np.zeros(1)
-        if node.op_type == "Mul":
-            return Affine(source, channels, zero)
-        if node.op_type == "Add":  # adding -0 to a sum that is 0 leaves it
-            shifted = Affine(source, unit, channels + zero)
-        else:
-            shifted = (
-                Affine(source, unit, -channels)
-                if source is first
-                else Affine(source, -unit, channels)
-            )
-        return _with_scale_before(editing, node, shifted, facts)
-    return None
-
-
-def _with_scale_before(editing: Editing, node: ir.Node, shifted: Affine, facts: Facts) -> Affine:
-    """Take the product before a sum along, as a normalization is spelt.
-
-    Alone it may change the sign of a zero.
-    """
-    first = shifted.source.producer()
-    if (
-        first is None
-        or not editing.is_standard(first, "Mul")
-        or not is_private(shifted.source, node)
-    ):
-        return shifted
-    scaled = _affine(editing, first, facts)
-    if scaled is None or not is_private(scaled.source, first):
-        return shifted
-    shift = scaled.shift * shifted.scale + shifted.shift
-    return Affine(scaled.source, scaled.scale * shifted.scale, shift)
-
-
-def _rank(editing: Editing, value: ir.Value, facts: Facts) -> int | None:
-    producer = value.producer()
-    if producer is not None and editing.is_standard(producer, "Conv", "ConvTranspose"):
-        weight = constant_array(producer.inputs[1])
-        if weight is not None:
-            return weight.ndim
-    fact = fact_of(value, facts)
-    return None if fact is None or fact.shape is None else len(fact.shape)
-
-
-def _along_channels(constant: npt.NDArray[np.generic], rank: int | None) -> Doubles | None:
-    """The constant as a vector along axis 1 of a tensor of that rank.
-
-    None where it varies along another.
-    """
-    if rank is None or rank < 2 or constant.ndim > rank:
-        return None
-    padded = (1,) * (rank - constant.ndim) + constant.shape
-    if any(dim != 1 for axis, dim in enumerate(padded) if axis != 1):
-        return None
-    return constant.reshape(-1).astype(np.float64)
-
-
-def _normalization(editing: Editing, node: ir.Node) -> tuple[Doubles, Doubles] | None:
-    """The scale and shift of a BatchNormalization that infers.
-
-    None for one that trains or isn't constant.
-    """
-    training = node.attributes.get("training_mode")
-    spatial = node.attributes.get("spatial")
-    if any(value.name and (value.uses() or value.is_graph_output()) for value in node.outputs[1:]):
-        return None
-    if editing.opset >= _TRAINING_MODE and training is not None and training.as_int() != 0:
-        return None
-    if spatial is not None and spatial.as_int() != 1:
-        return None
-    parts = [constant_array(value) for value in node.inputs[1:5]]
-    if len(parts) != 4 or any(
-        part is None or part.dtype not in (np.float32, np.float64) for part in parts
-    ):
-        return None
-    normalizations = []
-    for part in parts:
-        if part is not None:
-            normalizations.append(part.astype(np.float64))
-    gamma, beta, mean, variance = normalizations
-    epsilon = node.attributes.get("epsilon")
-    with np.errstate(all="ignore"):
-        scale = gamma / np.sqrt(
-            variance + (epsilon.as_float() if epsilon is not None else np.float32(1e-5))
-        )
-        return scale, beta - mean * scale
 
 
 def _absorb(
@@ -313,7 +205,7 @@ def _into_normalization(
     editing: Editing, first: ir.Node, affine: Affine
 ) -> dict[int, npt.NDArray[np.generic]] | None:
     gamma, beta = constant_array(first.inputs[1]), constant_array(first.inputs[2])
-    if _normalization(editing, first) is None or gamma is None or beta is None:
+    if normalization(editing, first) is None or gamma is None or beta is None:
         return None
     if not _fits(affine, gamma.size):
         return None
@@ -372,7 +264,7 @@ def _into_bias(
         if fact is not None and fact.shape is not None and len(fact.shape) > 1
         else None
     )
-    if fact is None or channels is None or fact.dtype not in _DTYPES or (affine.scale != 1).any():
+    if fact is None or channels is None or fact.dtype not in DTYPES or (affine.scale != 1).any():
         return None
     shift = _new_shift(first, bias, affine, channels)
     return None if shift is None else {2: shift.astype(ir.DataType(fact.dtype).numpy())}

@@ -8,11 +8,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import (
-    constant_array,
-    remove_whole,
-    replace_by_initializer,
-)
+from onnx_harness.transforms.simplification.constants import constant_array, replace_by_initializer
+from onnx_harness.transforms.simplification.no_ops import remove_whole
 
 
 def lift_initializers(editing: Editing) -> int:

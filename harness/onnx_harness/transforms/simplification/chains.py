@@ -8,15 +8,9 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
+from onnx_harness.transforms.simplification.constants import constant_array, constant_value
 from onnx_harness.transforms.simplification.dimensions import reshape_numbers
-from onnx_harness.transforms.simplification.no_ops import (
-    Facts,
-    constant_array,
-    constant_value,
-    fact_of,
-    is_private,
-    permutation,
-)
+from onnx_harness.transforms.simplification.no_ops import Facts, fact_of, is_private, permutation
 
 _AXES_ARE_INPUTS = 13
 _SHAPE_IS_INPUT = 5

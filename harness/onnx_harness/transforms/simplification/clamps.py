@@ -15,12 +15,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import (
-    Facts,
-    constant_array,
-    fact_of,
-    new_constant,
-)
+from onnx_harness.transforms.simplification.constants import constant_array, new_constant
+from onnx_harness.transforms.simplification.no_ops import Facts, fact_of
 
 _CLAMPS = ("Clip", "Relu", "Min", "Max")
 # Since this version a Clip has its bounds as inputs, and Min and Max broadcast.

@@ -11,14 +11,13 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import (
-    Facts,
+from onnx_harness.transforms.simplification.constants import (
     can_be_constant,
     constant_array,
     constant_value,
-    fact_of,
     replace_by_constant,
 )
+from onnx_harness.transforms.simplification.no_ops import Facts, fact_of
 
 # One dimension: its size, or the name of one that isn't static (None: nothing is known).
 Entry = int | str | None

@@ -14,13 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import (
-    Facts,
-    bypass,
-    constant_array,
-    fact_of,
-    widens_nothing,
-)
+from onnx_harness.transforms.simplification.constants import constant_array
+from onnx_harness.transforms.simplification.no_ops import Facts, bypass, fact_of, widens_nothing
 
 # Exporters write "to the end" as the greatest number of either width.
 _TO_THE_END = 2**31 - 1

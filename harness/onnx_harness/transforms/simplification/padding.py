@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import Facts, constant_array, fact_of
+from onnx_harness.transforms.simplification.constants import constant_array
+from onnx_harness.transforms.simplification.no_ops import Facts, fact_of
 
 _DTYPES = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16)
 # Since this version an AveragePool can count what was padded.

@@ -9,7 +9,8 @@ import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
 from onnx_harness.transforms.simplification.bias_and_scale import take_over
-from onnx_harness.transforms.simplification.no_ops import Facts, constant_array, fact_of, is_private
+from onnx_harness.transforms.simplification.constants import constant_array
+from onnx_harness.transforms.simplification.no_ops import Facts, fact_of, is_private
 
 _REDUCTIONS = (
     "ReduceL1",

@@ -14,12 +14,12 @@ import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
 from onnx_harness.transforms.simplification.bias_and_scale import take_over
-from onnx_harness.transforms.simplification.no_ops import (
+from onnx_harness.transforms.simplification.constants import (
     constant_array,
     constant_value,
-    is_private,
     new_constant,
 )
+from onnx_harness.transforms.simplification.no_ops import is_private
 
 # A product and a Split take the place of them: two would be no fewer.
 _FEWEST = 3

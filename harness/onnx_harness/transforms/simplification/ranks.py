@@ -11,7 +11,8 @@ import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
 from onnx_harness.transforms.simplification.branches import put_branch
-from onnx_harness.transforms.simplification.no_ops import Facts, constant_array, fact_of
+from onnx_harness.transforms.simplification.constants import constant_array
+from onnx_harness.transforms.simplification.no_ops import Facts, fact_of
 
 # Inputs of a fixed rank, by operator: X and the initial states of a recurrent layer, matrices.
 _FIXED_RANKS = {

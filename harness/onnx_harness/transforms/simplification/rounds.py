@@ -12,6 +12,7 @@ from onnx_harness.transforms.simplification import (
     branches,
     chains,
     clamps,
+    constants,
     dimensions,
     duplicates,
     idle,
@@ -151,7 +152,7 @@ class Rounds:
 
         apply(
             "lift constants",
-            lambda: no_ops.lift_constants(editing),
+            lambda: constants.lift_constants(editing),
             lambda: branches.lift_initializers(editing),
         )
         apply("inline branches", lambda: branches.inline_branches(editing))

@@ -10,13 +10,8 @@ import numpy.typing as npt
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import (
-    Facts,
-    constant_array,
-    fact_of,
-    is_private,
-    new_constant,
-)
+from onnx_harness.transforms.simplification.constants import constant_array, new_constant
+from onnx_harness.transforms.simplification.no_ops import Facts, fact_of, is_private
 
 _DTYPES = (np.float32, np.float64)
 # Since this version a Mul broadcasts as numpy does.

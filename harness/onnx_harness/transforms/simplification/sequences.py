@@ -8,12 +8,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import (
-    Facts,
-    constant_array,
-    constant_value,
-    fact_of,
-)
+from onnx_harness.transforms.simplification.constants import constant_array, constant_value
+from onnx_harness.transforms.simplification.no_ops import Facts, fact_of
 
 _SPLITS_ARE_INPUTS = 13
 # As many outputs as a Split is given by this rule: above, its list of outputs is longer than what
