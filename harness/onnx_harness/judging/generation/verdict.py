@@ -14,7 +14,7 @@ from onnx_harness.accuracy.explain import MOST_ELEMENT, Yardstick
 from onnx_harness.cards.specs import GenerateSpec
 from onnx_harness.judging.generation.decoder import Decoder
 from onnx_harness.judging.generation.decoding import Decoded
-from onnx_harness.results.cells import GenerationRecord
+from onnx_harness.results.generation import GenerationRecord
 
 _MOST_LISTED = 4
 
@@ -90,7 +90,7 @@ def judge_generation(
     broken = _has_nan(candidate) & ~_has_nan(reference)
     behind = np.where(broken, np.inf, behind)
     differs = (picked != expected) | broken
-    record = _agreement(decoder, candidate, differs, noise)
+    record = _record(decoder, candidate, float(1 - differs.mean()), noise)
     if not differs.any():
         return Generation(record)
     first = int(np.argmax(differs))
@@ -123,21 +123,21 @@ def judge_generation(
     return Generation(record, reason, tuple(lines))
 
 
-def _agreement(
-    decoder: Decoder, candidate: Decoded, differs: NDArray[np.bool_], noise: float | None
+def _record(
+    decoder: Decoder, candidate: Decoded, agreement: float, noise: float | None
 ) -> GenerationRecord:
-    """How many tokens are the reference's, and how long they took."""
-    later = candidate.seconds[1:]
+    """The figures of steps none of which has another token."""
+    first, *further = candidate.seconds
     return GenerationRecord(
-        steps=len(differs),
-        agreement=float(1 - differs.mean()),
+        steps=len(candidate.seconds),
+        agreement=agreement,
         first_divergence=None,
         margin=None,
         behind=None,
         noise=noise,
         cache=decoder.form,
-        first_token_ms=candidate.seconds[0] * 1e3,
-        per_token_ms=statistics.median(later) * 1e3 if later else None,
+        first_token_ms=first * 1e3,
+        per_token_ms=statistics.median(further) * 1e3 if further else None,
     )
 
 
