@@ -174,6 +174,8 @@ class Search:
         if failure.manner == "hang":
             self._runner.expect_hang()
             return failure
+        if self._narrowed(whole, failure) != whole:  # it repeats, on one of the input sets
+            return failure
         repeated = self._runner.trial(replace(whole, attempt=2))
         if trials.same_failure(failure, repeated):
             return failure
