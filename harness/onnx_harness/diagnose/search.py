@@ -116,8 +116,6 @@ class Search:
             base = replace(base, level="disable")
         base = self._reduced = replace(base, count=self._transform(base, failure))
         first = self._runner.limit
-        if self._runner.hunts_hang:
-            self._runner.shorten()
         find = find_optimizers if by_runtime else find_parts
         self._reduced = find(self._runner, self.findings, base, failure)
         if self._runner.hunts_hang and not confirm_hang(
