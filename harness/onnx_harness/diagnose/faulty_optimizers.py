@@ -28,6 +28,7 @@ def find_optimizers(
     Raises:
         OutOfBudget: there is no time left; what was narrowed down is in the findings.
     """
+    runner.shorten(replace(base, level="disable"))
     base = replace(base, level=_lowest_level(runner, base, failure))
     findings.set_cause(level=base.level)
     findings.note(f"the lowest level that fails is '{base.level}'")

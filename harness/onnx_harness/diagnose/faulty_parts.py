@@ -45,6 +45,7 @@ def find_parts(runner: TrialRunner, findings: Findings, base: Trial, failure: Ou
         chosen = set(part)
         return replace(base, off=tuple(name for name in names if name not in chosen))
 
+    runner.shorten(without_others(()))
     result = minimal_part(names, lambda part: runner.still_fails(without_others(part), failure))
     _note_parts(findings, parts.kind, names, result)
     return without_others(result.items) if result.items else base

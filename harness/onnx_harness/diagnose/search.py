@@ -116,8 +116,6 @@ class Search:
             base = replace(base, level="disable")
         base = self._reduced = replace(base, count=self._transform(base, failure))
         first = self._runner.limit
-        if self._runner.hunts_hang:
-            self._runner.shorten()
         find = find_optimizers if by_runtime else find_parts
         self._reduced = find(self._runner, self.findings, base, failure)
         if self._runner.hunts_hang and not confirm_hang(
@@ -173,6 +171,8 @@ class Search:
             self._runner.forked = whole.provider == "cpu"
         if failure.manner == "hang":
             self._runner.expect_hang()
+            return failure
+        if self._narrowed(whole, failure) != whole:  # it repeats, on one of the input sets
             return failure
         repeated = self._runner.trial(replace(whole, attempt=2))
         if trials.same_failure(failure, repeated):

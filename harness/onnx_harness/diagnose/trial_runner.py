@@ -133,8 +133,18 @@ class TrialRunner:
         self.hunts_hang = True
         self._untouched, self.slowest = self.slowest, 0.0
 
-    def shorten(self) -> None:
-        """Let a trial take a few times what the slowest has taken, and no more than until now."""
+    def shorten(self, harmless: Trial) -> None:
+        """Where a hang is looked for, let trials take no more than a few times what one takes.
+
+        Args:
+            harmless: a trial that makes what the others start from, and should pass.
+        """
+        if not self.hunts_hang:
+            return
+        if self.trial(harmless, limit=self.limit).manner == "hang":
+            return
+        self.slowest = 0.0  # what it starts from is made by now
+        self.trial(replace(harmless, attempt=1), limit=self.limit)
         self.slowest = self.slowest or self._untouched
         self._longest = self.limit
         self.limit = LEAST_HANG_SECONDS
