@@ -92,6 +92,7 @@ def offered(result: CellResult) -> tuple[str, int, int]:
             3,
         ),
         (CENTRED, "fp16.io32", "fp16.mixed", 3),
+        (CENTRED, "bf16.io32", "bf16.mixed", 3),
     ],
 )
 def test_what_is_offered_passes(
@@ -126,7 +127,9 @@ def test_few_nodes_with_names_are_named(tmp_path: Path) -> None:
         "= Sqrt(b) }"
     )
     path = save(weighted(text, 1000.0, named=True), tmp_path / "m.onnx")
-    assert offered(judged(path, "fp16.io32"))[:2] == ("fp16.mixed", 2)
+    failed = judged(path, "fp16.io32")
+    assert offered(failed)[:2] == ("fp16.mixed", 2)
+    assert failed.detail[-1].endswith(": 'make_b', 'make_y'")
     assert listed(judged(path, "fp16.mixed")) == ["make_b", "make_y"]
 
 

@@ -6,6 +6,7 @@ from tests.structures import (
     audio,
     boxes,
     decoding,
+    more,
     norms,
     positions,
     vision,
@@ -13,4 +14,4 @@ from tests.structures import (
 from tests.structures.building import SIZES, STRUCTURES, Structure
 
 __all__ = ["SIZES", "STRUCTURES", "Structure"]
-_THEMES = (activations, attention, audio, boxes, decoding, norms, positions, vision)
+_THEMES = (activations, attention, audio, boxes, decoding, more, norms, positions, vision)

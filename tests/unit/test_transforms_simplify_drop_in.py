@@ -94,6 +94,27 @@ def test_as_onnxsim_is_called() -> None:
     assert ops(model) == {"Conv": 1}
 
 
+def test_arguments_that_onnxsim_takes_have_their_places_and_effects() -> None:
+    model = model_of("agraph (float[N,2] x) => (float[2,2] y) { i = Identity(x) y = MatMul(x, i) }")
+    assert simplify_as_onnxsim(model, 1, True, False, None, {"x": [2, 2]})[1]
+    assert simplify_as_onnxsim(model, 1, input_data={"x": floats(2, 2)})[1]
+    with pytest.raises(ValueError, match="doesn't run on drawn inputs"):
+        simplify_as_onnxsim(model, 1)
+    whole, _ = simplify_as_onnxsim(model, perform_optimization=False)
+    assert ops(whole) == {"Identity": 1, "MatMul": 1}
+    same, _ = simplify_as_onnxsim(model, skip_shape_inference=True, dynamic_input_shape=True)
+    assert ops(same) == {"MatMul": 1}
+    with pytest.raises(TypeError, match="unexpected argument 'check'"):
+        simplify_as_onnxsim(model, check=3)
+
+
+def test_the_comparison_is_of_the_arrays_that_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(no_ops._NOPS, "Neg", no_ops._is_identity)
+    model = model_of(TWO)
+    assert simplify_as_onnxsim(model, 1, input_data={"x": np.zeros((1, 2), np.float32)})[1]
+    assert not simplify_as_onnxsim(model, 1, input_data={"x": np.ones((1, 2), np.float32)})[1]
+
+
 def test_the_comparison_catches_a_broken_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(no_ops._NOPS, "Neg", no_ops._is_identity)
     assert not simplify_as_onnxsim(model_of(TWO), check_n=1)[1]

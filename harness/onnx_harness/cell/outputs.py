@@ -71,8 +71,9 @@ def compare_simulated(
     why = f"provider '{cell.provider}' has no {lacking.operator} in bfloat16"
     if not way.task.explained:
         raise CellEnded(Status.NOT_APPLICABLE, why, symptom=Symptom.NOT_RUN)
+    judged_standard = artifacts.judged_by(way, subject, cache)
     try:
-        outcome = judge_simulated(artifacts.judged_by(way, subject, cache), artifact.model)
+        outcome = judge_simulated(judged_standard, artifact.model)
     except NotApplicable as error:
         raise CellEnded(
             Status.NOT_APPLICABLE, f"{why}, and {error}", symptom=Symptom.NOT_RUN
@@ -85,7 +86,10 @@ def compare_simulated(
         reason = (
             f"bfloat16 as hardware computes it departs: {outcome.reason or 'the outputs differ'}"
         )
-        raise CellEnded(outcome.status, reason, outcome.detail, outcome.symptom, outcome.worst_sets)
+        detail = outcome.detail
+        if outcome.symptom is Symptom.WRONG_VALUES:
+            detail = (*detail, tried_mend(judged_standard, way.bound, artifact.model))
+        raise CellEnded(outcome.status, reason, detail, outcome.symptom, outcome.worst_sets)
     _judge_recorded(way, subject)
 
 

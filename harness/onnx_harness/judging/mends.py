@@ -1,6 +1,6 @@
-"""Mend a conversion to float16 that fails.
+"""Mend a conversion to float16 or bfloat16 that fails.
 
-``fp16.mixed`` in its place is tried before it is offered.
+``fp16.mixed`` or ``bf16.mixed`` in its place is tried before it is offered.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from onnx_harness.transforms import BoundStep
 
-MIXED = "fp16.mixed"
+_MIXED = {Precision.FP16: "fp16.mixed", Precision.BF16: "bf16.mixed"}
 # A mend is a courtesy within the cell's own time limit: the search gives up nodes no longer than
 # this.
 _MOST_SECONDS = 20.0
@@ -43,11 +43,11 @@ _LISTS = frozenset({"op_block_list", "node_block_list"})
 
 
 def tried_mend(standard: Standard, variant: BoundVariant, candidate: Model) -> str:
-    """Find the nodes that a float16 conversion has to leave in float32.
+    """Find the nodes that a conversion to a half type has to leave in float32.
 
     The model that it makes then is verified.
 
-    Meant for the worker, after a cell failed by what float16 makes of its values.
+    Meant for the worker, after a cell failed by what the half type makes of its values.
 
     Args:
         standard: what the outputs are judged by.
@@ -62,7 +62,7 @@ def tried_mend(standard: Standard, variant: BoundVariant, candidate: Model) -> s
 
 
 def mend_of(standard: Standard, variant: BoundVariant, candidate: Model) -> tuple[str | None, str]:
-    """Return the spelling of the variant that mends a float16 conversion, and a line on it.
+    """Return the spelling of the variant that mends such a conversion, and a line on it.
 
     See `tried_mend`.
 
@@ -86,36 +86,36 @@ def _tried_mend(
     chain = list(variant.steps)
     halving = []
     for place, step in enumerate(chain):
-        if step.transform.precision is Precision.FP16:
+        if step.transform.precision in _MIXED:
             halving.append(place)
     if not halving:
         return (
             None,
             (
-                "No mend is offered: no step of the variant converts to float16, the model asks "
-                "for "
-                "it itself"
+                "No mend is offered: no step of the variant converts to a half type, the model "
+                "asks for it itself"
             ),
         )
     at = halving[0]
+    mixed = _MIXED[chain[at].transform.precision]
     if not chain[at].transform.options.keys() >= _LISTS:
         return (
             None,
             (
                 f"No mend is offered: {chain[at].name} takes no list of what stays float32, as "
-                f"fp16.io32 does"
+                f"{mixed.replace('mixed', 'io32')} does"
             ),
         )
-    if chain[at].name == MIXED:
-        return None, f"No mend is offered: {MIXED} is what would be"
+    if chain[at].name == mixed:
+        return None, f"No mend is offered: {mixed} is what would be"
     if candidate.size_bytes > _MOST_BYTES or standard.model.size_bytes > 2 * _MOST_BYTES:
         return (
             None,
-            f"No mend is offered: the model is too large to try one; --variant {MIXED} does",
+            f"No mend is offered: the model is too large to try one; --variant {mixed} does",
         )
     if any(step.transform.calibrated for step in chain):
         return None, "No mend is offered: the variant is calibrated as well"
-    mended = with_card(bind_variant(_mended(variant.variant, at)), standard.card)
+    mended = with_card(bind_variant(_mended(variant.variant, at, mixed)), standard.card)
     mix = _tried(replace(standard, float_io=None, conversion=conversion_of(mended)), mended, at)
     if mix.nodes == mix.of:
         return None, f"No mend was found: {mended.variant.spelling} {mix.keeps()}"
@@ -123,16 +123,16 @@ def _tried_mend(
     return spelling, f"mend: `--variant {quoted(spelling)}` {mix.keeps()}{_named(mix.names)}"
 
 
-def _mended(variant: Variant, at: int) -> Variant:
+def _mended(variant: Variant, at: int, mixed: str) -> Variant:
     """Return the variant with the conversion at a place replaced by the one that chooses."""
     step = variant.steps[at]
-    allowed = transforms.registry()[MIXED].options
+    allowed = transforms.registry()[mixed].options
     options_allowed = []
     for name, value in step.options:
         if name in allowed:
             options_allowed.append((name, value))
     options = tuple(options_allowed)
-    return Variant("", (*variant.steps[:at], Step(MIXED, options), *variant.steps[at + 1 :]))
+    return Variant("", (*variant.steps[:at], Step(mixed, options), *variant.steps[at + 1 :]))
 
 
 def _tried(standard: Standard, variant: BoundVariant, at: int) -> Mix:

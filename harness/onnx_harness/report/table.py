@@ -257,9 +257,9 @@ def _row(cell: CellResult, layout: _Layout, name: str | None = None, nights: str
     if not _has_numbers(cell):
         return _cut(f"{start}  {_why(cell)}".rstrip(), layout.total)
     columns = [start]
-    for name, (figure, align) in _COLUMNS.items():
-        if layout.columns[name]:
-            columns.append(f"{figure(cell):{align}{layout.columns[name]}}")
+    for column, (figure, align) in _COLUMNS.items():
+        if layout.columns[column]:
+            columns.append(f"{figure(cell):{align}{layout.columns[column]}}")
     if layout.nodes:
         columns.append(f"{figures.nodes(cell):<{layout.nodes}}")
     if layout.growth:

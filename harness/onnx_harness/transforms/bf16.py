@@ -133,11 +133,9 @@ def convert_mixed(
     _rounder(model)  # refuses an opset that has no bfloat16
     request = Request(True, op_block_list, node_block_list, allow_missing, refuse_vain=True)
     limits = 0.0, MAX_FINITE_VAL
-    names = choose(
-        MixedConversion(model, request, limits, round_to_bfloat16, BFLOAT16, "bf16.io32")
-    )
-    listed = tuple(dict.fromkeys((*(node_block_list or ()), *names)))
-    return convert_in_place(model, True, op_block_list, listed, allow_missing)
+    return MixedConversion(
+        model, request, limits, round_to_bfloat16, BFLOAT16, "bf16.io32"
+    ).with_choice(choose)
 
 
 def _rounder(model: onnx.ModelProto) -> Rounder:

@@ -215,18 +215,14 @@ def convert_mixed(
     limits = min_positive_val, max_finite_val
     check_limits(*limits)
     request = Request(True, op_block_list, node_block_list, allow_missing, refuse_vain=True)
-    names = choose(
-        MixedConversion(
-            model,
-            request,
-            limits,
-            lambda array, places: clamp(array, *limits, places),
-            FLOAT16,
-            "fp16.io32",
-        )
-    )
-    listed = tuple(dict.fromkeys((*(node_block_list or ()), *names)))
-    return convert_in_place(model, *limits, True, op_block_list, listed, allow_missing)
+    return MixedConversion(
+        model,
+        request,
+        limits,
+        lambda array, places: clamp(array, *limits, places),
+        FLOAT16,
+        "fp16.io32",
+    ).with_choice(choose)
 
 
 def _rounder(min_positive_val: float, max_finite_val: float, folder: Path | None = None) -> Rounder:

@@ -94,53 +94,63 @@ def simplify(
 def simplify_as_onnxsim(
     model: onnx.ModelProto | str | Path,
     check_n: int = 0,
-    *,
+    perform_optimization: bool = True,
     skip_fuse_bn: bool = False,
     overwrite_input_shapes: Shapes | None = None,
+    test_input_shapes: Mapping[str, Sequence[int]] | None = None,
     skipped_optimizers: Sequence[str] | None = None,
     skip_constant_folding: bool = False,
+    *,
+    input_data: Mapping[str, Any] | None = None,
+    custom_lib: str | None = None,
     unused_output: Sequence[str] | None = None,
     max_growth_bytes: int = MAX_GROWTH_BYTES,
+    **without_effect: Any,
 ) -> tuple[onnx.ModelProto, bool]:
     """Simplify as ``onnxsim.simplify`` is called, for code that follows it with ``assert ok``.
 
     Args:
         model: the model, or the path of its file; it is not changed.
         check_n: on how many drawn inputs to compare the result with the original.
-        skip_fuse_bn: as in ``simplify_with_report``, like the rest.
+        perform_optimization: apply rules; without them constants are folded alone.
+        skip_fuse_bn: keep batch normalization apart.
         overwrite_input_shapes: ``{"x": [1, 3, 224, 224]}``, or as in ``simplify_with_report``.
+        test_input_shapes: shapes of drawn inputs, where the model doesn't say them.
         skipped_optimizers: passes of onnxoptimizer, or rules.
         skip_constant_folding: compute nothing beforehand.
+        input_data: arrays by input name, used in place of drawn inputs.
+        custom_lib: a library of custom operators, for sessions.
         unused_output: names of outputs that the result shall not have.
         max_growth_bytes: by how much the model may become larger than it was.
+        without_effect: what else onnxsim takes, such as ``dynamic_input_shape``.
 
     Returns:
-        The simplified model, and whether it passes the full checker and, where asked, the
-        comparison.
+        The simplified model, and whether it passes the full checker and a comparison asked for.
 
     Raises:
         ValueError: an argument can't be honoured, or the original doesn't run on drawn inputs.
+        TypeError: there's no such argument.
     """
-    import onnx
-
+    from onnx_harness.model.custom_ops import custom_operators
     from onnx_harness.transforms.simplification import drop_in
+    from onnx_harness.transforms.simplification.rounds import FOLDING
 
+    drop_in.refuse_unknown(without_effect)
     source = drop_in.loaded(model)
     whole = drop_in.without_outputs(source, unused_output or (), source is not model)
-    simplified = simplify(
-        whole,
-        max_growth_bytes,
-        overwrite_input_shapes or (),
-        skip_fuse_bn=skip_fuse_bn,
-        skipped_optimizers=skipped_optimizers,
-        skip_constant_folding=skip_constant_folding,
-    )
-    try:
-        onnx.checker.check_model(simplified, full_check=True)
-    except Exception:  # what the checker and inference raise has no common base
-        return simplified, False
+    rules = [] if perform_optimization else [rule for rule in RULES if rule not in FOLDING]
     shapes = _parsed(overwrite_input_shapes or ())
-    return simplified, not check_n or not drop_in.differences(whole, simplified, check_n, shapes)
+    sample = drop_in.Sample(test_input_shapes or {}, input_data or {})
+    with custom_operators([Path(custom_lib)] if custom_lib else []):
+        simplified = simplify(
+            whole,
+            max_growth_bytes,
+            overwrite_input_shapes or (),
+            skip_fuse_bn=skip_fuse_bn,
+            skipped_optimizers=[*rules, *(skipped_optimizers or ())],
+            skip_constant_folding=skip_constant_folding,
+        )
+        return simplified, drop_in.holds(whole, simplified, check_n, shapes, sample)
 
 
 def simplify_with_report(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnx
 
-from onnx_harness.transforms.half.convert import converted_copy
+from onnx_harness.transforms.half.convert import convert_to_half, converted_copy
 from onnx_harness.transforms.half.plan import Plan, plan
 from onnx_harness.transforms.half.requests import Request
 from onnx_harness.transforms.half.weights import Round, Rounder
@@ -19,7 +19,7 @@ class MixedConversion:
     """A conversion, but for the nodes that stay float32.
 
     Attributes:
-        model: that is converted; it stays as it is.
+        model: that is converted; it stays as it is until the choice is made.
         request: how, with the nodes that stay float32 whatever is chosen.
         limits: the least and greatest magnitudes of weights that aren't clamped.
         round: rounds weights.
@@ -53,10 +53,23 @@ class MixedConversion:
         Raises:
             NotApplicable: as the conversion does.
         """
-        listed = tuple(dict.fromkeys((*(self.request.node_block_list or ()), *names)))
-        return converted_copy(
-            self.model, self.rounder(), replace(self.request, node_block_list=listed)
-        )
+        return converted_copy(self.model, self.rounder(), self._keeping(names))
+
+    def with_choice(self, choose: Choose) -> onnx.ModelProto:
+        """Convert the model itself, but for the nodes that are chosen.
+
+        Args:
+            choose: chooses them.
+
+        Raises:
+            NotApplicable: as the conversion does, or no choice makes it right.
+            UsageError: as the conversion does.
+        """
+        return convert_to_half(self.model, self.rounder(), self._keeping(choose(self)))
+
+    def _keeping(self, names: Sequence[str]) -> Request:
+        listed = dict.fromkeys((*(self.request.node_block_list or ()), *names))
+        return replace(self.request, node_block_list=tuple(listed))
 
 
 Choose = Callable[[MixedConversion], Sequence[str]]

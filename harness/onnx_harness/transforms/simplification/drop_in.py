@@ -5,7 +5,8 @@ They're a path, outputs to leave out, a check by running.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,37 @@ from onnx_harness.transforms.simplification.shapes import overwritten
 RTOL, ATOL = 1e-4, 1e-5
 
 Array = npt.NDArray[Any]
+
+
+# Shapes are what folding rests on, and dimensions stay as they are; graphs inside nodes are
+# simplified too; ``max_growth_bytes`` limits folding; and inputs that have a default aren't folded.
+_WITHOUT_EFFECT = (
+    "dynamic_input_shape",
+    "include_subgraph",
+    "mutable_initializer",
+    "skip_shape_inference",
+    "tensor_size_threshold",
+)
+
+
+def refuse_unknown(arguments: Iterable[str]) -> None:
+    """Raise TypeError for an argument that onnxsim doesn't take either."""
+    for name in arguments:
+        if name not in _WITHOUT_EFFECT:
+            raise TypeError(f"simplify_as_onnxsim() got an unexpected argument '{name}'")
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Shapes and values of the inputs that two models are compared on, as a caller has them.
+
+    Attributes:
+        shapes: by the name of an input.
+        arrays: by the name of an input; they come before its shape.
+    """
+
+    shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    arrays: Mapping[str, Any] = field(default_factory=dict)
 
 
 def loaded(model: onnx.ModelProto | str | Path) -> onnx.ModelProto:
@@ -57,36 +89,65 @@ def without_outputs(
     return model
 
 
+def holds(
+    before: onnx.ModelProto,
+    after: onnx.ModelProto,
+    times: int,
+    shapes: Sequence[tuple[str, tuple[int, ...]]],
+    sample: Sample,
+) -> bool:
+    """Return whether a model passes the full checker, and the comparison of `differences`.
+
+    Args:
+        before: as there, and so are the others.
+        after: as there.
+        times: as there; none is made for 0.
+        shapes: as there.
+        sample: as there.
+
+    Raises:
+        ValueError: as there.
+    """
+    try:
+        onnx.checker.check_model(after, full_check=True)
+    except Exception:  # what the checker and inference raise has no common base
+        return False
+    return not times or not differences(before, after, times, shapes, sample)
+
+
 def differences(
     before: onnx.ModelProto,
     after: onnx.ModelProto,
     times: int,
     shapes: Sequence[tuple[str, tuple[int, ...]]] = (),
+    sample: Sample | None = None,
 ) -> list[str]:
     """Run both models on drawn inputs, ``times`` times.
 
     The result has a sentence for each output that differs.
 
     Floats are drawn from N(0, 1), integers and booleans are 0 or 1, dimensions that aren't static
-    are 1. Outputs agree within onnxsim's bounds, rtol 1e-4 and atol 1e-5. Graph optimizations are
-    off.
+    are 1, where the sample doesn't say otherwise. Outputs agree within onnxsim's bounds, rtol 1e-4
+    and atol 1e-5. Graph optimizations are off.
 
     Args:
         before: the original.
         after: what was made of it.
         times: how often.
         shapes: those that inputs of the original have been given since.
+        sample: what is known of the inputs.
 
     Raises:
         ValueError: the original doesn't run on such inputs.
     """
     rng = np.random.default_rng(0)
+    sample = sample or Sample()
     with overwritten(before, shapes):
         first = _session(before)
     second = _session(after)
     sentences: list[str] = []
     for _ in range(times):
-        feeds = {info.name: _drawn(rng, info) for info in first.get_inputs()}
+        feeds = {info.name: _drawn(rng, info, sample) for info in first.get_inputs()}
         try:
             expected = first.run(None, feeds)
         except Exception as error:  # ONNX Runtime's errors have no base class of their own
@@ -112,8 +173,11 @@ def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     )
 
 
-def _drawn(rng: np.random.Generator, info: Any) -> Array:
+def _drawn(rng: np.random.Generator, info: Any, sample: Sample) -> Array:
+    if info.name in sample.arrays:
+        return np.asarray(sample.arrays[info.name])
     shape = [size if isinstance(size, int) and size >= 0 else 1 for size in info.shape]
+    shape = list(sample.shapes.get(info.name, shape))
     kind = info.type.removeprefix("tensor(").removesuffix(")")
     if kind == "string":
         return np.full(shape, "", object)
