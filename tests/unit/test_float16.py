@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pytest
 from onnxconverter_common import float16 as library
 
-from onnx_harness.transforms import float16
+from onnx_harness.transforms import float16, float16_rounding
 from onnx_harness.transforms.float16 import Clamped, check_limits, clamp, convert_np_to_float16
 from tests.unit.transform_models import floats
 
@@ -29,9 +29,9 @@ LONG = 1 << 13  # enough for ONNX Runtime's cast
 @pytest.fixture
 def fresh_cast() -> Iterator[None]:
     """The cast is looked for again, in the test and after it."""
-    float16._ort_cast.cache_clear()
+    float16_rounding._ort_cast.cache_clear()
     yield
-    float16._ort_cast.cache_clear()
+    float16_rounding._ort_cast.cache_clear()
 
 
 def beyond_the_limits(size: int) -> npt.NDArray[np.float32]:
@@ -213,11 +213,11 @@ def test_numpy_s_error_handling_does_not_matter() -> None:
 def test_without_onnxruntime_numpy_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     array = beyond_the_limits(LONG)
     with_it = clamp(array)
-    assert float16._ort_cast() is not None
-    float16._ort_cast.cache_clear()
+    assert float16_rounding._ort_cast() is not None
+    float16_rounding._ort_cast.cache_clear()
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     without = clamp(array)
-    assert float16._ort_cast() is None
+    assert float16_rounding._ort_cast() is None
     np.testing.assert_array_equal(without.array, with_it.array)
     assert without.raised == with_it.raised > 0
 
@@ -253,7 +253,7 @@ def test_an_onnxruntime_that_rounds_otherwise_is_not_used(monkeypatch: pytest.Mo
         bind_input = bind_output = bind
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", Truncating)
-    assert float16._ort_cast() is None
+    assert float16_rounding._ort_cast() is None
 
 
 def test_threads_may_clamp_at_once() -> None:

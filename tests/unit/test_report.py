@@ -19,7 +19,7 @@ import pytest
 
 from onnx_harness.accuracy.explain import MOST_L2
 from onnx_harness.errors import ResultsError
-from onnx_harness.report import comparison, escape, figures, summary, table
+from onnx_harness.report import comparison, escape, figures, simulated, summary, table
 from onnx_harness.report import html as html_page
 from onnx_harness.report.table import Line, ModelHeader
 from onnx_harness.report.terms import TERMS
@@ -727,7 +727,7 @@ def test_emulated_float16_is_told_once_for_the_run_and_cell_by_cell_in_the_page(
     unsimulated = [
         cell("fp16", placement=ran_in("emulated"), notes=(f"{NOT_SIMULATED}: no kernel",))
     ]
-    assert figures.emulation(unsimulated).startswith(
+    assert simulated.emulation(unsimulated).startswith(
         "float16 could not be simulated in 1 cell: its accuracy is float32"
     )
     device = [cell("fp16", placement=ran_in("float16"))]

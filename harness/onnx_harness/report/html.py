@@ -21,7 +21,7 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from onnx_harness.report import diagnosed, figures, matrix, shipping, trends
+from onnx_harness.report import diagnosed, figures, matrix, shipping, simulated, trends
 from onnx_harness.report.background import NOTHING as NOTHING_ELSE
 from onnx_harness.report.background import Background, since, standings
 from onnx_harness.report.causes import causes
@@ -166,6 +166,7 @@ def _environment() -> jinja2.Environment:
         policy=POLICY,
         diagnosed=diagnosed,
         figures=figures,
+        simulated=simulated,
         shipping=shipping,
         symbols=_SYMBOLS,
         terms=TERMS,

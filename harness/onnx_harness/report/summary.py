@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from onnx_harness.report import figures, shipping
+from onnx_harness.report import figures, shipping, simulated
 from onnx_harness.report.background import NOTHING, Background, Since, since
 from onnx_harness.report.causes import causes, sentence
 from onnx_harness.report.escape import markdown, markdown_block, markdown_html
@@ -37,7 +37,7 @@ def page(
     """Return the summary as GitHub's Markdown: at most `MOST_LINES` lines, and more folded."""
     failures = [cell for cell in cells if cell.status in BAD]
     lines = [f"# {_verdict(cells, failures)}", "", f"{markdown(figures.sentence(cells))}.", ""]
-    if emulation := figures.emulation(cells):
+    if emulation := simulated.emulation(cells):
         lines += [f"{markdown(emulation)}.", ""]
     lines += _since(since(background, run, cells))
     lines += _causes(failures)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from onnx_harness.report import figures
+from onnx_harness.report import figures, simulated
 from onnx_harness.report.causes import key
 from onnx_harness.report.escape import printable
 from onnx_harness.report.failures import WHERE_ALL_IS, wrapped
@@ -138,7 +138,7 @@ def lines(
                 yield Line("")
     if failures:
         yield Line(f"seed {run.seed}, run {printable(run.id)}")
-    if not quiet and (emulation := figures.emulation(cells)):
+    if not quiet and (emulation := simulated.emulation(cells)):
         yield from map(Line, wrapped(emulation, width))
     if compared := figures.compared_with_levels(cells):
         yield Line(compared)

@@ -12,8 +12,10 @@ result.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+
+from onnx_harness.transforms.float16_rounding import from_longdouble, round_to_half, to_odd_single
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,8 +36,6 @@ _LARGEST = 65504.0
 
 # Large enough for the calls to cost nothing beside the work, small enough for the caches.
 _CHUNK = 1 << 18
-# From here on a call of ONNX Runtime is faster than numpy's cast, which takes one value at a time.
-_WORTH_A_SESSION = 1 << 12
 
 # Where at most one value in so many may need the clamp, those alone are worked on.
 _FEW = 16
@@ -339,9 +339,9 @@ def _convert(
     import numpy as np
 
     if chunk.itemsize > 8:
-        chunk = _from_longdouble(chunk)
-    singles = _to_odd_single(chunk) if chunk.itemsize == 8 else chunk
-    _round(singles, halves)
+        chunk = from_longdouble(chunk)
+    singles = to_odd_single(chunk) if chunk.itemsize == 8 else chunk
+    round_to_half(singles, halves)
     magnitudes = halves.view(np.uint16) & 0x7FFF
     magnitudes -= limits.half[0] + 1  # what isn't above the lower limit turns over to the top
     least = max(limits.half[1] - limits.half[0] - 1, 0)
@@ -384,7 +384,7 @@ def _settle(
         layout,
         limits.half if singles.itemsize == 2 else limits.single,
     )
-    _round(clamped.view(singles.dtype), halves)
+    round_to_half(clamped.view(singles.dtype), halves)
 
 
 def _clamp(bits: Bits, layout: _Layout, limits: tuple[int, int]) -> Bits:
@@ -400,89 +400,3 @@ def _clamp(bits: Bits, layout: _Layout, limits: tuple[int, int]) -> Bits:
     turned += layout.infinity
     turned |= np.bitwise_and(bits, layout.sign)
     return turned
-
-
-def _from_longdouble(chunk: Floats) -> npt.NDArray[np.float32]:
-    """Round to float32 as numpy's cast to float16 does, but to no zero and to no infinity."""
-    import numpy as np
-
-    singles = chunk.astype(np.float32)
-    limits = np.finfo(np.float32)
-    for lost, signed in (
-        ((singles == 0) & (chunk != 0), limits.smallest_subnormal),
-        (np.isinf(singles) & np.isfinite(chunk), limits.max),
-    ):
-        singles[lost] = np.copysign(signed, singles[lost])
-    return singles
-
-
-def _to_odd_single(chunk: Floats) -> npt.NDArray[np.float32]:
-    """Round float64 to float32 so that rounding on to float16 gives what rounding once would.
-
-    That is rounding to odd (Boldo and Melquiond, "When double rounding is odd", 2005): an inexact
-    value goes to the neighbour with an odd significand. So none becomes zero or infinite either.
-    """
-    import numpy as np
-
-    singles = chunk.astype(np.float32)
-    bits, back, exact = (
-        singles.view(np.uint32),
-        singles.astype(np.float64).view(np.uint64),
-        chunk.view(np.uint64),
-    )
-    # Both have the same sign, so the greater bits are the greater magnitude: rounded up, not
-    # towards zero.
-    np.subtract(bits, back > exact, out=bits)
-    np.bitwise_or(bits, back != exact, out=bits)
-    return singles
-
-
-def _round(chunk: Floats, halves: npt.NDArray[np.float16]) -> None:
-    import numpy as np
-
-    cast = _ort_cast() if chunk.dtype == np.float32 and chunk.size >= _WORTH_A_SESSION else None
-    if cast is None:
-        np.copyto(halves, chunk, casting="same_kind")
-    else:
-        cast(chunk, halves)
-
-
-@cache
-def _ort_cast() -> Caster | None:
-    """ONNX Runtime's cast, which runs at the speed of memory.
-
-    None without ONNX Runtime, or if it rounds otherwise.
-    """
-    import numpy as np
-
-    try:
-        import onnx
-        import onnxruntime
-    except ImportError:  # it comes with the extra of a provider
-        return None
-    model = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 13]> cast (float[n] x) => (float16[n] y) { y = '
-        "Cast<to = 10>(x) }"
-    )
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-
-    def cast(chunk: npt.NDArray[np.float32], halves: npt.NDArray[np.float16]) -> None:
-        binding = session.io_binding()  # one a call, since threads share the session
-        binding.bind_input("x", "cpu", 0, np.float32, chunk.shape, chunk.ctypes.data)
-        binding.bind_output("y", "cpu", 0, np.float16, halves.shape, halves.ctypes.data)
-        session.run_with_iobinding(binding)
-
-    # Ties and their neighbours at every exponent of float16: a build that truncates or flushes
-    # shows here.
-    ties = np.ldexp(np.float32(1 + 2.0**-11), np.arange(-25, 16)).astype(np.float32)
-    subnormals = np.arange(1, 64, dtype=np.float32) * np.float32(2.0**-25)
-    probes = np.concatenate([ties, 3 * ties, np.nextafter(ties, np.float32(0)), subnormals])
-    probes = np.concatenate([probes, -probes])
-    probes = probes[np.abs(probes) < 65520]
-    halves = np.empty(probes.shape, np.float16)
-    cast(probes, halves)
-    return cast if halves.tobytes() == probes.astype(np.float16).tobytes() else None
