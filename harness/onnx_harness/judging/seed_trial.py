@@ -21,6 +21,8 @@ _WITHOUT_DRAWING = (
     "Mend: where an input scales what is drawn, hold it at 0 in the model's card: "
     "[inputs.NAME] values = [0]; or export the model without drawing"
 )
+# A trial holds a model three times, and the worker's memory is limited.
+_MOST_BYTES = 1 << 29
 
 
 def seed_mend(model: Model, reference: Reference, card: Card, cache: Cache) -> str:
@@ -60,6 +62,8 @@ def seed_mend(model: Model, reference: Reference, card: Card, cache: Cache) -> s
 def _is_steady(model: Model, reference: Reference) -> bool:
     """Decide whether the seeded model gives the same bits in two runs of a session."""
     try:
+        if model.size_bytes > _MOST_BYTES:
+            return False
         seeded = seed_model(model.load(), 0)
         if not seeded.replaced:
             return False
