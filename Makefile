@@ -75,8 +75,8 @@ operators: .venv/.made ## the official cases of ONNX's operators through our own
 selftest: .venv/.made ## how far the verdicts can be trusted, on the small models of the zoo (ROWS=honest ARGS="--seeds 1")
 	.venv/bin/onnx-harness selftest $(or $(ROWS),inputs defects honest fp16 half) --quick $(ARGS)
 
-causes: .venv/.made ## how often a diagnosis names the right cause, on planted faults and known defects (an hour; ARGS="--quick")
-	.venv/bin/onnx-harness selftest causes defect-causes observer $(ARGS)
+causes: .venv/.made ## how often a diagnosis names the right cause, on planted faults and known defects (hours; ARGS="--quick", "--sample 40")
+	.venv/bin/onnx-harness selftest causes defect-causes smallest observer $(ARGS)
 
 lint: .venv/.made ## ruff, mypy and the floors
 	.venv/bin/ruff check .
@@ -108,7 +108,7 @@ numbers: .venv/.made ## what was asked of FP16 and simplification beside what is
 scoreboard: .venv/.made ## a page of what released libraries keep right, in build/scoreboard (half an hour)
 	.venv/bin/python -m tests.scoreboard build/scoreboard
 
-scale: .venv/.made ## many cells, killed runs, hostile files: the figures in one table (ARGS="--quick", "--zoo models")
+scale: .venv/.made ## many cells, killed runs, hostile files: the figures in one table (ARGS="--quick", "--zoo models", "--big 2.5")
 	.venv/bin/python -m tests.performance.scale $(ARGS)
 
 experiment: .venv/.made ## how far the latency verdicts can be believed (two hours, resumable; ARGS="--row aa --minutes 10")

@@ -20,6 +20,7 @@ from onnx_harness.accuracy.noise import Noise, gap_of
 from onnx_harness.accuracy.tolerance import choose
 from onnx_harness.cards.card import ToleranceSpec
 from onnx_harness.transforms import Precision
+from tests import comparing
 
 Outputs = dict[str, Any]
 RNG = np.random.default_rng(7)
@@ -97,7 +98,7 @@ FAULTS: dict[str, tuple[str, Callable[[], Outputs]]] = {
 def compare(candidate: Outputs, precision: Precision = Precision.FP32) -> subject.Comparison:
     tolerance = choose(precision, None, None)
     sets = [healthy(), candidate]
-    return subject.compare(
+    return comparing.compare(
         [healthy()] * 2, sets, lambda _: tolerance, set_names=["the first", "the second"]
     )
 
@@ -155,7 +156,9 @@ def test_a_tasks_own_bound_is_caught_by_its_check_alone(
     tolerance = choose(Precision.FP32, spec, None)
 
     def compared(y: Any) -> subject.Comparison:
-        return subject.compare([{"y": layer()}], [{"y": y}], lambda _: tolerance, set_names=["one"])
+        return comparing.compare(
+            [{"y": layer()}], [{"y": y}], lambda _: tolerance, set_names=["one"]
+        )
 
     assert compared(layer() * np.float32(1.5)).passed, "neither asks for a scale"
     changed = np.ascontiguousarray(layer()[:, ::-1])
@@ -175,7 +178,7 @@ def test_a_change_within_the_tolerance_is_caught_where_noise_does_not_explain_it
     tolerance = choose(Precision.FP32, None, None)
 
     def compared(yardstick: Yardstick | None) -> subject.Comparison:
-        return subject.compare(
+        return comparing.compare(
             [{"y": y}], [{"y": moved}], lambda _: tolerance, set_names=["one"], yardstick=yardstick
         )
 
@@ -199,7 +202,7 @@ def test_another_choice_within_every_bound_is_caught_by_its_check_alone(
     yardstick = Yardstick(ideal, ideal, ideal, "float16")
 
     def compared(y: Any) -> subject.Comparison:
-        return subject.compare(
+        return comparing.compare(
             [{"y": scores}], [{"y": y}], lambda _: tolerance, set_names=["one"], yardstick=yardstick
         )
 
@@ -227,7 +230,7 @@ def test_the_default_tolerance_is_neither_looser_nor_tighter_than_it_says(share:
     candidate = y.copy()
     candidate[at] -= share * 0.999999 * (1e-4 + 1e-5) * abs(y[at])
     tolerance = choose(Precision.FP32, None, None)
-    comparison = subject.compare(
+    comparison = comparing.compare(
         [{"y": y}], [{"y": candidate}], lambda _: tolerance, set_names=["one"]
     )
     assert comparison.passed == (share == 1.0)

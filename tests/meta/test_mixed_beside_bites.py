@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 
+from onnx_harness.cli import main
 from onnx_harness.results.operators import SlowerOperator
-from onnx_harness.selftest import int8_beside, mixed_beside, slower_rows
+from onnx_harness.selftest import autocast, int8_beside, mixed_beside, slower_rows
 from onnx_harness.selftest.int8_cases import int8_cases
 from onnx_harness.selftest.mixed_cases import mixed_cases
 
@@ -22,6 +26,45 @@ def test_a_search_that_keeps_more_nodes_than_another_is_counted(
 
     assert (outcome.count, outcome.bad) == (1, 1)
     assert not mixed_beside.MIXED_BESIDE.reached([outcome])
+
+
+STAND_IN = """
+import sys
+import onnx
+class autocast:
+    def convert_to_mixed_precision(path, keep_io_types, calibration_data):
+        assert keep_io_types and calibration_data.endswith(".npz")
+        return onnx.load(path)
+names = ("modelopt", "modelopt.onnx", "modelopt.onnx.autocast")
+sys.modules.update(dict.fromkeys(names, autocast))
+words = sys.argv[1:]  # -c, the code, its arguments
+sys.argv = ["-c", *words[2:]]
+exec(words[1])
+"""
+
+
+def test_autocast_is_called_in_its_own_environment_and_judged_by_the_same_bound(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stand_in.py").write_text(STAND_IN, encoding="utf-8")
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {tmp_path}/stand_in.py "$@"\n')
+    python.chmod(0o755)
+    autocast.check(python)
+    built = next(mixed_cases(quick=True))
+
+    outcome = mixed_beside.judge(built, python)  # it leaves all of it in float32
+
+    figures = outcome.figures
+    assert figures["autocast_right"] == 1.0
+    assert figures["autocast_nodes"] > figures["nodes"]
+    assert "AutoCast: 1 of 1 right" in mixed_beside.MIXED_BESIDE.figure([outcome])
+    assert "AutoCast" not in mixed_beside.MIXED_BESIDE.figure([mixed_beside.judge(built)])
+    words = ["selftest", "mixed-beside", "--quick", "--models", str(tmp_path), "--autocast"]
+    assert main([*words, str(tmp_path / "nowhere")]) == 2
+    assert "there is no such file" in capsys.readouterr().err
+    assert main([*words, sys.executable]) == 2
+    assert "has no AutoCast" in capsys.readouterr().err
 
 
 def test_nodes_that_another_order_shows_to_be_enough_are_counted(

@@ -29,10 +29,12 @@ from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import Results, ResultsWriter
 from onnx_harness.results.verdicts import VerdictFiles
 from onnx_harness.run.jobs import Jobs
+from onnx_harness.run.runner import Runner
 from onnx_harness.run.schedule import grouped, shards
 from onnx_harness.settings import Settings
 from tests.hostile import kinds
 from tests.models import linear, save
+from tests.performance.big_models import rows as big_models
 from tests.unit.results_examples import RUN, cell
 
 Row = tuple[str, str, str]
@@ -47,22 +49,32 @@ def main() -> int:
     )
     parser.add_argument("--zoo", type=Path, help="models for --jobs 2 beside 1, such as models")
     parser.add_argument(
+        "--big",
+        type=float,
+        metavar="GB",
+        help="peak memory of what is done with a model of that size, such as 2.5 or 8",
+    )
+    parser.add_argument(
         "--only", nargs="*", default=[], metavar="ROW", help="rows whose function begins like this"
     )
     args = parser.parse_args()
     count = 1000 if args.quick else 10_000
     rows: list[Callable[[], Iterator[Row]]] = [
         lambda: hostile_files(),
+        lambda: judged_hostile_files(10 if args.quick else 1),
         lambda: sleeping_cells(),
         lambda: shards_of(count),
         lambda: merged(count),
         lambda: collected_and_resumed(count),
         lambda: kills(20 if args.quick else 200),
     ]
-    names = ["hostile", "sleeping", "shards", "merged", "resumed", "kills"]
+    names = ["hostile", "judged", "sleeping", "shards", "merged", "resumed", "kills"]
     if args.zoo is not None:
         rows.append(lambda: jobs_beside_one(args.zoo))
         names.append("jobs")
+    if args.big is not None:
+        rows.append(lambda: big_models(args.big))
+        names.append("big")
     print(f"{'what':58} {'measured':>34}   to reach")
     for name, row in zip(names, rows, strict=True):
         if args.only and not name.startswith(tuple(args.only)):
@@ -92,7 +104,33 @@ def hostile_files() -> Iterator[Row]:
         f"{slowest[0] * 1000:.0f} ms ({slowest[1][:20]})",
         "5 s",
     )
-    yield "  refused by their bytes", f"{refused}", "79 kinds have a verdict"
+    yield "  refused by their bytes", f"{refused}", ""
+
+
+def judged_hostile_files(every: int) -> Iterator[Row]:
+    """The verdicts on hostile files, by the worker.
+
+    Args:
+        every: so many kinds are passed over for one that is judged.
+    """
+    slowest, peak, unclear, count = 0.0, 0, 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["ONNX_HARNESS_CACHE"] = f"{folder}/cache"
+        runner = Runner(Settings(input_sets=1, cell_timeout=60, cell_memory=1 << 30))
+        runner.warm()
+        for number, (_, write) in enumerate(list(kinds())[::every]):
+            path = Path(folder, f"models{number}", f"m{number}.onnx")
+            path.parent.mkdir()
+            write(path)
+            started = time.perf_counter()
+            result = runner.judge(Cell(card_for(path), parse_variant("original"), "cpu"))
+            slowest = max(slowest, time.perf_counter() - started)
+            peak = max(peak, result.peak_bytes or 0)
+            unclear += "the harness itself failed" in (result.reason or "")
+            count += 1
+        runner.close()
+    measured = f"{slowest:.1f} s, {peak / 2**20:.0f} MB, {unclear} unclear"
+    yield f"hostile files: {count} kinds, judged", measured, "5 s, 1 GB, all clear"
 
 
 def sleeping_cells() -> Iterator[Row]:

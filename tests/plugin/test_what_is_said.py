@@ -76,7 +76,7 @@ def test_a_model_of_which_nothing_is_judged_is_no_success(tmp_path: Path) -> Non
     ended = run_pytest(tmp_path, "noisy.onnx", "net.onnx", "--variant=original", "-k=accuracy")
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     said = " ".join(ended.told.split())
-    assert "noisy: no cell was judged, so the run isn't a success." in said
+    assert "noisy: no cell was judged, so the run isn't a success: " in said
     assert "Mend: `[random] seed = 0` in noisy.model.toml next to the model. That was tried" in said
 
 

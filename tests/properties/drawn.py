@@ -27,7 +27,8 @@ from onnx_harness.model.walk import walk
 from onnx_harness.transforms import remarks
 from onnx_harness.transforms.bf16 import convert_float_to_bfloat16
 from onnx_harness.transforms.fp16 import convert_float_to_float16
-from onnx_harness.transforms.int8 import quantize_dynamic, quiet
+from onnx_harness.transforms.int8 import quantize_dynamic
+from onnx_harness.transforms.quantization.library import quiet
 from onnx_harness.transforms.simplify import simplify_with_report
 from tests.properties.test_simplify_properties import (
     BATCHES,

@@ -10,11 +10,12 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from onnx_harness.accuracy.compare import Comparison, compare
+from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.accuracy.failures import Check
 from onnx_harness.accuracy.measure import extent, measure
 from onnx_harness.accuracy.tolerance import Tolerance, choose
 from onnx_harness.transforms import Precision
+from tests.comparing import compare
 
 Array = Any
 

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_harness.accuracy.compare import Comparison, compare
+from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.accuracy.explain import MOST_ELEMENT, MOST_L2, Yardstick
 from onnx_harness.accuracy.noise import Gap, Noise, gap_of, gaps, worst
 from onnx_harness.accuracy.tolerance import Tolerance, choose
 from onnx_harness.cards.card import ToleranceSpec
 from onnx_harness.transforms import Precision
+from tests.comparing import compare
 
 RNG = np.random.default_rng(3)
 Y = RNG.standard_normal((8, 100)).astype(np.float32)

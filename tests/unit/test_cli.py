@@ -229,7 +229,45 @@ def test_view_says_what_to_install_when_netron_is_not_there(
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(["view", "m.onnx"]) == 1
-    assert "pip install 'onnx-harness[view]'" in capsys.readouterr().err
+    assert (
+        "pip install 'onnx-harness[explorer]', or 'onnx-harness[view]'" in capsys.readouterr().err
+    )
+
+
+def test_view_shows_the_figures_of_a_cell_in_model_explorer_where_that_is_installed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[object] = []
+    fake = types.ModuleType("model_explorer")
+    config = types.SimpleNamespace(
+        add_model_from_path=lambda path: shown.append(Path(path).name),
+        add_node_data_from_path=lambda path, model_name: shown.append(
+            (Path(path).stem, model_name)
+        ),
+    )
+    fake.config = lambda: config  # type: ignore[attr-defined]
+    fake.visualize_from_config = lambda **options: shown.append(options["host"])  # type: ignore[attr-defined]
+    found = dict.fromkeys(("model_explorer", "model_explorer_onnx"), object())
+    monkeypatch.setattr("importlib.util.find_spec", found.get)
+    monkeypatch.setitem(sys.modules, "model_explorer", fake)
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "repro" / "net-fp16-cpu"
+    (folder / "transformed").mkdir(parents=True)
+    for name in ("model.onnx", "transformed/model.onnx"):
+        save_relu(folder / name)
+    words = ["view", "net-fp16-cpu", "--report-dir", str(tmp_path)]
+    assert main([*words, "--node-data"]) == 0
+    assert shown == []
+    assert main([*words, "--no-browser"]) == 0
+    figures = ["precision", "placement", "time_us", "own_error", "error"]
+    assert shown == [
+        "candidate.onnx",
+        "original.onnx",
+        *((figure, "candidate.onnx") for figure in figures),
+        "localhost",
+    ]
+    assert "the figures of its nodes are in" in capsys.readouterr().out
+    assert main(["view", str(folder / "model.onnx"), "--node-data"]) == 2
 
 
 def test_view_serves_the_original_and_the_candidate_of_a_cell(
@@ -243,7 +281,7 @@ def test_view_serves_the_original_and_the_candidate_of_a_cell(
         return address
 
     fake = types.ModuleType("netron")
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setattr("importlib.util.find_spec", {"netron": object()}.get)
     fake.start = start  # type: ignore[attr-defined]
     fake.wait = lambda: None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "netron", fake)
@@ -275,7 +313,7 @@ def test_view_serves_the_model_to_this_machine_only_and_tells_the_address(
     fake = types.ModuleType("netron")
     fake.start = start  # type: ignore[attr-defined]
     fake.wait = lambda: asked.append("waited")  # type: ignore[attr-defined]
-    monkeypatch.setattr("importlib.util.find_spec", lambda _: object())
+    monkeypatch.setattr("importlib.util.find_spec", {"netron": object()}.get)
     monkeypatch.setitem(sys.modules, "netron", fake)
     assert main(["view", "m.onnx", "--port", "8123", "--no-browser"]) == 0
     assert asked == ["m.onnx", ("localhost", 8123), False, "waited"]

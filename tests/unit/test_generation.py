@@ -9,17 +9,18 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
+from onnx import numpy_helper
 
 from onnx_harness.cards.card import Card, read
 from onnx_harness.cards.specs import GenerateSpec
 from onnx_harness.errors import CardError
 from onnx_harness.judging.generation.decoder import Decoder, decoder_of
-from onnx_harness.judging.generation.decoding import Decoded, decode
+from onnx_harness.judging.generation.decoding import Decoded, _State, decode
 from onnx_harness.judging.generation.verdict import judge_generation
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.model.file import Model
 from tests.decoders import growing_cache, static_cache, without_cache
-from tests.models import save
+from tests.models import model, save
 
 SPEC = GenerateSpec(prompt=(7, 11, 3), steps=8)
 
@@ -54,6 +55,42 @@ def test_a_growing_cache_is_fed_back_by_the_names_of_exporters(
     assert decoder.cache == {before.format(w): after.format(w) for w in ("key", "value")}
     assert set(decoder.empty.values()) == {(1, 0, 16)}
     assert decoder.form == "growing"
+
+
+def test_keys_of_an_encoder_are_those_of_the_first_step(tmp_path: Path) -> None:
+    """What a merged decoder gives of them later on is a dummy: here, 0 times what it took."""
+    made = model(
+        """(int64[batch,sequence] input_ids, float[batch,heads,4] past_encoder_key,
+            float[batch,2,3] past_key_cross_0)
+        => (float[batch,sequence,8] logits, float[batch,heads,4] out) {
+            embedded = Gather (table, input_ids)
+            summed = ReduceSum <keepdims = 0> (past_key_cross_0)
+            logits = Add (embedded, summed)
+            shape = Shape (input_ids)
+            length = Gather (shape, one)
+            float_length = Cast <to = 1> (length)
+            less = Sub (float_length, unit)
+            row = Mul (less, ones)
+            out = Identity (row)
+        }"""
+    )
+    table = np.random.default_rng(1).standard_normal((9, 8)).astype(np.float32)
+    for name, value in {
+        "table": table,
+        "one": np.array(1, np.int64),
+        "unit": np.array(1, np.float32),
+        "ones": np.ones((1, 1, 4), np.float32),
+    }.items():
+        made.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    spec = replace(SPEC, cache={"past_encoder_key": "out"})
+    decoder = interface(made, tmp_path, spec)
+    assert decoder.cache == {"past_encoder_key": "out"}  # and no complaint of past_key_cross_0
+    cross = {"past_key_cross_0": np.zeros((1, 2, 3), np.float32)}
+    state = _State(open_cpu(tmp_path / "d.onnx"), decoder, cross)
+    state.feed([1, 2, 3])
+    first = state._cache["past_encoder_key"].tolist()
+    state.feed([4])
+    assert state._cache["past_encoder_key"].tolist() == first == [[[2.0] * 4]]
 
 
 def test_both_forms_of_a_cache_generate_what_their_arithmetic_says(tmp_path: Path) -> None:

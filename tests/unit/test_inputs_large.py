@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from onnx import numpy_helper
 
 import onnx_harness
 from onnx_harness import inputs
@@ -116,3 +118,12 @@ def test_sets_behind_the_large_one_are_judged_in_int8(
     )
     verdict = onnx_harness.verify(small, variant="int8.dynamic")
     assert verdict, verdict.report()
+
+
+def test_a_choice_gets_a_set_of_many_rows() -> None:
+    """A weight of one class among 40 changes the choice in a row of hundreds."""
+    made = model("(float[n,24] x) => (int64[n] y) { s = MatMul(x, w)  y = ArgMax<axis = 1>(s) }")
+    made.graph.output[0].type.tensor_type.shape.dim.add(dim_value=1)
+    weights = np.random.default_rng(0).normal(size=(24, 40)).astype(np.float32)
+    made.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    assert large(made) == ["large (seed 0, 501x24)"]

@@ -7,12 +7,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnx_harness.accuracy.compare import compare
 from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.noise import Noise, gap_of
 from onnx_harness.accuracy.tolerance import choose
 from onnx_harness.judging.picked import picked_outputs
 from onnx_harness.transforms import Precision
+from tests.comparing import compare
 from tests.forests import forest
 from tests.models import model
 

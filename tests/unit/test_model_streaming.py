@@ -96,7 +96,7 @@ def test_the_size_of_a_large_model_is_counted_without_writing_it(
 ) -> None:
     model = two_weights(tmp_path).load()
     assert byte_size(model) == model.ByteSize()
-    monkeypatch.setattr(size, "INLINE_BYTES", 1000)
+    monkeypatch.setattr(size, "_WRITTEN_BYTES", 1000)
     assert byte_size(model) == sum(
         numpy_helper.to_array(tensor).nbytes for tensor in model.graph.initializer
     )

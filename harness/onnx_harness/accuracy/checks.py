@@ -212,18 +212,13 @@ def check_elements(
         return None
     if not is_float(reference) and bound and _may_change(departure, bound):
         return _too_many_choices(name, reference, candidate, departure, tolerance)
-    flip = False
-    if not is_float(reference) and bound and bound.tail:
-        flip = departure.beyond <= MOST_L2 * bound.tail.changed
     few = (
         departure.worst <= tolerance.most_times
         and departure.beyond <= tolerance.share_beyond * departure.size
     )
     if is_float(reference) and few:
         return None
-    by_noise = steadiness is not None and steadiness.ideal is None and not tolerance.chosen
-    if is_float(reference) and steadiness is not None and by_noise and not edged:
-        flip = is_flip(reference, candidate, departure, steadiness)
+    flip = _is_flip(reference, candidate, departure, tolerance, bound, steadiness, edged=edged)
     question = Question.USABLE if is_float(reference) else Question.FAITHFUL
     at = departure.worst_at
     what = f"{share(departure.beyond, departure.size)} "
@@ -246,6 +241,25 @@ def check_elements(
         question=question,
         flip=flip,
     )
+
+
+def _is_flip(
+    reference: Array,
+    candidate: Array,
+    departure: Measured,
+    tolerance: Tolerance,
+    bound: Bound | None,
+    steadiness: Bound | None,
+    *,
+    edged: bool,
+) -> bool:
+    """Return whether a departure is what last bits do now and then where something is rounded."""
+    if not is_float(reference):
+        tail = None if bound is None else bound.tail
+        return tail is not None and departure.beyond <= MOST_L2 * tail.changed
+    if steadiness is None or edged or tolerance.chosen or steadiness.ideal is not None:
+        return False
+    return is_flip(reference, candidate, departure, steadiness)
 
 
 def _beyond(

@@ -104,17 +104,36 @@ class Comparison:
         return detail_lines(self.failures)
 
 
+@dataclass(frozen=True, slots=True)
+class ComparedSet:
+    """An input set, and what two models make of it.
+
+    Attributes:
+        name: what it is, for people.
+        reference: the reference's outputs. Strings are arrays of objects.
+        candidate: the variant's.
+        unusual: no usual one. What is near zero for an output is known from the usual sets: a
+            probability that is 1e-5 throughout one unusual set isn't a large number.
+        saturated: of large values, on which gates saturate: a product with one that has underflowed
+            is a zero whose sign hangs on digits far below any bound, and isn't judged.
+        edged: of values that lie on an edge on purpose, where flips are what the set is there to
+            show.
+    """
+
+    name: str
+    reference: Outputs
+    candidate: Outputs
+    unusual: bool = False
+    saturated: bool = False
+    edged: bool = False
+
+
 def compare(
-    reference: Sequence[Outputs],
-    candidate: Sequence[Outputs],
+    sets: Sequence[ComparedSet],
     tolerance_for: Callable[[str], Tolerance],
     *,
-    set_names: Sequence[str],
     float_io: str | None = None,
     inputs_differ: bool = True,
-    unusual: Sequence[bool] = (),
-    saturated: Sequence[bool] = (),
-    edged: Sequence[bool] = (),
     yardstick: Yardstick | None = None,
 ) -> Comparison:
     """Compare a variant's outputs with the reference's.
@@ -124,84 +143,48 @@ def compare(
     everything before them agrees, in float64.
 
     Args:
-        reference: the reference's outputs in each input set. Strings are arrays of objects.
-        candidate: the variant's, in the same order.
+        sets: the usual input sets, then the unusual ones.
         tolerance_for: the tolerance of a graph output, by its name (not by the flattened one of
             what is nested in it).
-        set_names: what each input set is, for people.
         float_io: the dtype that float32 outputs may have changed to, such as ``"float16"``; None:
             none may change.
         inputs_differ: whether the input sets differ, so that an output which never changes ignores
             them.
-        unusual: which input sets are unusual; those come after the usual ones. What is near zero
-            for an output is known from the usual sets: a probability that is 1e-5 throughout one
-            unusual set isn't a large number.
-        saturated: which of those are of large values, on which gates saturate: a product with one
-            that has underflowed is a zero whose sign hangs on digits far below any bound, and isn't
-            judged.
-        edged: on which of those values lie on an edge on purpose, where flips are what the set is
-            there to show.
         yardstick: what departures are explained by; None: only whether they're within the tolerance
             is asked.
 
     Raises:
-        ValueError: the numbers of input sets differ, or there is none.
+        ValueError: there is no input set.
     """
-    if not len(reference) == len(candidate) == len(set_names) or not reference:
-        raise ValueError(
-            f"a comparison needs the same input sets on both sides, at least one: "
-            f"{len(reference)} of the reference, {len(candidate)} of the candidate, "
-            f"{len(set_names)} names"
-        )
+    if not sets:
+        raise ValueError("a comparison needs at least one input set")
     totals: dict[str, Total] = {}
     failures: list[OutputFailure] = []
-    rare_places = {place for place, rare in enumerate(unusual) if rare}
-    together = magnitudes(
-        [outputs for place, outputs in enumerate(reference) if place not in rare_places]
-    )
-    for number, (expected, actual) in enumerate(zip(reference, candidate, strict=True), 1):
-        where = f"input set {number} of {len(set_names)} ({set_names[number - 1]})"
-        rare = number <= len(unusual) and unusual[number - 1]
+    together = magnitudes([compared.reference for compared in sets if not compared.unusual])
+    for place, compared in enumerate(sets):
         # An unusual set may lie on an edge on purpose, where a last bit decides: there the bound
         # alone is asked for, which yields to the noise where that was measured.
-        measured = yardstick is not None and (not rare or yardstick.floor.sets[number - 1])
         explain = None
-        if yardstick is not None and measured:
-            explain = partial(yardstick.bound, number - 1)
-        signed = not (number <= len(saturated) and saturated[number - 1])
-        poised = number <= len(edged) and edged[number - 1]
-        set_failures = list(
-            _compare_set(
-                expected,
-                actual,
-                tolerance_for,
-                float_io,
-                totals,
-                together,
-                explain,
-                rare=rare,
-                signed=signed,
-                edged=poised,
-            )
-        )
-        failures += [replace(failure, input_set=where, at=number - 1) for failure in set_failures]
-    usual = len(reference) - sum(unusual[: len(reference)])
-    failures, flips = without_flips(failures, usual, len(reference) - usual)
+        if yardstick is not None and (not compared.unusual or yardstick.floor.sets[place]):
+            explain = partial(yardstick.bound, place)
+        where = f"input set {place + 1} of {len(sets)} ({compared.name})"
+        for failure in _compare_set(compared, tolerance_for, float_io, totals, together, explain):
+            failures.append(replace(failure, input_set=where, at=place))
+    unusual = sum(compared.unusual for compared in sets)
+    failures, flips = without_flips(failures, len(sets) - unusual, unusual)
     for failure in failures:
         if failure.flip:
             totals[failure.output].refute()
-    vacuous = {name: total.vacuous(len(reference), inputs_differ) for name, total in totals.items()}
-    record = AccuracyRecord(
-        input_sets=len(reference),
-        outputs={name: total.accuracy(vacuous[name]) for name, total in totals.items()},
-    )
     failures = [_with_greatest_atol(failure, totals) for failure in failures]
-    inert = set()
-    for name, total in totals.items():
-        if total.inert(inputs_differ, len(reference)):
-            inert.add(name)
-    notes = (*_notes(vacuous), *_forgiven(totals, yardstick), *flips)
-    return Comparison(record, merged(failures), notes, frozenset(inert))
+    vacuous = {name: total.vacuous(len(sets), inputs_differ) for name, total in totals.items()}
+    outputs = {name: total.accuracy(vacuous[name]) for name, total in totals.items()}
+    inert = {name for name, total in totals.items() if total.inert(inputs_differ, len(sets))}
+    return Comparison(
+        AccuracyRecord(input_sets=len(sets), outputs=outputs),
+        merged(failures),
+        (*_notes(vacuous), *_forgiven(totals, yardstick), *flips),
+        frozenset(inert),
+    )
 
 
 def _with_greatest_atol(failure: OutputFailure, totals: Mapping[str, Total]) -> OutputFailure:
@@ -245,21 +228,17 @@ def _notes(vacuous: Mapping[str, str | None]) -> tuple[str, ...]:
 
 
 def _compare_set(
-    reference: Outputs,
-    candidate: Outputs,
+    compared: ComparedSet,
     tolerance_for: Callable[[str], Tolerance],
     float_io: str | None,
     totals: dict[str, Total],
     together: Mapping[str, Magnitude],
     explain: Explain | None,
-    *,
-    rare: bool,
-    signed: bool,
-    edged: bool,
 ) -> Iterator[OutputFailure]:
     """Compare the outputs of one input set and add what was measured to ``totals``."""
-    yield from check_names(reference, candidate)
-    for output, value in reference.items():
+    candidate = compared.candidate
+    yield from check_names(compared.reference, candidate)
+    for output, value in compared.reference.items():
         tolerance = tolerance_for(output)
         if output not in candidate:
             totals.setdefault(output, Total(tolerance)).mismatched = True
@@ -291,9 +270,9 @@ def _compare_set(
                     float_io,
                     max(in_maps) if part.in_map else None,
                     bounded,
-                    rare=rare,
-                    signed=signed,
-                    edged=edged,
+                    rare=compared.unusual,
+                    signed=not compared.saturated,
+                    edged=compared.edged,
                 )
             yield from (problem for problem in problems if problem is not None)
 

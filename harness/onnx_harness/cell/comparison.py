@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers
 from onnx_harness.accuracy.failures import OutputFailure
@@ -29,6 +29,7 @@ from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import Reference, given, reference
 from onnx_harness.judging.rounding import Clamp
+from onnx_harness.judging.runs import MOST_BYTES
 from onnx_harness.judging.standard import Standard
 from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import Model, has_loops
@@ -171,10 +172,11 @@ def _judged(
     profiled = bool(provider.fallback) or half or not has_loops(b.skeleton.graph)
     profile = scratch / "profile" if profiled else None
     config = exact_sums(a.skeleton, b.skeleton)
+    opened = partial(
+        open_session, b.path, provider, purpose=Purpose.ACCURACY, profile=profile, config=config
+    )
     try:
-        session = open_session(
-            b.path, provider, purpose=Purpose.ACCURACY, profile=profile, config=config
-        )
+        session = opened()
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
         return replace(outcome, reason=f"B can't be opened on {provider.name}: {words_of(error)}")
     assigned = placement(session, provider)
@@ -194,7 +196,10 @@ def _judged(
         _JUDGING
     )  # the noise floor runs the untouched model: what dies there isn't B's failure
     standard = pair_standard(pair, a, answers, outcome.precision)
-    again = partial(run, session, first)
+    again: Callable[[], dict[str, Any]] = partial(run, session, first)
+    if b.size_bytes > MOST_BYTES:
+        again = partial(_run_again, opened, first)
+        del session  # the noise floor's sessions hold as much
     verdict = judge_outputs(standard, outputs, b, emulated=outcome.emulated, again=again)
     if verdict.status is Status.NOT_APPLICABLE or verdict.comparison is None:
         raise ModelError(f"there is nothing to compare: {verdict.reason}")
@@ -209,6 +214,12 @@ def _judged(
         lines=verdict.detail,
         notes=(*outcome.notes, *verdict.notes),
     )
+
+
+def _run_again(
+    opened: Callable[[], ort.InferenceSession], values: Mapping[str, Any]
+) -> dict[str, Any]:
+    return run(opened(), values)
 
 
 def _models(pair: Pair) -> tuple[Model, Model]:

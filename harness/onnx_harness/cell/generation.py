@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -34,14 +35,17 @@ def check_generation(model: Model, spec: GenerateSpec | None) -> None:
 
 
 def judge_decoding(
-    way: Way, subject: Subject, session: ort.InferenceSession, judged_by: Standard
+    way: Way,
+    subject: Subject,
+    opened: Callable[[], ort.InferenceSession],
+    judged_by: Standard,
 ) -> None:
     """Judge N steps of greedy decoding beside the untouched model's, where the card asks for it.
 
     Args:
         way: of the cell; it takes the record and the notes.
         subject: the untouched model and its reference.
-        session: of the candidate.
+        opened: gives the candidate's session, when the reference has none any more.
         judged_by: the standard of the cell's outputs.
 
     Raises:
@@ -57,7 +61,8 @@ def judge_decoding(
         "generation", key, lambda: _decoded(subject.model, decoder, fixed, spec)
     )
     with noting("compare"):
-        got = decode(session, decoder, fixed, spec.prompt, spec.steps, expected.tokens.tolist())
+        forced = expected.tokens.tolist()
+        got = decode(opened(), decoder, fixed, spec.prompt, spec.steps, forced)
     noise = _noise(subject, judged_by, decoder, expected)
     outcome = judge_generation(decoder, spec, expected, got, noise)
     way.found = replace(way.found, generation=outcome.record)

@@ -66,8 +66,20 @@ def is_steady(model: Model, reference: Reference) -> bool:
     return not reference.unstable and not random_nodes(model.skeleton, reference.outputs[0].keys())
 
 
-def run_sets(way: Way, subject: Subject, session: ort.InferenceSession) -> Runs:
-    """The outputs on every input set, and again on the first."""
+def run_sets(
+    way: Way,
+    subject: Subject,
+    session: ort.InferenceSession,
+    session_again: Callable[[], ort.InferenceSession] | None = None,
+) -> Runs:
+    """The outputs on every input set, and again on the first.
+
+    Args:
+        way: of the cell.
+        subject: the untouched model and its reference.
+        session: of the candidate.
+        session_again: opens it once more, where nobody is to hold it meanwhile.
+    """
     provider = providers.get(way.task.cell.provider)
     outputs: list[dict[str, Any]] = []
     repeats: list[Repeat] = []
@@ -92,6 +104,8 @@ def run_sets(way: Way, subject: Subject, session: ort.InferenceSession) -> Runs:
     if looks_again and len(outputs) > 1:
         repeats.append(_repeated(way, subject, session, AT_THE_END))
     first = feeds_for(session, subject.reference.sets[0].values)
+    if session_again is not None:
+        return Runs(outputs, repeats, lambda: run(session_again(), first), profile)
     return Runs(outputs, repeats, lambda: run(session, first), profile)
 
 

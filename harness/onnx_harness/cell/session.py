@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from onnx_harness import providers
 from onnx_harness.cell.state import Artifact, Subject, Way
 from onnx_harness.errors import NotApplicable
 from onnx_harness.judging.half_range import computes_in_half
+from onnx_harness.judging.runs import MOST_BYTES
 from onnx_harness.judging.verdict import session_config
 from onnx_harness.model.file import has_loops
 from onnx_harness.providers.sessions import Purpose, open_session
@@ -70,6 +72,21 @@ def open_cell(
                 f"provider '{provider.name}' has no {operator} in bfloat16"
             ) from error
         raise
+
+
+def reopening(
+    way: Way, subject: Subject, artifact: Artifact, scratch: Path
+) -> Callable[[], ort.InferenceSession] | None:
+    """Return what opens the session of a large model again, which nobody holds beside another."""
+    if artifact.model.size_bytes <= MOST_BYTES:
+        return None
+
+    def opened() -> ort.InferenceSession:
+        session = open_cell(way, subject, artifact, scratch)
+        assert not isinstance(session, NoKernel)
+        return session
+
+    return opened
 
 
 def _is_profiled(way: Way, artifact: Artifact) -> bool:

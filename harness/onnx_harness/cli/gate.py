@@ -8,6 +8,7 @@ import json
 import os
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 from onnx_harness import providers
 from onnx_harness.cli import DONE, NEGATIVE, UNDONE
@@ -59,6 +60,9 @@ the latest counts.
 """
 
 
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the options, and the subcommands that move things."""
     parser.epilog = _EPILOG
@@ -86,6 +90,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     parser.set_defaults(run=judge, undone=UNDONE)
     commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", title="commands")
+    _declare_accept(commands)
+    _declare_reference(commands)
+    _declare_init(commands)
+
+
+def _declare_accept(commands: Commands) -> None:
     summary = "make the latest run's state the accepted level; accept a lock file for the reference"
     moving = commands.add_parser(
         "accept", help=summary, description=f"{summary[0].upper()}{summary[1:]}."
@@ -117,6 +127,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     _add_place(moving)
     moving.set_defaults(run=move)
+
+
+def _declare_reference(commands: Commands) -> None:
     summary = (
         "make the pinned reference environment from the accepted lock file, unless it's up to date"
     )
@@ -129,6 +142,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     _add_place(making)
     making.set_defaults(run=make_reference)
+
+
+def _declare_init(commands: Commands) -> None:
     summary = (
         "begin a gate in this repository: the lock file, a nightly workflow, the commands "
         "of a night"

@@ -167,7 +167,9 @@ def _source(name: str, reports: Path) -> Source:
     database = reports / history.FILE_NAME
     if not database.is_file():
         raise UsageError(
-            f"there is no folder or file {name}, and no history in {reports} to look for a run in"
+            f"there is no run to report: no folder or file {name}, and no history of runs in "
+            f"{reports}. Mend: name a folder that has a results.json; pytest with --report-dir DIR "
+            f"writes one"
         )
     with history.History(database) as past:
         runs = past.runs()

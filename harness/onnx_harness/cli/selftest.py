@@ -66,6 +66,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="their models",
     )
     parser.add_argument(
+        "--autocast",
+        type=Path,
+        metavar="PYTHON",
+        help="of an environment with nvidia-modelopt: mixed-beside compares its AutoCast as well",
+    )
+    parser.add_argument(
         "--log",
         type=Path,
         default=Path("reports/selftest.jsonl"),
@@ -75,15 +81,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     parser.epilog = (
         "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, mixed-beside,\n"
-        "int8-beside, trees, vocabularies, causes, defect-causes, observer, slower (a quiet\n"
-        "machine), cost. What was found stays in the log and isn't looked for again, until\n"
-        "the code or a library changes. Exits with 1 when something isn't reached."
+        "int8-beside, trees, vocabularies, causes, defect-causes, smallest, observer, slower\n"
+        "(a quiet machine), cost. What was found stays in the log and isn't looked for again,\n"
+        "until the code or a library changes. Exits with 1 when something isn't reached."
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure the rows and print the table."""
+    from onnx_harness.selftest import autocast
     from onnx_harness.selftest.bench import Bench, own_cache
     from onnx_harness.selftest.log import Log
     from onnx_harness.selftest.rows import ROWS
@@ -98,7 +105,9 @@ def run(args: argparse.Namespace) -> int:
     if args.sample is not None and args.sample < 1:
         raise UsageError(f"--sample {args.sample}: at least 1 is needed")
     seeds = range(min(args.seeds, 2) if args.quick else args.seeds)
-    bench = Bench(_models(args), seeds, args.defects, args.quick)
+    if args.autocast is not None:
+        autocast.check(args.autocast)
+    bench = Bench(_models(args), seeds, args.defects, args.quick, args.autocast)
     log = Log(args.log)
     outcomes: dict[str, list[Outcome]] = {}
     with own_cache(), _progress(error_console()) as progress:

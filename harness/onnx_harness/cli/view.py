@@ -1,4 +1,7 @@
-"""``onnx-harness view``: a model in Netron, or a failing cell with its original and candidate."""
+"""``onnx-harness view``: a model, or a failing cell with its original and candidate.
+
+In Model Explorer, with the cell's figures on its nodes, where that is installed; else in Netron.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +9,26 @@ import argparse
 import importlib
 import importlib.util
 import logging
+import socket
 from pathlib import Path
 from typing import Any
 
+from onnx_harness import providers
 from onnx_harness.cli import DONE
-from onnx_harness.cli.common import add_model, find_model
-from onnx_harness.cli.show import console, text
+from onnx_harness.cli.common import (
+    add_model,
+    find_model,
+    named_death,
+    shown_progress,
+    started_worker,
+)
+from onnx_harness.cli.show import console, error_console, labelled, text
 from onnx_harness.diagnose.repro import FOLDER, MODEL, TRANSFORMED
 from onnx_harness.errors import HarnessError, UsageError
 from onnx_harness.settings import nearest_settings
+
+NODE_DATA = "node_data"
+"""The folder, next to a cell's models, of what Model Explorer shows on its nodes."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -22,24 +36,46 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_model(parser, help="a .onnx file, a model card, or the id of a cell that failed")
     parser.add_argument("--port", type=_port, help="to serve at (default: one that is free)")
     parser.add_argument("--no-browser", action="store_true", help="only serve it; open no browser")
+    parser.add_argument("--netron", action="store_true", help="Netron, though there is the other")
+    parser.add_argument(
+        "--node-data",
+        action="store_true",
+        help="of a cell: write what Model Explorer shows on its nodes, and show nothing",
+    )
     parser.add_argument(
         "--report-dir", metavar="DIR", type=Path, help="with the cell (default: reports)"
     )
     parser.epilog = (
-        "Of a cell the original and the candidate are shown, each at an address of its own; a run "
-        "keeps them in\n"
-        "reports/repro/ where it fails. Ends with Ctrl-C. Netron isn't part of the base "
-        "installation:\n"
-        "pip install 'onnx-harness[view]'"
+        "Of a cell the original and the candidate are shown; a run keeps them in reports/repro/ "
+        "where it fails.\n"
+        "Model Explorer colours the candidate's nodes by their errors, times, providers and "
+        "precisions: its files are\n"
+        "written to reports/repro/CELL/node_data/, and can be opened in any Model Explorer. Ends "
+        "with Ctrl-C.\n"
+        "Neither viewer is part of the base installation: pip install 'onnx-harness[explorer]', "
+        "or [view] for Netron"
     )
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve a model, or both of a cell, until Ctrl-C."""
-    if importlib.util.find_spec("netron") is None:
-        raise HarnessError("Netron isn't installed here. Mend: pip install 'onnx-harness[view]'")
+    explores = not args.netron and _has("model_explorer") and _has("model_explorer_onnx")
+    if not (args.node_data or explores or _has("netron")):
+        raise HarnessError(
+            "neither Model Explorer nor Netron is installed here. Mend: pip install "
+            "'onnx-harness[explorer]', or 'onnx-harness[view]' for Netron"
+        )
     models = _models(args)
+    if args.node_data or explores:
+        folder = _node_data(args, models) if len(models) > 1 else None
+        if args.node_data and folder is None:
+            raise UsageError(
+                "--node-data takes the id of a failing cell, of which a run has kept both models"
+            )
+        if explores and not args.node_data:
+            _explore(args, models, folder)
+        return DONE
     netron = importlib.import_module("netron")
     logging.getLogger("netron").setLevel(logging.WARNING)  # it would tell the address once more
     for place, (title, path) in enumerate(models):
@@ -74,6 +110,62 @@ def _models(args: argparse.Namespace) -> list[tuple[str, Path]]:
     if (folder / MODEL).is_file():  # a large one stays where it was
         models.insert(0, ("original", folder / MODEL))
     return [(f"{title} of {cell}", path) for title, path in models]
+
+
+def _has(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def _node_data(args: argparse.Namespace, models: list[tuple[str, Path]]) -> Path:
+    """Write the figures of a cell's nodes next to its models, and return their folder."""
+    from onnx_harness.diagnose.node_data import write_node_data
+
+    original, candidate = (path for _, path in models)
+    folder = original.parent / NODE_DATA
+    provider = args.model.name.rpartition("-")[2]
+    settings = nearest_settings({})
+    environment = providers.get(provider).environment
+    doing = f"{args.model.name}: figures of its nodes"
+    with (
+        started_worker(settings, environment) as worker,
+        named_death(doing),
+        shown_progress(worker),
+    ):
+        remarks = worker.call(write_node_data, original, candidate, folder, provider, settings)
+    for remark in remarks:
+        error_console().print(labelled("note: ", "yellow", remark), soft_wrap=True)
+    console().print(text(f"the figures of its nodes are in {folder}"), soft_wrap=True)
+    return folder
+
+
+def _explore(args: argparse.Namespace, models: list[tuple[str, Path]], folder: Path | None) -> None:
+    """Serve models in Model Explorer until Ctrl-C."""
+    from onnx_harness.diagnose.node_data import CANDIDATE, FIGURES, ORIGINAL
+
+    explorer = importlib.import_module("model_explorer")
+    config = explorer.config()
+    if folder is None:
+        for _, path in models:
+            config.add_model_from_path(str(path))
+    else:
+        for name in (CANDIDATE, ORIGINAL):
+            config.add_model_from_path(str(folder / name))
+        for figure in reversed(FIGURES):  # it shows the last one
+            if (file := folder / f"{figure}.json").is_file():
+                config.add_node_data_from_path(str(file), model_name=CANDIDATE)
+    explorer.visualize_from_config(
+        config=config,
+        host="localhost",  # only this machine can reach it: a model is somebody's property
+        port=args.port or _free_port(),
+        extensions=["model_explorer_onnx"],
+        no_open_in_browser=args.no_browser,
+    )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return int(probe.getsockname()[1])
 
 
 def _serve(netron: Any, title: str, path: Path, port: int | None, *, browse: bool) -> None:

@@ -113,6 +113,21 @@ def first_departure(question: Question, trial: Trial, place: int) -> Watch:
     return _Watcher(bench, trial, place).watch()
 
 
+def value_errors(question: Question, trial: Trial, place: int) -> dict[str, tuple[float, float]]:
+    """Return the errors of every value that both graphs make. Meant for the worker.
+
+    Args:
+        question: what is looked at.
+        trial: the candidate.
+        place: the position of an input set.
+
+    Returns:
+        By name of the value, relative L2 errors: its node's own, where the node's inputs are the
+        reference's, and that of the whole run; infinite where one isn't finite.
+    """
+    return _Watcher(bench_of(question), trial, place).errors()
+
+
 class _Watcher:
     """The sessions and runs of one search."""
 
@@ -138,6 +153,13 @@ class _Watcher:
         node = _cause(graph, errors, matched)
         mended = None if node is None else self._mended(original, model, node, matched)
         return Watch(node, len(matched), values, mended, observer, self._sessions, self._runs)
+
+    def errors(self) -> dict[str, tuple[float, float]]:
+        """Own error and whole error of each value that both graphs make."""
+        model = self._explicit()
+        original = inline_functions(self._bench.subject.model.load())
+        matched = matching_values(original, model)
+        return self._errors(original, model, matched) if matched else {}
 
     def _explicit(self) -> onnx.ModelProto:
         """The candidate as a graph that computes the same with optimizations off.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,24 +64,10 @@ def window(g: Graph) -> None:
     elif way < 0.6:
         attributes["auto_pad"] = g.random.choice(("SAME_UPPER", "SAME_LOWER"))
     op = g.random.choice(("Conv", "Conv", "Conv", "MaxPool", "AveragePool", "ConvTranspose"))
-    if op == "ConvTranspose":
-        if "auto_pad" in attributes:
-            return
-        entries = []
-        for size, s, k, a, b in zip(
-            x.shape[2:], strides, kernel, pads[:spatial], pads[spatial:], strict=True
-        ):
-            entries.append((size - 1) * s + k - a - b)
-        out = tuple(entries)
-    elif attributes.get("auto_pad", "").startswith("SAME"):
-        out = tuple(-(-size // s) for size, s in zip(x.shape[2:], strides, strict=True))
-    else:
-        windows = []
-        for size, s, k, a, b in zip(
-            x.shape[2:], strides, kernel, pads[:spatial], pads[spatial:], strict=True
-        ):
-            windows.append((size + a + b - k) // s + 1)
-        out = tuple(windows)
+    if op == "ConvTranspose" and "auto_pad" in attributes:
+        return
+    same = str(attributes.get("auto_pad", "")).startswith("SAME")
+    out = _window_sizes(op, x.shape[2:], strides, kernel, None if same else pads)
     if min(out) < 1:
         return
     channels = x.shape[1]
@@ -105,6 +92,26 @@ def window(g: Graph) -> None:
         y = g.add(op, inputs, "f", (x.shape[0], count, *out), group=groups, **attributes)
     for _ in range(g.random.randint(0, 2)):
         y = _affine(g, y)
+
+
+def _window_sizes(
+    op: str,
+    sizes: Sequence[int],
+    strides: Sequence[int],
+    kernel: Sequence[int],
+    pads: Sequence[int] | None,
+) -> Shape:
+    """The spatial sizes of the result; without pads they are those of ``SAME``."""
+    if pads is None:
+        return tuple(-(-size // stride) for size, stride in zip(sizes, strides, strict=True))
+    before, after = pads[: len(sizes)], pads[len(sizes) :]
+    result = []
+    for size, stride, k, a, b in zip(sizes, strides, kernel, before, after, strict=True):
+        if op == "ConvTranspose":
+            result.append((size - 1) * stride + k - a - b)
+        else:
+            result.append((size + a + b - k) // stride + 1)
+    return tuple(result)
 
 
 def _weights(g: Graph, shape: Shape) -> Array:

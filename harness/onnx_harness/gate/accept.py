@@ -50,6 +50,29 @@ def accept(
     if not runs:
         raise UsageError("the history holds no run: run the cells first, and look at them")
     run = runs[-1]
+    results = _results_of(history, run, cells, only)
+    accepted = [results[cell_id] for cell_id in cells or sorted(results)]
+    moved = _new_levels(accepted, run, who, why)
+    with sole_writer(folder):
+        levels = read_levels(folder)
+        if not cells:
+            levels = _still_current(levels, results, only)
+        levels |= {level.key: level for level in moved}
+        # First the journal: a level without its reason would be worse than a reason without its
+        # level.
+        history.note_accepted(moved)
+        write_levels(folder, levels)
+    return moved
+
+
+def _results_of(
+    history: History, run: RunInfo, cells: Sequence[str], only: Sequence[str]
+) -> dict[str, CellResult]:
+    """The cells of a run by id.
+
+    Raises:
+        UsageError: there is none, or one of ``cells`` isn't there.
+    """
     results = {}
     for cell in history.cells(run.id):
         if not only or cell.provider in only:
@@ -64,18 +87,7 @@ def accept(
                 f"there is no cell '{cell_id}' in the latest run ({run.id}). "
                 f"{did_you_mean(cell_id, results)}"
             )
-    accepted = [results[cell_id] for cell_id in cells or sorted(results)]
-    moved = _new_levels(accepted, run, who, why)
-    with sole_writer(folder):
-        levels = read_levels(folder)
-        if not cells:
-            levels = _still_current(levels, results, only)
-        levels |= {level.key: level for level in moved}
-        # First the journal: a level without its reason would be worse than a reason without its
-        # level.
-        history.note_accepted(moved)
-        write_levels(folder, levels)
-    return moved
+    return results
 
 
 def _new_levels(cells: Sequence[CellResult], run: RunInfo, who: str, why: str) -> list[Level]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from onnx_harness.accuracy.compare import Comparison, compare
+from onnx_harness.accuracy.compare import ComparedSet, Comparison, compare
 from onnx_harness.accuracy.noise import Noise
 from onnx_harness.accuracy.tolerance import Tolerance, choose, spec_for
 from onnx_harness.cards.card import Card
@@ -105,16 +105,13 @@ def _recorded_sets(reference: Reference, drawn: frozenset[str]) -> list[_Recorde
 def _compared(
     reference: Reference, sets: Sequence[_RecordedSet], bound: Callable[[str], Tolerance]
 ) -> Comparison:
-    outputs = [reference.outputs[input_set.place] for input_set in sets]
-    comparison = compare(
-        [input_set.expected for input_set in sets],
-        [
-            {name: output[name] for name in each.expected}
-            for each, output in zip(sets, outputs, strict=True)
-        ],
-        bound,
-        set_names=[reference.sets[input_set.place].name for input_set in sets],
-    )
+    compared = []
+    for recorded in sets:
+        outputs = reference.outputs[recorded.place]
+        given = {name: outputs[name] for name in recorded.expected}
+        name = reference.sets[recorded.place].name
+        compared.append(ComparedSet(name, recorded.expected, given))
+    comparison = compare(compared, bound)
     places = [input_set.place for input_set in sets]
     failures = []
     for failure in comparison.failures:

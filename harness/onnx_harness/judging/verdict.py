@@ -13,12 +13,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers
-from onnx_harness.accuracy.compare import Comparison, compare
+from onnx_harness.accuracy.compare import ComparedSet, Comparison, compare
 from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.failures import OutputFailure, listed
 from onnx_harness.errors import first_line
 from onnx_harness.inputs.graph.chance import random_nodes
-from onnx_harness.inputs.graph.reach import empty_outputs, reached_outputs
 from onnx_harness.judging.ideal import ideal_conversion
 from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.noise_floor import (
@@ -34,11 +33,11 @@ from onnx_harness.judging.standard import Standard, tolerances
 from onnx_harness.judging.untouched import (
     DRAWS,
     false_shapes,
-    is_of,
     made_constant,
     said_of,
     unsteady,
 )
+from onnx_harness.judging.vacuity import proves_nothing
 from onnx_harness.model.file import Model
 from onnx_harness.results.cells import Status, Symptom
 from onnx_harness.transforms import Precision
@@ -222,7 +221,7 @@ def _concluded(standard: Standard, compared: _Compared) -> Verdict:
     """The verdict that a comparison comes to."""
     comparison, notes = compared.comparison, compared.notes
     if comparison.passed:
-        empty, remarks = _proves_nothing(standard, comparison)
+        empty, remarks = proves_nothing(standard, comparison)
         notes += remarks
         if empty is not None:
             return Verdict(Status.FAIL, comparison, empty, notes=notes, symptom=Symptom.VACUOUS)
@@ -285,18 +284,26 @@ def _compared(
     All usual ones, which come first, and some of the others.
     """
     sets = [standard.reference.sets[place] for place in places]
+    compared = []
+    for place, input_set in zip(places, sets, strict=True):
+        unusual = bool(input_set.unusual)
+        compared.append(
+            ComparedSet(
+                input_set.name,
+                expected[place],
+                outputs[place],
+                # What lies on a threshold is ordinary but for that: noise has to explain what
+                # differs there, not the bound.
+                unusual=unusual and not input_set.poised,
+                saturated=input_set.saturates,
+                edged=unusual and not input_set.smooth,
+            )
+        )
     comparison = compare(
-        [expected[place] for place in places],
-        [outputs[place] for place in places],
+        compared,
         tolerances(standard),
-        set_names=[input_set.name for input_set in sets],
         float_io=standard.float_io,
         inputs_differ=len({input_set.digest() for input_set in sets}) > 1,
-        # What lies on a threshold is ordinary but for that: noise has to explain what differs
-        # there, not the bound.
-        unusual=[bool(input_set.unusual) and not input_set.poised for input_set in sets],
-        saturated=[input_set.saturates for input_set in sets],
-        edged=[bool(input_set.unusual) and not input_set.smooth for input_set in sets],
         yardstick=None if yardstick is None else yardstick.on(places),
     )
     return replace(
@@ -346,49 +353,6 @@ def measured_yardstick(standard: Standard) -> tuple[Yardstick | None, list[str]]
         factor,
         tuple(_usual(standard)),
     ), notes
-
-
-def _proves_nothing(
-    standard: Standard, comparison: Comparison
-) -> tuple[str | None, tuple[str, ...]]:
-    """Say why a comparison in which nothing failed couldn't have failed.
-
-    The second item is remarks on what the card accepts.
-
-    Outputs that can't depend on what the inputs hold (there are no inputs, nothing but their shapes
-    goes in, or nothing comes out by its shape) are as they have to be, and a case of a suite has
-    but one input set.
-    """
-    card, outputs = standard.card, comparison.record.outputs
-    remarks = []
-    for name, why in card.vacuous.items():
-        mine = [output for output in outputs if is_of(output, name)]
-        if mine and not comparison.inert.issuperset(mine):
-            remarks.append(
-                f"the card's [vacuous] lists {name}, which does react to the inputs: remove the "
-                f"line"
-            )
-        elif mine:
-            remarks.append(f"accepted by the card: {name} says nothing about the inputs, {why}")
-    if card.suite or len(comparison.inert) < len(outputs):
-        return None, tuple(remarks)
-    reached = reached_outputs(standard.model.skeleton) - empty_outputs(standard.model.skeleton)
-    judged = []
-    for name in sorted(comparison.inert):
-        if any(is_of(name, output) for output in reached) and not any(
-            is_of(name, each) for each in card.vacuous
-        ):
-            judged.append(name)
-    if not judged:
-        return None, tuple(remarks)
-    reason = (
-        f"nothing was compared that could have failed: no output reacts to the inputs "
-        f"({listed(judged)}). Put a "
-        "recorded input set, a .npz whose keys are the input names, beside the model with its "
-        "stem; "
-        f'or accept it in the card: [vacuous] {judged[0]} = "why"'
-    )
-    return reason, tuple(remarks)
 
 
 def _without(outputs: Mapping[str, Any], unstable: frozenset[str]) -> dict[str, Any]:

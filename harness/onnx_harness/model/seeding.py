@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
-from scipy import special
 
 from onnx_harness.model.constants import named_constants
 from onnx_harness.model.file import FREE_INITIALIZERS
@@ -167,6 +166,8 @@ def _table(distribution: str, seed: int) -> npt.NDArray[np.float32]:
     So few values have the mean and the spread of the whole distribution. None is at the end of an
     interval, where a model may take a logarithm.
     """
+    from scipy import special  # which every process of a run would wait for
+
     generator = np.random.default_rng([seed, _DISTRIBUTIONS.index(distribution)])
     shares = generator.permutation((np.arange(PERIOD) + 0.5) / PERIOD)
     match distribution:

@@ -7,21 +7,19 @@ from collections.abc import Iterator
 
 import onnx
 
-from onnx_harness.model.file import INLINE_BYTES
 from onnx_harness.model.walk import subgraphs, walk
 
-MOST_MESSAGE_BYTES = 2**31 - 1
-"""So much does protobuf hold in one message."""
+_WRITTEN_BYTES = 1 << 26
 
 
 def byte_size(model: onnx.ModelProto) -> int:
     """Return the bytes that a model takes as one message.
 
-    Above `INLINE_BYTES` the weights alone are counted, by their dimensions: protobuf would write
-    all of it to count, and raises where that is more than it holds.
+    From 64 MB of weights on those alone are counted, by their dimensions: protobuf would write all
+    of it to count, beside the model, and raises where that is more than it holds.
     """
     weights = sum(_data_bytes(tensor) for tensor in _tensors(model))
-    return weights if weights > INLINE_BYTES else model.ByteSize()
+    return weights if weights > _WRITTEN_BYTES else model.ByteSize()
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -12,6 +12,7 @@ from onnx_harness.errors import ProviderError
 
 _KERNEL = "_kernel_time"
 _RUN_ENDS = "model_run"
+_FLOATS = {"float": "float32", "float16": "float16", "bfloat16": "bfloat16", "double": "float64"}
 # Their time is that of the nodes inside them, which have events of their own.
 _BODIES = frozenset({"If", "Loop", "Scan"})
 
@@ -44,6 +45,49 @@ def read_runs(file: Path) -> RunProfiles:
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ProviderError(f"ONNX Runtime's profile can't be read ({what})") from error
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRun:
+    """A node in the last run of a profile.
+
+    Attributes:
+        microseconds: in its kernel; the sum where it ran several times.
+        provider: ONNX Runtime's name of the execution provider that ran it.
+        precision: the element type of its first output of floats, or else of any: ``float16``.
+    """
+
+    microseconds: float
+    provider: str
+    precision: str
+
+
+def read_nodes(file: Path) -> dict[str, NodeRun]:
+    """Read the last run in a profile, by the names of the nodes that have one.
+
+    Raises:
+        ProviderError: it can't be read.
+    """
+    nodes: dict[str, NodeRun] = {}
+    try:
+        last = read_runs(file).runs[-1]
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            events = [event for line in lines if (event := _event(line))]
+        for event in filter(_is_kernel, events):
+            name = event["name"].removesuffix(_KERNEL)
+            if name in last:
+                details = event["args"]
+                nodes[name] = NodeRun(last[name], details["provider"], _output_type(details))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ProviderError(f"ONNX Runtime's profile can't be read ({what})") from error
+    return nodes
+
+
+def _output_type(details: Mapping[str, Any]) -> str:
+    types = [name for tensor in details.get("output_type_shape", ()) for name in tensor]
+    floats = [name for name in types if name in _FLOATS]
+    return _FLOATS[floats[0]] if floats else next(iter(types), "")
 
 
 def _profiles(events: list[dict[str, Any]]) -> RunProfiles:

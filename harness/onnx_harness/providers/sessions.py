@@ -116,22 +116,15 @@ def open_session(
     if provider.ort_name not in ort.get_available_providers():
         # ONNX Runtime would warn once and run on the CPU.
         raise ProviderError(_refused(provider, provider.diagnose()))
-    if threads is None:
-        threads = shared_threads()
-    options = ort.SessionOptions()
-    register(options)
-    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
-    # A session's errors are raised as well: once is enough.
-    options.log_severity_level = _INFO if verbose else _FATAL
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", str(int(allow_spinning)))
-    options.add_session_config_entry(RECORD_PLACEMENT, str(int(record_placement)))
-    if external_data is not None:
-        options.add_session_config_entry(_EXTERNAL_DATA, str(external_data))
-    for key, value in (config or {}).items():
+    threads = shared_threads() if threads is None else threads
+    options = _base_options(level, threads, verbose=verbose)
+    entries = {
+        "session.intra_op.allow_spinning": str(int(allow_spinning)),
+        RECORD_PLACEMENT: str(int(record_placement)),
+        **({} if external_data is None else {_EXTERNAL_DATA: str(external_data)}),
+        **(config or {}),
+    }
+    for key, value in entries.items():
         options.add_session_config_entry(key, value)
     if profile is not None:
         options.enable_profiling = True
@@ -155,6 +148,22 @@ def open_session(
     if opened[0] != provider.ort_name:
         raise ProviderError(_refused(provider, provider.diagnose(), opened))
     return session
+
+
+def _base_options(level: str, threads: int | None, *, verbose: bool) -> ort.SessionOptions:
+    """The options of every session: its level, its threads, its log and custom operators."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    register(options)
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, LEVELS[level])
+    # A session's errors are raised as well: once is enough.
+    options.log_severity_level = _INFO if verbose else _FATAL
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return options
 
 
 def shared_threads() -> int | None:

@@ -100,7 +100,7 @@ def _explained(explanation: Sequence[str], width: int, whole: bool) -> Iterator[
     yield from first
     yield from shown
     if left_out > 0:
-        yield f"  ({left_out} lines left out here; {WHERE_ALL_IS})"
+        yield f"  ({figures.counted(left_out, 'line')} left out here; {WHERE_ALL_IS})"
     # The last is the command that runs the cell alone, or the cause, where it was searched for.
     yield from blocks[-1]
 

@@ -257,9 +257,9 @@ def _row(cell: CellResult, layout: _Layout, name: str | None = None, nights: str
     if not _has_numbers(cell):
         return _cut(f"{start}  {_why(cell)}".rstrip(), layout.total)
     columns = [start]
-    for name, (figure, align) in _COLUMNS.items():
-        if layout.columns[name]:
-            columns.append(f"{figure(cell):{align}{layout.columns[name]}}")
+    for column, (figure, align) in _COLUMNS.items():
+        if layout.columns[column]:
+            columns.append(f"{figure(cell):{align}{layout.columns[column]}}")
     if layout.nodes:
         columns.append(f"{figures.nodes(cell):<{layout.nodes}}")
     if layout.growth:
@@ -288,7 +288,7 @@ def _detail(cell: CellResult) -> Iterator[Line]:
     for text in explanation[: MOST_DETAIL - 1]:
         yield Line(f"    {printable(text)}")
     left_out = len(explanation) - MOST_DETAIL
-    yield Line(f"    ({left_out} lines left out here; {WHERE_ALL_IS})")
+    yield Line(f"    ({figures.counted(left_out, 'line')} left out here; {WHERE_ALL_IS})")
     # The last line is the command that runs the cell alone.
     yield Line(f"    {printable(explanation[-1])}")
 

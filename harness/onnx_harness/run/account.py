@@ -133,7 +133,8 @@ class Account:
                 nights=sparklines(self._past.trends),
             )
         for model, cell in self.unjudged().items():
-            text = f"{model}: no cell was judged, so the run isn't a success. {cell.reason or ''}"
+            reason = f": {cell.reason}" if cell.reason else ""
+            text = f"{model}: no cell was judged, so the run isn't a success{reason}"
             yield from (Line(line, "red") for line in wrapped(printable(text), width))
         if self._cases:
             of_suite = self._of_suite()

@@ -46,12 +46,14 @@ class Bench:
         seeds: of the rows that are repeated over seeds.
         defects: the folder of the small models that released libraries get wrong.
         quick: rows that build their own models take a part of them.
+        autocast: the Python of an environment that has nvidia-modelopt; None: it isn't compared.
     """
 
     cards: tuple[Card, ...]
     seeds: range
     defects: Path
     quick: bool = False
+    autocast: Path | None = None
     _runner: tuple[tuple[str, int], Runner] | None = None
 
     def judge(self, row: str, seed: int, card: Card, variant: str) -> tuple[Cell, CellResult]:

@@ -44,9 +44,9 @@ def _steps(bench: Bench) -> Iterator[Step]:
     """The planted steps on every model, and the planted faults of nodes in every model."""
     if bench.quick:
         for fault in list(planted_steps())[:_QUICK_STEPS]:
-            yield Step(f"tiny, {fault.kind}", partial(_of_tiny, partial(_of_step, fault=fault)))
+            yield Step(f"tiny, {fault.kind}", partial(of_tiny, partial(_of_step, fault=fault)))
         for number in range(_QUICK_FAULTS):
-            yield Step(f"tiny, node {number}", partial(_of_tiny, partial(_of_node, number=number)))
+            yield Step(f"tiny, node {number}", partial(of_tiny, partial(_of_node, number=number)))
         return
     for card in bench.cards:
         for fault in planted_steps():
@@ -57,7 +57,7 @@ def _steps(bench: Bench) -> Iterator[Step]:
             yield Step(f"{card.name}, {kind}", partial(_of_node, card, number), kind)
 
 
-def _of_tiny(judge: Callable[[Card], Outcome]) -> Outcome:
+def of_tiny(judge: Callable[[Card], Outcome]) -> Outcome:
     """A network of a few nodes.
 
     What is planted is seen in its output, and no model has to be fetched.

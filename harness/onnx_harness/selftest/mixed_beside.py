@@ -1,4 +1,4 @@
-"""The row of mixed precision compared with onnxconverter_common's search.
+"""The row of mixed precision compared with onnxconverter_common's search, and with AutoCast.
 
 On the same networks, with the same verdict as its bound.
 """
@@ -17,6 +17,7 @@ from unittest import mock
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.judging.verdict import verdict
+from onnx_harness.selftest import autocast
 from onnx_harness.selftest.bench import Bench, Outcome
 from onnx_harness.selftest.mixed_cases import MixedCase, mixed_cases
 from onnx_harness.selftest.mixed_rows import LARGE, Workplace, workplace
@@ -70,8 +71,13 @@ def searched(place: Workplace) -> _Search:
     return search
 
 
-def judge(built: MixedCase) -> Outcome:
-    """Search with both, and convert what each found."""
+def judge(built: MixedCase, python: Path | None = None) -> Outcome:
+    """Search with both, and convert what each found.
+
+    Args:
+        built: the network.
+        python: of an environment with nvidia-modelopt, whose AutoCast is compared as well.
+    """
     with tempfile.TemporaryDirectory() as folder:
         place = workplace(built.case, Path(folder))
         try:
@@ -88,9 +94,23 @@ def judge(built: MixedCase) -> Outcome:
             "other_runs": other.runs,
             "other_right": float(is_right),
         }
+        if python is not None:
+            figures |= _of_autocast(python, place)
     more = is_right and mix.nodes > len(other.names or ())
     words = f"{built.case.name}: {mix.nodes} nodes, and {len(other.names or ())} are enough"
     return Outcome(1, int(more or not figures["right"]), (words,) * more, figures)
+
+
+def _of_autocast(python: Path, place: Workplace) -> dict[str, float]:
+    converted = autocast.convert(python, place)
+    if converted is None:
+        return {"autocast": 1, "autocast_errors": 1}
+    return {
+        "autocast": 1,
+        "autocast_right": float(converted.right),
+        "autocast_nodes": converted.nodes,
+        "autocast_runs": 1,
+    }
 
 
 def _passes(place: Workplace, names: Sequence[str]) -> bool:
@@ -103,12 +123,16 @@ def _passes(place: Workplace, names: Sequence[str]) -> bool:
 def _steps(bench: Bench) -> Iterator[Step]:
     for built in mixed_cases(quick=bench.quick):
         if len(built.case.model.graph.node) < LARGE:
-            yield Step(built.case.name, partial(judge, built))
+            key = built.case.name if bench.autocast is None else f"{built.case.name}, AutoCast"
+            yield Step(key, partial(judge, built, bench.autocast))
 
 
 def _figure(outcomes: Sequence[Outcome]) -> str:
     parts = []
-    for name, prefix in (("here", ""), ("auto_convert_mixed_precision", "other_")):
+    sides = [("here", ""), ("auto_convert_mixed_precision", "other_")]
+    if summed(outcomes, "autocast"):
+        sides.append(("AutoCast", "autocast_"))
+    for name, prefix in sides:
         right, nodes, runs = (
             round(summed(outcomes, f"{prefix}{what}")) for what in ("right", "nodes", "runs")
         )

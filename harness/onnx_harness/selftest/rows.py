@@ -27,6 +27,7 @@ from onnx_harness.selftest.mixed_rows import MIXED
 from onnx_harness.selftest.observer_rows import OBSERVED
 from onnx_harness.selftest.quantized_rows import QUANTIZED
 from onnx_harness.selftest.slower_rows import SLOWER
+from onnx_harness.selftest.smallest_rows import SMALLEST
 from onnx_harness.selftest.table import Row, Step, bad, none_bad, summed, total
 from onnx_harness.selftest.tree_rows import TREES
 from onnx_harness.selftest.vocabulary_rows import VOCABULARIES
@@ -274,6 +275,7 @@ ROWS = {
         VOCABULARIES,
         CAUSES,
         CAUSES_OF_DEFECTS,
+        SMALLEST,
         OBSERVED,
         SLOWER,
         Row(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.transforms import Precision, Transform
-from onnx_harness.transforms.int8 import quiet
 from onnx_harness.transforms.optimize import MAX_BYTES
+from onnx_harness.transforms.quantization.library import quiet
 
 if TYPE_CHECKING:
     import onnx

@@ -146,22 +146,7 @@ def demands_of(
     elif op in _ORDERS and integers and (steps := scope.counted(node.input[1 - slot])) is not None:
         yield from _length(steps, where)
     elif op in _ORDERS and scalar:
-        # "x < s" bounds x from above by s, and so does "s > x".
-        ceiling = op.startswith("Less") == (slot == 1)
-        second = scope.constant(node.input[1 - slot])
-        if second is None or second.size != 1:
-            kind = Kind.UPPER if ceiling else Kind.LOWER
-            why = (
-                f"other values are compared with it as a {'ceiling' if ceiling else 'floor'} "
-                f"{where}"
-            )
-            # A table of numbers tells the scale that the threshold is on.
-            ends = (
-                (float(second.min()), float(second.max()))
-                if second is not None and second.size
-                else ()
-            )
-            yield Demand(kind, why, values=ends)
+        yield from _threshold(scope, node, slot, where)
     elif op in ("Div", "Mod") and slot == 1 and integers:
         yield Demand(Kind.NONZERO, f"integers are divided by it {where}")
     elif op in _RNNS and slot == 4:
@@ -184,6 +169,21 @@ def demands_of(
             f"it is looked up in a vocabulary of {len(words)} words {where}",
             values=words,
         )
+
+
+def _threshold(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    """A single value that others are compared with, unless that is another single one."""
+    # "x < s" bounds x from above by s, and so does "s > x".
+    ceiling = node.op_type.startswith("Less") == (slot == 1)
+    second = scope.constant(node.input[1 - slot])
+    if second is not None and second.size == 1:
+        return
+    kind, word = (Kind.UPPER, "ceiling") if ceiling else (Kind.LOWER, "floor")
+    # A table of numbers tells the scale that the threshold is on.
+    ends: tuple[float, ...] = ()
+    if second is not None and second.size:
+        ends = (float(second.min()), float(second.max()))
+    yield Demand(kind, f"other values are compared with it as a {word} {where}", values=ends)
 
 
 def _texts(constant: NDArray[np.generic] | None) -> tuple[str, ...]:

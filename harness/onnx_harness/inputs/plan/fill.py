@@ -41,53 +41,22 @@ def fill(
         cap: for integers that nothing certain bounds: the greatest value that an earlier failure
             allows.
     """
-    low, high = _ends(rule, sizes)
-    if cap is not None and not rule.certain and rule.make is Make.INTEGERS:
-        low, high = max(0, min(low, cap)), min(high, cap)
-    raw: NDArray[np.generic]
-    match rule.make:
-        case Make.CHOICES:
-            return constant(entry, shape, rule.choice(index))
-        case Make.TEXTS | Make.AMONG if rule.columns:
-            return _by_column(rule, entry, shape, rng)
-        case Make.TEXTS:
-            choices = tuple(str(choice) for choice in rule.choices)
-            return generators.texts(rng, shape, choices, is_closed=rule.is_closed)
-        case Make.AMONG:
-            raw = _among(rule, shape, rng)
-        case Make.BOOLS:
-            raw = rng.random(shape) < 0.5
-        case Make.MASK:
-            raw = generators.mask(rng, shape, index)
-        case Make.IDS:
-            raw = generators.tokens(rng, shape, low, high)
-        case Make.INTEGERS:
-            raw = generators.integers(rng, shape, low, high)
-        case Make.POSITIONS:
-            count = shape[-1] if shape else 1
-            # Beyond 2,048 float16 can't hold every position: every second set ends with the
-            # greatest that there is.
-            start = max(0, min(high, _FAR_POSITION) - low + 1 - count) if far else 0
-            steps = (np.arange(count) + start) % (high - low + 1) + low
-            raw = np.broadcast_to(steps if shape else steps[0], shape)
-        case Make.AXES:
-            raw = np.arange(int(np.prod(shape)))
-        case Make.TARGET:
-            raw = np.ones(int(np.prod(shape)), np.int64)
-            raw[:1] = -1
-        case Make.LENGTH:
-            # The first is the whole length, the others may be shorter: padded rows.
-            raw = rng.integers(max(1, high // 2), max(1, high), size=shape, endpoint=True)
-            raw = np.asarray(raw)
-            if raw.size:
-                raw.reshape(-1)[0] = max(1, high)
-        case Make.BOXES:
-            # [x1, y1, x2, y2]: of each two coordinates the lesser comes first.
-            raw = _boxes(shape, rng).reshape(shape) * max(high, 1)
-        case Make.SIGNAL:
-            raw = _signal(rule, entry, shape, rng, index)
-            if rule.around is not None and raw.ndim:
-                raw = rule.around.placed(raw, rng)
+    if rule.make is Make.CHOICES:
+        return constant(entry, shape, rule.choice(index))
+    if rule.make in (Make.TEXTS, Make.AMONG) and rule.columns:
+        return _by_column(rule, entry, shape, rng)
+    if rule.make is Make.TEXTS:
+        choices = tuple(str(choice) for choice in rule.choices)
+        return generators.texts(rng, shape, choices, is_closed=rule.is_closed)
+    if rule.make is Make.SIGNAL:
+        raw = _signal(rule, entry, shape, rng, index)
+        if rule.around is not None and raw.ndim:
+            raw = rule.around.placed(raw, rng)
+    else:
+        low, high = _ends(rule, sizes)
+        if cap is not None and not rule.certain and rule.make is Make.INTEGERS:
+            low, high = max(0, min(low, cap)), min(high, cap)
+        raw = _integers(rule, shape, rng, low, high, index=index, far=far)
     # Not ascontiguousarray, which makes a vector of a scalar.
     filled = np.array(raw.reshape(shape), dtype=entry.dtype, order="C")
     if rule.salient and filled.size:
@@ -95,6 +64,69 @@ def fill(
     for lag, (place, values) in enumerate(rule.elements):
         filled[place] = in_turn(values, index, lag)
     return filled
+
+
+def _integers(
+    rule: Rule,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    low: int,
+    high: int,
+    *,
+    index: int,
+    far: bool,
+) -> NDArray[np.generic]:
+    """The values of an input that isn't a signal, in any shape of that many elements.
+
+    Args:
+        rule: what it gets.
+        shape: to fill.
+        rng: its random stream.
+        low: the least value.
+        high: the greatest.
+        index: of the set.
+        far: for positions: whether they end with the greatest that there is.
+    """
+    match rule.make:
+        case Make.AMONG:
+            return _among(rule, shape, rng)
+        case Make.BOOLS:
+            return rng.random(shape) < 0.5
+        case Make.MASK:
+            return generators.mask(rng, shape, index)
+        case Make.IDS:
+            return generators.tokens(rng, shape, low, high)
+        case Make.POSITIONS:
+            return _positions(shape, low, high, far=far)
+        case Make.AXES:
+            return np.arange(int(np.prod(shape)))
+        case Make.TARGET:
+            target = np.ones(int(np.prod(shape)), np.int64)
+            target[:1] = -1
+            return target
+        case Make.LENGTH:
+            # The first is the whole length, the others may be shorter: padded rows.
+            lengths = rng.integers(max(1, high // 2), max(1, high), size=shape, endpoint=True)
+            lengths = np.asarray(lengths)
+            lengths.reshape(-1)[:1] = max(1, high)
+            return lengths
+        case Make.BOXES:
+            # [x1, y1, x2, y2]: of each two coordinates the lesser comes first.
+            return _boxes(shape, rng).reshape(shape) * max(high, 1)
+        case _:
+            return generators.integers(rng, shape, low, high)
+
+
+def _positions(shape: tuple[int, ...], low: int, high: int, *, far: bool) -> NDArray[np.generic]:
+    """Positions in a row along the last axis, from ``low`` on.
+
+    Beyond 2,048 float16 can't hold every position: every second set ends with the greatest that
+    there is.
+    """
+    count = shape[-1] if shape else 1
+    start = max(0, min(high, _FAR_POSITION) - low + 1 - count) if far else 0
+    steps = (np.arange(count) + start) % (high - low + 1) + low
+    return np.broadcast_to(steps if shape else steps[0], shape)
 
 
 def _boxes(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import onnx
+from onnx import TensorProto
 
 from onnx_harness.inputs.graph.attributes import attribute
 from onnx_harness.inputs.plan.edges import Attempt, is_light
@@ -27,9 +28,15 @@ EXACT = 2048
 # Odd, so that float16 can't hold the size itself; far enough above for sums of positions to differ.
 _SIZE = 3001
 _MOST_TABLES = 2
+_MANY_ROWS = 501  # enough for a weight of a class to change some choice
 _INDEX = 41  # as of unusual sets: normal noise
-# A batch is no length: its elements don't meet in one sum as a rule.
 _LENGTHS = (Role.SEQUENCE, Role.OTHER, Role.PAST, Role.WIDTH, Role.HEIGHT, Role.SAMPLES)
+# A batch is no length: its elements don't meet in one sum as a rule. But a choice, such as that of
+# an ArgMax, tells of little but its own row, and the usual batches have a few.
+_ROWS = (*_LENGTHS, Role.BATCH)
+_FLOATS = frozenset(
+    {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+)
 # Of all values of a run together: about what a run of a usual set of a small model computes.
 _MOST_ELEMENTS = 1 << 22
 
@@ -51,15 +58,17 @@ def large_set(
         would not cost next to nothing, or where the reference doesn't run at that size.
     """
     pinned = recipe.pinned(0)
+    roles = _ROWS if _gives_choices(model) else _LENGTHS
     free = {
         name: entry.role
         for name, entry in recipe.dimensions.items()
-        if name not in pinned and entry.role in _LENGTHS
+        if name not in pinned and entry.role in roles
     }
     if any(base.sizes[name] > EXACT for name in free):
         return None
-    for name in sorted(free, key=lambda name: _LENGTHS.index(free[name])):
-        for size in (_SIZE, *_table_sizes(model, base.sizes[name])):
+    for name in sorted(free, key=lambda name: roles.index(free[name])):
+        rows = (_MANY_ROWS,) if roles is _ROWS else ()
+        for size in (_SIZE, *_table_sizes(model, base.sizes[name]), *rows):
             sizes = recipe.fit(base.sizes | {name: size}, {*pinned, name})
             guess = replace(base, sizes=sizes)
             if recipe.too_large(sizes) or not is_light(model, recipe, guess):
@@ -71,6 +80,12 @@ def large_set(
                 if attempt(values) is not None:
                     return InputSet(_name(seed, values), values, large=True)
     return None
+
+
+def _gives_choices(model: onnx.ModelProto) -> bool:
+    """Return whether no output is a tensor of floats."""
+    types = [info.type.tensor_type.elem_type for info in model.graph.output]
+    return _FLOATS.isdisjoint(types)
 
 
 def _table_sizes(model: onnx.ModelProto, usual: int) -> list[int]:

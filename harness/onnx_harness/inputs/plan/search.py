@@ -87,12 +87,7 @@ def generate(
     for rank in ranks:
         search = _Search(recipe if rank is None else recipe_for(model, specs, rank), seed, try_run)
         if (first := search.first()) is not None:
-            further_values = [search.further(k) for k in range(1, count)]
-            sets = []
-            for k, values in enumerate([first, *further_values]):
-                sets.append(search.recipe.named(k, seed, values))
-            if further_values and (telling_set := search.telling(sets)) is not None:
-                sets[-1] = telling_set
+            sets = search.usual(first, count)
             return [*sets, *search.large(model), *search.unusual(model)] if unusual else sets
         failures.append(search)
     tried = sum(search.tried for search in failures)
@@ -163,6 +158,16 @@ class _Search:
         # Without sizes that suit this control value, the set keeps the first one's.
         guess = replace(base, control=index) if base is not None else self.base
         return self._vary(index, guess, guess_for_sizes.sizes)
+
+    def usual(self, first: dict[str, Value], count: int) -> list[InputSet]:
+        """Return the usual sets, of which the first is known to run."""
+        further_values = [self.further(k) for k in range(1, count)]
+        sets = []
+        for k, values in enumerate([first, *further_values]):
+            sets.append(self.recipe.named(k, self.seed, values))
+        if further_values and (telling_set := self.telling(sets)) is not None:
+            sets[-1] = telling_set
+        return sets
 
     def telling(self, sets: Sequence[InputSet]) -> InputSet | None:
         """Return a further set on which an output says something else than on ``sets``.

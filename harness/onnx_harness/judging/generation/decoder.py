@@ -52,6 +52,9 @@ _PAIRS = (
 _PREFIXES = ("present_", "new_", "next_", "updated_")
 _SUFFIXES = ("_out", "_output", "_new", "_next")
 _LOOKS_CACHED = re.compile(r"past|cache")
+# Keys and values of an encoder, which are the same in each step. What a decoder gives of them after
+# the first step is empty, or a copy.
+_OF_ENCODER = re.compile(r"(^|[._])(encoder|cross)([._]|$)")
 _INTEGERS = ("tensor(int64)", "tensor(int32)")
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)", "tensor(bfloat16)")
 
@@ -102,7 +105,7 @@ def decoder_of(signature: Signature, fed: Sequence[str], spec: GenerateSpec) -> 
     logits = _logits(outputs, cache, spec)
     for name in inputs:
         is_fed = name == ids.name or name in cache or name in roles
-        if not is_fed and _LOOKS_CACHED.search(name):
+        if not is_fed and _LOOKS_CACHED.search(name) and not of_encoder(name):
             raise _error(
                 spec,
                 f"input '{name}' looks like a cache, and no output of its name is fed back. "
@@ -121,6 +124,11 @@ def decoder_of(signature: Signature, fed: Sequence[str], spec: GenerateSpec) -> 
             spec, f"prompt and steps take {length} places, and the cache has {places} at most"
         )
     return Decoder(ids, whole, logits, cache, empty, roles, form, places)
+
+
+def of_encoder(name: str) -> bool:
+    """Decide whether an input of a cache holds keys or values of an encoder."""
+    return _OF_ENCODER.search(name) is not None
 
 
 def _error(spec: GenerateSpec, words: str) -> CardError:

@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_harness.judging.generation.decoder import Decoder, Role
+from onnx_harness.judging.generation.decoder import Decoder, Role, of_encoder
 from onnx_harness.model.file import ValueType
 from onnx_harness.providers.running import run
 
@@ -121,7 +121,9 @@ class _State:
             feeds[name] = _counted(role, value, past, len(tokens), decoder.places)
         outputs = run(self._session, {name: self._cast(name, feeds[name]) for name in feeds})
         self._history += tokens
-        self._cache = {name: outputs[output] for name, output in decoder.cache.items()}
+        for name, output in decoder.cache.items():
+            if not (past and of_encoder(name)):
+                self._cache[name] = outputs[output]
         logits = np.asarray(outputs[decoder.logits])
         rows: NDArray[np.float32] = logits.astype(np.float32).reshape(-1, logits.shape[-1])
         row: NDArray[np.float32] = rows[-1]

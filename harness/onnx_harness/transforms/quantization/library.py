@@ -1,0 +1,129 @@
+"""Run onnxruntime.quantization, which works on files, talks, and reads samples one by one."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from onnx_harness.errors import NotApplicable
+from onnx_harness.model.custom_ops import in_foreign_sessions
+from onnx_harness.transforms.quantization.preparing import (
+    nothing_to_quantize,
+    remark_tied,
+)
+
+if TYPE_CHECKING:
+    import onnx
+
+
+_ERROR = 3  # ONNX Runtime's severity
+
+
+class Samples:
+    """The samples as the CalibrationDataReader of onnxruntime.quantization."""
+
+    def __init__(self, feeds: Sequence[Mapping[str, Any]]) -> None:
+        self._feeds = feeds
+        self.set_range(0, len(feeds))
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Begin again with some of the samples."""
+        self._rest = iter(self._feeds[start_index:end_index])
+
+    def get_next(self) -> Mapping[str, Any] | None:
+        """Return the next sample; None after the last."""
+        return next(self._rest, None)
+
+
+def feeds_of(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The samples as the model takes them, which a step before this one may have changed."""
+    import numpy as np
+    import onnx
+
+    types = {info.name: info.type.tensor_type.elem_type for info in model.graph.input}
+    half = set()
+    for name, kind in types.items():
+        if kind == onnx.TensorProto.FLOAT16:
+            half.add(name)
+    feeds = []
+    for sample in samples:
+        feed = {}
+        for name, value in sample.items():
+            if name in types:
+                is_narrowed = name in half and value.dtype == np.float32
+                feed[name] = value.astype(np.float16) if is_narrowed else value
+        feeds.append(feed)
+    if not all(feeds):
+        raise NotApplicable("the model takes no inputs: there is nothing to calibrate it on")
+    return feeds
+
+
+def through_files(
+    model: onnx.ModelProto, quantize: Callable[[Path, Path], None], types: Sequence[str]
+) -> onnx.ModelProto:
+    """Quantize from file to file, in a folder that goes afterwards.
+
+    That is all that the library can do.
+    """
+    import onnx
+
+    from onnx_harness.model.rewrite import sort_nodes
+    from onnx_harness.transforms.quantization.nodes import captured, is_quantized, tied_tables
+
+    tied = tied_tables(model.graph)
+    inside = captured(model.graph)
+    floats = [tensor for tensor in model.graph.initializer if tensor.name in inside]
+    with tempfile.TemporaryDirectory(prefix="int8-") as name, quiet():
+        source, target = Path(name) / "model.onnx", Path(name) / "quantized.onnx"
+        onnx.save_model(model, source)
+        quantize(source, target)
+        quantized = onnx.load_model(target)
+    if not any(is_quantized(node) for node in quantized.graph.node):
+        raise NotApplicable(nothing_to_quantize(types))
+    remark_tied(tied)
+    present = {tensor.name for tensor in quantized.graph.initializer}
+    tensors = []
+    for tensor in floats:
+        if tensor.name not in present:
+            tensors.append(tensor)
+    quantized.graph.initializer.extend(tensors)
+    sort_nodes(quantized.graph)
+    entries = []
+    for entry in quantized.metadata_props:
+        if entry.key != "onnx.infer":  # the library's note to itself
+            entries.append(entry)
+    quantized.ClearField("metadata_props")
+    quantized.metadata_props.extend(entries)
+    return quantized
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep the library from printing, and from configuring the root logger.
+
+    It logs and configures when it's imported.
+    """
+    root, silent = logging.getLogger(), logging.NullHandler()
+    disabled = root.manager.disable
+    root.addHandler(silent)  # without any, logging.warning() would add one that stays
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import onnxruntime
+
+            onnxruntime.set_default_logger_severity(_ERROR)  # of the sessions that calibrate
+            with in_foreign_sessions():
+                yield
+    finally:
+        logging.disable(disabled)
+        root.removeHandler(silent)
