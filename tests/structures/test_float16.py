@@ -46,6 +46,14 @@ BEYOND = {
     "structural_similarity",
     "trees_by_comparisons",
 }
+# The same of bfloat16: lengths, codes and signs of zero that its 8 bits decide otherwise, and a
+# ReduceLogSumExp of which ONNX Runtime's bfloat16 kernel makes infinity.
+BEYOND_BFLOAT16 = {
+    "depthwise_squeeze_and_excite",
+    "durations",
+    "finite_scalar_codes",
+    "partition_function",
+}
 ENOUGH = 3e-3
 MEND = re.compile(r"mend: `--variant \"?([^\"`]+)\"?` keeps (\d+) of (\d+) nodes .*: '\w+'")
 ALL_STAY = re.compile(r"No mend was found: each of its \d+ nodes has to stay float32 ")
@@ -114,14 +122,14 @@ def test_a_structure_is_right_or_fails_with_its_mend(name: str, size: int, runne
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("variant", ["simplify", "optimize", "simplify+fp16.io32", "bf16.io32"])
-@pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_nothing_fails_for_another_reason(
-    name: str, size: int, variant: str, runner: Runner
-) -> None:
-    structure = STRUCTURES[name]
+def test_nothing_fails_for_another_reason(name: str, variant: str, runner: Runner) -> None:
+    structure, size = STRUCTURES[name], SIZES[-1]
     result = judged(structure.model(size), structure.inputs(size), variant, runner)
-    fails = name in BEYOND and "16" in variant
-    assert result.status in {Status.PASS, Status.NOT_APPLICABLE} | (
-        {Status.FAIL} if fails else set()
-    )
+    if name in BEYOND_BFLOAT16 and variant == "bf16.io32":
+        assert result.status is Status.FAIL
+        return
+    if name in BEYOND and "16" in variant and result.status is Status.FAIL:
+        assert "mend: " in result.detail[-1] or ALL_STAY.match(result.detail[-1])
+        return
+    assert result.status in {Status.PASS, Status.NOT_APPLICABLE}, result

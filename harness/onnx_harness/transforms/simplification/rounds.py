@@ -21,6 +21,7 @@ from onnx_harness.transforms.simplification import (
     pairs,
     products,
     ranks,
+    scalars,
     scale_before,
     sequences,
 )
@@ -184,7 +185,11 @@ class Rounds:
             lambda: pairs.merge_pairs(editing, known),
             lambda: sequences.merge_sequences(editing, known),
         )
-        apply("fold constants", lambda: self._spend(*self._folder.fold(known, self._room())))
+        apply(
+            "fold constants",
+            lambda: scalars.make_limits_scalars(editing),
+            lambda: self._spend(*self._folder.fold(known, self._room())),
+        )
         apply("fuse pads", lambda: padding.fuse_pads(editing, known))
         apply("fuse transposes", lambda: chains.fuse_transposes(editing, known))
         normalizes = FUSE_NORMALIZATIONS not in self._skipped
