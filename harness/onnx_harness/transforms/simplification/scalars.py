@@ -7,7 +7,7 @@ and refuses the same limits as constants.
 from __future__ import annotations
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.no_ops import constant_array, new_constant
+from onnx_harness.transforms.simplification.constants import constant_array, new_constant
 
 
 def make_limits_scalars(editing: Editing) -> int:
