@@ -452,7 +452,7 @@ def test_compare_passes_a_model_that_computes_the_same(capsys: pytest.CaptureFix
     assert main(["compare", "a.onnx", saved("b.onnx", off_by(1e-7))]) == 0
     out = capsys.readouterr().out
     assert (
-        "B computes what A does, within the tolerance, on 4 input sets and 12 unusual ones" in out
+        "B computes what A does, within the tolerance, on 5 input sets and 12 unusual ones" in out
     )
 
 
@@ -502,7 +502,12 @@ def test_compare_prints_only_json_when_asked(capsys: pytest.CaptureFixture[str])
     found = json.loads(capsys.readouterr().out)
     assert found["passed"] is False
     assert found["seed"] == 7
-    assert [name.split(" ")[0] for name in found["input_sets"][:3]] == ["set", "set", "unusual:"]
+    assert [name.split(" ")[0] for name in found["input_sets"][:4]] == [
+        "set",
+        "set",
+        "every",
+        "unusual:",
+    ]
     assert found["accuracy"]["outputs"]["y"]["minimum_tolerance"] > 1e-4
     assert {failure["output"] for failure in found["failures"]} == {"y"}
     assert found["placement"]["share"] == 1.0
