@@ -94,15 +94,16 @@ def test_positions_in_float16_are_wrong_above_2048_alone(
     assert "large (seed 0, 1x3001x4)" in verdict.report()
 
 
+@pytest.mark.parametrize("step", ["int8.static", "int8.mixed"])
 def test_ranges_that_were_calibrated_on_shorter_inputs_are_not_judged_there(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    step: str, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """A sum over the length leaves every calibrated range."""
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path_factory.mktemp("cache")))
     graph = """(float[1,seq,4] x) => (float[1,2] y)
         <int64[1] axis = {1}, float[4,2] w = {0.5, 0.2, -0.3, 0.1, 0.4, -0.6, 0.7, 0.9}> {
         size = Abs(x)  s = ReduceSum<keepdims = 0>(size, axis)  y = MatMul(s, w) }"""
-    verdict = onnx_harness.verify(model(graph), variant="int8.static(weight_type='uint8')")
+    verdict = onnx_harness.verify(model(graph), variant=f"{step}(weight_type='uint8')")
     assert verdict, verdict.report()
 
 
