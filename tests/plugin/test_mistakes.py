@@ -107,7 +107,7 @@ COMMANDS = {
     "zoo list nothing": (USAGE, "there is no model card (NAME.model.toml) in nothing"),
     "zoo list notes.txt": (USAGE, "notes.txt isn't a model card"),
     "selftest --models nowhere": (USAGE, "there is no folder or file nowhere"),
-    "report nowhere": (USAGE, "there is no folder or file nowhere"),
+    "report nowhere": (USAGE, "no folder or file nowhere"),
     "report notes.txt": (NO, "notes.txt isn't whole JSON"),
     "report bad.json": (NO, "bad.json isn't whole JSON"),
     "report future": (NO, "has schema 99"),

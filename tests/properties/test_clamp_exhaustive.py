@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from onnx_harness.transforms import float16
+from onnx_harness.transforms import float16_rounding
 from onnx_harness.transforms.float16 import clamp
 from tests.properties.clamp_laws import (
     bit_for_bit_what_the_definition_says,
@@ -28,7 +28,7 @@ def test_every_neighbourhood_of_every_float16(
     dtype: type[Any], limits: Limits, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if engine == "numpy":
-        monkeypatch.setattr(float16, "_ort_cast", lambda: None)
+        monkeypatch.setattr(float16_rounding, "_ort_cast", lambda: None)
     single = dtype is np.float32
     for midway in (False, True):
         for nudge in (-1, 0, 1):

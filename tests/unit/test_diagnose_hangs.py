@@ -110,6 +110,7 @@ def test_a_slow_step_of_a_cell_that_was_judged_has_as_long_as_there_is(tmp_path:
     assert "did not end" not in diagnosis.sentence
 
 
+@pytest.mark.nightly
 @pytest.mark.usefixtures("short_limits")
 def test_a_step_that_ends_after_all_is_slow_and_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

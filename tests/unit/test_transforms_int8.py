@@ -18,6 +18,7 @@ from onnxruntime.quantization import registry as library
 from onnx_harness.errors import NotApplicable, UsageError
 from onnx_harness.names import parse_variant
 from onnx_harness.transforms import bind, int8
+from onnx_harness.transforms.quantization import preparing
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
 Samples = list[dict[str, Any]]
@@ -349,7 +350,7 @@ def test_without_samples_nothing_can_be_calibrated() -> None:
 
 @pytest.mark.parametrize("text", ["int8.dynamic", "int8.static"])
 def test_a_model_over_2_gb_is_refused(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(int8, "MAX_BYTES", 10)
+    monkeypatch.setattr(preparing, "MAX_BYTES", 10)
     with pytest.raises(NotApplicable, match="up to 2 GB"):
         quantized(dense(), text, samples_for(dense()))
 

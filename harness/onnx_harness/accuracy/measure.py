@@ -206,7 +206,7 @@ def measure(reference: Array, candidate: Array, *, rtol: float, atol: float) -> 
 def _finite_positions(
     result: Measured, start: int, reference: Array, candidate: Array
 ) -> NDArray[np.intp]:
-    """Where both are finite; what differs elsewhere is added to ``result``."""
+    """The positions where both are finite; what differs elsewhere is added to ``result``."""
     finite = np.isfinite(reference) & np.isfinite(candidate)
     same = (reference == candidate) | (np.isnan(reference) & np.isnan(candidate))
     wrong = np.flatnonzero(~(finite | same))

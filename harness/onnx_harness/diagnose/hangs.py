@@ -18,7 +18,7 @@ from onnx_harness.errors import WorkerTimedOut
 
 # A trial hangs that takes so many times as long as one of the untouched model: transforms and
 # checks take a few times as long as a session and a run, of a small model more.
-_HANGS_AFTER = 5.0
+_HANGS_AFTER = 10.0
 # What was narrowed down is given so many times the first limit, and at most this share of the rest.
 _LONGER, _CONFIRMING_SHARE = 2.0, 0.4
 

@@ -188,9 +188,10 @@ class TrialRunner:
             except OutOfBudget:
                 raise
             except WorkerDied as death:
-                # What the worker can do without, it leaves out the next time.
-                if not death.stage.startswith(RISK):
-                    late = isinstance(death, WorkerTimedOut)
+                # What the worker died of and can do without, it leaves out the next time. What was
+                # late there would be late again.
+                late = isinstance(death, WorkerTimedOut)
+                if late or not death.stage.startswith(RISK):
                     return apart.of_note(death.stage, apart.too_long(limit) if late else death.what)
             except Exception as error:  # of the harness itself: no verdict on what was tried
                 return Outcome(Status.ERROR, Stage.LOAD, words_of(error))

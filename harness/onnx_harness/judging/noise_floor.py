@@ -153,7 +153,7 @@ def _levels(
     notes: list[str],
     sources: list[str],
 ) -> list[dict[str, dict[str, Gap]]]:
-    """What ONNX Runtime's levels do to the usual sets, by input set and level."""
+    """The gaps of ONNX Runtime's levels on the usual sets, by input set and level."""
     usual = reference.usual
 
     def level(name: str, threads: int, sets: Sequence[int]) -> _Run:

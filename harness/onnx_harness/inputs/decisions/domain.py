@@ -1,4 +1,4 @@
-"""What the slots of some trees can hold."""
+"""The ranges of the slots of some trees."""
 
 from __future__ import annotations
 

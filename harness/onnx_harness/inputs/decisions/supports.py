@@ -79,7 +79,7 @@ def _with_middles(vectors: Floats, seed: int) -> Floats:
 
 
 def _rows_before(columns: list[Column], rows: Floats) -> Floats | None:
-    """What the inputs hold where rows arrive at the SVM, [R, F]; None where a step can't be undone.
+    """The inputs' rows that arrive at the SVM as these, [R, F]; None where a step can't be undone.
 
     The steps are affine: two points tell a column's scale and offset.
     """
