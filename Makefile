@@ -42,12 +42,12 @@ test: lint ## lint, type-check, test; without the tests marked `nightly`
 nightly-tests: .venv/.made ## the tests marked `nightly`: long forms of those that `make test` runs
 	.venv/bin/python -m pytest -n 2 --dist worksteal -q -m nightly $(ARGS)
 
-# PyTorch's own index has builds without CUDA, a tenth of the size. They are in no lock file, which has no addresses.
-EXTRAS ?= torch==2.13.0+cpu pyarrow
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# PyTorch's own index has builds without CUDA, a tenth of the size: PIP_OPTIONS="--extra-index-url ADDRESS".
+EXTRAS ?= torch pyarrow
+PIP_OPTIONS ?=
 build/extras/.made: .venv/.made
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --target build/extras \
-	    --extra-index-url $(TORCH_INDEX) $(EXTRAS)
+	    $(PIP_OPTIONS) $(EXTRAS)
 	@touch $@
 
 test-extras: build/extras/.made ## what needs large libraries: PyTorch's exporter, Parquet (300 MB to fetch)

@@ -1,6 +1,6 @@
 """A network that PyTorch exports, verified by the network itself, and its conversions.
 
-pip install torch --index-url https://download.pytorch.org/whl/cpu
+pip install torch
 pip install onnxscript 'onnx-harness[cpu]'
 pytest
 """
