@@ -50,7 +50,7 @@ build/extras/.made: .venv/.made
 	    $(PIP_OPTIONS) $(EXTRAS)
 	@touch $@
 
-test-extras: build/extras/.made ## what needs large libraries: PyTorch's exporter, Parquet (300 MB to fetch)
+test-extras: build/extras/.made ## what needs large libraries: PyTorch's exporter, Parquet (large downloads)
 	PYTHONPATH=build/extras .venv/bin/python -m pytest -q -m nightly tests/plugin/test_examples.py \
 	    tests/unit/test_cli_report.py -k "torch or parquet"
 

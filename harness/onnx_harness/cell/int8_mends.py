@@ -16,6 +16,7 @@ from pathlib import Path
 from onnx_harness import providers, transforms
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.state import Subject, Way
+from onnx_harness.isolate import risking
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import quoted
 from onnx_harness.judging.mixed.account import Effort, Mix
@@ -45,7 +46,8 @@ def tried_int8_mend(way: Way, subject: Subject, cache: Cache) -> str:
         return ""
     for variant, why in _candidates(way):
         try:
-            words = _passes(way, subject, cache, variant)
+            with risking(f"mend {variant.spelling} {subject.model.sha256[:16]}"):
+                words = _passes(way, subject, cache, variant)
         except Exception:  # whatever a library raises: then it's no mend
             continue
         if words is not None:
