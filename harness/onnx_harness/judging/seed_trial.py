@@ -1,4 +1,4 @@
-"""Whether a seed in the card would make a model that draws at random one that can be judged."""
+"""The mend of a model that draws at random: a seed in its card, tried before it is offered."""
 
 from __future__ import annotations
 
