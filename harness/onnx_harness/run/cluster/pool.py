@@ -22,6 +22,7 @@ ANSWER_SECONDS = 180.0
 
 _MOST_ASKED = 3
 _TICK_SECONDS = 0.5
+_OFFER_SECONDS = 10.0
 
 
 class Pool:
@@ -61,7 +62,7 @@ class Pool:
     def probe(self, provider: str) -> Availability:
         """Return whether a worker can use the provider, found out by using it there."""
         load = Load(provider, self._address.requires.get(provider, ()), 0)
-        able = rank(self.places(), load, {}, ())
+        able = self._able(load)
         if not able:
             tags = " and ".join(f"'{tag}'" for tag in load.tags)
             mend = f'start workers with --resources "{load.tags[0]}=1"'
@@ -81,6 +82,16 @@ class Pool:
             if availability.usable:
                 break
         return availability
+
+    def _able(self, load: Load) -> list[Place]:
+        """The workers that can take a share, the best one first.
+
+        A worker of a loaded machine may be known some moments before what it offers is.
+        """
+        ends = time.monotonic() + _OFFER_SECONDS
+        while not (able := rank(self.places(), load, {}, ())) and time.monotonic() < ends:
+            time.sleep(_TICK_SECONDS)
+        return able
 
     def _wait_for_workers(self) -> None:
         """Wait for the first worker: it may have been started with the scheduler a moment ago."""
