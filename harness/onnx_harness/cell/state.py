@@ -344,3 +344,17 @@ def own_frames(error: Exception) -> tuple[str, ...]:
 
 
 _MOST_FRAMES = 6
+
+
+def never_loaded(cell: Cell) -> CellResult:
+    """Return the record of a cell that failed for no fault of its own, before it was loaded."""
+    return CellResult(
+        id=cell.id,
+        model=cell.card.name,
+        model_sha256="",
+        variant=cell.variant.id,
+        provider=cell.provider,
+        status=Status.ERROR,
+        stage=Stage.LOAD,
+        card_sha256=cell.card.digest(),
+    )

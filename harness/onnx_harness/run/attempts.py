@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.cell.state import Judged, RunNote, Task
+from onnx_harness.cell.state import Judged, RunNote, Task, never_loaded
 from onnx_harness.errors import (
     HarnessError,
     ResultsError,
@@ -95,7 +95,7 @@ class Attempts:
         return replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
 
     def _judge(self, cell: Cell) -> Judged:
-        ended = _ended(cell)
+        ended = never_loaded(cell)
         try:
             judged = self._call(pipeline.judge, self._task(cell))
             if (died := self.without_unusual.get(cell.card.path)) is not None:
@@ -210,17 +210,3 @@ def of_another_cell(judged: Judged, cell: Cell) -> Judged:
         judged.result, id=cell.id, variant=cell.variant.id, provider=cell.provider, seconds={}
     )
     return replace(judged, result=result)
-
-
-def _ended(cell: Cell) -> CellResult:
-    """The record of a cell that failed for no fault of its own, before it was loaded."""
-    return CellResult(
-        id=cell.id,
-        model=cell.card.name,
-        model_sha256="",
-        variant=cell.variant.id,
-        provider=cell.provider,
-        status=Status.ERROR,
-        stage=Stage.LOAD,
-        card_sha256=cell.card.digest(),
-    )

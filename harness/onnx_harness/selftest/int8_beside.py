@@ -32,7 +32,7 @@ from onnx_harness.selftest.bench import Bench, Outcome
 from onnx_harness.selftest.half_case import HalfCase
 from onnx_harness.selftest.int8_cases import int8_cases
 from onnx_harness.selftest.mixed_rows import Workplace, workplace
-from onnx_harness.selftest.table import Row, Step, summed, total
+from onnx_harness.selftest.table import Row, Step, compared_sides, some_and_none_bad
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.quantization.mixed import QuantizedConversion
 
@@ -197,17 +197,8 @@ def _steps(bench: Bench) -> Iterator[Step]:
 
 
 def _figure(outcomes: Sequence[Outcome]) -> str:
-    parts = []
-    for name, prefix in (("here", ""), ("qdq_loss_debug's order, bisected", "other_")):
-        right, nodes, runs = (
-            round(summed(outcomes, f"{prefix}{what}")) for what in ("right", "nodes", "runs")
-        )
-        parts.append(f"{name}: {right} of {total(outcomes)} right, {nodes} nodes, {runs} runs")
-    return "; ".join(parts)
-
-
-def _reached(outcomes: Sequence[Outcome]) -> bool:
-    return total(outcomes) > 0 and not any(outcome.bad for outcome in outcomes)
+    sides = (("here", ""), ("qdq_loss_debug's order, bisected", "other_"))
+    return compared_sides(outcomes, sides)
 
 
 INT8_BESIDE = Row(
@@ -216,5 +207,5 @@ INT8_BESIDE = Row(
     "all right, never more nodes",
     _steps,
     _figure,
-    _reached,
+    some_and_none_bad,
 )

@@ -21,7 +21,7 @@ from onnx_harness.selftest import autocast
 from onnx_harness.selftest.bench import Bench, Outcome
 from onnx_harness.selftest.mixed_cases import MixedCase, mixed_cases
 from onnx_harness.selftest.mixed_rows import LARGE, Workplace, workplace
-from onnx_harness.selftest.table import Row, Step, summed, total
+from onnx_harness.selftest.table import Row, Step, compared_sides, some_and_none_bad, summed
 
 
 @dataclass(slots=True)
@@ -128,20 +128,10 @@ def _steps(bench: Bench) -> Iterator[Step]:
 
 
 def _figure(outcomes: Sequence[Outcome]) -> str:
-    parts = []
     sides = [("here", ""), ("auto_convert_mixed_precision", "other_")]
     if summed(outcomes, "autocast"):
         sides.append(("AutoCast", "autocast_"))
-    for name, prefix in sides:
-        right, nodes, runs = (
-            round(summed(outcomes, f"{prefix}{what}")) for what in ("right", "nodes", "runs")
-        )
-        parts.append(f"{name}: {right} of {total(outcomes)} right, {nodes} nodes, {runs} runs")
-    return "; ".join(parts)
-
-
-def _reached(outcomes: Sequence[Outcome]) -> bool:
-    return total(outcomes) > 0 and not any(outcome.bad for outcome in outcomes)
+    return compared_sides(outcomes, sides)
 
 
 MIXED_BESIDE = Row(
@@ -150,5 +140,5 @@ MIXED_BESIDE = Row(
     "all right, never more nodes",
     _steps,
     _figure,
-    _reached,
+    some_and_none_bad,
 )

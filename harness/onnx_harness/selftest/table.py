@@ -85,3 +85,24 @@ def summed(outcomes: Sequence[Outcome], figure: str) -> int:
 def none_bad(outcomes: Sequence[Outcome]) -> bool:
     """Return whether all is as it should be."""
     return bad(outcomes) == 0
+
+
+def compared_sides(outcomes: Sequence[Outcome], sides: Sequence[tuple[str, str]]) -> str:
+    """Return what each side of a comparison got right, and what that took, in words.
+
+    Args:
+        outcomes: with the figures ``right``, ``nodes`` and ``runs`` of each side.
+        sides: the name of each, and what its figures begin with.
+    """
+    parts = []
+    for name, prefix in sides:
+        right, nodes, runs = (
+            summed(outcomes, f"{prefix}{figure}") for figure in ("right", "nodes", "runs")
+        )
+        parts.append(f"{name}: {right} of {total(outcomes)} right, {nodes} nodes, {runs} runs")
+    return "; ".join(parts)
+
+
+def some_and_none_bad(outcomes: Sequence[Outcome]) -> bool:
+    """Return whether something was judged, and all of it is as it should be."""
+    return total(outcomes) > 0 and none_bad(outcomes)

@@ -11,7 +11,8 @@ from typing import Any
 
 from onnx_harness.cell.content import this_machine
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
+from onnx_harness.cell.state import never_loaded
+from onnx_harness.results.cells import Stage, Status, Symptom
 from onnx_harness.run.cluster.messages import RemoteVerdict
 from onnx_harness.run.cluster.parcels import Parcel, packed
 from onnx_harness.run.cluster.workers import Load, Place
@@ -78,19 +79,8 @@ def settle(future: Future[RemoteVerdict], found: RemoteVerdict) -> None:
 
 def ended(cell: Cell, reason: str, symptom: Symptom | None = None) -> RemoteVerdict:
     """The outcome of a cell that no worker has judged."""
-    ended = CellResult(
-        id=cell.id,
-        model=cell.card.name,
-        model_sha256="",
-        variant=cell.variant.id,
-        provider=cell.provider,
-        status=Status.ERROR,
-        stage=Stage.LOAD,
-        reason=reason,
-        card_sha256=cell.card.digest(),
-        symptom=symptom,
-    )
-    return RemoteVerdict(ended, this_machine())
+    result = replace(never_loaded(cell), reason=reason, symptom=symptom)
+    return RemoteVerdict(result, this_machine())
 
 
 def unjudged(cell: Cell, why: str) -> RemoteVerdict:
