@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
 
 import onnx
@@ -35,6 +35,31 @@ def fresh_name(stem: str, taken: set[str]) -> str:
         name = f"{stem}_{number}"
     taken.add(name)
     return name
+
+
+def rename(
+    graph: onnx.GraphProto, value: Callable[[str], str], node_name: Callable[[str], str]
+) -> None:
+    """Rename all values and nodes of a graph and of the graphs inside it; "" stays "".
+
+    Args:
+        graph: changed in place, its inputs and outputs included.
+        value: returns the new name of a value, of whatever graph.
+        node_name: returns the new name of a node.
+    """
+    for inner in graphs(graph):
+        for info in (*inner.input, *inner.output, *inner.value_info, *inner.initializer):
+            info.name = value(info.name)
+        for sparse in inner.sparse_initializer:
+            sparse.values.name = value(sparse.values.name)
+        for annotation in inner.quantization_annotation:
+            annotation.tensor_name = value(annotation.tensor_name)
+            for entry in annotation.quant_parameter_tensor_names:
+                entry.value = value(entry.value)
+        for node in inner.node:
+            node.input[:] = [value(name) if name else "" for name in node.input]
+            node.output[:] = [value(name) if name else "" for name in node.output]
+            node.name = node_name(node.name) if node.name else ""
 
 
 def retype(kind: onnx.TypeProto, old: int, new: int) -> None:

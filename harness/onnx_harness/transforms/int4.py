@@ -14,7 +14,7 @@ from onnx_harness.errors import NotApplicable
 from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.transforms import Precision, Transform
 from onnx_harness.transforms.optimize import MAX_BYTES
-from onnx_harness.transforms.quantization.library import quiet
+from onnx_harness.transforms.quantization.library import aliased, quiet
 
 if TYPE_CHECKING:
     import onnx
@@ -64,7 +64,7 @@ def quantize_weights(
     name_by_output(model.graph)
     refuse_unknown_nodes(model.graph, "nodes_to_exclude", nodes_to_exclude)
     _make_initializers(model)
-    with tempfile.TemporaryDirectory(prefix="int4-") as folder, quiet():
+    with tempfile.TemporaryDirectory(prefix="int4-") as folder, quiet(), aliased(model) as aliases:
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
         quantizer = MatMulNBitsQuantizer(
@@ -73,12 +73,13 @@ def quantize_weights(
             block_size=block_size,
             is_symmetric=symmetric,
             accuracy_level=accuracy_level or None,
-            nodes_to_exclude=list(nodes_to_exclude),
+            nodes_to_exclude=[aliases.of_node(name) for name in nodes_to_exclude],
         )
         quantizer.process()
         target = Path(folder) / "quantized.onnx"
         quantizer.model.save_model_to_file(str(target), False)
         quantized = onnx.load_model(target)
+        aliases.take_back(quantized)
     if not any(is_quantized(node) for node in walk(quantized.graph)):
         raise NotApplicable(
             "there is nothing to quantize: no MatMul multiplies by a constant matrix"
