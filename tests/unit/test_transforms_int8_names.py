@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 from onnx_harness.transforms.quantization.aliases import Aliases
 from tests.unit.test_transforms_int8 import quantized, weighted
-from tests.unit.transform_models import floats, run
+from tests.unit.transform_models import floats, ops, run
 
 PLAIN = {"x": "x", "w": "w", "b": "b", "h": "h", "r": "r", "u": "u", "o": "o", "y": "y"}
 
@@ -102,3 +103,26 @@ def test_a_name_that_is_taken_gets_a_number() -> None:
 def test_messages_of_the_library_have_the_model_s_names() -> None:
     aliases = Aliases(products())
     assert aliases.in_words(f"no range for {aliases.of_value('h')}_x") == "no range for h_x"
+
+
+@pytest.mark.parametrize("variant", ["int8.dynamic", "int8.static", "int4"])
+def test_a_weight_behind_an_identity_is_a_weight(variant: str) -> None:
+    x, direct = floats(3, 32), products()
+    shared = products(w="w_itself", u="u_itself")
+    for name in ("w", "u"):
+        shared.graph.node.insert(0, helper.make_node("Identity", [f"{name}_itself"], [name]))
+    for node in shared.graph.node:
+        if node.op_type == "MatMul":
+            node.input[1] = node.input[1].removesuffix("_itself")
+    results = [quantized(model, variant, [{"x": x}]) for model in (shared, direct)]
+    assert "Identity" not in ops(results[0])
+    np.testing.assert_array_equal(*(run(result, x=x)[0] for result in results))
+
+
+def test_a_weight_that_is_an_output_too_keeps_its_identity() -> None:
+    model = products()
+    model.graph.node.append(helper.make_node("Identity", ["w"], ["weights"]))
+    model.graph.output.append(helper.make_tensor_value_info("weights", 1, [32, 32]))
+    x = floats(3, 32)
+    result = run(quantized(model, "int8.dynamic"), x=x)[1]
+    np.testing.assert_allclose(result, run(model, x=x)[1], atol=0.02)

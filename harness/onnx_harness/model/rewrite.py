@@ -9,7 +9,7 @@ import onnx
 
 from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import is_standard
-from onnx_harness.model.walk import graphs, reads
+from onnx_harness.model.walk import graphs, reads, walk
 
 _LIFTED = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
@@ -100,6 +100,30 @@ def lift_constants(graph: onnx.GraphProto) -> None:
         lifted.CopyFrom(tensor)
         lifted.name = node.output[0]
     replace_nodes(graph, nodes)
+
+
+def bypass_identities(graph: onnx.GraphProto) -> None:
+    """Read initializers themselves where an Identity hands them on, except to an output.
+
+    Exporters share equal tensors so, and libraries look for a weight among initializers alone.
+    """
+    outputs = {info.name for info in graph.output}
+    sources = {tensor.name: tensor.name for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        constant = is_standard(node, "Identity") and node.input[0] in sources
+        if not constant or node.output[0] in outputs:
+            nodes.append(node)
+            continue
+        sources[node.output[0]] = sources[node.input[0]]
+    if len(nodes) == len(graph.node):
+        return
+    replace_nodes(graph, nodes)
+    for node in walk(graph):
+        node.input[:] = [sources.get(name, name) for name in node.input]
+    for body in graphs(graph):
+        for info in body.output if body is not graph else ():
+            info.name = sources.get(info.name, info.name)
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:

@@ -15,6 +15,7 @@ from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.transforms import Precision, Transform
 from onnx_harness.transforms.optimize import MAX_BYTES
 from onnx_harness.transforms.quantization.library import aliased, quiet
+from onnx_harness.transforms.quantization.preparing import inline
 
 if TYPE_CHECKING:
     import onnx
@@ -60,6 +61,7 @@ def quantize_weights(
         refuse_unknown_nodes,
     )
 
+    inline(model)
     _refuse(model)
     name_by_output(model.graph)
     refuse_unknown_nodes(model.graph, "nodes_to_exclude", nodes_to_exclude)
@@ -103,12 +105,13 @@ def _refuse(model: onnx.ModelProto) -> None:
 
 def _make_initializers(model: onnx.ModelProto) -> None:
     """Make initializers of all constants, which aren't inputs."""
-    from onnx_harness.model.rewrite import lift_constants, unlist_constants
+    from onnx_harness.model.rewrite import bypass_identities, lift_constants, unlist_constants
 
     if model.ir_version < FREE_INITIALIZERS:
         unlist_constants(model.graph)
         model.ir_version = FREE_INITIALIZERS
     lift_constants(model.graph)
+    bypass_identities(model.graph)
 
 
 def _check(

@@ -18,6 +18,7 @@ from onnx_harness.transforms.quantization.library import Samples, feeds_of, thro
 from onnx_harness.transforms.quantization.options import extra_options as read_options
 from onnx_harness.transforms.quantization.preparing import (
     check_node_names,
+    inline,
     left_alone,
     prepare,
     refuse,
@@ -127,6 +128,7 @@ def quantize_dynamic(
             dimensions.
     """
     types = _chosen(op_types_to_quantize, op_types_to_exclude, DYNAMIC_OPS)
+    inline(model)
     refuse(model, types, float16_since=None)
     check_node_names(model, nodes_to_quantize, nodes_to_exclude)
     prepare(model, _OPSET)
@@ -205,6 +207,7 @@ def quantize_static(
     if not samples:
         raise ValueError("static quantization is calibrated on input sets, and got none")
     types = _chosen(op_types_to_quantize, op_types_to_exclude, STATIC_OPS)
+    inline(model)
     refuse(model, types, float16_since=_OPSET_FLOAT16)
     check_node_names(model, nodes_to_quantize, nodes_to_exclude)
     prepare(model, _OPSET_PER_CHANNEL if per_channel else _OPSET)

@@ -145,11 +145,8 @@ def nothing_to_quantize(types: Sequence[str]) -> str:
 
 def prepare(model: onnx.ModelProto, opset: int) -> None:
     """Bring a model into the form in which the library finds its weights."""
-    from onnx_harness.model.inlining import inline_functions
-    from onnx_harness.model.rewrite import lift_constants, unlist_constants
+    from onnx_harness.model.rewrite import bypass_identities, lift_constants, unlist_constants
 
-    if model.functions:  # which the library would leave out
-        model.CopyFrom(inline_functions(model))
     _convert(model, opset)
     graph = model.graph
     if (
@@ -158,6 +155,15 @@ def prepare(model: onnx.ModelProto, opset: int) -> None:
         unlist_constants(graph)
         model.ir_version = FREE_INITIALIZERS
     lift_constants(graph)
+    bypass_identities(graph)
+
+
+def inline(model: onnx.ModelProto) -> None:
+    """Put the nodes of local functions in place of their calls: the library leaves them out."""
+    from onnx_harness.model.inlining import inline_functions
+
+    if model.functions:
+        model.CopyFrom(inline_functions(model))
 
 
 def _convert(model: onnx.ModelProto, opset: int) -> None:
