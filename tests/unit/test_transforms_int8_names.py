@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper
 
+from onnx_harness.errors import NotApplicable
 from onnx_harness.transforms.quantization.aliases import Aliases
 from tests.unit.test_transforms_int8 import quantized, weighted
 from tests.unit.transform_models import floats, ops, run
@@ -126,3 +127,14 @@ def test_a_weight_that_is_an_output_too_keeps_its_identity() -> None:
     x = floats(3, 32)
     result = run(quantized(model, "int8.dynamic"), x=x)[1]
     np.testing.assert_allclose(result, run(model, x=x)[1], atol=0.02)
+
+
+def test_weights_that_are_inputs_too_are_why_nothing_is_quantized() -> None:
+    model = products()
+    for tensor in model.graph.initializer:
+        info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        model.graph.input.append(info)
+    with pytest.raises(NotApplicable, match=r"3 of 3 initializers \('w', \.\.\.\) are inputs too"):
+        quantized(
+            model, "int8.static(op_types_to_quantize=['Conv', 'MatMul'])", [{"x": floats(3, 32)}]
+        )

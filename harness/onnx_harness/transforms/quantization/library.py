@@ -94,7 +94,8 @@ def through_files(
         quantize(source, target, aliases)
         quantized = onnx.load_model(target)
     if not any(is_quantized(node) for node in quantized.graph.node):
-        raise NotApplicable(nothing_to_quantize(types))
+        aliases.take_back(model)
+        raise NotApplicable(nothing_to_quantize(types, model.graph))
     remark_tied(tied)
     present = {tensor.name for tensor in quantized.graph.initializer}
     tensors = []
