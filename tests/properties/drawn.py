@@ -173,10 +173,10 @@ def _without_idle_pools(model: onnx.ModelProto) -> onnx.ModelProto:
     for node in walk(result.graph):
         values = {a.name: list(a.ints) for a in node.attribute}
         ones = values.get("kernel_shape", [0]) + values.get("strides", [1])
-        if node.op_type == "MaxPool" and not node.domain and set(ones) == {1}:
-            if len(node.output) == 1 and not any(values.get("pads", [])):
-                node.op_type = "Identity"
-                node.ClearField("attribute")
+        alone = set(ones) == {1} and not any(values.get("pads", []))
+        if node.op_type == "MaxPool" and not node.domain and alone and len(node.output) == 1:
+            node.op_type = "Identity"
+            node.ClearField("attribute")
     return result
 
 

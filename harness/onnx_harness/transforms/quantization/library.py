@@ -68,11 +68,23 @@ def feeds_of(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> li
 
 
 def through_files(
-    model: onnx.ModelProto, quantize: Callable[[Path, Path], None], types: Sequence[str]
+    model: onnx.ModelProto,
+    quantize: Callable[[Path, Path], None],
+    types: Sequence[str],
+    excluded: Sequence[str] = (),
 ) -> onnx.ModelProto:
     """Quantize from file to file, in a folder that goes afterwards.
 
     That is all that the library can do.
+
+    Args:
+        model: the model.
+        quantize: reads the first file and writes the second.
+        types: the operators chosen.
+        excluded: names of nodes that are left out.
+
+    Raises:
+        NotApplicable: nothing was quantized.
     """
     import onnx
 
@@ -88,7 +100,7 @@ def through_files(
         quantize(source, target)
         quantized = onnx.load_model(target)
     if not any(is_quantized(node) for node in quantized.graph.node):
-        raise NotApplicable(nothing_to_quantize(types))
+        raise NotApplicable(nothing_to_quantize(types, excluded))
     remark_tied(tied)
     present = {tensor.name for tensor in quantized.graph.initializer}
     tensors = []
