@@ -12,6 +12,7 @@ from tests.structures import (
     norms,
     positions,
     vision,
+    wiring,
 )
 from tests.structures.building import SIZES, STRUCTURES, Structure
 
@@ -28,4 +29,5 @@ _THEMES = (
     norms,
     positions,
     vision,
+    wiring,
 )
