@@ -101,7 +101,9 @@ def grouped_transposed_convolution(size: int) -> Parts:
 @structure
 def stacked_matrices(size: int) -> Parts:
     """A weight of three dimensions: a matrix for each head."""
-    nodes = "u = Unsqueeze(x, #[0]) m = MatMul(u, w) s = Softmax<axis = -1>(m) y = ReduceSum(s, #[0])"
+    nodes = (
+        "u = Unsqueeze(x, #[0]) m = MatMul(u, w) s = Softmax<axis = -1>(m) y = ReduceSum(s, #[0])"
+    )
     return nodes, {"x": floats(size, 8)}, {"w": floats(3, 8, 6)}
 
 
