@@ -23,6 +23,7 @@ from onnx_harness.transforms.simplify import simplify_with_report
 Array = npt.NDArray[Any]
 REASSOCIATE = {"fuse affine", "fuse matmul"}
 BATCHES = (2, 1, 3, 0)
+_NEAR_THE_GREATEST = 2.0**-10
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
@@ -54,6 +55,12 @@ def assert_same(expected: Array, got: Array, exactly: bool) -> None:
         np.testing.assert_array_equal(got, expected)
         return
     np.testing.assert_array_equal(np.isnan(got), np.isnan(expected))
+    if not exactly:
+        # In another order a sum near the greatest number overflows, or doesn't.
+        near = float(np.finfo(expected.dtype).max) * _NEAR_THE_GREATEST
+        great = (np.abs(got) > near) & (np.abs(expected) > near)
+        expected = np.where(great & np.isinf(got), got, expected)
+        got = np.where(great & np.isinf(expected), expected, got)
     finite = np.isfinite(expected)
     np.testing.assert_array_equal(got[~finite], expected[~finite])
     zero = (expected == 0) & (got == 0) if not exactly else finite

@@ -5,13 +5,29 @@ from tests.structures import (
     attention,
     audio,
     boxes,
+    counting,
     decoding,
+    limits,
     more,
     norms,
     positions,
     vision,
+    wiring,
 )
 from tests.structures.building import SIZES, STRUCTURES, Structure
 
 __all__ = ["SIZES", "STRUCTURES", "Structure"]
-_THEMES = (activations, attention, audio, boxes, decoding, more, norms, positions, vision)
+_THEMES = (
+    activations,
+    attention,
+    audio,
+    boxes,
+    counting,
+    decoding,
+    limits,
+    more,
+    norms,
+    positions,
+    vision,
+    wiring,
+)

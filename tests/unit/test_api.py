@@ -81,6 +81,18 @@ def test_tolerances_are_those_of_the_call() -> None:
     )
 
 
+def test_a_variant_that_is_called_as_a_group_is_meant() -> None:
+    assert onnx_harness.verify(linear(), variant="fp16").subject.endswith("-fp16-cpu")
+
+
+def test_given_inputs_are_what_static_quantization_is_calibrated_on() -> None:
+    """Invented ones are within a few units: all beyond their range would be cut off."""
+    inputs = {"x": np.linspace(-500, 500, 256, dtype=np.float32).reshape(64, 4)}
+    verdict = onnx_harness.verify(linear(), variant="int8.static", inputs=inputs)
+    assert verdict, verdict.report()
+    assert any("calibrated on 1 of the 1 input sets" in note for note in verdict.notes)
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

@@ -153,6 +153,44 @@ def test_what_is_computed_from_shapes_is_not_rounded() -> None:
     assert run(open_cpu(changed), {"x": long})["y"].shape == (2049,)  # 2049 isn't a float16
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_what_a_scale_is_computed_from_is_not_rounded(inside: bool) -> None:
+    """A target of 3001 isn't a float16: rounded, the result has another shape."""
+    node = helper.make_node("Resize", ["x", "", "s"], ["z" if inside else "y"], mode="nearest")
+    nodes = [
+        helper.make_node("Cast", ["target"], ["t"], to=FLOAT),
+        helper.make_node("Div", ["t", "width"], ["r"]),
+        helper.make_node("Concat", ["ones", "r"], ["s"], axis=0),
+    ]
+    if inside:
+        branches = []
+        for name in ("then", "else"):
+            branch = onnx.NodeProto()
+            branch.CopyFrom(node)
+            branch.output[0] = name
+            info = value(name, 1, 1, 1, "w")
+            branches.append(helper.make_graph([branch], name, [], [info]))
+        nodes.append(
+            helper.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])
+        )
+    else:
+        nodes.append(node)
+    model = built(
+        nodes,
+        [
+            value("x", 1, 1, 1, 40),
+            value("target", 1, kind=TensorProto.INT64),
+            value("c", kind=TensorProto.BOOL),
+        ],
+        [value("y", 1, 1, 1, "w")],
+        ones=np.ones(3, np.float32),
+        width=np.float32(40),
+    )
+    changed = round_through(model, HALF, CLAMP, all_inputs=False)
+    feed = {"x": np.ones((1, 1, 1, 40), np.float32), "target": np.array([3001])}
+    assert run(open_cpu(changed), feed | {"c": np.array(True)})["y"].shape == (1, 1, 1, 3001)
+
+
 def test_the_bodies_of_a_branch_are_rounded_too() -> None:
     def body(name: str, weight: Any) -> onnx.GraphProto:
         node = helper.make_node("Mul", ["x", f"w_{name}"], [f"y_{name}"])

@@ -371,3 +371,62 @@ def test_a_node_without_a_name_is_named_by_its_output() -> None:
     whole = quantized(copy_of(model), "int8.static", [{"x": floats(2, 4)}])
     left = quantized(copy_of(model), "int8.static(nodes_to_exclude=['b'])", [{"x": floats(2, 4)}])
     assert ops(left)["QuantizeLinear"] < ops(whole)["QuantizeLinear"]
+
+
+POSITIONS = """f = Cast<to = 1>(at)  u = Unsqueeze(f, last)  t = Transpose<perm = [1, 0, 2]>(u)
+    a = Mul(t, inverses)  c = Cos(a)  y = Mul(x, c)"""
+
+
+def test_angles_of_positions_stay_float() -> None:
+    """A level of positions up to 1000 is 4 wide."""
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]>
+        rotary (int64[1,9] at, float[9,1,4] x) => (float[9,1,4] y)
+        <int64[1] last = {{2}}, float[4] inverses = {{1, 0.1, 0.01, 0.001}}> {{ {POSITIONS} }}"""
+    )
+    feed = {"at": np.arange(9)[None] * 127, "x": floats(9, 1, 4)}
+    result = quantized(copy_of(model), "int8.static", [feed])
+    assert "QuantizeLinear" in ops(result)
+    (expected,), (ours,) = run(model, **feed), run(result, **feed)
+    assert np.linalg.norm(ours - expected) < 0.03 * np.linalg.norm(expected)
+
+
+def test_a_padding_by_the_lowest_number_stays_float() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        pool (float[1,2,5,5] x) => (float[1,2,3,3] y) <float low = {-3.4e38},
+        int64[8] ends = {0, 0, 1, 1, 0, 0, 1, 1}> {
+        p = Pad(x, ends, low)  m = MaxPool<kernel_shape = [3, 3]>(p)  y = Conv(m, w) }"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(floats(2, 2, 3, 3), "w"))
+    feed = {"x": floats(1, 2, 5, 5)}
+    result = quantized(copy_of(model), "int8.static", [feed])
+    assert "QuantizeLinear" in ops(result)
+    assert signal_db(model, result, feed["x"]) > 25
+
+
+def test_where_all_that_could_be_quantized_is_a_mask_the_refusal_says_so() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        pool (float[1,1,5,5] x) => (float[1,1,5,5] y) <float low = {-3.4e38},
+        int64[8] ends = {0, 0, 1, 1, 0, 0, 1, 1}> {
+        [pad] p = Pad(x, ends, low)  [pool] y = MaxPool<kernel_shape = [3, 3]>(p) }"""
+    )
+    with pytest.raises(NotApplicable, match="but for pad, pool: excluded, or in them sizes"):
+        quantized(model, "int8.static", [{"x": floats(1, 1, 5, 5)}])
+
+
+def test_scales_that_a_branch_reads_stay_float() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        grow (float[1,1,1,40] x, int64[1] target, bool c) => (float[1,1,1,w] y)
+        <float[3] ones = {1, 1, 1}, float width = {40}> {
+        t = Cast<to = 1>(target)  r = Div(t, width)  s = Concat<axis = 0>(ones, r)  p = Relu(x)
+        q = Add(p, x)
+        y = If(c)<then_branch = a () => (float[1,1,1,w1] y1) { y1 = Resize<mode = "linear">(q, , s) },
+                  else_branch = b () => (float[1,1,1,w2] y2) { y2 = Identity(q) }> }"""
+    )
+    feed = {"x": floats(1, 1, 1, 40), "target": np.array([3001]), "c": np.array(True)}
+    result = quantized(copy_of(model), "int8.static", [feed])
+    assert "QuantizeLinear" in ops(result)
+    assert run(result, **feed)[0].shape == (1, 1, 1, 3001)

@@ -90,6 +90,15 @@ def test_optimize_checks_the_model_first() -> None:
         optimize(model)
 
 
+def test_a_variant_says_that_the_checker_rejects_the_model_itself() -> None:
+    """ONNX Runtime writes operators of its own into the standard domain."""
+    model = model_of(IDENTITIES)
+    model.graph.node[0].op_type = "SimplifiedLayerNormalization"
+    step = bind(Step("optimize"))
+    with pytest.raises(NotApplicable, match="rejects the model: No Op registered.*`simplify`"):
+        step(model)
+
+
 def test_optimize_takes_an_output_without_a_shape() -> None:
     model = model_of(IDENTITIES)
     model.graph.output[0].type.tensor_type.ClearField("shape")

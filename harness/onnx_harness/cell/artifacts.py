@@ -44,7 +44,10 @@ def transformed(way: Way, subject: Subject, cache: Cache) -> Artifact:
         versions = {name: version(name) for name in step.transform.requires}
         sets: list[InputSet] = []
         if step.transform.calibrated:
-            sets = calibration_sets(subject.model, way.task.cell.card, way.task.settings, cache)
+            task = way.task
+            sets = calibration_sets(
+                subject.model, task.cell.card, task.settings, cache, task.recorded
+            )
             way.notes += _judged_too(step, sets, subject.reference.sets)
         calibration: list[object] = [input_set.digest() for input_set in sets]
         standard_used = None

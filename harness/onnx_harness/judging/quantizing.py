@@ -84,7 +84,7 @@ def watched(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
     if not scheme.static:
         return []
     floats, constants = _floats(model), _constants(model.graph)
-    spared_names = never_quantized(model.graph, static=scheme.static)
+    spared_names = never_quantized(model, static=scheme.static)
     names: dict[str, None] = {}
     for node in model.graph.node:
         if scheme.takes(node, spared_names):
@@ -138,7 +138,7 @@ def quantize_through(
     floats, constants = _floats(model), _constants(model.graph)
     nodes: list[onnx.NodeProto] = []
     quantized_names: dict[str, str] = {}
-    spared_names = never_quantized(model.graph, static=scheme.static)
+    spared_names = never_quantized(model, static=scheme.static)
     # The library rounds an activation where it is made, for all that read it, an output of the
     # graph among them.
     shared = _shared(model.graph, scheme, ranges, spared_names)

@@ -169,14 +169,26 @@ def given(model: Model, recorded: Path) -> Reference:
     )
 
 
-def calibration_sets(model: Model, card: Card, settings: Settings, cache: Cache) -> list[InputSet]:
+def calibration_sets(
+    model: Model, card: Card, settings: Settings, cache: Cache, recorded: Path | None = None
+) -> list[InputSet]:
     """Input sets to calibrate a step on.
 
     The recorded ones, and generated ones that no cell is judged on.
 
+    Args:
+        model: the untouched one.
+        card: its card.
+        settings: how many sets, and their seed.
+        cache: the cache.
+        recorded: a ``.npz`` whose input sets are used instead of all others: ranges of invented
+            ones say nothing about what the caller runs the model on.
+
     Raises:
         InputError, ModelError: as :func:`reference`.
     """
+    if recorded is not None:
+        return [data_set.inputs for data_set in inputs.load_npz_sets(recorded, model.skeleton)]
     others = replace(
         settings,
         seed=settings.seed + _CALIBRATION_SEED,

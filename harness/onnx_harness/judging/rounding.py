@@ -26,6 +26,7 @@ from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import is_standard, opset_of
 from onnx_harness.model.rewrite import fresh_name, replace_nodes, value_names
 from onnx_harness.model.walk import subgraphs
+from onnx_harness.transforms.quantization.nodes import size_values
 
 _FLOAT = TensorProto.FLOAT
 # Cast took bfloat16 in with this version of the operators.
@@ -79,8 +80,8 @@ def round_through(
     """The ideal conversion of a model.
 
     What ONNX doesn't let be of a narrower type (the scales of a Resize, the thresholds of a tree)
-    isn't rounded, nor what is computed from shapes: a size above 2048 isn't exact in float16, and a
-    rounded one is another shape.
+    isn't rounded, nor what is computed from shapes, nor what sizes and scales are computed from: a
+    size above 2048 isn't exact in float16, and a rounded one is another shape.
 
     Args:
         model: it is changed.
@@ -156,9 +157,9 @@ class _Rewriter:
     ) -> None:
         """Insert the Casts of one graph and its bodies.
 
-        ``shaped``: outer values that come from shapes alone.
+        ``shaped``: outer values that come from shapes alone, or that sizes come from.
         """
-        shaped = shaped | self._shaped(graph, shaped)
+        shaped = shaped | self._shaped(graph, shaped) | size_values(graph)
         names_rounded = {info.name for info in graph.output} | self._wanted(graph, shaped)
         bodies = iter(types.bodies)
         nodes: list[onnx.NodeProto] = []

@@ -14,7 +14,7 @@ from onnx_harness.cell import given_outputs
 from onnx_harness.cell.comparison import Pair, PairOutcome
 from onnx_harness.cell.matrix import Cell, expand_variants, named_card
 from onnx_harness.errors import InputError, ProviderError, UsageError
-from onnx_harness.names import cell_id
+from onnx_harness.names import Variant, cell_id
 from onnx_harness.providers.probe import refusal
 from onnx_harness.results.cells import CellResult, OutputAccuracy, Stage, Status
 from onnx_harness.run.files import files_of
@@ -141,17 +141,27 @@ def snapshot(question: Question, runner: Runner, folder: Path, *, update: bool) 
 
 def _judge_variant(question: Question, runner: Runner) -> CellResult:
     with files_of(question.model, question.inputs) as (path, recorded):
-        variants = expand_variants([question.variant], runner.settings.variants)
-        if len(variants) != 1:
-            names = ", ".join(member.id for member in variants[:6])
-            raise UsageError(
-                f"'{question.variant}' is a group of variants; name one, such as {names}"
-            )
+        variant = _one_variant(question.variant, runner)
         card = named_card(path)
         if question.name:
             card = replace(card, name=question.name)
-        cell = Cell(card, variants[0], providers.get(question.provider).name)
+        cell = Cell(card, variant, providers.get(question.provider).name)
         return runner.apart(runner.settings, recorded).judge(cell)
+
+
+def _one_variant(word: str, runner: Runner) -> Variant:
+    """Return the variant of that name.
+
+    ``fp16`` is the name of a group as well, and means the variant: a question is about one.
+    """
+    variants = expand_variants([word], runner.settings.variants)
+    if len(variants) == 1:
+        return variants[0]
+    for variant in variants:
+        if variant.spelling == word:
+            return variant
+    names = ", ".join(member.id for member in variants[:6])
+    raise UsageError(f"'{word}' is a group of variants; name one, such as {names}")
 
 
 def _judge_pair(question: Question, runner: Runner) -> CellResult:

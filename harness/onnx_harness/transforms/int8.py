@@ -154,7 +154,7 @@ def quantize_dynamic(
             extra_options=extra,
         )
 
-    return through_files(model, quantize, types)
+    return through_files(model, quantize, types, excluded)
 
 
 def quantize_static(
@@ -244,7 +244,7 @@ def quantize_static(
             },
         )
 
-    return through_files(model, quantize, types)
+    return through_files(model, quantize, types, excluded)
 
 
 def _chosen(

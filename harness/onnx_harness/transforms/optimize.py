@@ -192,6 +192,26 @@ def refuse_over_2_gb(model: onnx.ModelProto) -> None:
         )
 
 
+def _apply(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
+    """Optimize a model that the checker passes.
+
+    Raises:
+        NotApplicable: onnx's checker rejects the model itself, as it does operators that ONNX
+            Runtime writes into the standard domain.
+    """
+    import onnx
+
+    try:
+        _check(model)
+    except onnx.checker.ValidationError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise NotApplicable(
+            f"onnxoptimizer takes what onnx's checker passes, and it rejects the model: {reason}. "
+            f"`simplify` doesn't ask it"
+        ) from error
+    return optimize(model, **options)
+
+
 def _parts(_: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:
     return chosen_passes(**options)
 
@@ -202,7 +222,7 @@ def _without(options: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, A
 
 TRANSFORM = Transform(
     summary="onnxoptimizer with the passes of onnx-simplifier, until nothing changes",
-    apply=optimize,
+    apply=_apply,
     forms={"optimize": {}, "optimize.nobn": {"skip_fuse_bn": True}},
     options={"skip_fuse_bn": bool, "skipped_optimizers": tuple},
     requires=("onnxoptimizer",),

@@ -69,7 +69,10 @@ def feeds_of(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> li
 
 
 def through_files(
-    model: onnx.ModelProto, quantize: Callable[[Path, Path, Aliases], None], types: Sequence[str]
+    model: onnx.ModelProto,
+    quantize: Callable[[Path, Path, Aliases], None],
+    types: Sequence[str],
+    excluded: Sequence[str] = (),
 ) -> onnx.ModelProto:
     """Quantize from file to file, in a folder that goes afterwards.
 
@@ -78,7 +81,11 @@ def through_files(
     Args:
         model: its values and nodes get aliases.
         quantize: takes the file to read, the one to write and the aliases.
-        types: the operators to quantize.
+        types: the operators chosen.
+        excluded: names of nodes that are left out.
+
+    Raises:
+        NotApplicable: nothing was quantized.
     """
     import onnx
 
@@ -95,7 +102,7 @@ def through_files(
         quantized = onnx.load_model(target)
     if not any(is_quantized(node) for node in quantized.graph.node):
         aliases.take_back(model)
-        raise NotApplicable(nothing_to_quantize(types, model.graph))
+        raise NotApplicable(nothing_to_quantize(types, model.graph, excluded))
     remark_tied(tied)
     present = {tensor.name for tensor in quantized.graph.initializer}
     tensors = []

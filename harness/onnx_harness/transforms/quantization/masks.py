@@ -6,6 +6,7 @@ scores that aren't masked become one number; with an infinity the scale is infin
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -25,6 +26,12 @@ _STEPS = (MOVES - {"Gather", "GatherElements", "GatherND"}) | {
     "Trilu",
     "Where",
 }
+# What a constant is that stands for "none": alone, or in a table, where 10000 may be a position.
+_HUGE_NUMBER, _HUGE_ELEMENT = 1e4, 1e9
+# A huge bound bounds nothing.
+_BOUNDS_BY = ("Clip", "Max", "Min")
+# What gives huge numbers where it takes some; anything else brings them back to size.
+_HANDS_ON = MOVES | {"Add", "Cast", "Mul", "Neg", "Pad", "Sub", "TopK", "Where"}
 _SOFTMAXES = ("LogSoftmax", "Softmax")
 
 
@@ -46,6 +53,37 @@ def masked_scores(graph: onnx.GraphProto) -> frozenset[str]:
             if reads & huge or any(_fills_with_huge(step) for step in steps):
                 spared.update(name for step in (*steps, node) for name in step.output)
     return frozenset(spared - {""})
+
+
+def huge_values(graph: onnx.GraphProto) -> frozenset[str]:
+    """Return the outputs of nodes that read or give numbers as great as a mask's, in any place.
+
+    A padding by the lowest float32 before a maximum, what isn't allowed before a TopK: a level of
+    their range is wider than all that is computed.
+
+    Args:
+        graph: the main graph, its nodes in order; its constants are initializers.
+    """
+    constants = {tensor.name for tensor in graph.initializer if _is_no_activation(tensor)}
+    values = set(constants)
+    spared: set[str] = set()
+    for node in graph.node:
+        reads = values.intersection(node.input)
+        if not reads or is_standard(node, *_BOUNDS_BY):
+            continue
+        spared.update(node.output)
+        if is_standard(node, *_HANDS_ON):
+            values.update(node.output)
+    return frozenset(spared - {""})
+
+
+def _is_no_activation(tensor: onnx.TensorProto) -> bool:
+    """Return whether a constant is a number, or holds one, that only stands for none."""
+    if tensor.data_type not in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16):
+        return False
+    least = _HUGE_NUMBER if math.prod(tensor.dims) == 1 else _HUGE_ELEMENT
+    values = numpy_helper.to_array(tensor)
+    return bool(values.size) and float(np.abs(values).max()) >= least
 
 
 def _steps_before(name: str, producers: Mapping[str, onnx.NodeProto]) -> list[onnx.NodeProto]:

@@ -13,8 +13,9 @@ import onnx
 from onnx_harness.errors import did_you_mean
 from onnx_harness.model.ops import STANDARD_DOMAINS
 from onnx_harness.model.rewrite import fresh_name
-from onnx_harness.model.walk import body_reads
-from onnx_harness.transforms.quantization.masks import masked_scores
+from onnx_harness.model.walk import body_reads, subgraphs
+from onnx_harness.transforms.quantization.exact import exact_outputs
+from onnx_harness.transforms.quantization.masks import huge_values, masked_scores
 
 _CONTRIB = frozenset({"com.microsoft"})
 # Operators of ONNX Runtime that the library quantizes. Since opset 23 there is a standard Attention
@@ -103,24 +104,39 @@ def spared(graph: onnx.GraphProto) -> frozenset[str]:
     They're operators of another domain than the library takes them for, and what computes sizes,
     scales and places.
     """
-    producers = {name: node for node in graph.node for name in node.output if name}
     names = {name for node in graph.node if not is_of_its_domain(node) for name in node.output}
-    waiting = [name for node in graph.node for name in _size_inputs(node)]
-    seen: set[str] = set()
+    sizes = size_values(graph)
+    for node in graph.node:
+        if _computes_sizes(node) and not sizes.isdisjoint(node.output):
+            names.update(node.output)
+    return frozenset(names - {""})
+
+
+def size_values(graph: onnx.GraphProto) -> frozenset[str]:
+    """Return the values that sizes, scales, places and counts are and are computed from.
+
+    Those of the graph itself, and those that operators in its bodies read from it.
+    """
+    producers = {name: node for node in graph.node for name in node.output if name}
+    waiting: list[str] = []
+    for node in graph.node:
+        waiting += _size_inputs(node)
+        for body in subgraphs(node):
+            waiting += size_values(body)
+    values: set[str] = set()
     while waiting:
         name = waiting.pop()
-        node = producers.get(name)
-        if (
-            node is None
-            or name in seen
-            or node.op_type not in _ARITHMETIC
-            or node.domain not in STANDARD_DOMAINS
-        ):
+        if not name or name in values:
             continue
-        seen.add(name)
-        names.update(node.output)
-        waiting += [source for source in node.input if source]
-    return frozenset(names - {""})
+        values.add(name)
+        producer = producers.get(name)
+        if producer is not None and _computes_sizes(producer):
+            waiting += producer.input
+    return frozenset(values)
+
+
+def _computes_sizes(node: onnx.NodeProto) -> bool:
+    return node.op_type in _ARITHMETIC and node.domain in STANDARD_DOMAINS
 
 
 def _size_inputs(node: onnx.NodeProto) -> Iterator[str]:
@@ -135,11 +151,13 @@ def is_size(node: onnx.NodeProto, index: int) -> bool:
     return node.domain in STANDARD_DOMAINS and index in _SIZES.get(node.op_type, ())
 
 
-def never_quantized(graph: onnx.GraphProto, *, static: bool) -> frozenset[str]:
+def never_quantized(model: onnx.ModelProto, *, static: bool) -> frozenset[str]:
     """Return the outputs of nodes of the main graph that are never quantized."""
+    graph = model.graph
     if not static:
         return spared(graph)
-    return spared(graph) | masked_scores(graph) | _reading_defaults(graph)
+    masked = masked_scores(graph) | huge_values(graph)
+    return spared(graph) | masked | exact_outputs(model) | _reading_defaults(graph)
 
 
 def _reading_defaults(graph: onnx.GraphProto) -> frozenset[str]:

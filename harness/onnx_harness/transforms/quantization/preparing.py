@@ -74,7 +74,7 @@ def left_alone(model: onnx.ModelProto, dynamic: bool) -> list[str]:
     """The names of nodes that are never quantized; those without one get one."""
     from onnx_harness.transforms.quantization.nodes import captured, name_nodes, never_quantized
 
-    outputs = set(never_quantized(model.graph, static=not dynamic))
+    outputs = set(never_quantized(model, static=not dynamic))
     if dynamic:  # the library gives what these hand on another name, and looks into no body
         inside = captured(model.graph)
         names = set()
@@ -132,14 +132,23 @@ def remark_tied(tied: Mapping[str, Sequence[str]]) -> None:
         )
 
 
-def nothing_to_quantize(types: Sequence[str], graph: onnx.GraphProto) -> str:
-    """Return why a model isn't quantized in which the library finds nothing of ``types``."""
+def nothing_to_quantize(
+    types: Sequence[str], graph: onnx.GraphProto, excluded: Sequence[str] = ()
+) -> str:
+    """Return why nothing of ``types`` is quantized in a model, the nodes ``excluded`` aside."""
     named = (
         f"{', '.join(types[:6])} or {len(types) - 6} more" if len(types) > 7 else ", ".join(types)
     )
+    aside = ""
+    if excluded:
+        more = f" and {len(excluded) - 3} more" if len(excluded) > 3 else ""
+        aside = (
+            f", but for {', '.join(excluded[:3])}{more}: excluded, or in them sizes, positions, "
+            f"indices or masks are computed, for which 8 bits are too few"
+        )
     return (
         f"there is nothing to quantize: outside the bodies of If, Loop and Scan no {named} "
-        f"works on float tensors{_because_of_defaults(graph)}"
+        f"works on float tensors{_because_of_defaults(graph)}{aside}"
     )
 
 

@@ -100,7 +100,10 @@ class Attempts:
                     kept.add(function.name)
             sources = [inline_functions(model, kept), model]
         first: tuple[Editing, Mapping[str, int]] | None = None
-        size = footprint(self._opened(model), model.graph.node)
+        # Opening a small model takes as long as all rules together: the first attempt takes this.
+        untouched = self._opened(model)
+        size = footprint(untouched, model.graph.node)
+        ready = [untouched] if sources == [model] else []
         limit = size + self._growth
         for source in sources:
             # The more is known of a graph, the more there is that inference may object to: where
@@ -110,7 +113,7 @@ class Attempts:
             for attempt in _ATTEMPTS:
                 if attempt == "hide shapes" and not opaque:
                     continue
-                editing = self._opened(source)
+                editing = ready.pop() if ready else self._opened(source)
                 editing.opaque = opaque if attempt == "hide shapes" else frozenset()
                 before = footprint(editing, source.graph.node)
                 fewer = INLINING if attempt == "know less" else ()
