@@ -28,6 +28,7 @@ _SCAN_LIKE_LOOP = 9
 # Of BatchNormalization: the place of the running variance among its inputs, and what is added to it
 # by default.
 _VARIANCE, _DEFAULT_EPSILON = 4, 1e-5
+_ADDS_UP = SCATTERS | {"ReduceSum"}
 _SOURCES = ("Constant", "ConstantOfShape", "Cast")
 
 
@@ -168,8 +169,8 @@ class Halving:
         The sum overflows in float16, not the mean.
         """
         sums = {}
-        for step in self._reading.floating:
-            if step.op == "ReduceSum" or (step.op in SCATTERS and _reduces(step.node)):
+        for step in self._reading.floating_of(_ADDS_UP):
+            if step.op == "ReduceSum" or _reduces(step.node):
                 sums[step.outs[0]] = step
         readers: dict[str, list[tuple[Step, int]]] = {name: [] for name in sums}
         for step in self._reading.floating if sums else ():
@@ -289,10 +290,9 @@ class Halving:
         them. And those that train: the statistics that they give stop moving once a step is less
         than float16 tells apart.
         """
-        normalizations = []
-        for step in self._reading.floating:
-            if step.op == "BatchNormalization":
-                normalizations.append(step)
+        normalizations = self._reading.floating_of({"BatchNormalization"})
+        if not normalizations:
+            return set()
         training = {step for step in normalizations if len(step.outs) > 1}
         steps = [step for step in normalizations if step not in training]
         weights = []
@@ -304,7 +304,7 @@ class Halving:
                 if tensor is not None:
                     known.append(tensor)
         # Most models have none, which is seen at one glance.
-        harmless = not (self._rounder.clips(known) or self._rounder.loses(known))
+        harmless = not self._rounder.clips_or_loses(known)
         if len(known) == sum(map(len, weights)) and harmless:
             return training
         return training | {
@@ -327,7 +327,7 @@ class Halving:
         Their scales are below what float16 holds well.
         """
         steps = []
-        for step in self._reading.floating:
+        for step in self._reading.floating if self._reading.has(SCALED) else ():
             if not step.op and step.node.op_type in SCALED:
                 steps.append(step)
         scales = {}

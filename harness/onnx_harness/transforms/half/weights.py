@@ -145,10 +145,14 @@ class Rounder:
 
         The magnitudes are those of some float32 tensors, zeros left out.
         """
+        return self.half == FLOAT16 and _has_few_digits(np.abs(self._values(tensors)))
+
+    def clips_or_loses(self, tensors: Iterable[onnx.TensorProto]) -> bool:
+        """Return whether `clips` or `loses` says so of some of the tensors, in one look."""
         magnitudes = np.abs(self._values(tensors))
-        return self.half == FLOAT16 and bool(
-            ((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL)).any()
-        )
+        if (magnitudes > self._limits[1]).any():
+            return True
+        return self.half == FLOAT16 and _has_few_digits(magnitudes)
 
     def loses_beside(self, tensor: onnx.TensorProto, epsilon: float) -> bool:
         """Decide whether rounding changes numbers by over 0.4% of what they are with ``epsilon``.
@@ -355,6 +359,10 @@ class Rounder:
                 f"{_weights(count)} of {tensors} {_were(count)} raised to {low:g}; the smallest "
                 f"was {smallest:.4g}"
             )
+
+
+def _has_few_digits(magnitudes: npt.NDArray[np.float32]) -> bool:
+    return bool(((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL)).any())
 
 
 def _weights(count: int) -> str:
