@@ -376,8 +376,11 @@ def _convert(
     if magnitudes.max() < least:
         return
     suspects = magnitudes >= least
+    count = np.count_nonzero(suspects)
+    if count == np.count_nonzero(chunk == 0):  # they are the zeros, which stay
+        return
     layout = _LAYOUTS[chunk.itemsize]
-    if np.count_nonzero(suspects) * _FEW >= chunk.size:
+    if count * _FEW >= chunk.size:
         suspects &= (
             chunk.view(layout.unsigned) & (layout.sign - 1)
         ) != 0  # zeros stay, and are often many

@@ -9,7 +9,7 @@ import onnx
 
 from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import MOVES, is_standard
-from onnx_harness.model.rewrite import fresh_name, value_names
+from onnx_harness.model.rewrite import fresh_name, value_names_of
 from onnx_harness.model.walk import walk
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16
@@ -123,7 +123,7 @@ def _multiply_first(
         products: its places and nodes to change.
         graphs: all of the model.
     """
-    names = value_names(graphs[0])
+    names = value_names_of(graphs)
     for at, node in reversed(products):
         mover, last = movers[node.input[0]], onnx.NodeProto()
         last.CopyFrom(mover)

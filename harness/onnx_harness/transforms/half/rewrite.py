@@ -351,9 +351,10 @@ class Rewiring:
         casts = [step for step in self._casts if not views.isdisjoint(step.outs)]
         while casts:
             read: set[str] = set()
-            for step in (step for scope in self._reading.scopes for step in scope.steps):
-                if not views.isdisjoint(step.ins):
-                    read.update(step.ins)
+            for scope in self._reading.scopes:
+                for step in scope.steps:
+                    if not views.isdisjoint(step.ins):
+                        read.update(step.ins)
             unread = []
             for _, _, node in self._inserted:
                 for name in node.input:
