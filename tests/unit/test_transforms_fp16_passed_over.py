@@ -30,7 +30,7 @@ def look_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def converted(model: onnx.ModelProto) -> bytes:
-    return convert_float_to_float16(model).SerializeToString(deterministic=True)
+    return bytes(convert_float_to_float16(model).SerializeToString(deterministic=True))
 
 
 @pytest.mark.filterwarnings("ignore:the float32 number:UserWarning")

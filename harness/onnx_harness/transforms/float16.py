@@ -38,7 +38,7 @@ _LARGEST = 65504.0
 _CHUNK = 1 << 18
 
 # Up to here calls cost more than the work.
-_SMALL = 1 << 12
+_SMALL = 1 << 13
 
 # Where at most one value in so many may need the clamp, those alone are worked on.
 _FEW = 16

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import compress
 
 import onnx
 
@@ -304,22 +305,20 @@ class Halving:
                 if tensor is not None:
                     known.append(tensor)
         # Most models have none, which is seen at one glance.
-        harmless = not self._rounder.clips_or_loses(known)
-        if len(known) == sum(map(len, weights)) and harmless:
+        clips, loses = self._rounder.clips_and_loses(known)
+        if len(known) == sum(map(len, weights)) and not (clips or loses):
             return training
-        return training | {
-            step
-            for step, tensors in zip(steps, weights, strict=True)
-            if not all(tensors)
-            or self._rounder.clips(filter(None, tensors))
-            or self._loses_variance(step)
-        }
-
-    def _loses_variance(self, step: Step) -> bool:
-        variance = constant_behind(self._reading, step.ins[_VARIANCE])
-        epsilons = [attribute.f for attribute in step.node.attribute if attribute.name == "epsilon"]
-        epsilon = epsilons[0] if epsilons else _DEFAULT_EPSILON
-        return variance is not None and self._rounder.loses_beside(variance, epsilon)
+        exact: set[Step] = set()
+        variances: dict[Step, tuple[onnx.TensorProto, float]] = {}
+        for step, tensors in zip(steps, weights, strict=True):
+            if not all(tensors) or (clips and self._rounder.clips(filter(None, tensors))):
+                exact.add(step)
+                continue
+            variance = tensors[_VARIANCE - 1]
+            if variance is not None:
+                variances[step] = variance, _epsilon(step)
+        lost = self._rounder.lose_beside(list(variances.values()))
+        return training | exact | set(compress(variances, lost))
 
     def _exact_scales(self) -> set[Step]:
         """The products with quantized weights that stay float32.
@@ -475,6 +474,11 @@ class Halving:
         for name, element_type in requested:
             (read_float if element_type == FLOAT else read_half).add(name)
         return read_exact
+
+
+def _epsilon(step: Step) -> float:
+    epsilons = [attribute.f for attribute in step.node.attribute if attribute.name == "epsilon"]
+    return epsilons[0] if epsilons else _DEFAULT_EPSILON
 
 
 def _is_sparse(step: Step) -> bool:
