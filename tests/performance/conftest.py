@@ -28,6 +28,7 @@ ROWS = (
     "clamp: times the library's throughput, every special kind",
     "clamp: memory beside input and output",
     "fp16: times as fast as the library, zoo, geometric mean",
+    "fp16: times as fast as the library, zoo, above 100 nodes, geometric mean",
     "fp16: times as fast as the library, ResNet-50 in float_data",
     "simplify: models of the zoo with more nodes left than the better library",
     "simplify: seconds beside the faster library, geometric mean",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from graphlib import TopologicalSorter
 
 import onnx
@@ -16,14 +16,20 @@ _LIFTED = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
 def value_names(graph: onnx.GraphProto) -> set[str]:
     """Return the names of all values of a graph and of the graphs inside it."""
+    return value_names_of(graphs(graph))
+
+
+def value_names_of(models_graphs: Iterable[onnx.GraphProto]) -> set[str]:
+    """Return the names of all values of graphs, those inside them left out."""
     names: set[str] = set()
-    for inner in graphs(graph):
-        names.update(info.name for info in (*inner.input, *inner.output))
-        names.update(tensor.name for tensor in inner.initializer)
-        names.update(sparse.values.name for sparse in inner.sparse_initializer)
-        for node in inner.node:
-            names.update(node.input)
-            names.update(node.output)
+    for graph in models_graphs:
+        names.update(info.name for info in (*graph.input, *graph.output))
+        names.update(tensor.name for tensor in graph.initializer)
+        names.update(sparse.values.name for sparse in graph.sparse_initializer)
+        for node in graph.node:
+            # A list of a repeated field takes half the time that going through the field does.
+            names.update(node.input[:])
+            names.update(node.output[:])
     return names
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 # From here on a call of ONNX Runtime is faster than numpy's cast, which takes one value at a time.
-_WORTH_A_SESSION = 1 << 12
+_WORTH_A_SESSION = 1 << 13
 
 
 def from_longdouble(chunk: Floats) -> npt.NDArray[np.float32]:

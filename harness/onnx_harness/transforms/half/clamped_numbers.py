@@ -9,7 +9,6 @@ enough does for them, and the clamped one is safe to add up.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ from onnx_harness.transforms.half.weights import Rounder
 _LARGEST = 65504.0  # the largest finite float16
 _ORDERS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _ARITHMETIC = frozenset({"Add", "Clip", "Div", "Max", "Min", "Mod", "Mul", "Pow", "Sub"})
+_COMPUTES = _ARITHMETIC | _ORDERS
 _ADDS = frozenset({"Add", "Max", "Sub"})
 # What may follow a factor beyond float16 before its result is brought back.
 _AFTER_SCALING = frozenset(
@@ -49,10 +49,9 @@ def steps_with_clamped_numbers(reading: Reading, rounder: Rounder) -> set[Step]:
         rounder: knows the limits of the clamp.
     """
     candidates = []
-    for step in reading.floating:
-        if step.op in _ARITHMETIC or step.op in _ORDERS:
-            for place, tensor in _constants(reading, step):
-                candidates.append((step, place, tensor))
+    for step in reading.floating_of(_COMPUTES):
+        for place, tensor in _constants(reading, step):
+            candidates.append((step, place, tensor))
     # Most models have none, which is seen at one glance.
     if not candidates or not rounder.clips(tensor for _, _, tensor in candidates):
         return set()
@@ -108,39 +107,39 @@ def steps_of_constants(reading: Reading, rounder: Rounder) -> set[Step]:
     computed: set[str] = set()
     steps: set[Step] = set()
     for step in reading.floating:
-        floats = [name for name in step.ins if reading.types[name] == FLOAT]
-        if step.rule is None or not step.op or not floats or not step.outs:
+        constants = _only_constants(reading, step, computed)
+        if constants is None or step.rule is None or not step.op or not step.outs:
             continue
-        names = []
-        for name in floats:
-            if name not in computed:
-                names.append(name)
-        constants = _all_constant(reading, names)
-        if constants is None:
-            continue
-        small = all(math.prod(tensor.dims) <= _SMALL for tensor in constants)
+        small = all(math.prod(tensor.dims[:]) <= _SMALL for tensor in constants)
         if not (small or rounder.clips(constants)):
             continue
         if step.op not in MOVES:
             steps.add(step)
             computed.update(step.outs)
-        elif not computed.isdisjoint(floats):
+        elif any(name in computed and reading.types[name] == FLOAT for name in step.ins):
             computed.update(step.outs)
     return steps
 
 
-def _all_constant(reading: Reading, names: Sequence[str]) -> list[onnx.TensorProto] | None:
-    """Return the constants behind all values.
+def _only_constants(
+    reading: Reading, step: Step, computed: set[str]
+) -> list[onnx.TensorProto] | None:
+    """Return the constants behind the float32 inputs of a step, those ``computed`` left out.
 
-    None at the first that has none, as nearly every step's has.
+    None where it has no such input, and at the first that isn't constant, as nearly every step's
+    first isn't.
     """
-    constants = []
-    for name in names:
-        tensor = constant_behind(reading, name)
-        if tensor is None:
-            return None
-        constants.append(tensor)
-    return constants
+    types, constants, some = reading.types, [], False
+    for name in step.ins:
+        if types[name] != FLOAT:
+            continue
+        some = True
+        if name not in computed:
+            tensor = constant_behind(reading, name)
+            if tensor is None:
+                return None
+            constants.append(tensor)
+    return constants if some else None
 
 
 def _constants(reading: Reading, step: Step) -> list[tuple[int, onnx.TensorProto]]:
@@ -148,7 +147,7 @@ def _constants(reading: Reading, step: Step) -> list[tuple[int, onnx.TensorProto
     constants = []
     for place, name in enumerate(step.ins):
         tensor = constant_behind(reading, name) if reading.types[name] == FLOAT else None
-        if tensor is not None and math.prod(tensor.dims) <= _SMALL:
+        if tensor is not None and math.prod(tensor.dims[:]) <= _SMALL:
             constants.append((place, tensor))
     return constants
 

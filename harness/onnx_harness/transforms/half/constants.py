@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx
+from onnx.numpy_helper import to_array
 
 from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import MOVES
@@ -16,7 +18,12 @@ from onnx_harness.transforms.half.graph import Reading, Step
 # More elements than an epsilon, a limit or a mask's number for each head has, and fewer than a
 # weight's.
 _FEW = 64
-_NUMBERS = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.INT32)
+# As numpy reads raw data, in a tenth of the time that onnx takes.
+_RAW = {
+    int(onnx.TensorProto.FLOAT): "<f4",
+    int(onnx.TensorProto.INT32): "<i4",
+    int(onnx.TensorProto.INT64): "<i8",
+}
 
 
 def constant_behind(reading: Reading, name: str) -> onnx.TensorProto | None:
@@ -52,9 +59,11 @@ def few_numbers(reading: Reading, name: str) -> list[float]:
     None for whatever else.
     """
     tensor = constant_behind(reading, name)
-    if tensor is None or math.prod(tensor.dims) > _FEW or tensor.data_type not in _NUMBERS:
+    if tensor is None or math.prod(tensor.dims[:]) > _FEW or tensor.data_type not in _RAW:
         return []
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
         return []
-    numbers: list[float] = onnx.numpy_helper.to_array(tensor).reshape(-1).tolist()
+    raw = tensor.raw_data
+    array = np.frombuffer(raw, _RAW[tensor.data_type]) if raw else to_array(tensor)
+    numbers: list[float] = array.reshape(-1).tolist()
     return numbers

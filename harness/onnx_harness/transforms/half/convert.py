@@ -14,11 +14,15 @@ from onnx_harness.model.collector import collector_paused
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.messages import copy_fields
 from onnx_harness.model.ops import imports_standard, opset_of
+from onnx_harness.model.walk import graphs
 from onnx_harness.transforms import remark
 from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Step
-from onnx_harness.transforms.half.integer_products import multiply_before_moving
+from onnx_harness.transforms.half.integer_products import (
+    may_multiply_before_moving,
+    multiply_before_moving,
+)
 from onnx_harness.transforms.half.masks import lower_fillings
 from onnx_harness.transforms.half.requests import Request, names_of_functions
 from onnx_harness.transforms.half.rewrite import Rewiring
@@ -31,8 +35,9 @@ from onnx_harness.transforms.half.weights import Rounder
 _LARGE = 1 << 24
 _BLOCKED_OPS = frozenset(DEFAULT_OP_BLOCK_LIST)
 _HALVES = (FLOAT16, BFLOAT16)
-# What needs the numbers of a constant themselves looks at no more.
-_COPIED = 1 << 12
+# Elements of a tensor that is copied: a stand-in for it takes as long to make. What needs the
+# numbers of a constant themselves looks at no more than 64.
+_COPIED = 1 << 14
 # A model of fewer elements has no weights to speak of: what it computes is all that can be
 # converted.
 _WEIGHTS = 1 << 10
@@ -84,12 +89,15 @@ def _beside(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:
     if model.functions:  # what is inlined loses the identity of its tensors
         copied.CopyFrom(model)
         return copied
+    if not any(_is_large(tensor) for tensor in model.graph.initializer):
+        copied.CopyFrom(model)
+        return copied
     copy_fields(model, copied, but="graph")
     copied.graph.SetInParent()
     copy_fields(model.graph, copied.graph, but="initializer")
     for tensor in model.graph.initializer:
         twin = copied.graph.initializer.add()
-        if tensor.data_type == FLOAT and math.prod(tensor.dims) > _COPIED:
+        if _is_large(tensor):
             twin.name, twin.data_type = tensor.name, tensor.data_type
             twin.dims.extend(tensor.dims)
             twin.doc_string = tensor.doc_string
@@ -98,6 +106,10 @@ def _beside(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:
         else:
             twin.CopyFrom(tensor)
     return copied
+
+
+def _is_large(tensor: onnx.TensorProto) -> bool:
+    return tensor.data_type == FLOAT and math.prod(tensor.dims[:]) > _COPIED
 
 
 def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> onnx.ModelProto:
@@ -141,16 +153,18 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
             if not imports_standard(model):
                 model.opset_import.add(version=opset)
         Rewiring(model, reading, halving, rounder).write()
+        moves = rounder.half == FLOAT16 and may_multiply_before_moving(reading)
         if request.refuse_vain:
             _refuse_vain(reading, rounder)
         if not halving.halves and not rounder.waiting:
             remark(f"nothing was converted: {_stays_whole(reading)}")
-    if rounder.waiting >= _LARGE:
+    if not rounder.stands_in and rounder.waiting >= _LARGE:
         model = _moved(model, rounder)
     rounder.flush()
     rounder.fill()
-    if rounder.half == FLOAT16:
-        multiply_before_moving(model.graph)
+    if moves:
+        nested = len(reading.scopes) > 1
+        multiply_before_moving(list(graphs(model.graph)) if nested else [model.graph])
     for text in (*rounder.remarks(), *_epsilon_notes(reading, rounder), *halving.notes):
         remark(text)
     return model
@@ -247,8 +261,6 @@ def _moved(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:
 
     They will be written to it.
     """
-    if rounder.stands_in:  # the weights are another model's, and this one holds none
-        return model
     weights = list(model.graph.initializer)
     rounder.flush(but=weights)  # what is written elsewhere is copied with the graph
     moved = onnx.ModelProto()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import compress
 
 import onnx
 
@@ -28,6 +29,7 @@ _SCAN_LIKE_LOOP = 9
 # Of BatchNormalization: the place of the running variance among its inputs, and what is added to it
 # by default.
 _VARIANCE, _DEFAULT_EPSILON = 4, 1e-5
+_ADDS_UP = SCATTERS | {"ReduceSum"}
 _SOURCES = ("Constant", "ConstantOfShape", "Cast")
 
 
@@ -168,8 +170,8 @@ class Halving:
         The sum overflows in float16, not the mean.
         """
         sums = {}
-        for step in self._reading.floating:
-            if step.op == "ReduceSum" or (step.op in SCATTERS and _reduces(step.node)):
+        for step in self._reading.floating_of(_ADDS_UP):
+            if step.op == "ReduceSum" or _reduces(step.node):
                 sums[step.outs[0]] = step
         readers: dict[str, list[tuple[Step, int]]] = {name: [] for name in sums}
         for step in self._reading.floating if sums else ():
@@ -289,10 +291,9 @@ class Halving:
         them. And those that train: the statistics that they give stop moving once a step is less
         than float16 tells apart.
         """
-        normalizations = []
-        for step in self._reading.floating:
-            if step.op == "BatchNormalization":
-                normalizations.append(step)
+        normalizations = self._reading.floating_of({"BatchNormalization"})
+        if not normalizations:
+            return set()
         training = {step for step in normalizations if len(step.outs) > 1}
         steps = [step for step in normalizations if step not in training]
         weights = []
@@ -304,22 +305,20 @@ class Halving:
                 if tensor is not None:
                     known.append(tensor)
         # Most models have none, which is seen at one glance.
-        harmless = not (self._rounder.clips(known) or self._rounder.loses(known))
-        if len(known) == sum(map(len, weights)) and harmless:
+        clips, loses = self._rounder.clips_and_loses(known)
+        if len(known) == sum(map(len, weights)) and not (clips or loses):
             return training
-        return training | {
-            step
-            for step, tensors in zip(steps, weights, strict=True)
-            if not all(tensors)
-            or self._rounder.clips(filter(None, tensors))
-            or self._loses_variance(step)
-        }
-
-    def _loses_variance(self, step: Step) -> bool:
-        variance = constant_behind(self._reading, step.ins[_VARIANCE])
-        epsilons = [attribute.f for attribute in step.node.attribute if attribute.name == "epsilon"]
-        epsilon = epsilons[0] if epsilons else _DEFAULT_EPSILON
-        return variance is not None and self._rounder.loses_beside(variance, epsilon)
+        exact: set[Step] = set()
+        variances: dict[Step, tuple[onnx.TensorProto, float]] = {}
+        for step, tensors in zip(steps, weights, strict=True):
+            if not all(tensors) or (clips and self._rounder.clips(filter(None, tensors))):
+                exact.add(step)
+                continue
+            variance = tensors[_VARIANCE - 1]
+            if variance is not None:
+                variances[step] = variance, _epsilon(step)
+        lost = self._rounder.lose_beside(list(variances.values()))
+        return training | exact | set(compress(variances, lost))
 
     def _exact_scales(self) -> set[Step]:
         """The products with quantized weights that stay float32.
@@ -327,7 +326,7 @@ class Halving:
         Their scales are below what float16 holds well.
         """
         steps = []
-        for step in self._reading.floating:
+        for step in self._reading.floating if self._reading.has(SCALED) else ():
             if not step.op and step.node.op_type in SCALED:
                 steps.append(step)
         scales = {}
@@ -475,6 +474,11 @@ class Halving:
         for name, element_type in requested:
             (read_float if element_type == FLOAT else read_half).add(name)
         return read_exact
+
+
+def _epsilon(step: Step) -> float:
+    epsilons = [attribute.f for attribute in step.node.attribute if attribute.name == "epsilon"]
+    return epsilons[0] if epsilons else _DEFAULT_EPSILON
 
 
 def _is_sparse(step: Step) -> bool:

@@ -27,7 +27,7 @@ def exponential_quotients(reading: Reading) -> set[Step]:
     sums: set[str] = set()
     members: list[Step] = []
     ends: list[Step] = []
-    for step in reading.floating:
+    for step in reading.floating if "Exp" in reading.op_types else ():
         op = step.op
         if op == "Exp":
             if not _is_bounded(reading, step.ins[0]):

@@ -8,7 +8,7 @@ table, and only what no schema decides costs an inference, of that one node.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import onnx
 
@@ -149,6 +149,8 @@ class Reading:
         sized: names of what is computed from sizes and constants alone.
         floating: the steps that read or make a float32 tensor, and those with graphs inside, before
             what is in them.
+        op_types: the operators of every graph, of any domain: a rule about an operator that isn't
+            here needn't look for it.
     """
 
     def __init__(self, model: onnx.ModelProto, opset: int, half: int) -> None:
@@ -192,6 +194,7 @@ class Reading:
         self.constants: set[str] = {""}
         self.sized: set[str] = set()
         self.floating: list[Step] = []
+        self.op_types: set[str] = set()
         self._kinds: dict[str, onnx.TypeProto] = {}
         self._declared: dict[str, onnx.TypeProto] | None = None
         self._read(self._model.graph, {})
@@ -217,6 +220,16 @@ class Reading:
         """The names of all float32 tensors."""
         return {name for name, kind in self.types.items() if kind == FLOAT}
 
+    def has(self, operators: Set[str]) -> bool:
+        """Return whether a node may be of one of those operators."""
+        return not self.op_types.isdisjoint(operators)
+
+    def floating_of(self, operators: Set[str]) -> list[Step]:
+        """Return the steps of some operators among those in `floating`, in the same order."""
+        if not self.has(operators):
+            return []
+        return [step for step in self.floating if step.op in operators]
+
     def stated_dims(self, name: str) -> list[int | None] | None:
         """The dimensions that the model states of a value, None for one that isn't a number.
 
@@ -238,9 +251,11 @@ class Reading:
         scope = Scope(graph)
         self.scopes.append(scope)
         rules, unusual, steps = self._rules, self._unusual, scope.steps
+        op_types = self.op_types
         holders: list[Step] = []
         for index, node in enumerate(graph.node):
             op, domain = node.op_type, node.domain
+            op_types.add(op)
             if domain or op in unusual:
                 step = self._step_of_unusual(node, op, domain, index, scope)
                 if step.rule is None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
 
 from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import MOVES, is_standard
-from onnx_harness.model.rewrite import fresh_name, value_names
-from onnx_harness.model.walk import subgraphs, walk
+from onnx_harness.model.rewrite import fresh_name, value_names_of
+from onnx_harness.model.walk import walk
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16
 
 _OF_INTEGERS = frozenset({"ConvInteger", "MatMulInteger"})
+_TRANSPOSES = frozenset({"", "Transpose"})
 _KEEP_TOTALS = MOVES | {"Add", "Sub"}
 
 
@@ -29,7 +31,7 @@ def dequantizing(reading: Reading) -> tuple[set[Step], set[str]]:
     """
     steps: set[Step] = set()
     products: set[str] = set()
-    for scope in reading.scopes:
+    for scope in reading.scopes if reading.has(_OF_INTEGERS) else ():
         totals: set[str] = set()
         casts: dict[str, Step] = {}
         for step in scope.steps:
@@ -57,7 +59,20 @@ def dequantizing(reading: Reading) -> tuple[set[Step], set[str]]:
     return steps, products
 
 
-def multiply_before_moving(graph: onnx.GraphProto, root: onnx.GraphProto | None = None) -> None:
+def may_multiply_before_moving(reading: Reading) -> bool:
+    """Return whether `multiply_before_moving` may find something to change.
+
+    Args:
+        reading: the graphs of the model, before or after they were converted.
+    """
+    if not {"MatMul", "Transpose"} <= reading.op_types:
+        return False
+    # The operator of a step is empty where a function of the model has the name of a standard one.
+    movers = (step for scope in reading.scopes for step in scope.steps if step.op in _TRANSPOSES)
+    return any(_moves_first_axis(step.node) for step in movers)
+
+
+def multiply_before_moving(graphs: Sequence[onnx.GraphProto]) -> None:
     """Let a float16 product with a constant matrix come before a Transpose.
 
     The Transpose moves the first axis of the other factor.
@@ -67,52 +82,64 @@ def multiply_before_moving(graph: onnx.GraphProto, root: onnx.GraphProto | None 
     session is made: so it does of a recurrent network, sequence first, before a linear layer.
 
     Args:
-        graph: with the graphs inside it.
-        root: the graph that it lies in, of the model; None where it's that.
+        graphs: of a model, outer ones first; they are changed.
     """
-    root = root or graph
-    movers = {}
-    for node in graph.node:
-        if _moves_first_axis(node):
-            movers[node.output[0]] = node
-    if movers:
-        matrices = set()
+    for graph in graphs:
+        movers: dict[str, onnx.NodeProto] = {}
+        products: list[tuple[int, onnx.NodeProto]] = []
+        matrices: set[str] = set()
+        for at, node in enumerate(graph.node):
+            op = node.op_type
+            if op == "Transpose" and _moves_first_axis(node):
+                movers[node.output[0]] = node
+            elif op == "MatMul" and is_standard(node):
+                products.append((at, node))
+            elif op == "Constant" and _is_matrix(node):
+                matrices.add(node.output[0])
+        if not (movers and products):
+            continue
         for tensor in graph.initializer:
             if _is_matrix(tensor):
                 matrices.add(tensor.name)
-        matrices.update(node.output[0] for node in graph.node if _is_matrix(node))
-        found = []
-        for at, node in enumerate(graph.node):
-            if (
-                is_standard(node, "MatMul")
-                and node.input[0] in movers
-                and node.input[1] in matrices
-            ):
-                found.append((at, node))
-        names = value_names(root) if found else set()
-        for at, node in reversed(found):
-            mover, last = movers[node.input[0]], onnx.NodeProto()
-            last.CopyFrom(mover)
-            last.ClearField("name")
-            between = fresh_name(f"{node.output[0]}_unmoved", names)
-            last.input[0], last.output[0] = between, node.output[0]
-            node.input[0], node.output[0] = mover.input[0], between
-            graph.node.insert(at + 1, last)
-        if found:
-            read = {name for node in walk(graph) for name in node.input} | {
-                info.name for info in graph.output
-            }
-            unread = movers.keys() - read
-            _delete(
-                graph.node, [at for at, node in enumerate(graph.node) if node.output[0] in unread]
-            )
-            _delete(
-                graph.value_info,
-                [at for at, info in enumerate(graph.value_info) if info.name in unread],
-            )
-    for node in graph.node:
-        for body in subgraphs(node):
-            multiply_before_moving(body, root)
+        moved = []
+        for at, node in products:
+            if node.input[0] in movers and node.input[1] in matrices:
+                moved.append((at, node))
+        if moved:
+            _multiply_first(graph, movers, moved, graphs)
+
+
+def _multiply_first(
+    graph: onnx.GraphProto,
+    movers: Mapping[str, onnx.NodeProto],
+    products: Sequence[tuple[int, onnx.NodeProto]],
+    graphs: Sequence[onnx.GraphProto],
+) -> None:
+    """Put those products before what moves their first factor, and remove what nobody reads then.
+
+    Args:
+        graph: is changed.
+        movers: its Transposes that move a first axis, by what they give.
+        products: its places and nodes to change.
+        graphs: all of the model.
+    """
+    names = value_names_of(graphs)
+    for at, node in reversed(products):
+        mover, last = movers[node.input[0]], onnx.NodeProto()
+        last.CopyFrom(mover)
+        last.ClearField("name")
+        between = fresh_name(f"{node.output[0]}_unmoved", names)
+        last.input[0], last.output[0] = between, node.output[0]
+        node.input[0], node.output[0] = mover.input[0], between
+        graph.node.insert(at + 1, last)
+    nodes = walk(graph) if len(graphs) > 1 else graph.node
+    read = {name for node in nodes for name in node.input[:]}
+    read |= {info.name for info in graph.output}
+    unread = movers.keys() - read
+    _delete(graph.node, [at for at, node in enumerate(graph.node) if node.output[0] in unread])
+    _delete(
+        graph.value_info, [at for at, info in enumerate(graph.value_info) if info.name in unread]
+    )
 
 
 def _moves_first_axis(node: onnx.NodeProto) -> bool:

@@ -32,8 +32,10 @@ def layer_norms(reading: Reading) -> list[LayerNorm]:
     Args:
         reading: the graphs of the model.
     """
+    if "ReduceMean" not in reading.op_types:
+        return []
     centred = []
-    for step in reading.floating:
+    for step in reading.floating_of({"Sub"}):
         if (mean := _mean_subtracted(reading, step)) is not None:
             centred.append((step, mean))
     if not centred:
@@ -55,8 +57,6 @@ def _mean_subtracted(reading: Reading, step: Step) -> Step | None:
 
     It's None where the step subtracts no such mean.
     """
-    if step.op != "Sub":
-        return None
     maker = reading.makers.get(step.ins[1])
     if not isinstance(maker, Step) or maker.op != "ReduceMean" or maker.ins[0] != step.ins[0]:
         return None

@@ -54,8 +54,8 @@ def lower_fillings(reading: Reading, rounder: Rounder, cast: Set[str]) -> None:
         rounder: knows the limit of the clamp.
         cast: names of what is made in float32 and read in the half type.
     """
-    for step in reading.floating:
-        if step.op == "ConstantOfShape" and step.outs[0] in cast and masks(reading, step):
+    for step in reading.floating_of({"ConstantOfShape"}):
+        if step.outs[0] in cast and masks(reading, step):
             (filling,) = step.node.attribute
             lowered = rounder.lowered(onnx.numpy_helper.to_array(filling.t))
             filling.t.CopyFrom(onnx.numpy_helper.from_array(lowered, filling.t.name))

@@ -55,6 +55,14 @@ _COORDINATES = {
 _WHOLE = frozenset({"Ceil", "Floor", "Round"})
 # What decides an index, and what reads scales in float32 whatever is blocked.
 _ALWAYS_EXACT = frozenset({"ArgMax", "ArgMin", "Resize", "Upsample"})
+# Without one of these no step has to be exact, but for remainders and what is computed from sizes.
+_STARTS = (
+    _COUNTS
+    | _PERIODIC
+    | _ALWAYS_EXACT
+    | _COORDINATES.keys()
+    | frozenset({"Cast", "Log", "Mod", "TopK"})
+)
 _TAKES_INDICES = frozenset(
     {"Gather", "GatherElements", "GatherND", "OneHot", "ScatterElements", "ScatterND"}
 )
@@ -80,7 +88,19 @@ def exact_steps(reading: Reading, blocked_ops: Iterable[str], totals: Iterable[s
             do.
         totals: names of integers that are sums of products, and no counts.
     """
+    if not _may_need_exact(reading):
+        return set()
     return _Exact(reading, frozenset(blocked_ops), frozenset(totals)).steps()
+
+
+def _may_need_exact(reading: Reading) -> bool:
+    """Return whether there's an operator that counts, measures, or needs counts as they are.
+
+    All that follows is found from one of these.
+    """
+    if reading.has(_STARTS) or ("Sub" in reading.op_types and reading.has(_WHOLE)):
+        return True
+    return bool(reading.sized) and any(step.sized for step in reading.floating)
 
 
 class _Exact:
@@ -174,8 +194,10 @@ class _Exact:
             self.counted.add(result)
 
     def _computes_from_counts(self, step: Step) -> bool:
-        floats = self._floats(step)
         counted, fixed = self.counted, self.fixed
+        if counted.isdisjoint(step.ins):  # as of nearly every step
+            return False
+        floats = self._floats(step)
         if counted.isdisjoint(floats) or not all(
             name in counted or name in fixed for name in floats
         ):

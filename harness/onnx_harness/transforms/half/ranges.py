@@ -25,6 +25,7 @@ from onnx_harness.transforms.half.schemas import FLOAT
 _MANY_TERMS = 4096
 _SUMS = frozenset({"ReduceL1", "ReduceLogSum", "ReduceLogSumExp", "ReduceSum", "ReduceSumSquare"})
 _SUMS_SQUARES = frozenset({"ReduceL2", "ReduceSumSquare"})
+_SQUARES = _SUMS_SQUARES | {"Pow"}
 _AVERAGES = frozenset({"GlobalAveragePool", "ReduceMean"})
 _ADDS_UP = frozenset({"Add", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Sum"})
 # From a square to the sum of its neighbours lie these, as in a response normalization.
@@ -55,7 +56,7 @@ class Squares:
         self._members: set[Step] = set()
         self._ends: set[Step] = set()
         self.variances: list[Step] = []
-        for step in reading.floating:
+        for step in reading.floating if _may_square(reading) else ():
             self._follow(step)
         self.stays = self._keep_back() if self._ends else set()
 
@@ -175,9 +176,16 @@ class Squares:
         return mean is not None and mean.op in _AVERAGES
 
 
+def _may_square(reading: Reading) -> bool:
+    """Return whether there's an operator of a model that squares."""
+    if reading.has(_SQUARES):
+        return True
+    return any(step.ins[:1] == step.ins[1:] for step in reading.floating_of({"Mul"}))
+
+
 def long_sums(reading: Reading) -> set[Step]:
     """Return the sums of more than 4,096 terms, as far as the model says how many they have."""
-    sums = [step for step in reading.floating if step.op in _SUMS]
+    sums = reading.floating_of(_SUMS)
     return {step for step in sums if _terms(reading, step) > _MANY_TERMS}
 
 

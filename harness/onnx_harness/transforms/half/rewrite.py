@@ -10,6 +10,8 @@ ConstantOfShapes and Casts of the model.
 
 from __future__ import annotations
 
+from functools import cache
+
 import onnx
 
 from onnx_harness.model.constants import constant_tensor
@@ -187,10 +189,7 @@ class Rewiring:
             if name in self._flexible:
                 return self._twin(name, as_output)
         view = as_output or self._name(f"{name}_{_SUFFIXES[dtype]}", maker)
-        node = onnx.NodeProto(
-            op_type="Cast", input=[self._current(name)], output=[view], attribute=[_to(dtype)]
-        )
-        self._insert_after(maker, node)
+        self._insert_after(maker, _cast(self._current(name), view, dtype))
         return view
 
     def _twin(self, name: str, as_output: str) -> str:
@@ -352,9 +351,10 @@ class Rewiring:
         casts = [step for step in self._casts if not views.isdisjoint(step.outs)]
         while casts:
             read: set[str] = set()
-            for step in (step for scope in self._reading.scopes for step in scope.steps):
-                if not views.isdisjoint(step.ins):
-                    read.update(step.ins)
+            for scope in self._reading.scopes:
+                for step in scope.steps:
+                    if not views.isdisjoint(step.ins):
+                        read.update(step.ins)
             unread = []
             for _, _, node in self._inserted:
                 for name in node.input:
@@ -388,6 +388,20 @@ class Rewiring:
                 del scope.graph.node[index]
             else:
                 scope.graph.node.insert(index, node)
+
+
+def _cast(source: str, result: str, dtype: int) -> onnx.NodeProto:
+    # A copy takes a sixth of the time that a node takes whose fields are all named.
+    node = onnx.NodeProto()
+    node.CopyFrom(_cast_to(dtype))
+    node.input.append(source)
+    node.output.append(result)
+    return node
+
+
+@cache
+def _cast_to(dtype: int) -> onnx.NodeProto:
+    return onnx.NodeProto(op_type="Cast", attribute=[_to(dtype)])
 
 
 def _to(dtype: int) -> onnx.AttributeProto:

@@ -63,8 +63,8 @@ def running_sums(reading: Reading) -> RunningSums:
     """
     states: dict[Step, frozenset[int]] = {}
     steps: set[Step] = set()
-    for step in reading.floating:
-        if step.op not in _FIRST_STATE_OUTPUT or len(step.bodies) != 1:
+    for step in reading.floating_of(_FIRST_STATE_OUTPUT.keys()):
+        if len(step.bodies) != 1:
             continue
         (body,) = step.bodies
         places = set()

@@ -145,29 +145,42 @@ class Rounder:
 
         The magnitudes are those of some float32 tensors, zeros left out.
         """
-        magnitudes = np.abs(self._values(tensors))
-        return self.half == FLOAT16 and bool(
-            ((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL)).any()
-        )
+        return self.half == FLOAT16 and _has_few_digits(np.abs(self._values(tensors)))
 
-    def loses_beside(self, tensor: onnx.TensorProto, epsilon: float) -> bool:
-        """Decide whether rounding changes numbers by over 0.4% of what they are with ``epsilon``.
+    def clips_and_loses(self, tensors: Iterable[onnx.TensorProto]) -> tuple[bool, bool]:
+        """Return what `clips` and `loses` say of some tensors, whose values are read once."""
+        magnitudes = np.abs(self._values(tensors))
+        clips = bool((magnitudes > self._limits[1]).any())
+        return clips, self.half == FLOAT16 and _has_few_digits(magnitudes)
+
+    def lose_beside(self, variances: Sequence[tuple[onnx.TensorProto, float]]) -> list[bool]:
+        """Decide where rounding changes numbers by over 0.4% of what they are with an epsilon.
 
         Args:
-            tensor: float32 numbers of at least 0.
-            epsilon: what is added to each.
+            variances: float32 tensors of numbers of at least 0, each with what is added to it.
+
+        Returns:
+            Whether it changes one of each tensor's.
         """
-        values = self._values([tensor])
+        if not variances:
+            return []
+        buffers = self._buffers(tensor for tensor, _ in variances)
+        values = np.frombuffer(b"".join(buffers), "<f4")
+        sizes = [len(buffer) // _FLOAT_BYTES for buffer in buffers]
+        epsilons = np.repeat(np.array([epsilon for _, epsilon in variances], np.float32), sizes)
         raised = np.where(values > 0, np.maximum(values, np.float32(self._limits[0])), values)
         with np.errstate(over="ignore"):  # what is too large is clipped, and another matter
             rounded = raised.astype(np.float16).astype(np.float32)
-        return bool((np.abs(rounded - values) > _DROWNED * (values + np.float32(epsilon))).any())
+        lost = np.abs(rounded - values) > _DROWNED * (values + epsilons)
+        starts = accumulate(sizes, initial=0)
+        return [bool(lost[at : at + size].any()) for at, size in zip(starts, sizes, strict=False)]
 
     def _values(self, tensors: Iterable[onnx.TensorProto]) -> npt.NDArray[np.float32]:
+        return np.frombuffer(b"".join(self._buffers(tensors)), "<f4")
+
+    def _buffers(self, tensors: Iterable[onnx.TensorProto]) -> list[bytes]:
         origins = map(self._origin, tensors)
-        return np.frombuffer(
-            b"".join(origin.raw_data or self._elsewhere(origin) for origin in origins), "<f4"
-        )
+        return [origin.raw_data or self._elsewhere(origin) for origin in origins]
 
     def clamped(self) -> Iterator[tuple[float, float]]:
         """Yield what was clamped and what to.
@@ -355,6 +368,10 @@ class Rounder:
                 f"{_weights(count)} of {tensors} {_were(count)} raised to {low:g}; the smallest "
                 f"was {smallest:.4g}"
             )
+
+
+def _has_few_digits(magnitudes: npt.NDArray[np.float32]) -> bool:
+    return bool(((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL)).any())
 
 
 def _weights(count: int) -> str:
