@@ -79,7 +79,12 @@ def peak_bytes(command: list[str], folder: Path) -> tuple[int, float, str]:
     started = time.monotonic()
     with (folder / "said.txt").open("w+") as said:
         process = subprocess.Popen(
-            command, cwd=folder, stdout=said, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         peak = _watched(process)
         said.seek(0)

@@ -42,7 +42,6 @@ def serve(
     """The life of the process: say hello, then answer calls until the parent hangs up."""
     take_notes(stage, died_of)
     _begin(log, environment, tied)
-    pipe.send_bytes(b"hello")
     limit_resources(limits.seconds, limits.memory_bytes)
     # Libraries start threads when they are imported, and each thread is confined by itself. Only
     # where imports have to write bytecode first do they come first.
@@ -53,6 +52,7 @@ def serve(
         restrict(rules)  # as there
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     _import(preload)
+    pipe.send_bytes(b"hello")  # what a call may take doesn't count the imports
     while True:
         try:
             task = pipe.recv_bytes()
