@@ -20,7 +20,7 @@ import pytest
 
 from onnx_harness import isolate
 from onnx_harness.cell.workers import cell_worker
-from onnx_harness.errors import WorkerCrashed
+from onnx_harness.errors import WorkerCrashed, words_of
 from onnx_harness.isolate import Limits, Worker, confine
 from onnx_harness.isolate.files import VARIABLE
 from onnx_harness.isolate.landlock import unsupported
@@ -186,6 +186,19 @@ def test_a_worker_reads_nothing_but_the_models_folder_and_its_environment(
     with pytest.raises(PermissionError):
         confined.call(text_of, str(tmp_path / "store" / "link"))
     assert text_of(str(tmp_path / "store" / "link")) == "home/secret"  # here it's as it was
+
+
+def words_on(path: str) -> str:
+    try:
+        return text_of(path)
+    except OSError as error:
+        return words_of(error)
+
+
+@needs_landlock
+def test_a_refusal_says_what_lifts_it(confined: Worker) -> None:
+    assert "--allow-read" in confined.call(words_on, "/etc/passwd")
+    assert "--allow-read" not in words_of(PermissionError(13, "Permission denied"))
 
 
 @needs_landlock

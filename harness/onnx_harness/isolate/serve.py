@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from onnx_harness.errors import explain_denials
 from onnx_harness.isolate.answers import pack
 from onnx_harness.isolate.confine import leave_network, limit_resources, renew_time
 from onnx_harness.isolate.landlock import Rules, restrict
@@ -48,8 +49,8 @@ def serve(
     early = () if all(map(_has_bytecode, (*_LARGE, *preload))) else (*_LARGE, *preload)
     _import(early)
     leave_network()  # where it can't, the doctor says so
-    if rules is not None:
-        restrict(rules)  # as there
+    if rules is not None and restrict(rules) is None:  # as there
+        explain_denials()
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     _import(preload)
     pipe.send_bytes(b"hello")  # what a call may take doesn't count the imports
