@@ -138,4 +138,16 @@ def words_of(error: BaseException) -> str:
 def named(error: BaseException) -> str:
     """Return an error of somebody else's in one line: its type, and what it says."""
     name = type(error).__name__
-    return f"{name}: {first_line(error)}" if str(error).strip() else f"{name}, without a message"
+    if not str(error).strip():
+        return f"{name}, without a message"
+    line = f"{name}: {first_line(error)}"
+    return f"{line}{_denial_hint}" if "ermission denied" in line else line
+
+
+_denial_hint = ""
+
+
+def explain_denials() -> None:
+    """Have `named` say, from here on, that this process may open its own files alone."""
+    global _denial_hint
+    _denial_hint = ". The process that opens models reads nothing else: see --allow-read"

@@ -79,7 +79,12 @@ def peak_bytes(command: list[str], folder: Path) -> tuple[int, float, str]:
     started = time.monotonic()
     with (folder / "said.txt").open("w+") as said:
         process = subprocess.Popen(
-            command, cwd=folder, stdout=said, stderr=subprocess.STDOUT, text=True
+            command,
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])},
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         peak = _watched(process)
         said.seek(0)
@@ -123,6 +128,7 @@ def rows(gigabytes: float, only: str = "") -> Iterator[Row]:
         ),
         ("transform optimize", 1.3, _cli("transform", "big.onnx", "--variant", "optimize", "-o")),
         ("compare with itself", 1.1, _cli("compare", "big.onnx", "big.onnx")),
+        ("time beside itself", 1.1, [sys.executable, "-c", _TIME]),
     ]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -146,6 +152,25 @@ def rows(gigabytes: float, only: str = "") -> Iterator[Row]:
                 yield f"  {words}", "", ""
 
 
+_TIME = """
+from dataclasses import replace
+from pathlib import Path
+import numpy
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.state import Judged, Task
+from onnx_harness.cell.timing import time_cell
+from onnx_harness.latency.plain import PlainRounds
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import GraphChange
+from onnx_harness.settings import Settings
+from tests.unit.results_examples import cell
+path = Path("big.onnx").absolute()
+size = sum(file.stat().st_size for file in (path, path.with_name("weights.bin")))
+result = replace(cell(), graph=GraphChange(1, 1, size, size, 0.0))
+task = Task(Cell(card_for(path), parse_variant("original"), "cpu"), path, Settings())
+sets = [{"x": numpy.ones((1, 4096), numpy.float32)}]
+assert time_cell(task, Judged(result, path, "all"), sets, PlainRounds()).pairs == 3
+"""
 _HASH = """
 from pathlib import Path
 from onnx_harness.model.file import Model

@@ -87,7 +87,7 @@ def test_an_absolute_report_folder_stays_where_it_is(tmp_path: Path) -> None:
     [
         (
             "input-sets = 8",
-            r"has no key 'input-sets'\. Did you mean 'input_sets'\? Known: atol, cell_memory",
+            r"has no key 'input-sets'\. Did you mean 'input_sets'\? Known: allow_read, atol",
         ),
         ("providers = 'cpu'", r"has no key 'providers'\. Did you mean 'provider'\?"),
         ("inputs = 8", "has no key 'inputs'"),

@@ -74,6 +74,12 @@ class Pair:
     skipped: tuple[int, ...] = ()
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """What a worker that compares them has to read."""
+        named = (self.a, self.b, self.card.path)
+        return named if self.recorded is None else (*named, self.recorded)
+
+    @property
     def custom_ops(self) -> tuple[Path, ...]:
         """Libraries of custom operators that both models' sessions need.
 

@@ -11,6 +11,8 @@ from onnx_harness.inputs.values.sets import shapes_of
 from onnx_harness.latency import measure
 from onnx_harness.latency.plain import PlainRounds
 from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
+from onnx_harness.latency.sides import Opener, Side
+from onnx_harness.latency.taking_turns import LARGE_BYTES, taking_turns
 from onnx_harness.model.custom_ops import custom_operators
 from onnx_harness.results.cells import (
     CellResult,
@@ -68,11 +70,21 @@ def time_cell(
     if judged.artifact is None:
         raise ValueError(f"{task.cell.id} did not pass: there is nothing to time")
     variant = judged.artifact
+
+    def open_baseline() -> Side:
+        return timed_session(task.model, provider, sets)
+
+    def open_variant() -> Side:
+        return timed_session(variant, provider, sets, level=judged.level)
+
+    openers: tuple[Opener, Opener] = (open_baseline, open_variant)
+    if _bytes(judged) > LARGE_BYTES:
+        openers = taking_turns(*openers)
     with custom_operators(task.custom_ops):
         return measure(
             benchmark,
-            baseline=lambda: timed_session(task.model, provider, sets),
-            variant=lambda: timed_session(variant, provider, sets, level=judged.level),
+            baseline=openers[0],
+            variant=openers[1],
             budget_s=task.settings.latency_budget,
             seed=task.settings.seed,
             pin=keeps_to_its_threads(provider),
@@ -82,3 +94,9 @@ def time_cell(
                 "provider": provider.name,
             },
         )
+
+
+def _bytes(judged: Judged) -> int:
+    """Return the size of the untouched model and of its variant together."""
+    graph = judged.result.graph
+    return 0 if graph is None else graph.bytes_before + graph.bytes_after

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from onnx_harness.cards import fetch
 from onnx_harness.cards.card import Card
 from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import matrix
+from onnx_harness.cell.workers import cell_worker
 from onnx_harness.cli.show import error_console, text
 from onnx_harness.errors import TransformError, WorkerDied
 from onnx_harness.isolate import Worker
@@ -37,7 +38,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """Declare the limits of the worker process, named as in pytest's options."""
     group = parser.add_argument_group("limits of the worker process")
-    add_settings(group, "cell_timeout", "cell_memory", "trust_models")
+    add_settings(group, "cell_timeout", "cell_memory", "trust_models", "allow_read")
 
 
 def add_settings(parser: argparse._ActionsContainer, *keys: str) -> None:
@@ -80,10 +81,17 @@ def settings_of(args: argparse.Namespace, *keys: str) -> Settings:
 
 @contextmanager
 def started_worker(
-    settings: Settings, environment: Mapping[str, str] | None = None
+    settings: Settings,
+    environment: Mapping[str, str] | None = None,
+    *,
+    readable: Iterable[Path] = (),
+    writable: Iterable[Path] = (),
 ) -> Iterator[Worker]:
-    """A worker process for the block. It's ended whatever happens, Ctrl-C included."""
-    worker = Worker(settings.limits, environment)
+    """A worker process for the block. It's ended whatever happens, Ctrl-C included.
+
+    See `onnx_harness.cell.workers.cell_worker`.
+    """
+    worker = cell_worker(settings, environment, readable=readable, writable=writable)
     try:
         yield worker
     finally:

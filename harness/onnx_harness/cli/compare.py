@@ -74,7 +74,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare two models."""
     keys = ("input_sets", "seed", "rtol", "atol", "min_placement", "custom_ops")
-    settings = settings_of(args, *keys, "cell_timeout", "cell_memory", "trust_models")
+    settings = settings_of(args, *keys, "cell_timeout", "cell_memory", "trust_models", "allow_read")
     provider = providers.get(args.provider)
     if args.inputs is not None:
         if args.input_sets is not None or args.seed is not None:

@@ -32,6 +32,7 @@ KEYS = (
     "custom_ops",
     "cell_timeout",
     "cell_memory",
+    "allow_read",
 )
 
 
@@ -176,7 +177,7 @@ def _judged(model: Path, card: Card, settings: Settings) -> Path:
     """Return the file that a card's cells are judged on; a worker makes it where it's another."""
     if card.random_seed is None:
         return model
-    with started_worker(settings) as worker:
+    with started_worker(settings, readable=(model, card.path)) as worker:
         return worker.call(judged_file, model, card)
 
 
@@ -231,16 +232,13 @@ def _step(word: str) -> str:
 def _refuse_provider(name: str, settings: Settings) -> None:
     if name == "cpu":
         return
-    from onnx_harness.isolate import Worker
     from onnx_harness.providers.probe import probe, refusal
 
-    worker = Worker(settings.limits, providers.get(name).environment)
     try:
-        availability = worker.call(probe, name)
+        with started_worker(settings, providers.get(name).environment) as worker:
+            availability = worker.call(probe, name)
     except HarnessError as error:
         raise ProviderError(f"trying provider '{name}': {error}") from None
-    finally:
-        worker.close()
     if not availability.usable:
         raise UsageError(refusal(availability))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import distributions
+from pathlib import Path
 from platform import python_version
 
 from rich.console import Console, Group
@@ -23,7 +25,7 @@ from onnx_harness.cli.show import (
     write_json,
 )
 from onnx_harness.errors import WorkerDied, WorkerNotStarted, words_of
-from onnx_harness.isolate.confine import network_is_left
+from onnx_harness.isolate.confine import files_are_left, network_is_left
 from onnx_harness.providers import Problem
 from onnx_harness.providers.probe import Availability, conflict, probe
 from onnx_harness.settings import Settings
@@ -60,12 +62,16 @@ def run(args: argparse.Namespace) -> int:
         else:
             availabilities.append(_probe(name, settings))
     versions = _versions()
-    network = _network_kept(settings)
+    network = _kept(network_is_left, settings)
+    files: str | None = "allow_read names /"
+    if Path("/") not in settings.allow_read:
+        files = _kept(files_are_left, settings)
     if args.json:
         document = {
             "versions": versions,
             "conflict": asdict(problem) if problem else None,
             "network_kept": network,
+            "files_kept": files,
             "left_out": [*transforms.left_out(), *providers.left_out()],
             "providers": {
                 availability.name: _as_json(availability) for availability in availabilities
@@ -76,6 +82,9 @@ def run(args: argparse.Namespace) -> int:
         _show(console(), availabilities, problem, versions, verbose=args.verbose)
         if network is not None:
             sentence = f"models are opened in a process that keeps the network: {network}"
+            console().print(labelled("note: ", "yellow", sentence), soft_wrap=True)
+        if files is not None:
+            sentence = f"models are opened in a process that may read any file: {files}"
             console().print(labelled("note: ", "yellow", sentence), soft_wrap=True)
     works = any(
         availability.usable
@@ -100,11 +109,11 @@ def _probe(name: str, settings: Settings) -> Availability:
         return Availability(name, usable=False, reason=f"trying it failed: {words_of(error)}")
 
 
-def _network_kept(settings: Settings) -> str | None:
-    """Why the process that opens models keeps the network here, or None: it gives it up."""
+def _kept(question: Callable[[], str | None], settings: Settings) -> str | None:
+    """Why the process that opens models keeps what it should give up, or None: it doesn't."""
     try:
         with started_worker(settings) as worker:
-            return worker.call(network_is_left)
+            return worker.call(question)
     except (WorkerDied, WorkerNotStarted, RuntimeError) as error:
         return words_of(error)
 

@@ -110,10 +110,13 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Inspect a model."""
-    settings = settings_of(args, "custom_ops", "cell_timeout", "cell_memory", "trust_models")
+    settings = settings_of(
+        args, "custom_ops", "cell_timeout", "cell_memory", "trust_models", "allow_read"
+    )
     card, path = find_model(args.model)
     # Type inference is native code that a broken model can crash.
-    with started_worker(settings) as worker, named_death(f"{path.name}: reading the model"):
+    reader = started_worker(settings, readable=(path, card.path))
+    with reader as worker, named_death(f"{path.name}: reading the model"):
         facts = worker.call(
             WithLibraries((*card.custom_ops, *settings.custom_ops), look), path, card, settings
         )

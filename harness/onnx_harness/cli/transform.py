@@ -30,7 +30,15 @@ from onnx_harness.cli.common import (
     started_worker,
 )
 from onnx_harness.cli.show import console, facts, labelled, size, text, write_json
-from onnx_harness.cli.writing import Objections, Written, check_output, find_objections, write
+from onnx_harness.cli.writing import (
+    Objections,
+    Written,
+    check_output,
+    find_objections,
+    folder_for,
+    publish,
+    write,
+)
 from onnx_harness.errors import (
     InputError,
     NotApplicable,
@@ -117,7 +125,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Transform a model."""
     settings = settings_of(
-        args, "input_sets", "seed", "custom_ops", "cell_timeout", "cell_memory", "trust_models"
+        args,
+        *("input_sets", "seed", "custom_ops"),
+        *("cell_timeout", "cell_memory", "trust_models", "allow_read"),
     )
     variant = _with_shapes(one_variant(args.variant, settings), args.overwrite_input_shape)
     bound = bind_variant(variant)
@@ -143,13 +153,21 @@ def run(args: argparse.Namespace) -> int:
     card, path = find_model(args.model)
     out: Path = args.output
     check_output(out, path, force=args.force)
-    with started_worker(settings) as worker:
+    libraries = (*card.custom_ops, *settings.custom_ops)
+    readable = (path, card.path, *libraries)
+    with (
+        folder_for(out) as folder,
+        started_worker(settings, readable=readable, writable=(folder,)) as worker,
+    ):
+        unpublished = folder / out.name
         with named_death(f"variant '{variant.spelling}' on {path.name}"), shown_progress(worker):
-            libraries = (*card.custom_ops, *settings.custom_ops)
-            arguments = (path, steps, out, INLINE_BYTES, card, settings)
+            arguments = (path, steps, unpublished, INLINE_BYTES, card, settings, out)
             written = worker.call(WithLibraries(libraries, apply), *arguments)
-        with named_death(f"{out} was written; checking it"):
-            verdict = worker.call(find_objections, path, out, variant)
+        try:
+            with named_death(f"{out} was written; checking it"):
+                verdict = worker.call(find_objections, path, unpublished, variant)
+        finally:
+            publish(folder, out)
     if args.write_card and written.keeps_float32 is not None:
         write_keep_float32(_card_to_write(args.model), written.keeps_float32)
     if args.json:
@@ -220,6 +238,7 @@ def apply(
     inline_bytes: int,
     card: Card | None = None,
     settings: Settings | None = None,
+    said: Path | None = None,
 ) -> Written:
     """Run the steps and write what they make. Meant for the worker.
 
@@ -230,6 +249,7 @@ def apply(
         inline_bytes: above it, weights go to a file of their own.
         card: the model's, for the inputs that calibrated steps need.
         settings: how many of those, and from which seed.
+        said: how an error calls the file that is written, where it isn't its place yet.
 
     Raises:
         ModelError: the model can't be read, or doesn't run where calibration needs it to.
@@ -256,7 +276,7 @@ def apply(
     with transforms.details() as did, transforms.remarks() as remarks:
         model, seconds = _applied(before, bound, samples, choose)
     note_stage("write")
-    external = write(model, out, min(inline_bytes, before.inline_bytes))
+    external = write(model, out, min(inline_bytes, before.inline_bytes), said)
     return Written(
         nodes,
         node_count(model.graph),

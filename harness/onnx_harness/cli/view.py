@@ -9,6 +9,7 @@ import argparse
 import importlib
 import importlib.util
 import logging
+import shutil
 import socket
 from pathlib import Path
 from typing import Any
@@ -127,11 +128,15 @@ def _node_data(args: argparse.Namespace, models: list[tuple[str, Path]]) -> Path
     environment = providers.get(provider).environment
     doing = f"{args.model.name}: figures of its nodes"
     with (
-        started_worker(settings, environment) as worker,
+        started_worker(settings, environment, readable=(original, candidate)) as worker,
         named_death(doing),
         shown_progress(worker),
     ):
-        remarks = worker.call(write_node_data, original, candidate, folder, provider, settings)
+        made = worker.folder.given / NODE_DATA
+        remarks = worker.call(write_node_data, original, candidate, made, provider, settings)
+        folder.mkdir(exist_ok=True)
+        for file in made.iterdir():
+            shutil.move(file, folder / file.name)
     for remark in remarks:
         error_console().print(labelled("note: ", "yellow", remark), soft_wrap=True)
     console().print(text(f"the figures of its nodes are in {folder}"), soft_wrap=True)

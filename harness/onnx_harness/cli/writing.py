@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -97,10 +99,48 @@ def data_file(out: Path) -> Path:
     return out.with_name(f"{out.name}.data")
 
 
-def write(model: onnx.ModelProto, out: Path, inline_bytes: int) -> str | None:
+@contextlib.contextmanager
+def folder_for(out: Path) -> Iterator[Path]:
+    """Open a folder beside ``out``, on its file system, whose files take their places at the end.
+
+    An error leaves older files as they were.
+
+    Raises:
+        TransformError: it can't be written.
+    """
+    try:
+        folder = tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent)
+    except OSError as error:
+        raise cannot_write(out, error) from None
+    with folder as name:
+        yield Path(name)
+
+
+def publish(folder: Path, out: Path) -> None:
+    """Move what was written for ``out`` to its place, its external data first.
+
+    Raises:
+        TransformError: it can't be written.
+    """
+    try:
+        for file in sorted(folder.iterdir(), key=lambda file: file.name == out.name):
+            file.replace(out.with_name(file.name))
+    except OSError as error:
+        raise cannot_write(out, error) from None
+
+
+def write(
+    model: onnx.ModelProto, out: Path, inline_bytes: int, said: Path | None = None
+) -> str | None:
     """Write ``model``, in a folder of its own first.
 
     A failure leaves an older file as it was.
+
+    Args:
+        model: to write.
+        out: its file.
+        inline_bytes: above it, weights go to a file of their own.
+        said: how an error calls the file, where it isn't its place yet.
     """
     from onnx_harness.model.saving import save
 
@@ -114,7 +154,7 @@ def write(model: onnx.ModelProto, out: Path, inline_bytes: int) -> str | None:
             unfinished.replace(out)
             return data.name if large else None
     except Exception as error:  # also protobuf's own, for a message above 2 GiB
-        raise cannot_write(out, error) from None
+        raise cannot_write(said or out, error) from None
 
 
 def cannot_write(out: Path, error: Exception) -> HarnessError:

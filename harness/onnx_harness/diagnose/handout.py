@@ -52,10 +52,10 @@ _FILE = (
 
 
 def write(folder: Path, fault: Fault, reduced: Reduced, sentence: str) -> bool:
-    """Write the folder; what lies in it already goes to ``whole`` in it.
+    """Write the folder. Meant for the worker; `place` moves it to where it belongs.
 
     Args:
-        folder: to make.
+        folder: to make; what is there goes.
         fault: the cause.
         reduced: the smallest case.
         sentence: the cause in words; empty where names of the whole model mustn't be told.
@@ -78,15 +78,29 @@ def write(folder: Path, fault: Fault, reduced: Reduced, sentence: str) -> bool:
                 _models(handout, fault, reduced)
             shown = _attempt(handout, fault, reduced, None)
         (handout / ISSUE).write_text(_issue(fault, reduced, call, sentence), encoding="utf-8")
-        _place(handout, folder, public=not sentence)
+        shutil.rmtree(folder, ignore_errors=True)
+        handout.rename(folder)
     return shown
 
 
-def _place(handout: Path, folder: Path, *, public: bool) -> None:
-    """Move the folder to its place, with what an earlier step of the run kept of the whole cell.
+def place(made: Path, folder: Path, *, public: bool) -> None:
+    """Move a written folder to its place; what lies there already goes to ``whole`` in it.
 
-    Beside the folder, where that is to be published.
+    Args:
+        made: what `write` wrote.
+        folder: the place.
+        public: keep the whole cell beside the folder, which is to be published.
     """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        prefix=".", dir=folder.parent, ignore_cleanup_errors=True
+    ) as name:
+        handout = Path(name) / "made"
+        shutil.move(made, handout)  # perhaps from another file system
+        _place(handout, folder, public=public)
+
+
+def _place(handout: Path, folder: Path, *, public: bool) -> None:
     if public:
         apart = folder.with_name(f"{folder.name}-{WHOLE}")
         former = folder if not (folder / ISSUE).exists() else folder / WHOLE

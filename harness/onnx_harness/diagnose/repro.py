@@ -30,7 +30,7 @@ from onnx_harness.providers.profile import EMULATED
 from onnx_harness.providers.sessions import LEVELS, Purpose, provider_options
 from onnx_harness.report.escape import printable
 from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
-from onnx_harness.results.files import cannot_write
+from onnx_harness.results.files import cannot_write, move_folder
 from onnx_harness.results.run import gather
 from onnx_harness.results.workbench import workbench
 from onnx_harness.run.runner import Runner
@@ -66,7 +66,9 @@ def settle(runner: Runner, cell: Cell, result: CellResult) -> str | None:
     if result.status is not Status.FAIL or result.stage is Stage.LOAD:
         return None
     try:
-        runner.ask(keep, cell, folder, result)
+        made = (runner.given or folder.parent) / folder.name
+        runner.ask(keep, cell, made, result)
+        move_folder(made, folder)
     except (
         Exception
     ) as error:  # the worker's death or whatever it raised: the verdict stands without

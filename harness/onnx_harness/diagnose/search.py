@@ -12,6 +12,7 @@ from pathlib import Path
 from onnx_harness.cell.state import Task
 from onnx_harness.diagnose import (
     attempts,
+    handout,
     sentences,
     smallest_case,
     trial_runner,
@@ -258,7 +259,7 @@ class Search:
             place,
             sentence,
             share,
-            self._folder,
+            self.question.folder / "smallest",
             self._public,
             limit,
         )
@@ -266,12 +267,15 @@ class Search:
             answer = self._runner.ask(
                 smallest_case.reduce_failure, order, limit=self._runner.left, grace=_WRITING_SECONDS
             )
+            if answer.smallest is not None:
+                handout.place(order.folder, self._folder, public=self._public)
         except OutOfBudget:
             return
         except Exception as error:  # what can't be cut or written is no smaller
             self.findings.note(f"no smaller model: {words_of(error)}")
             return
-        self.findings.smallest = answer.smallest
+        if answer.smallest is not None:
+            self.findings.smallest = replace(answer.smallest, path=str(self._folder))
         self.findings.note(answer.words)
 
     def _mend(self, whole: Trial, failure: Outcome) -> None:

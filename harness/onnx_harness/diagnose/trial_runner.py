@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from onnx_harness import providers
+from onnx_harness.cell.workers import cell_worker
 from onnx_harness.diagnose import apart, attempts, trials
 from onnx_harness.diagnose.minimal import OutOfBudget
 from onnx_harness.diagnose.trials import Cost, Outcome, Question, Trial
@@ -241,9 +242,15 @@ class TrialRunner:
 
     def _started_worker(self) -> Worker:
         if self._worker is None:
-            environment = providers.get(self.question.task.cell.provider).environment
-            modules = ("onnx_harness.diagnose.attempts", "onnx", "onnxruntime")
-            self._worker = Worker(self.question.task.settings.limits, environment, preload=modules)
+            task = self.question.task
+            candidate = self.question.candidate or task.model
+            self._worker = cell_worker(
+                task.settings,
+                providers.get(task.cell.provider).environment,
+                preload=("onnx_harness.diagnose.attempts", "onnx", "onnxruntime"),
+                readable=(task.model, task.cell.card.path, candidate),
+                writable=(self.question.folder,),
+            )
         return self._worker
 
     def _warm(self) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
@@ -19,6 +18,7 @@ import onnx_harness
 from onnx_harness.errors import GateError, UsageError
 from onnx_harness.gate.side import BOOTSTRAP
 from onnx_harness.isolate import Limits
+from onnx_harness.isolate.own_folder import OwnFolder
 
 _WATCH_SECONDS = 0.05
 # Of the environment under test: another one must not import what these bring.
@@ -54,7 +54,11 @@ class EnvironmentProcess:
         self, python: Path, limits: Limits, environment: Mapping[str, str], *, apart: bool
     ) -> None:
         self._limits = limits
-        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        try:
+            self._folder = OwnFolder()
+        except OSError as error:
+            raise GateError(f"the process's temporary folder can't be made: {error}") from error
+        self._log = self._folder.log.open("w+b")
         ours, theirs = socket.socketpair()
         self._pipe = Connection(ours.detach())
         inherited = dict(os.environ)
@@ -68,7 +72,7 @@ class EnvironmentProcess:
             with theirs:
                 self._process = subprocess.Popen(
                     command,
-                    env={**inherited, **environment},
+                    env={**inherited, **environment, **self._folder.variables},
                     stdin=subprocess.DEVNULL,
                     stdout=self._log,
                     stderr=self._log,
@@ -76,7 +80,7 @@ class EnvironmentProcess:
                 )
         except OSError as error:
             self._pipe.close()
-            self._log.close()
+            self._forget()
             raise GateError(f"{python} can't be started: {error.strerror}") from error
 
     def send(self, name: str, *args: Any) -> None:
@@ -122,13 +126,17 @@ class EnvironmentProcess:
         self._process.kill()
         self._process.wait()
         self._pipe.close()
-        self._log.close()
+        self._forget()
 
     def __enter__(self) -> EnvironmentProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _forget(self) -> None:
+        self._log.close()
+        self._folder.remove()
 
     def _memory_bytes(self) -> int:
         with contextlib.suppress(psutil.Error):

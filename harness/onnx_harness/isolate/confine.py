@@ -17,8 +17,12 @@ import os
 import platform
 import socket
 import struct
+from pathlib import Path
 
 import psutil
+
+from onnx_harness.isolate.files import VARIABLE, allowed_paths
+from onnx_harness.isolate.landlock import unsupported
 
 try:
     import resource
@@ -129,6 +133,27 @@ def network_is_left() -> str | None:
     except OSError:
         return None
     raise RuntimeError("a socket could be made after the network was given up")
+
+
+def files_are_left() -> str | None:
+    """Why a worker may open files beyond its own here, or None.
+
+    It is tried, in the process that this is called in.
+
+    Raises:
+        RuntimeError: files were given up, and one could be opened all the same.
+    """
+    why = unsupported()
+    if why is not None:
+        return why
+    outside = Path(__file__).anchor
+    try:
+        os.listdir(outside)  # noqa: PTH208 - a Path would only hide the call that is refused
+    except PermissionError:
+        return None
+    if Path(outside) in allowed_paths():
+        return f"{VARIABLE} names {outside}"
+    raise RuntimeError(f"{outside} could be read after files were given up")
 
 
 def _filter(architecture: int, socket_call: int, uring_call: int) -> list[bytes]:

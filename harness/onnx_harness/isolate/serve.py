@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
+import importlib.util
 import os
 import pickle
 import signal
@@ -13,14 +14,18 @@ import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
+from onnx_harness.errors import explain_denials
 from onnx_harness.isolate.answers import pack
 from onnx_harness.isolate.confine import leave_network, limit_resources, renew_time
+from onnx_harness.isolate.landlock import Rules, restrict
 from onnx_harness.isolate.limits import Limits
 from onnx_harness.isolate.notes import take_notes
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+_LARGE = ("numpy", "onnx", "onnxruntime")
 
 
 def serve(
@@ -31,20 +36,24 @@ def serve(
     environment: dict[str, str],
     preload: tuple[str, ...],
     limits: Limits,
+    rules: Rules | None,
     parent: int,
     tied: bool,
 ) -> None:
     """The life of the process: say hello, then answer calls until the parent hangs up."""
     take_notes(stage, died_of)
-    _begin(log, environment, parent, tied)
+    _begin(log, environment, tied)
     limit_resources(limits.seconds, limits.memory_bytes)
+    # Libraries start threads when they are imported, and each thread is confined by itself. Only
+    # where imports have to write bytecode first do they come first.
+    early = () if all(map(_has_bytecode, (*_LARGE, *preload))) else (*_LARGE, *preload)
+    _import(early)
     leave_network()  # where it can't, the doctor says so
-    pipe.send_bytes(b"hello")
-    for module in preload:
-        with contextlib.suppress(
-            Exception
-        ):  # whoever needs it meets the error again, where it can be told
-            importlib.import_module(module)
+    if rules is not None and restrict(rules) is None:  # as there
+        explain_denials()
+    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+    _import(preload)
+    pipe.send_bytes(b"hello")  # what a call may take doesn't count the imports
     while True:
         try:
             task = pipe.recv_bytes()
@@ -59,7 +68,7 @@ def serve(
         pipe.send_bytes(answer)
 
 
-def _begin(log: str, environment: dict[str, str], parent: int, tied: bool) -> None:
+def _begin(log: str, environment: dict[str, str], tied: bool) -> None:
     signal.signal(
         signal.SIGINT, signal.SIG_IGN
     )  # Ctrl-C reaches the whole group; what it ends is for the parent
@@ -78,7 +87,29 @@ def _begin(log: str, environment: dict[str, str], parent: int, tied: bool) -> No
         # from running.
         with contextlib.suppress(OSError, AttributeError, TypeError):  # Linux alone has it
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
+
+
+def _import(modules: tuple[str, ...]) -> None:
+    for module in modules:
+        # Whoever needs it meets the error again, where it can be told.
+        with contextlib.suppress(Exception):
+            importlib.import_module(module)
+
+
+def _has_bytecode(module: str) -> bool:
+    """Return whether importing a module would compile nothing, or couldn't keep it anyway."""
+    if sys.dont_write_bytecode:
+        return True
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)  # of a module within, it would import those above
+        file = Path((spec.submodule_search_locations or [])[0], *rest)  # type: ignore[union-attr]
+        source = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+        compiled = Path(importlib.util.cache_from_source(str(source)))
+    except (ImportError, ValueError, AttributeError, IndexError, NotImplementedError):
+        return True
+    folder = compiled.parent if compiled.parent.exists() else source.parent
+    return compiled.exists() or not source.exists() or not os.access(folder, os.W_OK)
 
 
 def _leave_with(parent: int) -> None:

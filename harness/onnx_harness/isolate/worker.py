@@ -6,10 +6,8 @@ import atexit
 import contextlib
 import multiprocessing
 import os
-import pickle
 import signal
 import sys
-import tempfile
 import threading
 import time
 import types
@@ -18,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.sharedctypes import RawArray
-from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import psutil
@@ -31,8 +28,10 @@ from onnx_harness.errors import (
     WorkerTimedOut,
 )
 from onnx_harness.isolate.answers import UnreadableAnswer, unpack
+from onnx_harness.isolate.files import Files, pickled
 from onnx_harness.isolate.limits import Limits
 from onnx_harness.isolate.notes import RISK, STAGE_BYTES
+from onnx_harness.isolate.own_folder import OwnFolder
 from onnx_harness.isolate.serve import serve
 
 _MEND = (
@@ -59,6 +58,8 @@ class Worker:
 
     Attributes:
         peak_bytes: of resident memory, the most that was seen during the last call.
+        folder: the worker's own, which goes with it; the temporary files of its processes lie
+            there.
     """
 
     # Not a pool of pebble or concurrent.futures: those share locks and pipes between a process and
@@ -71,6 +72,7 @@ class Worker:
         environment: Mapping[str, str] | None = None,
         *,
         preload: Sequence[str] = (),
+        files: Files | None = None,
     ) -> None:
         """Start the process in the background.
 
@@ -79,9 +81,10 @@ class Worker:
             environment: variables set in the process before it imports anything of weight.
             preload: modules that it imports while nobody waits for it; one that can't be imported
                 is left out.
+            files: what it may open; None: everything.
 
         Raises:
-            WorkerNotStarted: the system gives no process.
+            WorkerNotStarted: the system gives no process, or no folder for it.
         """
         self._limits = limits
         self._environment = dict(environment or {})
@@ -93,10 +96,17 @@ class Worker:
         self._context = multiprocessing.get_context("spawn")
         # Shared memory outlives a crash: it says what the process was doing when it died.
         self._stage = RawArray("c", STAGE_BYTES)
-        with tempfile.NamedTemporaryFile(
-            prefix="onnx-harness-worker-", suffix=".log", delete=False
-        ) as log:
-            self._log = Path(log.name)
+        try:
+            self.folder = OwnFolder()
+        except OSError as error:
+            raise WorkerNotStarted(
+                f"the worker's temporary folder can't be made: {error}. Mend: set $TMPDIR to a "
+                f"folder with room"
+            ) from error
+        self._log = self.folder.log
+        self._files = files
+        if files is not None:
+            files.change(self.folder.path)
         # multiprocessing waits for its children when the interpreter ends; this comes before it.
         atexit.register(self.close)
         try:
@@ -125,7 +135,9 @@ class Worker:
         """
         if self._closed:
             raise ValueError("the worker is closed")
-        task = pickle.dumps((function, args))
+        task, paths, modules = pickled((function, args))
+        if self._files is not None and self._files.include(paths, modules):
+            self._end()  # what is confined stays so
         self._make_ready()
         self._stage.value = b""
         self.peak_bytes = 0
@@ -152,7 +164,7 @@ class Worker:
         """End the process, whatever it's doing."""
         self._closed = True
         self._end()
-        self._log.unlink(missing_ok=True)
+        self.folder.remove()
         atexit.unregister(self.close)
 
     def _start(self) -> None:
@@ -167,9 +179,10 @@ class Worker:
                 self._stage,
                 self._died_of,
                 str(self._log),
-                self._environment,
+                {**self._environment, **self.folder.variables},
                 self._preload,
                 self._limits,
+                None if self._files is None else self._files.rules(),
                 *parent,
             ),
             name="onnx-harness-worker",
@@ -286,6 +299,7 @@ class Worker:
         self._process.kill()
         self._process.join()
         self._pipe.close()
+        self.folder.empty()
 
     def _last_words(self, heard: int) -> str:
         with self._log.open("rb") as log:

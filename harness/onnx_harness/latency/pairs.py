@@ -169,11 +169,12 @@ class Pairs:
             self._log.readings.append([])
             self._log.end_to_end.append([])
             turn.order = balanced(self.rng, self.plan.iterations)
-        baseline, _ = self._open_sides
+        baseline, variant = self._open_sides
         turn.input_set = turn.round % baseline.input_sets
         turn.clear()
         if turn.order[iteration]:
             turn.baseline_ns = self._timed(baseline)
+        variant.ready()  # pytest-benchmark times what comes next
 
     def target(self) -> None:
         """Run the variant once."""

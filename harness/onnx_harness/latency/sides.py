@@ -30,6 +30,9 @@ class Side(Protocol):
     def transfers(self) -> bool:
         """True where it can also be timed with the transfers to a device and back."""
 
+    def ready(self) -> None:
+        """Do what has to be done before a run and isn't to be timed."""
+
     def time(self, index: int, clock: Clock) -> int:
         """Run once on set ``index``; the nanoseconds until the outputs exist."""
 
@@ -69,6 +72,9 @@ class Timed:
     def transfers(self) -> bool:
         """True where it can be timed end to end."""
         return bool(self.end_to_end)
+
+    def ready(self) -> None:
+        """Do nothing: the session is open."""
 
     def time(self, index: int, clock: Clock) -> int:
         """Run once on set ``index``; in nanoseconds."""

@@ -76,7 +76,9 @@ def runner_of(config: pytest.Config) -> Runner:
     )  # numpy and the rest of the rooms: not for a mere collection
 
     if RUNNER not in config.stash:
-        config.stash[RUNNER] = Runner(settings_of(config))
+        folders = [*arguments(config), *map(Path, config.getini("onnx_model_paths"))]
+        readable = [path for path in folders if path.exists()]
+        config.stash[RUNNER] = Runner(settings_of(config), readable=readable)
     return config.stash[RUNNER]
 
 

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import secrets
 import shutil
+import tempfile
 from pathlib import Path
 
 from onnx_harness.errors import ResultsError
@@ -45,6 +46,24 @@ def _free_space(path: Path) -> str:
         with contextlib.suppress(OSError):
             return f" ({shutil.disk_usage(folder).free / 1e6:,.0f} MB free there)"
     return ""
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Move a folder, perhaps from another file system: it appears whole or not at all.
+
+    Raises:
+        ResultsError: it can't be written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(
+            prefix=".", dir=target.parent, ignore_cleanup_errors=True
+        ) as scratch:
+            moved = Path(scratch, target.name)
+            shutil.move(source, moved)
+            moved.rename(target)
+    except OSError as error:
+        raise cannot_write("a failing cell", target, error, "--report-dir") from error
 
 
 def replace_text(path: Path, text: str) -> None:

@@ -21,9 +21,17 @@ _INLINE_BYTES = 1_500_000_000  # protobuf holds at most 2 GiB in a file
 
 
 @contextlib.contextmanager
-def files_of(model: ModelLike, inputs: InputsLike | None) -> Iterator[tuple[Path, Path | None]]:
-    """Yield the files that a worker process reads: the model's, and that of the given inputs."""
-    with tempfile.TemporaryDirectory(prefix="onnx-harness-") as scratch:
+def files_of(
+    model: ModelLike, inputs: InputsLike | None, within: Path | None = None
+) -> Iterator[tuple[Path, Path | None]]:
+    """Yield the files that a worker process reads: the model's, and that of the given inputs.
+
+    Args:
+        model: a file, or a model in memory.
+        inputs: a file, or values in memory.
+        within: a folder that the worker reads already, for what is in memory.
+    """
+    with tempfile.TemporaryDirectory(prefix="onnx-harness-", dir=within) as scratch:
         folder = Path(scratch)
         yield _model_file(model, folder), None if inputs is None else _inputs_file(inputs, folder)
 

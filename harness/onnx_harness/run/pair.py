@@ -15,8 +15,9 @@ from onnx_harness.cell.comparison import (
     excuse_for,
 )
 from onnx_harness.cell.state import RunNote
+from onnx_harness.cell.workers import cell_worker
 from onnx_harness.errors import ModelError, ProviderError, WorkerCrashed, WorkerDied
-from onnx_harness.isolate import RISK, Worker
+from onnx_harness.isolate import RISK
 from onnx_harness.model.custom_ops import WithLibraries
 from onnx_harness.providers.probe import probe, refusal
 from onnx_harness.run.fatal import FatalSet
@@ -35,7 +36,7 @@ def compare_pair(pair: Pair) -> PairOutcome:
         InputError: no inputs can be had.
     """
     provider = providers.get(pair.provider)
-    worker = Worker(pair.settings.limits, provider.environment)
+    worker = cell_worker(pair.settings, provider.environment, readable=pair.files)
     try:
         if (
             provider.name != "cpu"

@@ -16,6 +16,7 @@ from onnx_harness.cell.comparison import Pair
 from onnx_harness.cell.content import machine_of
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, Task
+from onnx_harness.cell.workers import cell_worker
 from onnx_harness.errors import (
     HarnessError,
     ResultsError,
@@ -62,6 +63,7 @@ class Runner:
         plain: bool = False,
         recorded: Path | None = None,
         threads: int | None = None,
+        readable: Sequence[Path] = (),
     ) -> None:
         """Nothing is started before it's needed.
 
@@ -70,11 +72,14 @@ class Runner:
             plain: judge by usual inputs and tolerances alone; for measuring what the rest costs.
             recorded: a ``.npz`` whose input sets are used instead of all others.
             threads: of the worker's sessions, where several runners share the machine.
+            readable: where its models are, as far as that is known: a worker that is told of a
+                folder later is replaced.
         """
         self.settings = settings
         self._plain = plain
         self._recorded = recorded
         self._threads = threads
+        self._readable = readable if recorded is None else (*readable, recorded)
         self._jobs: Jobs | None = None
         self._cluster: Remote | None = None
         self._closed = False
@@ -94,6 +99,13 @@ class Runner:
         ):  # whoever needs it meets the error, where it can be told
             self._started_worker()
 
+    @property
+    def given(self) -> Path | None:
+        """The folder for files that are made for the worker; None where there is no worker."""
+        with contextlib.suppress(WorkerNotStarted):
+            return self._started_worker().folder.given
+        return None
+
     def start_jobs(self, groups: Sequence[Group], count: int) -> None:
         """Judge those cells in the background, in ``count`` processes.
 
@@ -107,6 +119,7 @@ class Runner:
                 plain=self._plain,
                 recorded=self._recorded,
                 threads=max(1, cores // count),
+                readable=self._readable,
             )
 
         self._jobs = Jobs(groups, count, other)
@@ -193,7 +206,8 @@ class Runner:
         task = self.task(cell)
         try:
             # Where its verdict is an earlier run's, the cache may be emptied.
-            if self._judged[cell.id].artifact is None:
+            artifact = self._judged[cell.id].artifact
+            if artifact is None or not artifact.is_file():
                 path, level = self.call(pipeline.place_of_artifact, task)
                 self._judged[cell.id] = Judged(result, path, level)
             sets = self.call(timing.timing_inputs, task)
@@ -329,10 +343,11 @@ class Runner:
             environment = {} if self._threads is None else thread_environment(self._threads)
             for name in self.settings.provider:
                 environment.update(providers.get(name).environment)
-            self._worker = Worker(
-                self.settings.limits,
+            self._worker = cell_worker(
+                self.settings,
                 environment,
                 preload=("onnx_harness.cell.pipeline", "onnx", "onnxruntime"),
+                readable=self._readable,
             )
         return self._worker
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -124,10 +125,10 @@ def snapshot(question: Question, runner: Runner, folder: Path, *, update: bool) 
         InputError: there are none, or they don't fit the model.
         others: as :func:`onnx_harness.verify`.
     """
-    with files_of(question.model, question.inputs) as (path, recorded):
+    with files_of(question.model, question.inputs, runner.given) as (path, recorded):
         pair = _pair(path, path, question, recorded, runner)
         if update:
-            count = runner.call(given_outputs.write_snapshot, pair, folder)
+            count = _write_snapshot(pair, runner, folder)
             outcome = PairOutcome(notes=(f"{count} golden data sets were written to {folder}",))
         elif not any(folder.glob("test_data_set_*")):
             raise InputError(
@@ -139,8 +140,20 @@ def snapshot(question: Question, runner: Runner, folder: Path, *, update: bool) 
         return _as_cell(pair, outcome, question, "snapshot")
 
 
+def _write_snapshot(pair: Pair, runner: Runner, folder: Path) -> int:
+    """Put golden outputs in the place of those that are there; returns the number of sets."""
+    made = (runner.given or folder.parent) / "golden"
+    count = runner.call(given_outputs.write_snapshot, pair, made)
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("test_data_set_*"):
+        shutil.rmtree(old)
+    for data_set in made.iterdir():
+        shutil.move(data_set, folder / data_set.name)
+    return count
+
+
 def _judge_variant(question: Question, runner: Runner) -> CellResult:
-    with files_of(question.model, question.inputs) as (path, recorded):
+    with files_of(question.model, question.inputs, runner.given) as (path, recorded):
         variant = _one_variant(question.variant, runner)
         card = named_card(path)
         if question.name:
@@ -187,7 +200,7 @@ def _judge_forward(question: Question, forward: Forward, runner: Runner) -> Cell
     The bound is the same either way round.
     """
     __tracebackhide__ = True
-    with files_of(question.model, question.inputs) as (path, recorded):
+    with files_of(question.model, question.inputs, runner.given) as (path, recorded):
         pair = _pair(path, path, question, recorded, runner)
         sets = runner.call(given_outputs.usual_inputs, pair)
         names = runner.call(given_outputs.output_names, pair.a)

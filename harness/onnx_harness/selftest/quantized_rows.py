@@ -15,8 +15,8 @@ from onnx_harness.cards.fetch import materialize
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.pipeline import place_of_artifact
 from onnx_harness.cell.state import Task
+from onnx_harness.cell.workers import cell_worker
 from onnx_harness.errors import first_line
-from onnx_harness.isolate import Worker
 from onnx_harness.names import CARD_SUFFIX, ORIGINAL, parse_variant
 from onnx_harness.results.cells import Status, Symptom
 from onnx_harness.selftest.bench import Bench, Outcome, at_hand, falsely_failed
@@ -72,7 +72,7 @@ def _quantized(card: Card, conversion: str) -> Path:
     """Return the copy, made in a process of its own: quantization runs the model."""
     settings = Settings(seed=SEED)
     task = Task(Cell(card, parse_variant(conversion), "cpu"), materialize(card), settings)
-    with closing(Worker(settings.limits)) as worker:
+    with closing(cell_worker(settings, readable=(task.model, card.path))) as worker:
         return worker.call(place_of_artifact, task)[0]
 
 

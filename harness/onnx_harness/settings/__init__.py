@@ -86,6 +86,8 @@ class Settings:
         cell_memory: bytes of resident memory for it.
         custom_ops: libraries of custom operators, registered with every session after those of the
             card.
+        allow_read: files and folders that a worker may read besides its environment, the cache and
+            what it is asked about; ``/`` lets it read everything, and write.
         trust_models: whether a model is opened that could exhaust the machine, as its bytes tell.
         latency_budget: seconds of timed running for one cell.
         gate_reference: folder of the virtual environment with the last accepted versions; None
@@ -189,6 +191,14 @@ class Settings:
             "BYTES",
             holds=lambda size: size > 0,
             range="more than 0 bytes",
+        ),
+    )
+    allow_read: tuple[Path, ...] = field(
+        default=(),
+        metadata=_option(
+            PATHS,
+            "where the process that opens models may read too, repeatable (/: everywhere)",
+            "PATH",
         ),
     )
     trust_models: bool = field(
@@ -330,9 +340,10 @@ def read_project(folder: Path) -> dict[str, Any]:
     for key in ("report_dir", "gate_reference", "sarif"):
         if key in values:
             values[key] = folder / str(values[key])
-    if "custom_ops" in values:
-        libraries: Any = values["custom_ops"]
-        values["custom_ops"] = tuple(folder / library for library in libraries)
+    for key in ("custom_ops", "allow_read"):
+        if key in values:
+            paths: Any = values[key]
+            values[key] = tuple(folder / path for path in paths)
     return values
 
 
