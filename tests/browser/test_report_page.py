@@ -189,6 +189,47 @@ def test_a_question_is_answered_in_two_clicks(opened: Opened, question: str) -> 
     assert answer in page.inner_text(place)
 
 
+def test_a_cell_shows_all_its_evidence(opened: Opened) -> None:
+    full = runs.evidence()
+    page = opened([full], f"#cell={quote(full.id)}")
+    shown = " ".join(page.inner_text("dialog .body").split())
+    for expected in (
+        "leaves 60 of 64",
+        "'x' isn't followed back",
+        "/gru/GRU GRU 1.4 ms 2.1 ms [1.47x, 1.53x] 97%",
+        "fp16.io32: fuse adds",
+        "were clipped at 65504",
+        "● simulated float16, ◇ this provider's float32",
+        "rel L2, this provider's float32 1.0e-7",
+        "17 of",
+    ):
+        assert expected in shown
+    assert page.locator("dialog .second-mark").count() == 2
+    assert page.locator("dialog .floor-mark").count() == 2
+    assert page.locator("dialog .ideal-mark").count() == 2
+    assert page.locator("dialog rect.bar").count() == 28
+    rows = page.locator("dialog tr", has_text="Add").all_inner_texts()
+    assert any(row.split()[1] == "500" for row in rows)
+    page.locator("dialog summary", has_text="unchanged").click()
+    assert page.locator("dialog tr", has_text="Conv").inner_text().split()[:3] == [
+        "Conv",
+        "100",
+        "100",
+    ]
+
+
+def test_every_figure_of_a_cell_is_a_term_with_its_meaning(opened: Opened) -> None:
+    full = runs.evidence()
+    page = opened([full], f"#cell={quote(full.id)}")
+    terms = page.locator("dialog a.term").evaluate_all(
+        "links => links.map(link => [link.hash, link.title])"
+    )
+    assert len({where for where, _ in terms}) > 15
+    for where, meaning in terms:
+        assert len(meaning) > 20
+        assert page.locator(f"[id='{where[1:]}'] + dd a").get_attribute("href").startswith("../docs/")
+
+
 def test_the_nights_are_drawn_and_their_cell_shows_them(opened: Opened) -> None:
     page = opened(RUNS["green"])
     figure = page.locator("#nights figure").first

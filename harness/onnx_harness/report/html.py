@@ -124,6 +124,7 @@ def page(
         trends=[(trend, trends.draw(trend)) for trend in drawn[:MOST_TRENDS]],
         more_trends=len(drawn) - MOST_TRENDS,
         axis=_AXIS,
+        slower=_slower(cells),
         models=models,
         notes=_notes(cells),
         data=_packed(_data(run, cells, models, heats, standings(background))),
@@ -211,6 +212,15 @@ def documentation(page: str) -> str:
     the report folder inside it; elsewhere the name of the page is what helps.
     """
     return f"../{page}"
+
+
+def _slower(cells: Sequence[CellResult]) -> dict[str, str]:
+    """Say of each cell which of its operators got slower; empty where nobody asked."""
+    said: dict[str, str] = {}
+    for cell in cells:
+        operators = cell.pinned.operators if cell.pinned else None
+        said[cell.id] = str(operators) if operators else ""
+    return said
 
 
 def _notes(cells: Sequence[CellResult]) -> dict[tuple[str, str], list[str]]:
