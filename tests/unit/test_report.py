@@ -29,6 +29,7 @@ from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
     Departure,
+    ErrorSketch,
     GraphChange,
     PlacementRecord,
     Stage,
@@ -766,6 +767,14 @@ def test_the_page_has_the_fields_of_results_json() -> None:
     [shown] = embedded(html_page.page(RUN, [full], {}))["cells"]
     recorded = html_page._plain(encode(full))
     del recorded["detail"]  # shortened
+    errors = ErrorSketch(7, {"-3": 1234, "-1": 50, "0": 2}, {"0": 1.0})
+    assert html_page._plain(errors) == {
+        "equal": 7,
+        "total": 1293,
+        "beyond": 2,
+        "low": -3,
+        "counts": [1200, 0, 50, 2],
+    }
     assert {name: shown[name] for name in recorded} == recorded
 
 

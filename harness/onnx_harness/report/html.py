@@ -31,7 +31,7 @@ from onnx_harness.report.figures import BAD, ModelHeader
 from onnx_harness.report.matrix import Heat
 from onnx_harness.report.scatter import HEIGHT, LEFT, WIDTH, scatters
 from onnx_harness.report.terms import TERMS
-from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.results.cells import AccuracyRecord, CellResult, ErrorSketch, Status
 from onnx_harness.results.codec import encode
 from onnx_harness.results.run import RunInfo
 
@@ -49,6 +49,9 @@ MOST_POINTS = 1200
 """Of all plots together: each is a link with a tooltip."""
 
 MOST_TRENDS = 30
+MOST_HISTOGRAMS = 2000
+"""Cells with a histogram of their errors; of a larger run those that fail have one."""
+
 MOST_LINKS = 40
 MOST_LINES = 60
 MOST_LINE = 1000
@@ -239,6 +242,7 @@ def _data(
         "cells": [
             {
                 **{name: getattr(cell, name) for name in _fields(CellResult)},
+                "accuracy": _accuracy(cell, len(cells)),
                 "detail": _explained(cell),
                 "about": ", ".join(figures.about(cell.model, models)),
                 "alone": shipping.alone_command(cell, run, models),
@@ -261,7 +265,19 @@ def _data(
         "terms": {key: [term.name, term.meaning] for key, term in TERMS.items()},
         "symbols": _SYMBOLS,
         "faithful": FAITHFUL_L2,
+        "histograms": MOST_HISTOGRAMS,
     }
+
+
+def _accuracy(cell: CellResult, cells: int) -> AccuracyRecord | None:
+    """Return the accuracy of a cell, without histograms where the page would grow too large."""
+    record = cell.accuracy
+    if record is None or cells <= MOST_HISTOGRAMS or cell.status in BAD:
+        return record
+    outputs = {}
+    for name, output in record.outputs.items():
+        outputs[name] = dataclasses.replace(output, errors=None)
+    return dataclasses.replace(record, outputs=outputs)
 
 
 def _explained(cell: CellResult) -> list[str]:
@@ -306,9 +322,30 @@ def _plain(value: Any) -> Any:
         return {printable(str(key)): _plain(item) for key, item in value.items()}
     if kind is list or kind is tuple:
         return [_plain(item) for item in value]
+    if kind is ErrorSketch:
+        return _histogram(value)
     if dataclasses.is_dataclass(kind):
         return {name: _plain(getattr(value, name)) for name in _fields(kind)}
     return _plain(encode(value))
+
+
+def _histogram(errors: ErrorSketch) -> dict[str, Any]:
+    """Return what the histogram of an output's errors takes: of all bars two digits of their count.
+
+    Runs of thousands of cells have as many histograms, and their heights are logarithmic.
+    """
+    places = sorted(int(place) for place in errors.shares)
+    counts = []
+    for place in range(places[0], places[-1] + 1) if places else ():
+        counts.append(int(float(f"{errors.shares.get(str(place), 0):.2g}")))
+    beyond = sum(number for place, number in errors.shares.items() if int(place) >= 0)
+    return {
+        "equal": errors.equal,
+        "total": errors.equal + sum(errors.shares.values()),
+        "beyond": beyond,
+        "low": places[0] if places else 0,
+        "counts": counts,
+    }
 
 
 @functools.cache

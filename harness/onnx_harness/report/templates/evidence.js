@@ -74,8 +74,11 @@ function slower(cell) {
 // How many elements have which error, of what is allowed to them. One bar for each factor of two.
 const MOST_HISTOGRAMS = 6;
 function histograms(outputs) {
-  const drawn = outputs.filter(([, o]) => o.errors && Object.keys(o.errors.shares).length > 0);
-  if (!drawn.length) return null;
+  const drawn = outputs.filter(([, o]) => o.errors && o.errors.counts.length > 0);
+  if (!drawn.length)
+    return data.cells.length > data.histograms
+      ? h("p", { class: "quiet" }, `No histogram of errors is drawn in a run of over ${count(data.histograms)} cells; results.json has its figures.`)
+      : null;
   return [
     h(
       "p",
@@ -89,9 +92,8 @@ function histograms(outputs) {
   ];
 }
 function histogram(name, errors) {
-  const bins = Object.entries(errors.shares).map(([k, number]) => [Number(k), number]);
-  const total = bins.reduce((sum, [, number]) => sum + number, errors.equal);
-  const beyond = bins.reduce((sum, [k, number]) => sum + (k >= 0 ? number : 0), 0);
+  const { equal, total, beyond } = errors;
+  const bins = errors.counts.map((number, place) => [errors.low + place, number]).filter(([, number]) => number > 0);
   const width = 340, left = 12, top = 8, floor = 104;
   const low = Math.max(-40, Math.min(-4, ...bins.map(([k]) => k))),
     high = Math.min(40, Math.max(2, ...bins.map(([k]) => k + 1)));
@@ -103,7 +105,7 @@ function histogram(name, errors) {
   return h(
     "figure",
     {},
-    h("figcaption", {}, name, h("span", { class: "quiet" }, ` ${count(errors.equal)} of ${count(total)} exact${beyond ? `, ${count(beyond)} beyond the tolerance` : ""}`)),
+    h("figcaption", {}, name, h("span", { class: "quiet" }, ` ${count(equal)} of ${count(total)} exact${beyond ? `, ${count(beyond)} beyond the tolerance` : ""}`)),
     s(
       "svg",
       { viewBox: `0 0 ${width} 126`, role: "img", "aria-label": `errors of the elements of ${name}` },
