@@ -330,7 +330,8 @@ def test_five_thousand_cells_open_in_two_seconds_and_three_megabytes(
     assert 0.1 < thread_seconds(page) < 2
     assert page.locator("#list tbody tr").count() == 50
     assert (tmp_path / "report.html").stat().st_size < 3_000_000
-    page.evaluate("() => { const end = performance.now() + 9e3; while (performance.now() < end); }")
-    assert thread_seconds(page) > 2, "a page that computes too long is noticed"
+    before = thread_seconds(page)
+    page.evaluate("() => { let sum = 0; for (let i = 0; i < 5e8; i++) sum ^= i; return sum; }")
+    assert thread_seconds(page) > before + 0.1, "the measure sees what the page computes"
     page.locator("[name=q]").fill("model_42 variant_7")
     assert page.inner_text("#filters output") == "1 of 5,000 cells"

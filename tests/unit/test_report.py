@@ -34,6 +34,7 @@ from onnx_harness.results.cells import (
     PlacementRecord,
     Stage,
     Status,
+    Symptom,
 )
 from onnx_harness.results.codec import encode
 from onnx_harness.results.run import HostInfo
@@ -734,6 +735,16 @@ def test_emulated_float16_is_told_once_for_the_run_and_cell_by_cell_in_the_page(
     device = [cell("fp16", placement=ran_in("float16"))]
     assert "simulated" not in "".join(
         line.text for line in table.lines(RUN, device, width=120, models={})
+    )
+
+
+def test_an_end_that_is_the_machines_says_so() -> None:
+    host = HostInfo("Another", 1, 0, "Linux", {"cuda": "A Device"})
+    ran = cell(provider="cuda", machine=host, symptom=Symptom.ENVIRONMENT)
+    assert figures.machine(cell(), RUN) == "A Processor, 2 cores"
+    assert figures.machine(ran, RUN) == (
+        "Another, 1 core; cuda on A Device. This end is the machine's, and says nothing about "
+        "the model"
     )
 
 

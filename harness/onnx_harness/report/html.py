@@ -247,8 +247,10 @@ def _data(
                 "about": ", ".join(figures.about(cell.model, models)),
                 "alone": shipping.alone_command(cell, run, models),
                 "transform": shipping.transform_command(cell, models, run.command),
+                "graphView": shipping.view_command(cell, models, run.command),
                 "timing": figures.timing(cell),
                 "standing": standing.get(cell.id, ""),
+                "ranOn": figures.machine(cell, run),
                 "parts": diagnosed.facts(cell.diagnosis) if cell.diagnosis else [],
                 "heat": {name: [heat.text, heat.level] for name, heat in heats[place].items()},
                 "texts": {

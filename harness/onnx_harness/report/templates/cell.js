@@ -64,9 +64,11 @@ function view(cell) {
     cell.reason && h("p", {}, cell.reason),
     lines.length > 0 && h("pre", { tabindex: 0 }, lines.join("\n")),
     facts([
-      ["since when", cell.standing],
+      ["since when", cell.standing || "no earlier run of it is known"],
+      ["machine", cell.ranOn],
       ["judge it alone", command(cell.alone)],
       ["write its model", cell.transform && command(cell.transform)],
+      ["see its nodes", cell.graphView && command(cell.graphView)],
       ["repro folder", repro && h("code", {}, repro.slice(16))],
     ]),
     cell.diagnosis && diagnosis(cell.diagnosis, cell.parts),
