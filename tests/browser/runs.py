@@ -163,8 +163,7 @@ def evidence() -> CellResult:
     [full, *_] = passing(1, ("fp16.io32",))
     assert full.accuracy is not None
     float32 = {
-        name: replace(one, rel_l2=1e-7, errors=None)
-        for name, one in full.accuracy.outputs.items()
+        name: replace(one, rel_l2=1e-7, errors=None) for name, one in full.accuracy.outputs.items()
     }
     slowest = SlowerOperator("/gru/GRU", "GRU", 1.4, 2.1, (1.47, 1.53), 0.97)
     return replace(

@@ -34,7 +34,9 @@ ATTENTION = """(float[batch, sequence, 64] x) => (float[batch, sequence, 64] y) 
 }"""
 """Its scores reach 1e5 before they are divided: more than float16 holds."""
 
-CARD = 'source = "attention.onnx"\n[[known_failure]]\nvariants = ["fp16.io32"]\nreason = "accepted"\n'
+CARD = (
+    'source = "attention.onnx"\n[[known_failure]]\nvariants = ["fp16.io32"]\nreason = "accepted"\n'
+)
 
 
 def attention(file: Path) -> None:

@@ -24,6 +24,7 @@ from onnx_harness.diagnose.repro import FOLDER, MODEL, TRANSFORMED
 from onnx_harness.errors import HarnessError, UsageError
 from onnx_harness.settings import nearest_settings
 
+
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_model(parser, help="a .onnx file, a model card, or the id of a cell that failed")

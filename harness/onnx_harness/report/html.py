@@ -2,6 +2,10 @@
 
 Templates escape whatever they show. The figures of single cells travel as compressed JSON, and the
 page's script writes them as text nodes, never as markup.
+
+Plots are SVG, drawn here or by the page's own script, and no library draws them: each mark is a
+link or has a tooltip that a keyboard and a screen reader reach, which a canvas (uPlot) hasn't, and
+a library such as Observable Plot or ECharts would be larger than the page of an ordinary run.
 """
 
 from __future__ import annotations
