@@ -17,9 +17,9 @@ from onnx_harness import providers
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cli import DONE
 from onnx_harness.cli.common import add_model, find_model
-from onnx_harness.cli.transform import one_variant
 from onnx_harness.cli.node_data import NODE_DATA, write_of_kept, write_of_variant
 from onnx_harness.cli.show import console, text
+from onnx_harness.cli.transform import one_variant
 from onnx_harness.diagnose.repro import FOLDER, MODEL, TRANSFORMED
 from onnx_harness.errors import HarnessError, UsageError
 from onnx_harness.settings import nearest_settings

@@ -16,7 +16,6 @@ from onnx_harness.results.cells import (
     Symptom,
 )
 
-
 _ZERO = -1023
 """The exponent under which a sketch of errors keeps those of elements that are 0."""
 
