@@ -1,5 +1,6 @@
 """Runs to look at: all green, twenty failures of three causes, five thousand cells, hostile names."""
 
+import math
 import random
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,14 +10,19 @@ from onnx_harness.report.trends import PINNED, Night, Trend
 from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
+    CoverageRecord,
     Departure,
+    ErrorSketch,
     GraphChange,
     OutputAccuracy,
+    PinnedRecord,
     PlacementRecord,
+    Reached,
     Stage,
     Status,
 )
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend, NodeCause, Smallest
+from onnx_harness.results.operators import OperatorRecord, SlowerOperator
 from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import Results
 from onnx_harness.results.timings import LatencyRecord
@@ -53,8 +59,16 @@ def passing(models: int, variants: tuple[str, ...] = VARIANTS) -> list[CellResul
 
 def _passing(draw: random.Random, model: str, variant: str) -> CellResult:
     size = draw.randint(10**6, 10**8)
+    after = draw.randint(200, 600)
     graph = GraphChange(
-        600, draw.randint(200, 600), size, size // 2 if "fp16" in variant else size, draw.random()
+        600,
+        after,
+        size,
+        size // 2 if "fp16" in variant else size,
+        draw.random(),
+        {"Conv": 100, "Add": 500},
+        {"Conv": 100, "Add": after - 100},
+        () if variant == "original" else (f"{variant}: fuse adds {600 - after}",),
     )
     outputs = {f"out_{number}": _output(draw) for number in range(2)}
     return cell(
@@ -78,7 +92,15 @@ def _output(draw: random.Random) -> OutputAccuracy:
         faithful=True,
         usable=True,
         departure=Departure.CHANGE,
+        errors=_errors(draw, needed),
     )
+
+
+def _errors(draw: random.Random, needed: float) -> ErrorSketch:
+    """A bell whose greatest error is the output's."""
+    top = math.floor(math.log2(needed / 1e-4))
+    shares = {str(top - place): draw.randint(1, 9) * 4 ** min(place, 6) for place in range(14)}
+    return ErrorSketch(17, shares, {"0": needed})
 
 
 def _latency(draw: random.Random, variant: str) -> LatencyRecord:
@@ -136,14 +158,38 @@ def _failed(number: int, reason: str, stage: Stage) -> CellResult:
     )
 
 
+def evidence() -> CellResult:
+    """A cell with all that its page can show: coverage, slower operators, two sets of errors."""
+    [full, *_] = passing(1, ("fp16.io32",))
+    assert full.accuracy is not None
+    float32 = {
+        name: replace(one, rel_l2=1e-7, errors=None) for name, one in full.accuracy.outputs.items()
+    }
+    slowest = SlowerOperator("/gru/GRU", "GRU", 1.4, 2.1, (1.47, 1.53), 0.97)
+    return replace(
+        full,
+        accuracy_simulated=full.accuracy,
+        accuracy_emulated=AccuracyRecord(4, float32),
+        coverage=CoverageRecord({"leaves": Reached(60, 64)}, ("'x' isn't followed back",)),
+        pinned=PinnedRecord({}, Status.PASS, operators=OperatorRecord((slowest,), 5)),
+        notes=("3 weights of 'w' were clipped at 65504; the largest was 7e+04",),
+    )
+
+
 def large() -> list[CellResult]:
     """Five thousand cells, of a hundred models by fifty variants."""
     return passing(100, tuple(f"variant_{number}" for number in range(50)))
 
 
+VACUOUS = output(
+    rel_l2=1e-3, floor_rel_l2=1e-6, vacuous=HOSTILE, errors=ErrorSketch(1, {"-3": 5}, {"0": 1.0})
+)
+SLOWER = SlowerOperator(HOSTILE, HOSTILE, 1.0, 2.0, None, 1.0)
+
+
 def hostile() -> list[CellResult]:
     """A cell of each status whose every text is hostile."""
-    accuracy = AccuracyRecord(1, {HOSTILE: output(rel_l2=1e-3, floor_rel_l2=1e-6, vacuous=HOSTILE)})
+    accuracy = AccuracyRecord(1, {HOSTILE: VACUOUS})
     placement = PlacementRecord(
         HOSTILE, {HOSTILE: 3}, {HOSTILE: 2}, 0.5, arithmetic={HOSTILE: 1}, precision="mixed"
     )
@@ -155,6 +201,11 @@ def hostile() -> list[CellResult]:
             status=status,
             stage=Stage.RUN,
             reason=HOSTILE,
+            graph=GraphChange(1, 2, 3, 4, 0.1, {HOSTILE: 1}, {HOSTILE: 2}, (HOSTILE,)),
+            coverage=CoverageRecord({HOSTILE: Reached(1, 2)}, (HOSTILE,)),
+            pinned=PinnedRecord(
+                {}, Status.PASS, operators=OperatorRecord((SLOWER,), 1, reason=HOSTILE)
+            ),
             detail=(HOSTILE, f"kept by itself: {HOSTILE}", f"alone: {HOSTILE}"),
             notes=(HOSTILE,),
             accuracy=accuracy,

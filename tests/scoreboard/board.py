@@ -35,6 +35,8 @@ COLUMNS = (
     Column("onnxslim", "onnxslim", "onnxslim"),
     Column("onnxscript, optimizer", "onnxscript", "onnxscript"),
     Column("onnxconverter-common, float16", "fp16.onnxmltools.io32", "onnxconverter-common"),
+    Column("ONNX Runtime, level basic", "ort.basic", "onnxruntime"),
+    Column("ONNX Runtime, level extended", "ort.extended", "onnxruntime"),
     Column("ONNX Runtime, level all", "ort.all", "onnxruntime"),
     Column("onnx-harness, simplify", "simplify", "onnx-harness"),
     Column("onnx-harness, float16", "fp16.io32", "onnx-harness"),

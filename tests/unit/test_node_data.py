@@ -11,9 +11,13 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from onnx_harness.cli import main
 from onnx_harness.diagnose.node_data import CANDIDATE, FIGURES, ORIGINAL, write_node_data
+from onnx_harness.results.cells import Status
+from onnx_harness.results.store import ResultsWriter
 from onnx_harness.settings import Settings
 from tests.models import model, save
+from tests.unit.results_examples import RUN, cell
 
 TEXT = "(float[n,4] x) => (float[n,4] y) { h = MatMul(x, w) s = Mul(h, c) y = Tanh(s) }"
 
@@ -57,6 +61,46 @@ def test_each_node_says_where_it_ran_how_long_and_in_what(tmp_path: Path) -> Non
     assert {each["value"] for each in data["precision"]["results"].values()} == {"float32"}
     # ONNX Runtime fuses the product with a scalar into the MatMul.
     assert {"y"} <= data["time_us"]["results"].keys() < data["error"]["results"].keys()
+
+
+def test_a_cell_that_passes_has_its_figures_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    original = save(scaled(2), tmp_path / "net.onnx")
+    words = ["view", str(original), "--variant", "fp16.io32", "--node-data", "--report-dir", "out"]
+    assert main(words) == 0
+    folder = Path("out/node_data/net-fp16.io32-cpu")
+    assert str(folder) in capsys.readouterr().out
+    assert {path.stem for path in folder.glob("*.json")} == set(FIGURES)
+    types = {node.op_type for node in onnx.load(folder / CANDIDATE).graph.node}
+    assert "Cast" in types
+    assert main(["view", str(original), "--provider", "cpu", "--node-data"]) == 2
+
+
+def test_a_report_writes_them_for_each_failure_whose_models_were_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failure = {"status": Status.FAIL, "reason": "off"}
+    cells = [
+        cell("fp16", **failure),
+        cell("simplify", **failure),
+        cell("optimize"),
+    ]
+    writer = ResultsWriter(tmp_path / "reports", RUN)
+    writer.put_all(cells)
+    writer.finish()
+    writer.close()
+    kept = tmp_path / "reports/repro/net-fp16-cpu"
+    save(scaled(1), kept / "model.onnx")
+    save(scaled(2), kept / "transformed/model.onnx")
+    assert main(["report", "--node-data"]) == 0
+    assert {path.stem for path in (kept / "node_data").glob("*.json")} == set(FIGURES)
+    own = json.loads((kept / "node_data/own_error.json").read_text())["results"]
+    assert own["s"]["value"] == pytest.approx(1)
+    assert "of 1 cell with a failure no models were kept" in capsys.readouterr().err
+    assert not (tmp_path / "reports/node_data").exists()
 
 
 def test_the_files_have_the_form_of_model_explorers_node_data(tmp_path: Path) -> None:

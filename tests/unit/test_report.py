@@ -29,10 +29,12 @@ from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
     Departure,
+    ErrorSketch,
     GraphChange,
     PlacementRecord,
     Stage,
     Status,
+    Symptom,
 )
 from onnx_harness.results.codec import encode
 from onnx_harness.results.run import HostInfo
@@ -736,6 +738,16 @@ def test_emulated_float16_is_told_once_for_the_run_and_cell_by_cell_in_the_page(
     )
 
 
+def test_an_end_that_is_the_machines_says_so() -> None:
+    host = HostInfo("Another", 1, 0, "Linux", {"cuda": "A Device"})
+    ran = cell(provider="cuda", machine=host, symptom=Symptom.ENVIRONMENT)
+    assert figures.machine(cell(), RUN) == "A Processor, 2 cores"
+    assert figures.machine(ran, RUN) == (
+        "Another, 1 core; cuda on A Device. This end is the machine's, and says nothing about "
+        "the model"
+    )
+
+
 def test_a_failing_cell_says_where_it_ran() -> None:
     record = ran_in(
         "mixed",
@@ -766,6 +778,14 @@ def test_the_page_has_the_fields_of_results_json() -> None:
     [shown] = embedded(html_page.page(RUN, [full], {}))["cells"]
     recorded = html_page._plain(encode(full))
     del recorded["detail"]  # shortened
+    errors = ErrorSketch(7, {"-3": 1234, "-1": 50, "0": 2}, {"0": 1.0})
+    assert html_page._plain(errors) == {
+        "equal": 7,
+        "total": 1293,
+        "beyond": 2,
+        "low": -3,
+        "counts": [1200, 0, 50, 2],
+    }
     assert {name: shown[name] for name in recorded} == recorded
 
 

@@ -62,6 +62,12 @@ def test_since_when_a_cell_fails_and_what_differed_then() -> None:
     )
 
 
+def test_a_failure_on_the_same_machine_with_the_same_versions_says_so() -> None:
+    assert standing(runs(Status.PASS, Status.FAIL)).endswith(
+        "it was: pass. Versions, processor and seed are the same: the machine isn't to blame"
+    )
+
+
 def test_a_cell_that_never_was_otherwise() -> None:
     assert standing(runs(Status.FAIL, Status.FAIL)) == (
         "fails in all 2 runs that the history has, since 2026-01-01 03:00"

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from onnx_harness.accuracy.sketch import Sketch
+
 Array = NDArray[Any]
 Float64s = NDArray[np.float64]
 
@@ -47,6 +49,7 @@ class Measured:
         rtol: relative bound that `beyond` was counted with.
         atol: absolute bound.
         equal: the two have the same bits.
+        sketch: the distribution of the errors; None where it wasn't asked for.
     """
 
     size: int
@@ -68,6 +71,7 @@ class Measured:
     worst: float = 0.0
     worst_at: int | None = None
     equal: bool = False
+    sketch: Sketch | None = None
 
     @property
     def rel_l2(self) -> float | None:
@@ -167,7 +171,9 @@ def same_bits(first: Array, second: Array) -> bool:
     return True
 
 
-def measure(reference: Array, candidate: Array, *, rtol: float, atol: float) -> Measured:
+def measure(
+    reference: Array, candidate: Array, *, rtol: float, atol: float, sketched: bool = False
+) -> Measured:
     """Measure ``candidate`` against ``reference``, which has as many elements.
 
     Args:
@@ -175,12 +181,17 @@ def measure(reference: Array, candidate: Array, *, rtol: float, atol: float) -> 
         candidate: the same number of elements; they're paired in C order.
         rtol: relative bound of an element.
         atol: absolute bound of an element.
+        sketched: keep the distribution of the errors too; not for text.
     """
     result = Measured(size=reference.size, rtol=rtol, atol=atol)
     if is_text(reference) or is_text(candidate):
         _measure_text(result, reference.reshape(-1), candidate.reshape(-1))
         return result
+    if sketched:
+        result.sketch = Sketch(reference.size)
     if same_bits(reference, candidate):
+        if result.sketch is not None:
+            result.sketch.add_equal(reference.size)
         scale, _ = extent(reference)
         result.equal = True
         result.finite = reference.size
@@ -255,6 +266,8 @@ def _measure_chunk(
                 result.signed_zero_at = place(int(flipped[0]))
 
     magnitude = np.abs(reference, out=reference)
+    if result.sketch is not None:
+        result.sketch.add_errors(difference, magnitude)
     allowed = np.multiply(magnitude, result.rtol, out=candidate)
     allowed += result.atol
     result.beyond += int(np.count_nonzero(difference > allowed))
@@ -269,6 +282,8 @@ def _measure_chunk(
     ratio = difference if exact else np.divide(difference, allowed, out=allowed)
     if not exact and result.atol == 0:
         ratio[difference == 0] = 0.0
+    if result.sketch is not None and not exact:
+        result.sketch.add_shares(ratio)
     index = int(ratio.argmax())
     if ratio[index] > result.worst:
         result.worst = float(ratio[index])

@@ -13,6 +13,7 @@ from onnx_harness.accuracy.explain import MOST_L2, Bound
 from onnx_harness.accuracy.failures import Check, OutputFailure, Question
 from onnx_harness.accuracy.magnitudes import Magnitude
 from onnx_harness.accuracy.measure import Array, Measured, is_float, is_text, same_bits
+from onnx_harness.accuracy.sketch import Sketch
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.results.cells import Departure, OutputAccuracy
 
@@ -68,6 +69,7 @@ class Total:
     _floor: float | None = None
     _ideal: float | None = None
     _factor: float | None = None
+    _sketch: Sketch | None = None
 
     def see(self, reference: Array, scale: float, constant: bool) -> None:
         """Look at the reference's tensor in one more set: does it say anything?"""
@@ -110,6 +112,9 @@ class Total:
         elif problems:
             self._usable = False
         self._nonfinite += departure.nonfinite
+        if self._sketch is not None and departure.sketch is not None:
+            self._sketch.join(departure.sketch)
+        self._sketch = self._sketch or departure.sketch
         self.greatest_atol = max(self.greatest_atol, departure.atol)
         by_norm = is_float(reference) and not self.tolerance.elementwise
         minimum = departure.rel_l2 if by_norm else departure.minimum_tolerance
@@ -156,6 +161,7 @@ class Total:
             factor=_finite(self._factor),
             faithful=self._faithful and not self.mismatched if self._explained else None,
             usable=self._usable and not self.mismatched if self._explained else None,
+            errors=None if self._sketch is None else self._sketch.record(),
         )
 
     @property

@@ -25,7 +25,7 @@ from onnx_harness.isolate import note_stage
 from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.reference import calibration_sets, runtime_key
 from onnx_harness.judging.standard import Standard, standard
-from onnx_harness.model.file import Model, node_count
+from onnx_harness.model.file import Model, operator_counts
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.cells import Stage
 from onnx_harness.transforms import BoundStep
@@ -87,9 +87,11 @@ def transformed(way: Way, subject: Subject, cache: Cache) -> Artifact:
         assert way.found.graph is not None
         graph = replace(
             way.found.graph,
-            nodes_after=facts["nodes"],
+            nodes_after=sum(facts["operators"].values()),
             bytes_after=current.size_bytes,
             transform_seconds=seconds,
+            operators_after=facts["operators"],
+            changes=(*way.found.graph.changes, *facts["changes"]),
         )
         way.found = replace(way.found, graph=graph)
     return Artifact(current, check, current is not subject.model, way.bound.level)
@@ -165,17 +167,18 @@ def _write_artifact(
     choose = None if judged_standard is None else chooser(judged_standard, transforms.remark)
     with step.opened(before) as model:
         started = time.perf_counter()
-        with transforms.remarks() as remarks:
+        with transforms.remarks() as remarks, transforms.details() as changes:
             after = step(model, samples, choose)
         seconds = time.perf_counter() - started
     del model  # of a large one, the weights that were replaced
     file = folder / _MODEL_FILE
     save(after, file, inline_bytes=before.inline_bytes, unchanged=Unchanged(before, folder))
     facts = {
-        "nodes": node_count(after.graph),
+        "operators": operator_counts(after.graph),
         "transform_seconds": seconds,
         "check": checker_says(file),
         "remarks": remarks,
+        "changes": changes,
     }
     (folder / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
 

@@ -17,7 +17,7 @@ from onnx_harness.judging.influence import influence
 from onnx_harness.judging.recorded import missed
 from onnx_harness.judging.reference import Reference, given, recorded_files, reference
 from onnx_harness.model.bounds import check_bounds
-from onnx_harness.model.file import Model, node_count
+from onnx_harness.model.file import Model, operator_counts
 from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import (
     CoverageRecord,
@@ -91,13 +91,14 @@ def _read(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
     card.check_outputs([output.name for output in model.signature.outputs])
     card.check_providers(providers.registry())
     check_generation(model, card.generate)
-    nodes, size = node_count(model.skeleton.graph), model.size_bytes
+    operators, size = operator_counts(model.skeleton.graph), model.size_bytes
     if task.recorded is not None:
         answers = given(model, task.recorded)
     else:
         answers = reference(model, card, settings, cache, unusual=task.unusual)
     subject = Subject(model, answers, missed(model, answers, card, settings, cache))
-    return subject, GraphChange(nodes, nodes, size, size, 0.0)
+    nodes = sum(operators.values())
+    return subject, GraphChange(nodes, nodes, size, size, 0.0, operators, operators)
 
 
 def without_sets(reference: Reference, skipped: tuple[int, ...]) -> Reference:

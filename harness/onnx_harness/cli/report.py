@@ -14,7 +14,9 @@ from pathlib import Path
 from onnx_harness.cards.card import Card
 from onnx_harness.cell import matrix
 from onnx_harness.cli import DONE
+from onnx_harness.cli.node_data import kept_models, write_of_kept
 from onnx_harness.cli.show import console, error_console, labelled, text
+from onnx_harness.diagnose.repro import FOLDER
 from onnx_harness.errors import HarnessError, ResultsError, UsageError, did_you_mean
 from onnx_harness.names import is_model_file
 from onnx_harness.report import changes, comparison, export, figures
@@ -73,6 +75,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="write the cells as Parquet too; needs pip install 'onnx-harness[parquet]'",
     )
+    parser.add_argument(
+        "--node-data",
+        action="store_true",
+        help="write the figures of each failing cell's nodes for Model Explorer too, next to the "
+        "models that the run has kept of it",
+    )
     judging = parser.add_argument_group("judging again, without running a model")
     judging.add_argument("--rtol", type=float, metavar="R", help="relative tolerance, with --atol")
     judging.add_argument("--atol", type=float, metavar="A", help="absolute tolerance, with --rtol")
@@ -123,7 +131,27 @@ def run(args: argparse.Namespace) -> int:
     write_reports(_made(folder), results.run, results.cells, _headers(results), past)
     _say(f"{figures.sentence(results.cells)} · {folder / REPORT} · {folder / SUMMARY}", args.csv)
     _export(args, results)
+    if args.node_data:
+        _write_node_data(sources[0].folder or reports, results)
     return DONE
+
+
+def _write_node_data(reports: Path, results: Results) -> None:
+    """Write the figures of the nodes of each failing cell whose models were kept."""
+    failures = [cell for cell in results.cells if cell.status in figures.BAD]
+    missing = 0
+    for cell in failures:
+        models = kept_models(reports, cell.id)
+        if models is None:
+            missing += 1
+            continue
+        try:
+            write_of_kept(cell.id, *models)
+        except HarnessError as error:
+            error_console().print(labelled("note: ", "yellow", f"{error}"), soft_wrap=True)
+    if missing:
+        words = f"of {_many(missing, 'a failure')} no models were kept in {reports / FOLDER}"
+        error_console().print(labelled("note: ", "yellow", words), soft_wrap=True)
 
 
 def _export(args: argparse.Namespace, results: Results) -> None:

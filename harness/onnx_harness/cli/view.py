@@ -9,32 +9,31 @@ import argparse
 import importlib
 import importlib.util
 import logging
-import shutil
 import socket
 from pathlib import Path
 from typing import Any
 
 from onnx_harness import providers
+from onnx_harness.cell.matrix import Cell
 from onnx_harness.cli import DONE
-from onnx_harness.cli.common import (
-    add_model,
-    find_model,
-    named_death,
-    shown_progress,
-    started_worker,
-)
-from onnx_harness.cli.show import console, error_console, labelled, text
+from onnx_harness.cli.common import add_model, find_model
+from onnx_harness.cli.node_data import NODE_DATA, write_of_kept, write_of_variant
+from onnx_harness.cli.show import console, text
+from onnx_harness.cli.transform import one_variant
 from onnx_harness.diagnose.repro import FOLDER, MODEL, TRANSFORMED
 from onnx_harness.errors import HarnessError, UsageError
 from onnx_harness.settings import nearest_settings
-
-NODE_DATA = "node_data"
-"""The folder, next to a cell's models, of what Model Explorer shows on its nodes."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_model(parser, help="a .onnx file, a model card, or the id of a cell that failed")
+    parser.add_argument(
+        "--variant", metavar="V", help="of MODEL: make this variant and view it beside MODEL"
+    )
+    parser.add_argument(
+        "--provider", metavar="NAME", help="that V's nodes are run on (default: cpu)"
+    )
     parser.add_argument("--port", type=_port, help="to serve at (default: one that is free)")
     parser.add_argument("--no-browser", action="store_true", help="only serve it; open no browser")
     parser.add_argument("--netron", action="store_true", help="Netron, though there is the other")
@@ -49,9 +48,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Of a cell the original and the candidate are shown; a run keeps them in reports/repro/ "
         "where it fails.\n"
+        "Of a cell that passes name the model and the variant: MODEL --variant V; they go to "
+        f"reports/{NODE_DATA}/CELL/.\n"
         "Model Explorer colours the candidate's nodes by their errors, times, providers and "
         "precisions: its files are\n"
-        "written to reports/repro/CELL/node_data/, and can be opened in any Model Explorer. Ends "
+        "written to a folder node_data/ there, and can be opened in any Model Explorer. Ends "
         "with Ctrl-C.\n"
         "Neither viewer is part of the base installation: pip install 'onnx-harness[explorer]', "
         "or [view] for Netron"
@@ -67,12 +68,15 @@ def run(args: argparse.Namespace) -> int:
             "neither Model Explorer nor Netron is installed here. Mend: pip install "
             "'onnx-harness[explorer]', or 'onnx-harness[view]' for Netron"
         )
-    models = _models(args)
+    folder, models = _of_variant(args) if args.variant else (None, _models(args))
     if args.node_data or explores:
-        folder = _node_data(args, models) if len(models) > 1 else None
+        if folder is None and len(models) > 1:
+            original, candidate = (path for _, path in models)
+            folder = write_of_kept(args.model.name, original, candidate)
         if args.node_data and folder is None:
             raise UsageError(
-                "--node-data takes the id of a failing cell, of which a run has kept both models"
+                "--node-data takes the id of a failing cell, of which a run has kept both models, "
+                "or a model and its --variant"
             )
         if explores and not args.node_data:
             _explore(args, models, folder)
@@ -97,6 +101,8 @@ def _models(args: argparse.Namespace) -> list[tuple[str, Path]]:
     if args.model.exists() or args.model.suffix in {".onnx", ".toml"}:
         card, path = find_model(args.model)
         return [(card.name, path)]
+    if args.provider is not None:
+        raise UsageError("--provider goes with --variant: a cell's id names its provider")
     reports = args.report_dir or nearest_settings({}).report_dir or Path("reports")
     cell = args.model.name
     folder = reports / FOLDER / cell
@@ -113,34 +119,25 @@ def _models(args: argparse.Namespace) -> list[tuple[str, Path]]:
     return [(f"{title} of {cell}", path) for title, path in models]
 
 
+def _of_variant(args: argparse.Namespace) -> tuple[Path, list[tuple[str, Path]]]:
+    """Make a variant of a model, and return the folder of its figures and both models.
+
+    Raises:
+        UsageError: there is no such model, variant or provider.
+    """
+    from onnx_harness.diagnose.node_data import CANDIDATE, ORIGINAL
+
+    card, path = find_model(args.model)
+    settings = nearest_settings({})
+    provider = providers.get(args.provider or "cpu").name
+    cell = Cell(card, one_variant(args.variant, settings), provider)
+    folder = write_of_variant(cell, path, args.report_dir or settings.report_dir or Path("reports"))
+    models = [("original", folder / ORIGINAL), ("candidate", folder / CANDIDATE)]
+    return folder, [(f"{title} of {cell.id}", file) for title, file in models]
+
+
 def _has(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
-
-
-def _node_data(args: argparse.Namespace, models: list[tuple[str, Path]]) -> Path:
-    """Write the figures of a cell's nodes next to its models, and return their folder."""
-    from onnx_harness.diagnose.node_data import write_node_data
-
-    original, candidate = (path for _, path in models)
-    folder = original.parent / NODE_DATA
-    provider = args.model.name.rpartition("-")[2]
-    settings = nearest_settings({})
-    environment = providers.get(provider).environment
-    doing = f"{args.model.name}: figures of its nodes"
-    with (
-        started_worker(settings, environment, readable=(original, candidate)) as worker,
-        named_death(doing),
-        shown_progress(worker),
-    ):
-        made = worker.folder.given / NODE_DATA
-        remarks = worker.call(write_node_data, original, candidate, made, provider, settings)
-        folder.mkdir(exist_ok=True)
-        for file in made.iterdir():
-            shutil.move(file, folder / file.name)
-    for remark in remarks:
-        error_console().print(labelled("note: ", "yellow", remark), soft_wrap=True)
-    console().print(text(f"the figures of its nodes are in {folder}"), soft_wrap=True)
-    return folder
 
 
 def _explore(args: argparse.Namespace, models: list[tuple[str, Path]], folder: Path | None) -> None:

@@ -104,6 +104,28 @@ def write_node_data(
     return remarks
 
 
+def write_variant_data(cell: Cell, original: Path, folder: Path, settings: Settings) -> list[str]:
+    """Make a cell's candidate and write it as `write_node_data` does. Meant for the worker.
+
+    Args:
+        cell: of whose variant and provider the figures are.
+        original: the untouched model.
+        folder: to write to; it is made.
+        settings: how many input sets there are, and from which seed.
+
+    Returns:
+        Remarks: which figures can't be had, and why.
+
+    Raises:
+        HarnessError: as `write_node_data`, or a step failed.
+    """
+    with tempfile.TemporaryDirectory(prefix="onnx-harness-nodes-") as scratch:
+        bound = bind_variant(cell.variant)
+        bench = bench_of(Question(Task(cell, original, settings), bound, Path(scratch)))
+        candidate = bench.model(len(bound.changing), ()).path
+        return write_node_data(original, candidate, folder, cell.provider, settings)
+
+
 def _errors(question: Question, graph: onnx.GraphProto) -> dict[str, dict[str, Any]]:
     """Return the data of both errors, by the nodes of a graph."""
     trial = Trial(0, "disable", question.task.cell.provider)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from onnx_harness.errors import ModelError
 from onnx_harness.model.links import is_reachable
-from onnx_harness.model.ops import imports_standard, opset_of
+from onnx_harness.model.ops import STANDARD_DOMAINS, imports_standard, opset_of
 from onnx_harness.model.skeleton import skeleton
 from onnx_harness.model.unreadable import lfs_pointer_bytes, lfs_sentence
 from onnx_harness.model.walk import subgraphs, walk
@@ -172,6 +173,19 @@ def signature(model: onnx.ModelProto) -> Signature:
 def node_count(graph: onnx.GraphProto) -> int:
     """Nodes of ``graph`` and of all its subgraphs, Constant nodes included."""
     return sum(1 for _ in walk(graph))
+
+
+def operator_counts(graph: onnx.GraphProto) -> dict[str, int]:
+    """Return how many nodes of each operator a graph and its subgraphs hold, most first.
+
+    Constant nodes are included. An operator that isn't of ONNX's own domain has its domain before
+    its name: ``com.microsoft.FusedMatMul``.
+    """
+    counts = Counter(
+        node.op_type if node.domain in STANDARD_DOMAINS else f"{node.domain}.{node.op_type}"
+        for node in walk(graph)
+    )
+    return dict(counts.most_common())
 
 
 def has_loops(graph: onnx.GraphProto) -> bool:

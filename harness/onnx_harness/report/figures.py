@@ -14,8 +14,10 @@ from onnx_harness.results.cells import (
     OutputAccuracy,
     PlacementRecord,
     Status,
+    Symptom,
 )
 from onnx_harness.results.outcome import Outcome
+from onnx_harness.results.run import RunInfo
 from onnx_harness.results.timings import ConditionsRecord
 
 BAD = frozenset({Status.FAIL, Status.ERROR})
@@ -273,6 +275,20 @@ def where(record: PlacementRecord) -> str:
         counts = [f"{number:,} in {type_name}" for type_name, number in record.arithmetic.items()]
         parts.append(f"arithmetic: {', '.join(counts)}")
     return "; ".join(parts)
+
+
+def machine(cell: CellResult, run: RunInfo) -> str:
+    """``A Processor, 2 cores; cuda on A Device``: the machine that judged a cell.
+
+    Where the machine itself is why it ended so, that is said.
+    """
+    host = cell.machine or run.host
+    text = f"{host.cpu}, {counted(host.cores, 'core')}"
+    if cell.provider in host.devices:
+        text += f"; {cell.provider} on {host.devices[cell.provider]}"
+    if cell.symptom is Symptom.ENVIRONMENT:
+        text += ". This end is the machine's, and says nothing about the model"
+    return text
 
 
 def worst_output(cell: CellResult) -> tuple[str, OutputAccuracy] | None:

@@ -2,6 +2,10 @@
 
 Templates escape whatever they show. The figures of single cells travel as compressed JSON, and the
 page's script writes them as text nodes, never as markup.
+
+Plots are SVG, drawn here or by the page's own script, and no library draws them: each mark is a
+link or has a tooltip that a keyboard and a screen reader reach, which a canvas (uPlot) hasn't, and
+a library such as Observable Plot or ECharts would be larger than the page of an ordinary run.
 """
 
 from __future__ import annotations
@@ -31,7 +35,7 @@ from onnx_harness.report.figures import BAD, ModelHeader
 from onnx_harness.report.matrix import Heat
 from onnx_harness.report.scatter import HEIGHT, LEFT, WIDTH, scatters
 from onnx_harness.report.terms import TERMS
-from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.results.cells import AccuracyRecord, CellResult, ErrorSketch, Status
 from onnx_harness.results.codec import encode
 from onnx_harness.results.run import RunInfo
 
@@ -49,6 +53,9 @@ MOST_POINTS = 1200
 """Of all plots together: each is a link with a tooltip."""
 
 MOST_TRENDS = 30
+MOST_HISTOGRAMS = 2000
+"""Cells with a histogram of their errors; of a larger run those that fail have one."""
+
 MOST_LINKS = 40
 MOST_LINES = 60
 MOST_LINE = 1000
@@ -124,6 +131,7 @@ def page(
         trends=[(trend, trends.draw(trend)) for trend in drawn[:MOST_TRENDS]],
         more_trends=len(drawn) - MOST_TRENDS,
         axis=_AXIS,
+        slower=_slower(cells),
         models=models,
         notes=_notes(cells),
         data=_packed(_data(run, cells, models, heats, standings(background))),
@@ -213,6 +221,15 @@ def documentation(page: str) -> str:
     return f"../{page}"
 
 
+def _slower(cells: Sequence[CellResult]) -> dict[str, str]:
+    """Say of each cell which of its operators got slower; empty where nobody asked."""
+    said: dict[str, str] = {}
+    for cell in cells:
+        operators = cell.pinned.operators if cell.pinned else None
+        said[cell.id] = str(operators) if operators else ""
+    return said
+
+
 def _notes(cells: Sequence[CellResult]) -> dict[tuple[str, str], list[str]]:
     return {(block.model, block.provider): figures.notes(block) for block in figures.blocks(cells)}
 
@@ -229,12 +246,15 @@ def _data(
         "cells": [
             {
                 **{name: getattr(cell, name) for name in _fields(CellResult)},
+                "accuracy": _accuracy(cell, len(cells)),
                 "detail": _explained(cell),
                 "about": ", ".join(figures.about(cell.model, models)),
                 "alone": shipping.alone_command(cell, run, models),
                 "transform": shipping.transform_command(cell, models, run.command),
+                "graphView": shipping.view_command(cell, models, run.command),
                 "timing": figures.timing(cell),
                 "standing": standing.get(cell.id, ""),
+                "ranOn": figures.machine(cell, run),
                 "parts": diagnosed.facts(cell.diagnosis) if cell.diagnosis else [],
                 "heat": {name: [heat.text, heat.level] for name, heat in heats[place].items()},
                 "texts": {
@@ -251,7 +271,19 @@ def _data(
         "terms": {key: [term.name, term.meaning] for key, term in TERMS.items()},
         "symbols": _SYMBOLS,
         "faithful": FAITHFUL_L2,
+        "histograms": MOST_HISTOGRAMS,
     }
+
+
+def _accuracy(cell: CellResult, cells: int) -> AccuracyRecord | None:
+    """Return the accuracy of a cell, without histograms where the page would grow too large."""
+    record = cell.accuracy
+    if record is None or cells <= MOST_HISTOGRAMS or cell.status in BAD:
+        return record
+    outputs = {}
+    for name, output in record.outputs.items():
+        outputs[name] = dataclasses.replace(output, errors=None)
+    return dataclasses.replace(record, outputs=outputs)
 
 
 def _explained(cell: CellResult) -> list[str]:
@@ -296,9 +328,30 @@ def _plain(value: Any) -> Any:
         return {printable(str(key)): _plain(item) for key, item in value.items()}
     if kind is list or kind is tuple:
         return [_plain(item) for item in value]
+    if kind is ErrorSketch:
+        return _histogram(value)
     if dataclasses.is_dataclass(kind):
         return {name: _plain(getattr(value, name)) for name in _fields(kind)}
     return _plain(encode(value))
+
+
+def _histogram(errors: ErrorSketch) -> dict[str, Any]:
+    """Return what the histogram of an output's errors takes: of all bars two digits of their count.
+
+    Runs of thousands of cells have as many histograms, and their heights are logarithmic.
+    """
+    places = sorted(int(place) for place in errors.shares)
+    counts = []
+    for place in range(places[0], places[-1] + 1) if places else ():
+        counts.append(int(float(f"{errors.shares.get(str(place), 0):.2g}")))
+    beyond = sum(number for place, number in errors.shares.items() if int(place) >= 0)
+    return {
+        "equal": errors.equal,
+        "total": errors.equal + sum(errors.shares.values()),
+        "beyond": beyond,
+        "low": places[0] if places else 0,
+        "counts": counts,
+    }
 
 
 @functools.cache

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
+    ErrorSketch,
     OutputAccuracy,
     Stage,
     Status,
     Symptom,
 )
+
+_ZERO = -1023
+"""The exponent under which a sketch of errors keeps those of elements that are 0."""
+
+_ROUNDING_UP = 1.002
+"""More than a sketch's errors were rounded up by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +146,10 @@ def usable(output: OutputAccuracy, bounds: Bounds, *, one_set: bool) -> bool | N
         raise ValueError("bounds are rtol with atol, or sqnr_db")
     if output.max_abs is not None and output.max_abs <= bounds.atol:
         return True
+    if output.errors is not None and output.errors.greatest:
+        verdict = _by_greatest(output.errors.greatest, bounds.rtol, bounds.atol)
+        if verdict is not None:
+            return verdict
     needed = _needed(output)
     if needed is None:
         return None
@@ -149,6 +160,22 @@ def usable(output: OutputAccuracy, bounds: Bounds, *, one_set: bool) -> bool | N
         return False
     wider = bounds.rtol >= rtol and bounds.atol >= atol
     return True if wider and one_set else None
+
+
+def _by_greatest(greatest: Mapping[str, float], rtol: float, atol: float) -> bool | None:
+    """Decide by the greatest errors of the elements of each size; None where one lies between.
+
+    An element whose reference's magnitude lies between 2^k and 2^(k+1) is allowed at least
+    ``atol + rtol * 2^k``, and less than twice the relative part of it.
+    """
+    verdict: bool | None = True
+    for exponent, error in greatest.items():
+        low = math.ldexp(rtol, int(exponent)) if int(exponent) > _ZERO else 0.0
+        if error / _ROUNDING_UP > atol + 2 * low:
+            return False
+        if error > atol + low:
+            verdict = None
+    return verdict
 
 
 def _needed(output: OutputAccuracy) -> tuple[float, float] | None:
@@ -175,7 +202,12 @@ def _with_bounds(output: OutputAccuracy, bounds: Bounds, verdict: bool | None) -
     if bounds.sqnr_db is not None:
         share = 10 ** (-bounds.sqnr_db / 20)
         return replace(
-            output, usable=verdict, minimum_tolerance=output.rel_l2, rtol=share, atol=0.0
+            output,
+            usable=verdict,
+            minimum_tolerance=output.rel_l2,
+            rtol=share,
+            atol=0.0,
+            errors=_without_shares(output.errors),
         )
     if bounds.rtol is None or bounds.atol is None:
         return replace(output, usable=verdict)
@@ -185,8 +217,18 @@ def _with_bounds(output: OutputAccuracy, bounds: Bounds, verdict: bool | None) -
     )
     minimum = output.minimum_tolerance if same_ratio or output.max_abs == 0 else None
     return replace(
-        output, usable=verdict, minimum_tolerance=minimum, rtol=bounds.rtol, atol=bounds.atol
+        output,
+        usable=verdict,
+        minimum_tolerance=minimum,
+        rtol=bounds.rtol,
+        atol=bounds.atol,
+        errors=_without_shares(output.errors),
     )
+
+
+def _without_shares(errors: ErrorSketch | None) -> ErrorSketch | None:
+    """Drop the shares of what was allowed by the bounds before."""
+    return None if errors is None else replace(errors, equal=0, shares={})
 
 
 def _failed(cell: CellResult, bounds: Bounds, verdicts: dict[str, bool | None]) -> CellResult:

@@ -20,6 +20,9 @@ from onnx_harness.results.run import RunInfo
 ALONE = "alone: "
 """The beginning of the line of a failing cell that runs it by itself."""
 
+KEPT = "kept by itself: "
+"""The beginning of the line that names the folder of a failing cell's models."""
+
 _SESSION = "ort."
 """The prefix of steps that are options of ONNX Runtime's session, and change no file."""
 
@@ -121,6 +124,28 @@ def alone_command(cell: CellResult, run: RunInfo, models: Mapping[str, ModelHead
     words = ["pytest", path, "--provider", cell.provider, "--variant", variant]
     words += ["--seed", str(run.seed)]
     return " ".join(shlex.quote(word) for word in words)
+
+
+def view_command(cell: CellResult, models: Mapping[str, ModelHeader], command: str) -> str:
+    """Return the shell command that shows a cell's nodes with their figures.
+
+    Args:
+        cell: whose nodes; of one that failed, a run keeps both models.
+        models: for the paths.
+        command: of the run.
+
+    Returns:
+        Empty where the variant changes no file.
+    """
+    if cell.status in BAD:
+        kept = any(line.startswith(KEPT) for line in cell.detail)
+        return shlex.join(["onnx-harness", "view", cell.id]) if kept else ""
+    if changes_no_file(cell.variant):
+        return ""
+    path = models.get(cell.model, ModelHeader()).path or f"{cell.model}.onnx"
+    variant = _spellings(command).get(cell.variant, cell.variant)
+    words = ["onnx-harness", "view", path, "--variant", variant, "--provider", cell.provider]
+    return shlex.join(words)
 
 
 def changes_no_file(variant: str) -> bool:

@@ -25,6 +25,7 @@ _PLACED = "docs/providers.md"
 _DIAGNOSED = "docs/diagnose.md"
 _SENSITIVITY = "docs/trust.md"
 _NIGHTLY = "docs/gate.md"
+_FED = "docs/inputs.md"
 
 TERMS: dict[str, Term] = {
     "reference": Term(
@@ -67,6 +68,47 @@ TERMS: dict[str, Term] = {
         "error, of the tolerance",
         "The smallest relative tolerance that would pass, over the one used: above 100% it fails.",
         _JUDGED,
+    ),
+    "minimum": Term(
+        "would pass at",
+        "The smallest relative tolerance that would pass, the absolute one scaled along with it.",
+        _JUDGED,
+    ),
+    "rtol": Term(
+        "rtol, atol",
+        "An element may depart by atol + rtol times the magnitude of the reference's element.",
+        _JUDGED,
+    ),
+    "factor": Term(
+        "times",
+        "The relative L2 error over what explains it, the greater of noise floor and ideal "
+        "conversion. Up to 4 times is faithful.",
+        _JUDGED,
+    ),
+    "greatest": Term(
+        "max abs, max rel",
+        "The greatest absolute error of an element, and the greatest relative one where the "
+        "reference isn't 0.",
+        _JUDGED,
+    ),
+    "cosine": Term(
+        "cosine", "The cosine of the angle between output and reference: 1 is equal.", _JUDGED
+    ),
+    "nonfinite": Term(
+        "NaN/inf",
+        "Elements that are NaN or infinite here or in the reference, and not the same in both.",
+        _JUDGED,
+    ),
+    "simulated": Term(
+        "simulated float16",
+        "The converted model, run with each float16 value rounded as hardware rounds it.",
+        _JUDGED,
+    ),
+    "coverage": Term(
+        "coverage of inputs",
+        "Of the places by which a model decides (leaves of trees, branches, rows of tables), "
+        "those that the input sets reach.",
+        _FED,
     ),
     "l2": Term(
         "relative L2 error", "The norm of the difference over the norm of the reference.", _JUDGED
@@ -132,6 +174,12 @@ TERMS: dict[str, Term] = {
     "change_point": Term(
         "change point",
         "A night at which the level of a cell's times seems to have moved. Advice, no verdict.",
+        _NIGHTLY,
+    ),
+    "slower": Term(
+        "slower operators",
+        "Nodes that take longer than with the accepted versions, profiled side by side; "
+        "the share is that of the whole slowdown.",
         _NIGHTLY,
     ),
     "vacuous": Term(

@@ -239,7 +239,9 @@ def standing(nights: Sequence[Night]) -> str:
     runs = figures.counted(len(nights) - same, "run")
     moved = changes.moved(before.run, now_run)
     said = f"{word} since {moment(now_run)} ({runs}); before, {_was(before)}"
-    return said + (f". What differs: {'; '.join(moved)}" if moved else "")
+    if not moved:
+        return f"{said}. Versions, processor and seed are the same: the machine isn't to blame"
+    return f"{said}. What differs: {'; '.join(moved)}"
 
 
 _WORDS = {

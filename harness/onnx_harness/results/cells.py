@@ -78,13 +78,24 @@ class Departure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class GraphChange:
-    """The transforms' change to the graph. Bytes count external data."""
+    """The transforms' change to the graph. Bytes count external data.
+
+    Attributes:
+        operators_before: nodes by operator, those of bodies included; operators of other domains
+            than ONNX's own with their domain.
+        operators_after: the same, of what the transforms made.
+        changes: what the steps say that they did, such as the rules of `simplify` with how often
+            each applied.
+    """
 
     nodes_before: int
     nodes_after: int
     bytes_before: int
     bytes_after: int
     transform_seconds: float
+    operators_before: dict[str, int] = field(default_factory=dict)
+    operators_after: dict[str, int] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
 
 
 NOT_SIMULATED = "float16 could not be simulated"
@@ -132,6 +143,23 @@ class PlacementRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ErrorSketch:
+    """The distribution of the errors of one output's elements, all input sets together.
+
+    Attributes:
+        equal: sampled elements without an error.
+        shares: sampled elements by k, where the error lies between 2^k and 2^(k+1) of what is
+            allowed to the element; empty where nothing is allowed.
+        greatest: the greatest error by k, over all elements whose reference's magnitude lies
+            between 2^k and 2^(k+1), rounded up to four digits; k = -1023 has those of zeros.
+    """
+
+    equal: int
+    shares: dict[str, int] = field(default_factory=dict)
+    greatest: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class OutputAccuracy:
     """One output's distance from the reference, the worst over all input sets.
 
@@ -159,6 +187,7 @@ class OutputAccuracy:
         factor: the L2 error in units of what explains it: the greater of the two.
         faithful: the departure is explained by noise, or by what the type costs.
         usable: it is within the user's bounds.
+        errors: the distribution of its elements' errors; None of what isn't floating-point.
     """
 
     max_abs: float | None
@@ -177,6 +206,7 @@ class OutputAccuracy:
     factor: float | None = None
     faithful: bool | None = None
     usable: bool | None = None
+    errors: ErrorSketch | None = None
 
 
 @dataclass(frozen=True, slots=True)

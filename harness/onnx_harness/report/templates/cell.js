@@ -64,9 +64,11 @@ function view(cell) {
     cell.reason && h("p", {}, cell.reason),
     lines.length > 0 && h("pre", { tabindex: 0 }, lines.join("\n")),
     facts([
-      ["since when", cell.standing],
+      ["since when", cell.standing || "no earlier run of it is known"],
+      ["machine", cell.ranOn],
       ["judge it alone", command(cell.alone)],
       ["write its model", cell.transform && command(cell.transform)],
+      ["see its nodes", cell.graphView && command(cell.graphView)],
       ["repro folder", repro && h("code", {}, repro.slice(16))],
     ]),
     cell.diagnosis && diagnosis(cell.diagnosis, cell.parts),
@@ -79,16 +81,17 @@ function view(cell) {
           cell.notes.map(note => h("li", {}, note)),
         ),
       ),
-    cell.accuracy && accuracy(cell.accuracy),
+    cell.accuracy && accuracy(cell),
     cell.latency && latency(cell),
     nights(cell),
+    slower(cell),
     cell.placement && placement(cell.placement),
     cell.graph && graph(cell.graph),
+    coverage(cell),
     cell.sensitivity && sensitivity(cell.sensitivity),
     section(
       "About this verdict",
       facts([
-        ["input sets", cell.accuracy && count(cell.accuracy.input_sets)],
         ["opset", cell.opset],
         ["model", cell.model_sha256 && h("code", {}, `sha256 ${cell.model_sha256}`)],
         [
@@ -125,9 +128,11 @@ function diagnosis(record, parts) {
       ),
   );
 }
-function accuracy(record) {
-  const outputs = Object.entries(record.outputs),
-    said = value => (value === null ? "" : value ? "yes" : "no");
+const FEW_OUTPUTS = 3; // fit side by side, on a phone too
+function accuracy(cell) {
+  const outputs = Object.entries(cell.accuracy.outputs),
+    said = value => (value === null ? "" : value ? "yes" : "no"),
+    second = elsewhere(cell);
   const vacuous = outputs
     .filter(([, o]) => o.vacuous)
     .map(([name, o]) =>
@@ -138,43 +143,47 @@ function accuracy(record) {
         term("vacuous", "comparing it could not have failed"),
       ),
     );
-  const heads = [
-    "output",
-    term("departure"),
-    term("faithful"),
-    term("usable"),
-    term("l2", "rel L2"),
-    term("floor"),
-    term("ideal", "ideal"),
-    "times",
-    "would pass at",
-    "rtol",
-    "atol",
-    "max abs",
-    "max rel",
-    "cosine",
-    term("sqnr"),
-    "NaN/inf",
+  const columns = [
+    [term("departure"), o => o.departure || ""],
+    [term("faithful"), o => said(o.faithful)],
+    [term("usable"), o => said(o.usable)],
+    [term("l2", "rel L2"), o => figure(o.rel_l2)],
+    [term("floor"), o => figure(o.floor_rel_l2)],
+    [term("ideal", "ideal"), o => figure(o.ideal_rel_l2)],
+    [term("factor", "times"), o => (o.factor === null ? "" : `${figure(o.factor)}x`)],
+    [term("minimum", "would pass at"), o => (o.minimum_tolerance === null ? "none" : figure(o.minimum_tolerance))],
+    [term("rtol", "rtol"), o => figure(o.rtol)],
+    [term("rtol", "atol"), o => figure(o.atol)],
+    [term("greatest", "max abs"), o => figure(o.max_abs)],
+    [term("greatest", "max rel"), o => figure(o.max_rel)],
+    [term("cosine"), o => (o.cosine === null ? "" : o.cosine.toFixed(6))],
+    [term("sqnr"), o => (o.sqnr_db === null ? "" : `${o.sqnr_db.toFixed(1)} dB`)],
+    [term("nonfinite", "NaN/inf"), o => count(o.nonfinite)],
   ];
-  const rows = outputs.map(([name, o]) => [
-    name,
-    o.departure || "",
-    said(o.faithful),
-    said(o.usable),
-    figure(o.rel_l2),
-    figure(o.floor_rel_l2),
-    figure(o.ideal_rel_l2),
-    o.factor === null ? "" : `${figure(o.factor)}x`,
-    o.minimum_tolerance === null ? "none" : figure(o.minimum_tolerance),
-    figure(o.rtol),
-    figure(o.atol),
-    figure(o.max_abs),
-    figure(o.max_rel),
-    o.cosine === null ? "" : o.cosine.toFixed(6),
-    o.sqnr_db === null ? "" : `${o.sqnr_db.toFixed(1)} dB`,
-    count(o.nonfinite),
-  ]);
-  return section("Accuracy", vacuous, errors(outputs), grid(heads, rows));
+  if (second) {
+    const of = (o, name) => second.outputs[name];
+    columns.push([`rel L2, ${second.other}`, (o, name) => of(o, name) ? figure(of(o, name).rel_l2) : ""]);
+    columns.push([`NaN/inf, ${second.other}`, (o, name) => of(o, name) ? count(of(o, name).nonfinite) : ""]);
+  }
+  const few = outputs.length <= FEW_OUTPUTS;
+  const rows = few
+    ? columns.map(([head, text]) => [head, ...outputs.map(([name, o]) => text(o, name))])
+    : outputs.map(([name, o]) => [name, ...columns.map(([, text]) => text(o, name))]);
+  const heads = few
+    ? ["output", ...outputs.map(([name]) => name)]
+    : ["output", ...columns.map(([head]) => head)];
+  return section("Accuracy", vacuous, errors(outputs, second), grid(heads, rows), histograms(outputs));
+}
+// Where a provider computes float16 in float32 there are two sets of errors: the verdict's, and these.
+function elsewhere(cell) {
+  const same = record => JSON.stringify(record.outputs) === JSON.stringify(cell.accuracy.outputs);
+  const simulated = cell.accuracy_simulated,
+    emulated = cell.accuracy_emulated;
+  if (simulated && !same(simulated))
+    return { by: "this provider's float32", other: SIMULATED, outputs: simulated.outputs };
+  if (emulated && !same(emulated))
+    return { by: SIMULATED, other: "this provider's float32", outputs: emulated.outputs };
+  return null;
 }
 function latency(cell) {
   const l = cell.latency;
@@ -249,28 +258,6 @@ function placement(p) {
           .sort((a, b) => b[1] - a[1])
           .map(([op, number]) => [op, count(number)]),
       ),
-  );
-}
-function graph(g) {
-  const change = (before, after) => (before ? ` (${percent(after / before)})` : "");
-  return section(
-    "Graph",
-    grid(
-      ["", "before", "after"],
-      [
-        [
-          "nodes",
-          count(g.nodes_before),
-          count(g.nodes_after) + change(g.nodes_before, g.nodes_after),
-        ],
-        [
-          "size",
-          bytes(g.bytes_before),
-          bytes(g.bytes_after) + change(g.bytes_before, g.bytes_after),
-        ],
-      ],
-    ),
-    h("p", { class: "quiet" }, `transformed in ${figure(g.transform_seconds)} s`),
   );
 }
 function sensitivity(record) {

@@ -1,20 +1,26 @@
 // The plots of a cell: errors on a logarithmic axis, and the pairs of sessions.
+// As wide as the screen, so that letters on a phone are as large as on a desk.
+const plotWidth = () => Math.max(320, Math.min(680, document.documentElement.clientWidth - 26));
+
 function logAxis(values, left, width) {
   const low = Math.floor(Math.log10(Math.min(...values)) - 0.15),
     high = Math.ceil(Math.log10(Math.max(...values)) + 0.15);
   const at = value => left + ((Math.log10(value) - low) / (high - low)) * width;
-  const step = Math.max(1, Math.ceil((high - low) / 7)),
+  const step = Math.max(1, Math.ceil(((high - low) * 70) / width)),
     ticks = [];
   for (let exponent = low; exponent <= high; exponent += step) ticks.push(10 ** exponent);
   return { at, ticks };
 }
 
-function errors(outputs) {
+const SIMULATED = "simulated float16";
+const called = words => (words === SIMULATED ? term("simulated", words) : words);
+function errors(outputs, second) {
   const entries = outputs
     .slice(0, 40)
     .map(([name, o]) => ({
       name,
       error: o.rel_l2,
+      second: second && second.outputs[name] ? second.outputs[name].rel_l2 : null,
       floor: o.floor_rel_l2,
       ideal: o.ideal_rel_l2,
       allowed: o.factor > 0 && o.rel_l2 > 0 ? (o.rel_l2 / o.factor) * data.faithful : null,
@@ -22,11 +28,13 @@ function errors(outputs) {
       bound: o.rtol,
     }));
   const values = entries
-    .flatMap(e => [e.error, e.floor, e.ideal, e.allowed, e.needs, e.bound])
+    .flatMap(e => [e.error, e.second, e.floor, e.ideal, e.allowed, e.needs, e.bound])
     .filter(value => value > 0);
   if (!values.length) return null;
-  const width = 680,
-    left = 150,
+  const width = plotWidth(),
+    narrow = width < 500,
+    left = narrow ? 74 : 150,
+    letters = narrow ? 10 : 22,
     rowHeight = 40,
     { at, ticks } = logAxis(values, left, width - left - 20);
   const height = entries.length * rowHeight + 24;
@@ -38,11 +46,11 @@ function errors(outputs) {
       "g",
       {},
       s("title", {}, e.name),
-      s("text", { x: 0, y: one + 4 }, e.name.length > 22 ? `${e.name.slice(0, 21)}…` : e.name),
+      s("text", { x: 0, y: one + 4 }, e.name.length > letters ? `${e.name.slice(0, letters - 1)}…` : e.name),
       s(
         "text",
         { x: left - 6, y: two + 4, "text-anchor": "end", class: "tick" },
-        "needs / tolerance",
+        narrow ? "needs" : "needs / tolerance",
       ),
       s("line", { class: "row", x1: left, x2: width - 20, y1: one, y2: one }),
       s("line", { class: "row", x1: left, x2: width - 20, y1: two, y2: two }),
@@ -67,11 +75,18 @@ function errors(outputs) {
           s("title", {}, `ideal conversion ${figure(e.ideal)}`),
         ),
       ),
+      mark(e.second, x =>
+        s(
+          "path",
+          { class: "second-mark", d: `M${x - 5} ${one}L${x} ${one - 5}L${x + 5} ${one}L${x} ${one + 5}Z` },
+          s("title", {}, `${second.other}: ${figure(e.second)}`),
+        ),
+      ),
       mark(e.error, x =>
         s(
           "circle",
           { class: "error-mark", cx: x, cy: one, r: 3.5 },
-          s("title", {}, `error ${figure(e.error)}`),
+          s("title", {}, `${second ? second.by : "error"} ${figure(e.error)}`),
         ),
       ),
       mark(e.bound, x =>
@@ -94,7 +109,7 @@ function errors(outputs) {
     h(
       "p",
       { class: "quiet" },
-      "● error and ○ ",
+      second ? ["● ", called(second.by), ", ◇ ", called(second.other), ", ○ "] : "● error and ○ ",
       term("floor"),
       ", △ ",
       term("ideal"),
@@ -113,7 +128,6 @@ function errors(outputs) {
           viewBox: `0 0 ${width} ${height}`,
           role: "img",
           "aria-label": "errors of each output; the table has the figures",
-          style: "min-width:460px",
         },
         ticks.map(tick => [
           s("line", { class: "row", x1: at(tick), x2: at(tick), y1: 2, y2: height - 20 }),
@@ -131,7 +145,7 @@ function errors(outputs) {
 
 function ratios(l) {
   if (!l.log_ratios || l.log_ratios.length < 2) return null;
-  const width = 680,
+  const width = plotWidth(),
     left = 20,
     room = width - 40,
     values = l.log_ratios,
@@ -161,7 +175,6 @@ function ratios(l) {
           viewBox: `0 0 ${width} 72`,
           role: "img",
           "aria-label": `speedup of ${values.length} pairs`,
-          style: "min-width:460px",
         },
         s("line", { class: "axis", x1: left, x2: width - 20, y1: axis, y2: axis }),
         s("line", { class: "one", x1: at(0), x2: at(0), y1: 4, y2: axis }),

@@ -1,0 +1,42 @@
+"""A page that is broken on purpose doesn't look as it did."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from tests.browser import pictures
+from tests.browser.conftest import browser, opened  # noqa: F401 - fixtures
+
+if TYPE_CHECKING:
+    from tests.browser.conftest import Opened
+
+BROKEN = {
+    "a column is hidden": "#ship td:nth-child(4), #ship th:nth-child(4) { display: none }",
+    "text in the colour of the paper": ".quiet { color: var(--paper) !important }",
+    "no colours of the matrix": ".heat td { background: none !important }",
+}
+
+
+@pytest.mark.skipif(
+    not pictures.FONT.is_file(), reason="the pictures are in DejaVu: `make browser` fetches it"
+)
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_fault_of_the_page_is_seen(opened: Opened, fault: str) -> None:  # noqa: F811
+    broken = pictures.take(opened, "page", 1280, "light", BROKEN[fault])
+    kept = pictures.shrunk(opened([]), pictures.file_of("page", 1280, "light").read_bytes())
+    assert pictures.departing(kept.pixels, broken.pixels) > pictures.MOST_BLOCKS
+
+
+def test_noise_is_no_fault_and_a_lost_line_is() -> None:
+    draw = np.random.default_rng(0)
+    page = np.full((320, 320, 3), 255, np.uint8)
+    page[8:300:12, 20:300] = 90
+    noisy = np.clip(page + draw.integers(-12, 13, page.shape), 0, 255).astype(np.uint8)
+    assert pictures.departing(page, noisy) == 0
+    lost = page.copy()
+    lost[8:60] = 255
+    assert pictures.departing(page, lost) > pictures.MOST_BLOCKS
+    assert pictures.departing(page, page[:-4]) == 1
