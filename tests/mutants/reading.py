@@ -44,6 +44,7 @@ class Mutant:
         was: the lines that it changes, without indentation.
         now: what it makes of them.
         end: how its tests ended.
+        key: what mutmut calls it.
     """
 
     file: str
@@ -51,6 +52,7 @@ class Mutant:
     was: str
     now: str
     end: End
+    key: str = ""
 
     @property
     def is_text(self) -> bool:
@@ -98,15 +100,15 @@ def read_mutants(folder: Path, source: Path) -> Iterator[Mutant]:
         made = meta.with_suffix("")
         file = made.relative_to(folder).as_posix()
         ended = json.loads(meta.read_text("utf-8"))["exit_code_by_key"]
-        codes = {key.rpartition(".")[2]: code for key, code in ended.items()}
-        yield from _of_file(made, file, source / file, codes)
+        yield from _of_file(made, file, source / file, ended)
 
 
 def _of_file(made: Path, file: str, source: Path, codes: dict[str, int | None]) -> Iterator[Mutant]:
     lines = made.read_text("utf-8").splitlines()
     spans = json.loads(Path(f"{made}.spans").read_text("utf-8"))["spans"]
     starts = first_lines(source.read_text("utf-8"))
-    for name, code in codes.items():
+    for full_name, code in codes.items():
+        name = full_name.rpartition(".")[2]
         match = _NUMBER.match(name)
         if match is None:
             raise ValueError(
@@ -115,7 +117,8 @@ def _of_file(made: Path, file: str, source: Path, codes: dict[str, int | None]) 
         original = f"{match['function']}__mutmut_{ORIGINAL}"
         before, after = (_body(lines, spans[key]) for key in (original, name))
         place, was, now = _change(before, after)
-        yield Mutant(file, starts[match["function"]] + place, was, now, _end(code))
+        line = starts[match["function"]] + place
+        yield Mutant(file, line, was, now, _end(code), full_name)
 
 
 def _body(lines: list[str], span: list[int]) -> list[str]:
