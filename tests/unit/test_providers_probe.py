@@ -9,13 +9,19 @@ from typing import Any
 import pytest
 
 from onnx_harness.errors import UsageError
-from onnx_harness.providers import Problem, get
+from onnx_harness.providers import Problem, get, sessions
 from onnx_harness.providers import probe as probing
 from onnx_harness.providers.cuda import DRIVER_MEND, mend
 from onnx_harness.providers.placement import Placement
 from onnx_harness.providers.probe import Availability, conflict, doctor, probe, refusal
 from onnx_harness.providers.sessions import open_session
 from tests.providers.small_models import Watched
+
+
+@pytest.fixture(autouse=True)
+def _unprepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process in which no provider was asked for yet."""
+    monkeypatch.setattr(sessions, "_prepared", set())
 
 
 def test_the_cpu_is_usable() -> None:
