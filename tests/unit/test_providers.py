@@ -16,7 +16,7 @@ import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 
 from onnx_harness.errors import ProviderError, UsageError
-from onnx_harness.providers import Provider, get, registry
+from onnx_harness.providers import Provider, _declared, get, registry
 from onnx_harness.providers.binding import bound_runner, has_transfers
 from onnx_harness.providers.placement import placement
 from onnx_harness.providers.sessions import LEVELS, Purpose, open_session, prepare, provider_options
@@ -41,6 +41,11 @@ def test_the_five_providers_are_declared() -> None:
 def test_an_unknown_provider_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="Did you mean 'cuda'"):
         get("cudda")
+
+
+def test_a_module_without_a_declaration_declares_none() -> None:
+    modules = SimpleNamespace(), SimpleNamespace(PROVIDER="cpu"), SimpleNamespace(PROVIDER=CPU)
+    assert [list(_declared(module)) for module in modules] == [[], [], [(("cpu",), CPU)]]
 
 
 def test_declarations_import_no_onnxruntime() -> None:
@@ -295,6 +300,12 @@ def test_outputs_that_are_made_in_host_memory_stay_there(
     monkeypatch: pytest.MonkeyPatch, made_on: SimpleNamespace
 ) -> None:
     assert bindings(monkeypatch, "cuda", made_on) == {"image": "cuda", "scores": "cpu"}
+
+
+def test_text_stays_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = SimpleNamespace(name="scores", type="tensor(string)")
+    monkeypatch.setattr(Watched, "get_outputs", lambda _: [text], raising=False)
+    assert bindings(monkeypatch, "cuda", DEVICE) == {"image": "cuda", "scores": "cpu"}
 
 
 def test_a_provider_without_a_memory_of_its_own_is_run_plainly(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,7 +12,7 @@ from typing import Any
 import onnxruntime as ort
 import pytest
 
-from onnx_harness.providers import Problem, cuda, get, libraries, openvino
+from onnx_harness.providers import Problem, cuda, get, libraries, openvino, tensorrt, webgpu
 from onnx_harness.providers.libraries import (
     not_in_wheel,
     open_failure,
@@ -211,3 +212,92 @@ def test_libraries_of_a_wheel_are_opened_in_order_and_missing_ones_passed_over(
     for package in ("nothing", "flat", "wheel"):
         preload(package, ("first.so", "missing.so", "broken.so", "second.so"))
     assert opened == ["first.so", "second.so"]
+
+
+def test_tensorrt_s_libraries_are_opened_after_cuda_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[object] = []
+    monkeypatch.setattr(cuda, "load", lambda: opened.append("cuda"))
+    monkeypatch.setattr(tensorrt, "preload", lambda *words: opened.append(words))
+    tensorrt.load()
+    names = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
+    assert opened == ["cuda", ("tensorrt_libs", names)]
+
+
+@pytest.mark.parametrize(
+    ("failures", "mend"),
+    [
+        ({"cuda": "needs libcuda.so.1"}, cuda.DRIVER_MEND),
+        (
+            {"cuda": "needs libcudnn.so.9", "tensorrt": "needs libnvinfer.so.10"},
+            "pip install 'onnx-harness[tensorrt]' (brings CUDA 13 and cuDNN 9; driver r580 or "
+            "newer)",
+        ),
+        (
+            {"tensorrt": "needs libnvinfer.so.10"},
+            "pip install 'onnx-harness[tensorrt]' (brings TensorRT 10)",
+        ),
+    ],
+)
+def test_tensorrt_names_what_brings_the_missing_library(
+    monkeypatch: pytest.MonkeyPatch, failures: dict[str, str], mend: str
+) -> None:
+    absent, late = Problem("no wheel", "x"), Problem("no driver", "y")
+    monkeypatch.setattr(
+        tensorrt, "not_in_wheel", lambda provider: {"tensorrt": None}[provider.name]
+    )
+    monkeypatch.setattr(tensorrt, "provider_library_failure", failures.get)
+    assert tensorrt.diagnose() == Problem(next(iter(failures.values())), mend)
+    monkeypatch.setattr(tensorrt, "provider_library_failure", lambda _: None)
+    monkeypatch.setattr(cuda, "driver_problem", lambda: late)
+    assert tensorrt.diagnose() is late
+    monkeypatch.setattr(tensorrt, "not_in_wheel", lambda _: absent)
+    assert tensorrt.diagnose() is absent
+
+
+def test_webgpu_needs_its_package_and_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    package = {"onnxruntime_ep_webgpu": object()}
+    devices = [SimpleNamespace(ep_name="CPUExecutionProvider")]
+    monkeypatch.setattr(ort, "get_ep_devices", lambda: devices)
+    monkeypatch.setattr(webgpu, "find_spec", lambda _: None)
+    mend = "pip install 'onnx-harness[webgpu]'"
+    assert webgpu.diagnose() == Problem(
+        "the plugin package onnxruntime-ep-webgpu isn't installed", mend
+    )
+    monkeypatch.setattr(webgpu, "find_spec", package.__getitem__)
+    problem = webgpu.diagnose()
+    assert problem is not None
+    assert problem.reason == "its library found no GPU with a Vulkan driver"
+    for name in ("libvulkan1", " VK_DRIVER_FILES ", " ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER=1"):
+        assert name in f"{problem.mend} "
+    devices.append(SimpleNamespace(ep_name="WebGpuExecutionProvider"))
+    assert webgpu.diagnose() is None
+
+
+def test_webgpu_s_library_is_registered_once_and_quietly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    registered: list[object] = []
+
+    def registers(*words: object) -> None:
+        sys.stdout.write("found 1 adapter")
+        registered.append(words)
+
+    package = SimpleNamespace(get_library_path=lambda: "libwebgpu.so")
+    monkeypatch.setitem(sys.modules, "onnxruntime_ep_webgpu", package)
+    monkeypatch.setattr(ort, "register_execution_provider_library", registers)
+    load = webgpu.load.__wrapped__
+    monkeypatch.setattr(webgpu, "find_spec", {"onnxruntime_ep_webgpu": None}.__getitem__)
+    load()
+    assert registered == []
+    monkeypatch.setattr(webgpu, "find_spec", {"onnxruntime_ep_webgpu": object()}.__getitem__)
+    load()
+    assert registered == [("webgpu", "libwebgpu.so")]
+    assert capsys.readouterr().out == ""
+
+
+def test_cuda_s_libraries_are_opened_quietly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ort, "preload_dlls", lambda: sys.stdout.write("no CUDA"))
+    cuda.load()
+    assert capsys.readouterr().out == ""
