@@ -23,7 +23,14 @@ import pytest
 from onnx_harness.cli import main
 from onnx_harness.cli.gate import INCONCLUSIVE, INVALID
 from onnx_harness.results import history
-from onnx_harness.results.cells import AccuracyRecord, GraphChange, PlacementRecord, Stage, Status
+from onnx_harness.results.cells import (
+    AccuracyRecord,
+    CellResult,
+    GraphChange,
+    PlacementRecord,
+    Stage,
+    Status,
+)
 from onnx_harness.results.levels import FOLDER, read_levels
 from onnx_harness.results.operators import OperatorRecord, SlowerOperator
 from tests.nights import NAMES, night, pinned, rows_digest, timed
@@ -86,6 +93,7 @@ def test_a_night_as_accepted_passes(folder: Path, capsys: pytest.CaptureFixture[
     code, said = judged(folder, capsys, "--all")
     assert code == 0, said
     assert said.count("PASS") == len(NAMES) + 1
+    assert "ruptures" not in said
 
 
 # Each a change to the night's `original`, the verdict's code, and a part of the reason.
@@ -137,29 +145,37 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
     "a placement that isn't known": (
         {"placement": None},
         INVALID,
-        "isn't known where its nodes ran",
+        "placement: it isn't known where its nodes ran",
     ),
     "a run without the reference, as under xdist": (
         {"pinned": None, "latency": None},
         INVALID,
-        "wasn't timed with the pinned reference: the run named none",
+        "latency: it wasn't timed with the pinned reference: the run named none",
     ),
     "a reference that died": (
         {"pinned": pinned(ratio=1.0, log_ratios=()), "latency": None},
         INVALID,
-        "the process died of signal 11",
+        "latency: it wasn't timed with the pinned reference: the process died of signal 11",
     ),
-    "a NaN for a time": ({"latency": latency(math.nan)}, INVALID, "a time or a ratio of it is nan"),
-    "a zero for a time": ({"latency": latency(0.0)}, INVALID, "a time or a ratio of it is 0"),
+    "a NaN for a time": (
+        {"latency": latency(math.nan)},
+        INVALID,
+        "latency: a time or a ratio of it is nan",
+    ),
+    "a zero for a time": (
+        {"latency": latency(0.0)},
+        INVALID,
+        "latency: a time or a ratio of it is 0",
+    ),
     "a zero in the reference": (
         {"pinned": pinned(pinned_median_ms=0.0)},
         INVALID,
-        "a time or a ratio of it is 0",
+        "latency: a time or a ratio of it is 0",
     ),
     "a negative ratio": (
         {"pinned": replace(pinned(), ratio=-1.0)},
         INVALID,
-        "a time or a ratio of it is -1",
+        "latency: a time or a ratio of it is -1",
     ),
     "another thread setting": (
         {"pinned": pinned(threads=2)},
@@ -178,7 +194,7 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
     "a reference that ran another model": (
         {"pinned": pinned(model_sha256="cd" * 32)},
         INVALID,
-        "the pinned reference didn't run the model that was accepted",
+        "latency: the pinned reference didn't run the model that was accepted",
     ),
     "a changed card": (
         {"card_sha256": "c2"},
@@ -213,23 +229,23 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
     "new NaN": (
         {"accuracy": AccuracyRecord(4, {"y": output(nonfinite=3)})},
         FAIL,
-        "3 values are NaN or infinite",
+        "accuracy: y: 3 values are NaN or infinite",
     ),
     "an output that is gone": (
         {"accuracy": AccuracyRecord(4, {"z": output()})},
         FAIL,
-        "its outputs y are gone",
+        "accuracy: its outputs y are gone",
     ),
     "no comparison": ({"accuracy": None}, INVALID, "accuracy: its outputs weren't compared"),
     "a looser tolerance": (
         {"accuracy": AccuracyRecord(4, {"y": output(rtol=1e-2)})},
         INVALID,
-        "the tolerance is looser (rtol 0.01",
+        "accuracy: y: the tolerance is looser (rtol 0.01",
     ),
     "an absolute tolerance that is looser": (
         {"accuracy": AccuracyRecord(4, {"y": replace(output(), atol=2e-5)})},
         INVALID,
-        "the tolerance is looser (rtol 0.0001, atol 2e-05)",
+        "accuracy: y: the tolerance is looser (rtol 0.0001, atol 2e-05)",
     ),
     "a comparison that can't fail any more": (
         {"accuracy": AccuracyRecord(4, {"y": output(vacuous="the same for every input")})},
@@ -294,7 +310,7 @@ CHANGES: dict[str, tuple[dict[str, Any], int, str]] = {
     "a NaN among the fresh pairs": (
         {"pinned": pinned(1.10, confirming_log_ratios=(0.1, math.nan))},
         INVALID,
-        "a time or a ratio of it is nan",
+        "latency: a time or a ratio of it is nan",
     ),
 }
 
@@ -386,15 +402,35 @@ def test_a_renamed_cell_is_one_that_vanished_and_one_without_a_level(
     night(folder, [timed("original"), timed("simplified")])
     code, said = judged(folder, capsys)
     assert code == FAIL
+    assert "cell: accepted on " in said
     assert "Perhaps its id is net-simplified-cpu now" in said
-    assert "has no accepted level" in said
+    assert "cell: has no accepted level" in said
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(timed("simplified"), model_sha256="cd" * 32),
+        timed("simplified", provider="cuda"),
+        timed("simplified", model="other"),
+    ],
+    ids=["another model", "another provider", "neither its model's name nor its variant"],
+)
+def test_a_cell_of_other_work_is_no_successor(
+    other: CellResult, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    night(folder, [timed("original"), other])
+    code, said = judged(folder, capsys)
+    assert code == FAIL
+    assert "Perhaps its id is" not in said
+    assert "only names them: --provider." in said
 
 
 def test_an_empty_run_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     night(folder, [])
     code, said = judged(folder, capsys)
     assert code == INVALID
-    assert "the run holds no cell of these providers" in said
+    assert "run: the run holds no cell of these providers" in said
     assert "not in this run" not in said
 
 
@@ -414,7 +450,9 @@ def test_a_partial_run_is_invalid(
 ) -> None:
     night(folder, [timed("original")], **of_run)
     code, said = judged(folder, capsys)
-    assert (code, f"the run had 1 of 2 accepted cells: {reason}" in said) == (INVALID, True), said
+    assert (code, f"run: the run had 1 of 2 accepted cells: {reason}" in said) == (INVALID, True), (
+        said
+    )
     assert "not in this run" not in said
 
 
@@ -443,7 +481,7 @@ def test_another_processor_is_invalid(folder: Path, capsys: pytest.CaptureFixtur
     night(folder, cpu="Another Processor")
     code, said = judged(folder, capsys)
     assert code == INVALID
-    assert "ran on Another Processor, and was accepted on A Processor only" in said
+    assert "processor: ran on Another Processor, and was accepted on A Processor only" in said
 
 
 def test_another_device_beside_the_same_processor_is_invalid(
@@ -471,15 +509,18 @@ def test_a_night_that_left_nothing_is_not_the_night_before(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code, said = judged(folder, capsys, "--max-age", "0.1")
-    assert (code, "nothing was recorded since" in said) == (INVALID, True)
+    assert (
+        code,
+        "run: the latest run in the history started 1 hours ago, and nothing was" in said,
+    ) == (INVALID, True)
 
 
 @pytest.mark.parametrize(
     ("by", "said"),
     [
-        (timedelta(hours=-3), "a clock was set back"),
-        (timedelta(days=2), "hours in the future"),
-        (timedelta(days=-2), "hours ago"),
+        (timedelta(hours=-3), "clock: the run says that it started before the one"),
+        (timedelta(days=2), "run: the latest run in the history started 48 hours in the future"),
+        (timedelta(days=-2), "run: the latest run in the history started 48 hours ago"),
     ],
 )
 def test_a_clock_step_is_invalid(
