@@ -169,10 +169,20 @@ def _run_mutmut(work: Path, children: int, asked: Sequence[str] = ()) -> None:
     mutated.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {"PYTHONPATH": str(mutated)}
     log = work / "mutmut.log"
-    with log.open("w", encoding="utf-8") as output:
-        ended = subprocess.run(
-            command, cwd=work, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
-        )
+    # By a pipe: a test may limit the size of files, and mutmut reports its progress meanwhile.
+    with (
+        log.open("wb", buffering=0) as output,
+        subprocess.Popen(
+            command,
+            cwd=work,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            bufsize=0,
+        ) as ended,
+    ):
+        assert ended.stdout is not None
+        shutil.copyfileobj(ended.stdout, output)
     if ended.returncode != 0:
         if asked and _NOTHING_MATCHES in log.read_text("utf-8"):
             return  # of the changed functions mutmut changes none
