@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
+import importlib
 import json
 import os
 import pickle
@@ -16,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 
 from onnx_harness.errors import DiedBefore
@@ -65,7 +68,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Resources:
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 2, 5} if pid == 0 else set())
     iterate = {("uids", "num_threads"): infos}
-    monkeypatch.setattr(confine.psutil, "process_iter", lambda fields: iterate[tuple(fields)])
+    monkeypatch.setattr(psutil, "process_iter", lambda fields: iterate[tuple(fields)])
     return made
 
 
@@ -191,15 +194,15 @@ def test_the_network_is_left_with_the_rights_that_there_are(
     monkeypatch: pytest.MonkeyPatch, gives: tuple[int, ...], asked: list[int], why: str | None
 ) -> None:
     library = Library(*gives)
-    monkeypatch.setattr(confine.ctypes, "CDLL", lambda *_, **__: library)
-    monkeypatch.setattr(confine.ctypes, "get_errno", lambda: errno.EINVAL)
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: library)
+    monkeypatch.setattr(ctypes, "get_errno", lambda: errno.EINVAL)
     assert confine.leave_network() == why
     assert library.asked == asked
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone has the filter")
 def test_a_c_library_without_the_call_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(confine.ctypes, "CDLL", lambda *_, **__: SimpleNamespace())
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace())
     assert str(confine.leave_network()).startswith("the C library offers no prctl (")
 
 
@@ -215,7 +218,7 @@ def test_leaving_the_network_is_tried_with_a_socket(monkeypatch: pytest.MonkeyPa
         wanted.append(words)
         raise PermissionError
 
-    monkeypatch.setattr(confine.socket, "socket", refuses)
+    monkeypatch.setattr(socket, "socket", refuses)
     assert confine.network_is_left() is None
     assert wanted == [(socket.AF_INET, socket.SOCK_STREAM)]
 
@@ -226,7 +229,7 @@ def test_three_quarters_of_the_memory_that_there_is(
 ) -> None:
     file = tmp_path / "memory.max"
     monkeypatch.setattr(limits, "_CONTAINER_MEMORY", file)
-    monkeypatch.setattr(limits.psutil, "virtual_memory", lambda: SimpleNamespace(total=1000))
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1000))
     assert default_memory_bytes() == 750
     file.write_text(f"{container}\n")
     assert default_memory_bytes() == expected
@@ -296,7 +299,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> tuple[Connection, list[tuple[Any,
         if name == "nothing":
             raise ImportError(name)
 
-    monkeypatch.setattr(serving.importlib, "import_module", imports)
+    monkeypatch.setattr(importlib, "import_module", imports)
     ours, theirs = Pipe()
     arguments = (theirs, "stage", ("died",), "log", {"A": "1"}, ("nothing", "json"))
     thread = threading.Thread(
