@@ -248,12 +248,17 @@ def test_a_level_that_breaks_the_model_is_no_noise(
     assert floor.sets[0]["y"].l2 < 1e-5 * floor.sets[0]["y"].norm
 
 
-@pytest.mark.parametrize("breaks", ["to NaN", "to other classes"])
+@pytest.mark.parametrize(
+    ("breaks", "op_type"),
+    [("to NaN", "ArgMax"), ("to other classes", "ArgMax"), ("to NaN", "IsNaN")],
+)
 def test_a_level_that_gives_nan_or_other_classes_is_no_noise(
-    breaks: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    breaks: str, op_type: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nodes = [*product().graph.node, helper.make_node("ArgMax", ["p"], ["z"], axis=1)]
-    outputs = [value("y", 6, 8), value("z", 6, 1, kind=TensorProto.INT64)]
+    nodes = [*product().graph.node, helper.make_node(op_type, ["p"], ["z"])]
+    outputs = [value("y", 6, 8), value("z", 1, 8, kind=TensorProto.INT64)]
+    if op_type == "IsNaN":  # no step: its bits move with nothing but NaN
+        outputs[1] = value("z", 6, 8, kind=TensorProto.BOOL)
     hole = W.copy()
     hole[0, 0] = np.nan
     wrong = hole if breaks == "to NaN" else -W
