@@ -153,7 +153,9 @@ def _lay_out(work: Path, room: Room, files: Sequence[str]) -> None:
         "source_paths": ["src"],
         "only_mutate": [f"src/{file}" for file in files],
         "also_copy": ["conftest.py", "models", "reports", "README.md"],
-        "timeout_constant": 10.0,  # seconds: on a busy machine starting takes longest
+        # Seconds: on a busy machine starting takes longest; one that waits for ever is found so too.
+        "timeout_constant": 60.0,
+        "timeout_multiplier": 3.0,
         "pytest_add_cli_args": ["-p", "no:cacheprovider"],
         "pytest_add_cli_args_test_selection": list(room.tests),
     }
