@@ -262,7 +262,7 @@ def _show(found: Score) -> None:
     print(
         f"{found.room.name}: {found.percent:.1f}% of {mutants} noticed{floor}: "
         f"{parts or 'none'}; "
-        f"{found.excused} are equivalent, {found.texts} only reword a message",
+        f"{found.excused} are equivalent, {found.texts} only reword a message or loosen a zip",
         flush=True,
     )
     for mutant in found.unnoticed:

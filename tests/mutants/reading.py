@@ -17,6 +17,7 @@ from pathlib import Path
 
 ORIGINAL = "orig"
 _NUMBER = re.compile(r"^(?P<function>.+)__mutmut_(?P<which>\d+|orig)$")
+_ZIP = re.compile(r",?\s*\bstrict=\w+|,(?=\s*\))")
 _KILLED = {1, 3}  # pytest: a test failed, or none could be collected with the mutant in
 _TIMED_OUT = {24, 36, 152, -24}  # 36 is mutmut's own, the others are SIGXCPU's
 # mutmut calls 255 a time-out too; it ends so where it failed itself, and then nothing was noticed.
@@ -56,8 +57,12 @@ class Mutant:
 
     @property
     def is_text(self) -> bool:
-        """Whether it changes a sentence alone: messages are for people, and tests don't quote each."""
-        return _without_sentences(self.was) == _without_sentences(self.now)
+        """Whether it changes a sentence alone: messages are for people, and tests don't quote each.
+
+        Or how strict a zip is: an assertion that its sides are as long, which no input breaks.
+        """
+        was, now = (_ZIP.sub("", text) for text in (self.was, self.now))
+        return _without_sentences(was) == _without_sentences(now)
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,10 @@ def test_of_changed_functions_every_mutant_is_asked_for(
         ('f("it is", 2)', 'f("it IS", 3)', False),
         ('return "kind"', 'return "XXkindXX"', False),  # a name that others go by
         ('f("it is")', "f(None)", False),
+        ("zip(a, b, strict=True)", "zip(a, b, strict=None)", True),
+        ("zip(a, b, strict=True)", "zip(a, b, )", True),
+        ("zip(a, b, strict=True)", "zip(a, None, strict=True)", False),
+        ("f(a, b)", "f(a, )", False),
     ],
 )
 def test_only_rewording_a_sentence_does_not_count(was: str, now: str, is_text: bool) -> None:

@@ -341,7 +341,9 @@ def bindings(
     monkeypatch.setattr(session, "io_binding", Binding)
     monkeypatch.setattr(session, "get_input_memory_infos", lambda: [DEVICE], raising=False)
     monkeypatch.setattr(session, "get_output_memory_infos", lambda: [made_on], raising=False)
-    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", lambda _array, device, _index: device)
+    monkeypatch.setattr(
+        ort.OrtValue, "ortvalue_from_numpy", lambda _array, device, index: [device][index]
+    )
     bound_runner(session, get(provider), {"image": IMAGE})
     return bound
 

@@ -81,7 +81,8 @@ def test_a_provider_that_fails_is_reported_and_not_raised(
 ) -> None:
     broken = replace(get("cpu"), name="broken", **change)  # type: ignore[arg-type]
     monkeypatch.setattr("onnx_harness.providers.probe.get", lambda _: broken)
-    assert probe("broken").reason == reason
+    found = probe("broken")
+    assert (found.usable, found.reason, found.device) == (False, reason, None)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
@@ -169,8 +170,15 @@ def test_a_provider_that_does_not_tell_its_options_is_usable(
         def get_provider_options(self) -> dict[str, dict[str, str]]:
             raise RuntimeError("no options")
 
-    opening(Silent, monkeypatch)
+    purposes: list[object] = []
+
+    def opens(*model: Any, **options: Any) -> Any:
+        purposes.append(options["purpose"])
+        return Silent(open_session(*model, **options))
+
+    monkeypatch.setattr(probing, "open_session", opens)
     assert probe("cpu").usable
+    assert purposes == [sessions.Purpose.ACCURACY]
 
 
 def test_a_session_that_cannot_be_opened_says_why_in_one_line(
