@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from onnx_harness.accuracy.checks import check_elements
 from onnx_harness.accuracy.compare import ComparedSet, compare
 from onnx_harness.accuracy.explain import Bound
 from onnx_harness.accuracy.failures import OutputFailure, Question
@@ -315,3 +316,43 @@ def test_the_magnitude_of_few_elements_is_that_of_all_sets() -> None:
     assert seen["map"] == (5.0, 26.0, 2)
     assert found["few"].signal_of(33) == pytest.approx((4.0 * 64 + 72.0) / 2)
     assert Magnitude().signal_of(5) == 0.0
+
+
+def whole_elements(tolerance: Tolerance, bound: Bound | None, wrong: int) -> OutputFailure | None:
+    reference = np.arange(200).reshape(2, 100)
+    candidate = reference.copy()
+    candidate[1, :wrong] += 5
+    made = measure(reference, candidate, rtol=0.0, atol=0.0)
+    return check_elements("y", reference, candidate, made, tolerance, bound)
+
+
+def test_integers_may_change_as_the_type_changes_them_but_few() -> None:
+    ideal = Bound(Gap(), ideal=Gap(changed=5))  # four times as many are explained
+    assert whole_elements(DEFAULT, ideal, 2) is None
+    failed = whole_elements(DEFAULT, ideal, 3)
+    assert failed is not None
+    assert failed.what == (
+        "3 of 200 values (1.5%) are others, as the type itself makes them, and at most 2 may be; "
+        "the first at [1, 0] (reference 100, got 105)"
+    )
+    assert (failed.severity, failed.question) == (0.015, Question.USABLE)
+    assert whole_elements(replace(DEFAULT, share_beyond=0.0), ideal, 20) is None
+    assert whole_elements(replace(DEFAULT, choices_changed=None), ideal, 20) is None
+    unexplained = whole_elements(DEFAULT, ideal, 21)
+    assert unexplained is not None
+    assert unexplained.question is Question.FAITHFUL
+    one = replace(DEFAULT, choices_changed=0.001)
+    assert whole_elements(one, ideal, 1) is None
+
+
+@pytest.mark.parametrize(("changed", "flip"), [(5, True), (4, False), (None, False)])
+def test_integers_that_last_bits_change_in_another_set_are_a_flip(
+    changed: int | None, flip: bool
+) -> None:
+    tail = None if changed is None else Gap(changed=changed)
+    failed = whole_elements(LETTER, Bound(Gap(), tail=tail), 20)
+    assert failed is not None
+    assert failed.flip is flip
+    alone = whole_elements(LETTER, None, 20)
+    assert alone is not None
+    assert not alone.flip

@@ -24,9 +24,11 @@ from onnx_harness.errors import GateError
 from onnx_harness.gate import pinned as room
 from onnx_harness.gate import side, verdicts
 from onnx_harness.gate.pinned import Pinned
+from onnx_harness.gate.slower import profile_cell
 from onnx_harness.latency.plan import THREADS
 from onnx_harness.model.file import Model
 from onnx_harness.names import parse_variant
+from onnx_harness.providers.profile_runs import RunProfiles
 from onnx_harness.results.cells import PinnedRecord, Status
 from onnx_harness.results.levels import FOLDER, Level, write_levels
 from onnx_harness.results.operators import OperatorRecord
@@ -326,6 +328,7 @@ def test_a_second_measurement_is_taken_in_parts_and_names_operators_where_it_fai
     assert record is not None
     assert record.confirming_log_ratios == pytest.approx([math.log(now_ms / 2)] * 20, abs=0.01)
     assert record.log_ratios == pytest.approx([math.log(0.5)] * 8, abs=0.01)
+    assert all(values is VALUES for *_, values, _ in environment.opened)
     cores = [stays_on for *_, stays_on in environment.opened[:40:2]]
     assert cores == [(number, "cpu") for number in range(20)]
     assert record.verdict is not None
@@ -353,6 +356,51 @@ def test_a_profile_that_fails_ends_its_process(
     assert record.operators is not None
     assert record.operators.reason == "no open_profiled"
     assert environment.running == 1
+
+
+def slower_order(seed: int, slow: bool = True) -> tuple[list[bool], OperatorRecord, int]:
+    """In which order the sides of each pair were opened, the record, and what was left open."""
+    opened: list[bool] = []
+    running: list[int] = []
+
+    class Profiled:
+        def __init__(self, is_pinned: bool) -> None:
+            self._pinned = is_pinned
+            self._open = True
+            running.append(1)
+
+        def ask(self, name: str, *words: int) -> Any:
+            if name == "run_block":
+                assert words == (0, 1)
+                return [1]
+            assert name == "finish_profile"
+            took = 100.0 if self._pinned or not slow else 200.0 + len(opened)
+            return RunProfiles({"gru": "GRU"}, tuple({"gru": took + run} for run in range(40)))
+
+        def close(self) -> None:
+            if self._open:
+                running.pop()
+            self._open = False
+
+    def start(number: int, is_pinned: bool) -> tuple[Any, float]:
+        assert number == len(opened) // 2
+        opened.append(is_pinned)
+        return Profiled(is_pinned), 1e-3
+
+    return opened, profile_cell(start, seed, pairs=8), len(running)
+
+
+def test_operators_are_compared_over_pairs_opened_in_random_order() -> None:
+    opened, record, left_open = slower_order(3)
+    assert (record.pairs, record.reason, left_open) == (8, None, 0)
+    [slower] = record.slower
+    assert (slower.name, slower.op_type) == ("gru", "GRU")
+    assert slower.before_ms < slower.after_ms
+    firsts = opened[::2]
+    assert sorted(firsts) == [False] * 4 + [True] * 4
+    assert slower_order(3)[0] == opened
+    assert any(slower_order(seed)[0] != opened for seed in range(9))
+    assert slower_order(3, slow=False)[1].slower == ()
 
 
 # The side's own answers, in this process.

@@ -213,7 +213,11 @@ def test_the_size_of_a_gap_is_relative_or_a_share() -> None:
 
 
 def test_the_model_s_own_noise_is_that_of_the_set_or_where_it_rounds_of_the_worst() -> None:
-    sets = ({"y": Gap(l2=1.0, norm=1.0)}, {"y": Gap(l2=5.0, norm=1.0)}, {})
+    sets: tuple[dict[str, Gap], ...] = (
+        {"y": Gap(l2=1.0, norm=1.0)},
+        {"y": Gap(l2=5.0, norm=1.0)},
+        {},
+    )
     for rounds, l2 in ((False, 1.0), (True, 5.0)):
         own = floor_room._own(Noise(sets, has_tail=rounds), [0, 1], 0, "y")
         assert own is not None
