@@ -95,8 +95,8 @@ coverage: .venv/.made ## the lines and branches that the tests reach, worker pro
 	.venv/bin/python -m coverage combine --quiet
 	.venv/bin/python -m coverage report
 
-mutants: .venv/.made ## mistakes that no test notices, by room (hours; ROOMS="gate isolate", BASE=main for changed lines)
-	.venv/bin/python -m tests.mutants $(ROOMS) $(if $(BASE),--changed $(BASE))
+mutants: .venv/.made ## mistakes that no test notices, by room (hours; ROOMS="gate isolate", SAMPLE=150 of each, BASE=main for changed lines)
+	.venv/bin/python -m tests.mutants $(ROOMS) $(if $(BASE),--changed $(BASE)) $(if $(SAMPLE),--sample $(SAMPLE))
 
 performance: .venv/.made ## the ratios that docs/trust.md states
 	.venv/bin/python -m pytest tests/performance -m performance -s

@@ -17,6 +17,7 @@ from pathlib import Path
 
 ORIGINAL = "orig"
 _NUMBER = re.compile(r"^(?P<function>.+)__mutmut_(?P<which>\d+|orig)$")
+_ZIP = re.compile(r",?\s*\bstrict=\w+|,(?=\s*\))")
 _KILLED = {1, 3}  # pytest: a test failed, or none could be collected with the mutant in
 _TIMED_OUT = {24, 36, 152, -24}  # 36 is mutmut's own, the others are SIGXCPU's
 # mutmut calls 255 a time-out too; it ends so where it failed itself, and then nothing was noticed.
@@ -44,6 +45,7 @@ class Mutant:
         was: the lines that it changes, without indentation.
         now: what it makes of them.
         end: how its tests ended.
+        key: what mutmut calls it.
     """
 
     file: str
@@ -51,11 +53,16 @@ class Mutant:
     was: str
     now: str
     end: End
+    key: str = ""
 
     @property
     def is_text(self) -> bool:
-        """Whether it changes a sentence alone: messages are for people, and tests don't quote each."""
-        return _without_sentences(self.was) == _without_sentences(self.now)
+        """Whether it changes a sentence alone: messages are for people, and tests don't quote each.
+
+        Or how strict a zip is: an assertion that its sides are as long, which no input breaks.
+        """
+        was, now = (_ZIP.sub("", text) for text in (self.was, self.now))
+        return _without_sentences(was) == _without_sentences(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,15 +105,15 @@ def read_mutants(folder: Path, source: Path) -> Iterator[Mutant]:
         made = meta.with_suffix("")
         file = made.relative_to(folder).as_posix()
         ended = json.loads(meta.read_text("utf-8"))["exit_code_by_key"]
-        codes = {key.rpartition(".")[2]: code for key, code in ended.items()}
-        yield from _of_file(made, file, source / file, codes)
+        yield from _of_file(made, file, source / file, ended)
 
 
 def _of_file(made: Path, file: str, source: Path, codes: dict[str, int | None]) -> Iterator[Mutant]:
     lines = made.read_text("utf-8").splitlines()
     spans = json.loads(Path(f"{made}.spans").read_text("utf-8"))["spans"]
     starts = first_lines(source.read_text("utf-8"))
-    for name, code in codes.items():
+    for full_name, code in codes.items():
+        name = full_name.rpartition(".")[2]
         match = _NUMBER.match(name)
         if match is None:
             raise ValueError(
@@ -115,7 +122,8 @@ def _of_file(made: Path, file: str, source: Path, codes: dict[str, int | None]) 
         original = f"{match['function']}__mutmut_{ORIGINAL}"
         before, after = (_body(lines, spans[key]) for key in (original, name))
         place, was, now = _change(before, after)
-        yield Mutant(file, starts[match["function"]] + place, was, now, _end(code))
+        line = starts[match["function"]] + place
+        yield Mutant(file, line, was, now, _end(code), full_name)
 
 
 def _body(lines: list[str], span: list[int]) -> list[str]:

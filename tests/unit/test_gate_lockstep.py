@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import os
+import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from onnx_harness.errors import GateError, UsageError
+from onnx_harness.gate import process
 from onnx_harness.gate.lockstep import Timed, core, measure, plan
 from onnx_harness.gate.process import EnvironmentProcess, python_of
 from onnx_harness.isolate import Limits
@@ -154,3 +157,55 @@ def test_a_process_that_takes_too_long_or_too_much_is_given_up(tmp_path: Path) -
 def test_an_environment_without_an_interpreter_is_a_usage_error(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="onnx-harness gate reference"):
         python_of(tmp_path)
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_process_gets_no_input_no_folder_and_the_variables_that_it_needs(
+    monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    started: list[tuple[list[str], dict[str, Any]]] = []
+
+    class Started:
+        returncode = -11
+
+        def __init__(self, command: list[str], **options: Any) -> None:
+            started.append((command, options))
+
+        def kill(self) -> None: ...
+
+        def wait(self, *_: float) -> int:
+            return 0
+
+    monkeypatch.setattr(subprocess, "Popen", Started)
+    for name in process._NOT_INHERITED:
+        monkeypatch.setenv(name, "theirs")
+    monkeypatch.setenv("KEPT", "yes")
+    with EnvironmentProcess(Path("python"), LIMITS, {"ADDED": "1"}, apart=apart) as made:
+        made._log.write(b"one\ntwo \n")
+        assert made._gone() == "the process died of signal 11; it last said: two"
+    [(command, options)] = started
+    assert command[:3] == ["python", "-P", "-c"]
+    assert options["stdin"] == subprocess.DEVNULL
+    assert options["stdout"] is options["stderr"]
+    assert options["pass_fds"] == [int(command[-1])]
+    variables = options["env"]
+    assert (variables["KEPT"], variables["ADDED"]) == ("yes", "1")
+    assert ("theirs" in [variables.get(name) for name in process._NOT_INHERITED]) is not apart
+
+
+def test_a_process_that_cannot_be_started_is_told(tmp_path: Path) -> None:
+    with pytest.raises(GateError, match=r"nowhere can't be started: No such file"):
+        EnvironmentProcess(tmp_path / "nowhere", LIMITS, {}, apart=True)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (None, "hung up"),
+        (-9, "died of signal 9"),
+        (0, "left with exit code 0"),
+        (3, "left with exit code 3"),
+    ],
+)
+def test_how_a_process_ended_in_words(code: int | None, words: str) -> None:
+    assert process._manner(code) == words

@@ -54,6 +54,7 @@ def test_a_pipeline_for_gitlab_warns_of_a_first_slow_night() -> None:
     job = yaml.safe_load(text)["onnx-gate"]
     assert job["allow_failure"] == {"exit_codes": 3}
     assert len(job["script"]) == 4
+    assert job["cache"]["paths"] == ["reports/history.sqlite", ".reference"]
     assert len(text.splitlines()) <= MOST_LINES
     assert not GITHUB_FILE.exists()
 
@@ -71,7 +72,9 @@ def test_nothing_is_overwritten(there: Path, capsys: pytest.CaptureFixture[str])
 def test_what_cannot_be_written_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     Path(".github").write_text("a file", "utf-8")
     assert main(["gate", "init"]) == 5
-    assert "can't be written" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "a file of the gate can't be written at" in said
+    assert "choose another folder (--report-dir)" in said
     assert not LOCK.exists()
 
 

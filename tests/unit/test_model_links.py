@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 
 from onnx_harness.cards.unlinked import unlinked
@@ -52,6 +54,27 @@ def test_a_model_of_a_hub_is_read_through_its_links_and_has_the_hash_of_the_plai
     assert Model(copy).sha256 == Model(tmp_path / "plain/model.onnx").sha256
     assert unlinked(path) == copy  # once for a content
     assert Model(copy).load().graph.initializer[0].raw_data
+
+
+def test_links_that_have_swapped_their_files_change_the_hash(tmp_path: Path) -> None:
+    weights = [np.full(400, value, np.float32) for value in (1, 2)]
+    hashes = {}
+    for links in ("ab", "ba", "aa"):
+        folder = tmp_path / links
+        folder.mkdir()
+        for blob, weight in zip("ab", weights, strict=True):
+            (folder / f"blob_{blob}").write_bytes(weight.tobytes())
+        tensors = []
+        for name, blob in zip("xy", links, strict=True):
+            (folder / f"{name}.bin").symlink_to(f"blob_{blob}")
+            tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=[400])
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value=f"{name}.bin")
+            tensors.append(tensor)
+        model = onnx.helper.make_model(onnx.helper.make_graph([], "g", [], [], tensors))
+        onnx.save(model, folder / "model.onnx")
+        hashes[links] = Model(folder / "model.onnx").sha256
+    assert len(set(hashes.values())) == 3
 
 
 def test_hard_links_and_links_within_the_folder_are_replaced(tmp_path: Path) -> None:

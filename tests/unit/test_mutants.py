@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from tests.mutants.reading import (
     read_equivalents,
     read_mutants,
 )
+from tests.mutants.sampling import draw, interval
 
 SOURCE = '''LIMIT = 2
 
@@ -82,9 +85,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_mutant_is_read_with_the_line_that_it_changes(folder: Path) -> None:
+    first, second = "a.x_above__mutmut_1", "a.xǁBoxǁfull__mutmut_1"
     assert list(read_mutants(folder / "mutants", folder / "src")) == [
-        Mutant("a.py", 5, "if value > LIMIT:", "if value >= LIMIT:", End.KILLED),
-        Mutant("a.py", 14, "return self.count > 3", "return self.count > 4", End.SURVIVED),
+        Mutant("a.py", 5, "if value > LIMIT:", "if value >= LIMIT:", End.KILLED, first),
+        Mutant("a.py", 14, "return self.count > 3", "return self.count > 4", End.SURVIVED, second),
     ]
 
 
@@ -133,6 +137,10 @@ def test_of_changed_functions_every_mutant_is_asked_for(
         ('f("it is", 2)', 'f("it IS", 3)', False),
         ('return "kind"', 'return "XXkindXX"', False),  # a name that others go by
         ('f("it is")', "f(None)", False),
+        ("zip(a, b, strict=True)", "zip(a, b, strict=None)", True),
+        ("zip(a, b, strict=True)", "zip(a, b, )", True),
+        ("zip(a, b, strict=True)", "zip(a, None, strict=True)", False),
+        ("f(a, b)", "f(a, )", False),
     ],
 )
 def test_only_rewording_a_sentence_does_not_count(was: str, now: str, is_text: bool) -> None:
@@ -158,6 +166,43 @@ def test_of_changed_lines_only_those_count() -> None:
     found = mutants.score(ROOM, made, [], {ROOM.files[0]: {8, 9}})
     assert found.counted == made[1:]
     assert mutants.score(ROOM, made, [], {}).counted == []
+
+
+def test_a_sample_takes_its_share_of_every_file() -> None:
+    room = []
+    for file, count in (("a.py", 40), ("b.py", 20), ("c.py", 20)):
+        room += [Mutant(file, line, "a", "b", End.UNTRIED, str(line)) for line in range(count)]
+    sample = draw(room, 20, seed=3)
+    assert Counter(mutant.file for mutant in sample) == {"a.py": 10, "b.py": 5, "c.py": 5}
+    assert sample == draw(room[::-1], 20, seed=3)
+    assert any(sample != draw(room, 20, seed) for seed in range(9))
+    assert draw(room, 80, seed=0) == room
+    assert len(set(draw(room, 79, seed=0))) == 79
+
+
+def test_the_interval_of_a_sample_is_wilsons() -> None:
+    assert interval(0, 0) == (0.0, 100.0)
+    assert interval(95, 100) == pytest.approx((88.82, 97.85), abs=0.01)  # Brown, Cai, DasGupta 2001
+    assert interval(10, 10) == pytest.approx((72.25, 100.0), abs=0.01)
+
+
+def test_a_sample_is_too_low_where_chance_does_not_explain_it() -> None:
+    counted = [mutant(end=End.KILLED)] * 9 + [mutant()]
+    whole = mutants.Score(ROOM, counted, 0, 0)
+    assert whole.percent == 90
+    for floor, in_sample in ((92.0, False), (99.0, True)):
+        room = replace(ROOM, floor=floor)
+        assert replace(whole, room=room).too_low
+        assert replace(whole, room=room, sampled_of=400).too_low is in_sample
+
+
+@pytest.mark.parametrize("words", [["--sample", "0"], ["--sample", "9", "--changed", "HEAD"]])
+def test_a_sample_has_some_mutants_and_is_not_of_changed_lines(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        mutants.main(words)
+    assert "--sample takes a number from 1 on" in capsys.readouterr().err
 
 
 def test_a_reason_for_what_is_noticed_or_gone_is_stale() -> None:

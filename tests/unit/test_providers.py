@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -16,10 +17,17 @@ import pytest
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 
 from onnx_harness.errors import ProviderError, UsageError
-from onnx_harness.providers import Provider, get, registry
+from onnx_harness.providers import Provider, _declared, get, registry
 from onnx_harness.providers.binding import bound_runner, has_transfers
 from onnx_harness.providers.placement import placement
-from onnx_harness.providers.sessions import LEVELS, Purpose, open_session, prepare, provider_options
+from onnx_harness.providers.sessions import (
+    LEVELS,
+    THREADS,
+    Purpose,
+    open_session,
+    prepare,
+    provider_options,
+)
 from tests.providers.small_models import Watched, build, cnn, with_determinant
 
 CPU, CUDA = get("cpu"), get("cuda")
@@ -41,6 +49,11 @@ def test_the_five_providers_are_declared() -> None:
 def test_an_unknown_provider_is_answered_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="Did you mean 'cuda'"):
         get("cudda")
+
+
+def test_a_module_without_a_declaration_declares_none() -> None:
+    modules = SimpleNamespace(), SimpleNamespace(PROVIDER="cpu"), SimpleNamespace(PROVIDER=CPU)
+    assert [list(_declared(module)) for module in modules] == [[], [], [(("cpu",), CPU)]]
 
 
 def test_declarations_import_no_onnxruntime() -> None:
@@ -77,6 +90,59 @@ def test_every_optimization_level_opens(level: str) -> None:
     session = open_session(cnn(), CPU, purpose=Purpose.ACCURACY, level=level)
     chosen = session.get_session_options().graph_optimization_level
     assert chosen == getattr(ort.GraphOptimizationLevel, LEVELS[level])
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_session_gets_what_was_asked_for_and_else_the_defaults(
+    asked: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    opened: list[tuple[Any, ...]] = []
+
+    def opens(model: Any, options: Any, **others: Any) -> SimpleNamespace:
+        opened.append((model, options, others))
+        return SimpleNamespace(get_providers=lambda: [CPU.ort_name])
+
+    monkeypatch.setattr(ort, "InferenceSession", opens)
+    monkeypatch.delenv(THREADS, raising=False)
+    more: dict[str, Any] = {
+        "level": "basic",
+        "threads": 3,
+        "allow_spinning": False,
+        "record_placement": False,
+        "external_data": tmp_path,
+        "profile": tmp_path / "profile",
+        "config": {"session.disable_prepacking": "1"},
+        "disabled": ["ConstantFolding"],
+        "optimized": tmp_path / "optimized.onnx",
+        "verbose": True,
+    }
+    fallen = replace(CPU, fallback=("OtherExecutionProvider",), accuracy_options={"a": "1"})
+    open_session(tmp_path, fallen, purpose=Purpose.ACCURACY, **more if asked else {})
+    [(model, options, others)] = opened
+    assert model == str(tmp_path)
+    level = ort.GraphOptimizationLevel
+    assert options.graph_optimization_level == (
+        level.ORT_ENABLE_BASIC if asked else level.ORT_ENABLE_ALL
+    )
+    assert (options.log_severity_level, options.intra_op_num_threads) == (
+        (1, 3) if asked else (4, 0)
+    )
+    assert options.inter_op_num_threads == 1
+    assert options.execution_mode == ort.ExecutionMode.ORT_SEQUENTIAL
+    entry = options.get_session_config_entry
+    assert entry("session.intra_op.allow_spinning") == str(int(not asked))
+    assert entry("session.record_ep_graph_assignment_info") == str(int(not asked))
+    assert options.enable_profiling is asked
+    if asked:
+        folder = "session.model_external_initializers_file_folder_path"
+        assert (entry(folder), entry("session.disable_prepacking")) == (str(tmp_path), "1")
+        assert options.profile_file_prefix == str(more["profile"])
+    assert options.optimized_model_filepath == (str(more["optimized"]) if asked else "")
+    assert others == {
+        "providers": [(CPU.ort_name, {"a": "1"}), "OtherExecutionProvider"],
+        "enable_fallback": 0,
+        "disabled_optimizers": {"ConstantFolding"} if asked else set(),
+    }
 
 
 def test_an_unknown_level_is_a_usage_error() -> None:
@@ -275,7 +341,9 @@ def bindings(
     monkeypatch.setattr(session, "io_binding", Binding)
     monkeypatch.setattr(session, "get_input_memory_infos", lambda: [DEVICE], raising=False)
     monkeypatch.setattr(session, "get_output_memory_infos", lambda: [made_on], raising=False)
-    monkeypatch.setattr(ort.OrtValue, "ortvalue_from_numpy", lambda _array, device, _index: device)
+    monkeypatch.setattr(
+        ort.OrtValue, "ortvalue_from_numpy", lambda _array, device, index: [device][index]
+    )
     bound_runner(session, get(provider), {"image": IMAGE})
     return bound
 
@@ -295,6 +363,12 @@ def test_outputs_that_are_made_in_host_memory_stay_there(
     monkeypatch: pytest.MonkeyPatch, made_on: SimpleNamespace
 ) -> None:
     assert bindings(monkeypatch, "cuda", made_on) == {"image": "cuda", "scores": "cpu"}
+
+
+def test_text_stays_on_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = SimpleNamespace(name="scores", type="tensor(string)")
+    monkeypatch.setattr(Watched, "get_outputs", lambda _: [text], raising=False)
+    assert bindings(monkeypatch, "cuda", DEVICE) == {"image": "cuda", "scores": "cpu"}
 
 
 def test_a_provider_without_a_memory_of_its_own_is_run_plainly(

@@ -30,6 +30,20 @@ def test_what_was_seen_to_compute_shapes_alone_is_left_out_of_the_share() -> Non
     assert judge(elsewhere, CUDA, elsewhere).off_provider_ops == {"Add": 1}
 
 
+def test_an_operator_on_two_other_providers_counts_for_both() -> None:
+    found = judge(Counter({(ON, "Conv"): 5, (OFF, "Det"): 2, ("Other", "Det"): 3}), CUDA)
+    assert (found.share, found.off_provider_ops) == (0.5, {"Det": 5})
+    idle = judge(Counter({(OFF, "Det"): 2, ("Other", "Det"): 3}), CUDA)
+    assert (idle.share, idle.off_provider_ops) == (0.0, {"Det": 5})
+
+
+def test_of_many_operators_elsewhere_six_are_named() -> None:
+    assigned = Counter({(OFF, f"Op{place}"): 9 - place for place in range(8)})
+    assert "Op5 x4 and 2 more op types (nodes by" in str(shortfall(judge(assigned, CUDA), CUDA))
+    del assigned[OFF, "Op7"], assigned[OFF, "Op6"]
+    assert "Op5 x4 (nodes by" in str(shortfall(judge(assigned, CUDA), CUDA))
+
+
 def test_a_shape_operator_of_another_domain_isnt_one() -> None:
     found = judge(Counter({(ON, "Conv"): 1, (OFF, "com.example:Gather"): 1}), CUDA)
     assert (found.share, found.off_provider_ops) == (0.5, {"com.example:Gather": 1})

@@ -6,16 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from onnx_harness.errors import UsageError
-from onnx_harness.providers import Problem, get
+from onnx_harness.providers import Problem, get, sessions
 from onnx_harness.providers import probe as probing
 from onnx_harness.providers.cuda import DRIVER_MEND, mend
 from onnx_harness.providers.placement import Placement
 from onnx_harness.providers.probe import Availability, conflict, doctor, probe, refusal
 from onnx_harness.providers.sessions import open_session
 from tests.providers.small_models import Watched
+
+
+@pytest.fixture(autouse=True)
+def _unprepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process in which no provider was asked for yet."""
+    monkeypatch.setattr(sessions, "_prepared", set())
 
 
 def test_the_cpu_is_usable() -> None:
@@ -74,7 +81,8 @@ def test_a_provider_that_fails_is_reported_and_not_raised(
 ) -> None:
     broken = replace(get("cpu"), name="broken", **change)  # type: ignore[arg-type]
     monkeypatch.setattr("onnx_harness.providers.probe.get", lambda _: broken)
-    assert probe("broken").reason == reason
+    found = probe("broken")
+    assert (found.usable, found.reason, found.device) == (False, reason, None)
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
@@ -115,6 +123,80 @@ def test_a_provider_that_computes_a_product_wrongly_is_not_usable(
         "it computes a matrix product wrongly: [[6.0, 15.0], [15.0, 51.0]], not [[5.0, 14.0], "
         "[14.0, 50.0]]"
     )
+
+
+def opening(session: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a probe get a session that was made of a real one."""
+    opened = open_session
+    monkeypatch.setattr(
+        probing, "open_session", lambda *model, **options: session(opened(*model, **options))
+    )
+
+
+def test_what_is_in_force_and_the_device_are_among_the_details(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Telling(Watched):
+        def get_provider_options(self) -> dict[str, dict[str, str]]:
+            own = {"use_tf32": "0", "stream": "", "algorithm": "BEST"}
+            return {"CPUExecutionProvider": own, "OtherExecutionProvider": {"other": "1"}}
+
+    opening(Telling, monkeypatch)
+    named = replace(
+        get("cpu"),
+        describe=lambda: "a GPU",
+        accuracy_options={"option": "1"},
+        environment={"VARIABLE": "2"},
+    )
+    monkeypatch.setattr(probing, "get", lambda _: named)
+    monkeypatch.setattr("onnx_harness.providers.sessions.provider_options", lambda *_: {})
+    found = probe("cpu")
+    assert (found.usable, found.device) == (True, "a GPU")
+    details = dict(found.details)
+    del details["distribution"], details["providers"]
+    assert details == {
+        "option option": "1",
+        "variable VARIABLE": "2",
+        "in force use_tf32": "0",
+        "in force algorithm": "BEST",
+        "device": "a GPU",
+    }
+
+
+def test_a_provider_that_does_not_tell_its_options_is_usable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Silent(Watched):
+        def get_provider_options(self) -> dict[str, dict[str, str]]:
+            raise RuntimeError("no options")
+
+    purposes: list[object] = []
+
+    def opens(*model: Any, **options: Any) -> Any:
+        purposes.append(options["purpose"])
+        return Silent(open_session(*model, **options))
+
+    monkeypatch.setattr(probing, "open_session", opens)
+    assert probe("cpu").usable
+    assert purposes == [sessions.Purpose.ACCURACY]
+
+
+def test_a_session_that_cannot_be_opened_says_why_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise RuntimeError("out of\n  memory " + "x" * 400)
+
+    monkeypatch.setattr(probing, "open_session", fails)
+    reason = "a session on it can't be opened: out of memory "
+    assert probe("cpu").reason == reason + "x" * (300 - len("out of memory "))
+    assert probing._one_line(RuntimeError()) == "RuntimeError"
+
+
+def test_the_tiny_model_is_one_that_old_versions_of_onnx_runtime_read() -> None:
+    tiny = onnx.load_from_string(probing._tiny_model())
+    [standard] = tiny.opset_import
+    assert (standard.version, tiny.ir_version) == (13, 8)
 
 
 def test_an_availability_travels_between_processes() -> None:

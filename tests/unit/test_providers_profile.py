@@ -15,6 +15,7 @@ import pytest
 from onnx_harness.errors import ProviderError
 from onnx_harness.providers import get
 from onnx_harness.providers.profile import Profile, breach, contradiction, precision, read_profile
+from onnx_harness.providers.profile_runs import NodeRun, read_nodes, read_runs
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.transforms.fp16 import convert_float_to_float16
 from tests.models import model
@@ -216,3 +217,91 @@ def test_a_compiled_graph_contradicts_nothing_and_one_that_ran_elsewhere_does() 
 def test_a_graph_that_folds_away_meets_every_demand() -> None:
     assert contradiction(Counter(), Profile(), CUDA) is None
     assert breach(Profile(), CUDA, min_time_share=1.0, max_copies=0) is None
+
+
+def test_the_same_operator_of_two_domains_is_counted_together() -> None:
+    record = Counter({(ON, "Gelu"): 2, (ON, "com.microsoft:Gelu"): 3})
+    ran = Profile(Counter({(ON, "Gelu"): 1, (OFF, "Gelu"): 4}))
+    assert "Gelu x4" in str(contradiction(record, ran, CUDA))
+
+
+@pytest.mark.parametrize(
+    ("copies", "ran", "words"),
+    [
+        (1, {}, "1 node copies between the memory of CUDAExecutionProvider and the host's "
+                "(Memcpy), and the card allows 0"),
+        (2, {(ON, "Conv"): 9, (OFF, "Det"): 1, (OFF, "Unique"): 2},
+         "2 nodes copy between the memory of CUDAExecutionProvider and the host's (Memcpy), and "
+         "the card allows 0; op types elsewhere: Unique, Det"),
+    ],
+)  # fmt: skip
+def test_too_many_copies_are_told_with_what_runs_elsewhere(
+    copies: int, ran: dict[tuple[str, str], int], words: str
+) -> None:
+    found = Profile(Counter(ran), copies=copies)
+    assert breach(found, CUDA, max_copies=0) == words
+    assert breach(found, CUDA, max_copies=copies) is None
+
+
+@pytest.mark.parametrize(("required", "enough"), [(0.25, True), (0.26, False), (None, True)])
+def test_the_share_of_the_time_that_a_card_requires(required: float | None, enough: bool) -> None:
+    found = Profile(microseconds=Counter({ON: 1000, OFF: 3000}))
+    words = breach(found, CUDA, min_time_share=required)
+    assert (words is None) is enough
+    if words:
+        assert words == (
+            "CUDAExecutionProvider has 25% of the time in kernels, and the card requires at "
+            "least 26% (time by provider: CPUExecutionProvider 3 ms, CUDAExecutionProvider 1 ms)"
+        )
+
+
+def test_nodes_are_told_apart_by_their_index_and_not_by_their_name(tmp_path: Path) -> None:
+    twice = [node("Add", name="same", index=index) for index in (1, 2, 2)]
+    found = read_profile(written(tmp_path, *twice, END), CUDA)
+    assert (found.nodes, found.microseconds) == ({(ON, "Add"): 2}, {ON: 30})
+
+
+def test_a_name_that_is_no_utf8_is_read_all_the_same(tmp_path: Path) -> None:
+    file = written(tmp_path, node("Add", name="Knoten"), END)
+    file.write_bytes(file.read_bytes().replace(b"Knoten", b"Kn\xffoten"))
+    assert read_profile(file, CUDA).nodes == {(ON, "Add"): 1}
+
+
+def test_of_many_operators_elsewhere_the_commonest_six_are_named() -> None:
+    ran = Counter({(OFF, f"Op{place}"): 9 - place for place in range(7)})
+    words = str(breach(Profile(ran, copies=1), CUDA, max_copies=0))
+    assert words.endswith("; op types elsewhere: Op0, Op1, Op2, Op3, Op4, Op5")
+
+
+def test_the_nodes_of_the_last_run_are_told_with_what_they_gave(tmp_path: Path) -> None:
+    half, whole, single = [{"float16": [1]}], [{"int64": [1]}], [{"float": [2]}]
+    file = written(
+        tmp_path,
+        node("Conv", name="first", took=90, output_type_shape=single),
+        END,
+        node("Conv", name="first", took=5, output_type_shape=half),
+        node("Conv", name="first", took=7, output_type_shape=half),
+        node("TopK", OFF, name="second", output_type_shape=[*single, *whole]),
+        node("Shape", OFF, name="third", output_type_shape=whole),
+        node("Drop", OFF, name="fourth"),
+        node("Add", index=3, took=4),
+        node("Loop", name="body", took=1000),
+        END,
+    )
+    assert read_nodes(file) == {
+        "first": NodeRun(12.0, ON, "float16"),
+        "second": NodeRun(10.0, OFF, "float32"),
+        "third": NodeRun(10.0, OFF, "int64"),
+        "fourth": NodeRun(10.0, OFF, ""),
+        "Add": NodeRun(4.0, ON, ""),
+    }
+    runs = read_runs(file)
+    assert dict(runs.runs[0]) == {"first": 90.0}
+    assert runs.op_types["second"] == "TopK"
+    for reads in (read_runs, read_nodes):
+        file.write_text("[]")
+        words = r"profile can't be read \(ValueError: it holds no run\)"
+        with pytest.raises(ProviderError, match=words):
+            reads(file)
+        with pytest.raises(ProviderError, match=r"can't be read \(FileNotFoundError: "):
+            reads(tmp_path / "nowhere")

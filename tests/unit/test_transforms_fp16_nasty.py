@@ -265,15 +265,24 @@ def test_a_sparse_weight_is_rounded_where_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("weight", "node"),
-    [("float c = {0.1}", ""), ("float unread = {0}", "c = Constant<value_float = 0.1>()")],
+    ("weight", "node", "size"),
+    [
+        ("float c = {0.1}", "", 3),
+        ("float unread = {0}", "c = Constant<value_float = 0.1>()", 3),
+        ("float c = {0.1}", "", (1 << 16) + 1),  # more than is computed in float32 for its size
+    ],
 )
-def test_a_constant_that_goes_on_to_double_is_not_rounded(weight: str, node: str) -> None:
+def test_a_constant_that_goes_on_to_double_is_not_rounded(
+    weight: str, node: str, size: int
+) -> None:
     model = model_of(
-        f"""agraph (float[3] x, double[3] x64) => (float[3] z, double[3] y) <{weight}>
+        f"""agraph (float[N] x, double[N] x64) => (float[N] z, double[N] y) <{weight}>
         {{ {node} d = Cast<to = 11>(c) y = Mul(x64, d) z = Mul(x, c) }}"""
     )
-    feeds = {name: FEEDS[name] for name in ("x", "x64")}
+    if size > 3:
+        many = np.full(size, 0.1, np.float32)
+        model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(many, "c"))
+    feeds = {name: np.resize(FEEDS[name], size) for name in ("x", "x64")}
     np.testing.assert_array_equal(run(converts(model, feeds), **feeds)[1], run(model, **feeds)[1])
 
 

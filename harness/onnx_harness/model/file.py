@@ -118,13 +118,14 @@ class Model:
         Raises:
             ModelError: see :attr:`skeleton` and :attr:`external_files`.
         """
-        externals = self.external_files
-        with self.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-        for external in externals:
-            digest.update(_place(external, self.path).encode())
-            with external.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        # Several locations may be links to one file, which is read once.
+        contents = {file: _digest(file).digest() for file in self.external_files}
+        digest = _digest(self.path)
+        folder = self.path.parent.resolve()
+        for location in sorted(external_locations(self.skeleton)):
+            # Where a link leads is the store's affair: there two files may have swapped names.
+            digest.update(location.encode(errors="replace"))
+            digest.update(contents[(folder / location).resolve()])
         return digest.hexdigest()
 
     @property
@@ -154,6 +155,11 @@ class Model:
             Exception
         ) as error:  # protobuf and onnx raise types of their own, none of them stable
             raise ModelError(f"{self.path.name} can't be loaded: {error}") from error
+
+
+def _digest(path: Path) -> hashlib._Hash:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256")
 
 
 def signature(model: onnx.ModelProto) -> Signature:

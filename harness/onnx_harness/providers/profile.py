@@ -154,7 +154,7 @@ def _last_run(file: Path, provider: Provider) -> Profile:
         for line in lines:  # one event, and of a Loop's events there may be a million
             if run.events > _MOST_EVENTS and _RUN_ENDS not in line:
                 continue
-            event = _event(line)
+            event = parse_event(line)
             run.events += 1
             category = event.get("cat")
             if category == "Node" and event["name"].endswith(_KERNEL):
@@ -313,8 +313,8 @@ def _most_common_precision(profile: Profile) -> str | None:
     return None
 
 
-def _event(line: str) -> dict[str, Any]:
-    """Parse a line of the file; the result is empty for the list's brackets."""
+def parse_event(line: str) -> dict[str, Any]:
+    """Parse a line of a profile; the result is empty for the list's brackets."""
     text = line.strip().rstrip(",")
     if text in ("[", "]", "[]", ""):
         return {}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from onnx_harness.errors import ProviderError
+from onnx_harness.providers.profile import parse_event
 
 _KERNEL = "_kernel_time"
 _RUN_ENDS = "model_run"
@@ -38,13 +39,8 @@ def read_runs(file: Path) -> RunProfiles:
     Raises:
         ProviderError: it can't be read, or isn't a profile that holds a run.
     """
-    try:
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            events = [event for line in lines if (event := _event(line))]
-        return _profiles(events)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        what = f"{type(error).__name__}: {error}"
-        raise ProviderError(f"ONNX Runtime's profile can't be read ({what})") from error
+    with _explained():
+        return _profiles(_events(file))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +65,29 @@ def read_nodes(file: Path) -> dict[str, NodeRun]:
         ProviderError: it can't be read.
     """
     nodes: dict[str, NodeRun] = {}
-    try:
-        last = read_runs(file).runs[-1]
-        with file.open(encoding="utf-8", errors="replace") as lines:
-            events = [event for line in lines if (event := _event(line))]
+    with _explained():
+        events = _events(file)
+        last = _profiles(events).runs[-1]
         for event in filter(_is_kernel, events):
             name = event["name"].removesuffix(_KERNEL)
             if name in last:
                 details = event["args"]
                 nodes[name] = NodeRun(last[name], details["provider"], _output_type(details))
+    return nodes
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, TypeError) as error:
         what = f"{type(error).__name__}: {error}"
         raise ProviderError(f"ONNX Runtime's profile can't be read ({what})") from error
-    return nodes
+
+
+def _events(file: Path) -> list[dict[str, Any]]:
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        return [event for line in lines if (event := parse_event(line))]
 
 
 def _output_type(details: Mapping[str, Any]) -> str:
@@ -129,12 +135,3 @@ def _is_kernel(event: Mapping[str, Any]) -> bool:
     if event.get("cat") != "Node" or not event["name"].endswith(_KERNEL):
         return False
     return event["args"]["op_name"] not in _BODIES
-
-
-def _event(line: str) -> dict[str, Any]:
-    """Parse a line of the file; the result is empty for the list's brackets."""
-    text = line.strip().rstrip(",")
-    if text in ("[", "]", "[]", ""):
-        return {}
-    event: dict[str, Any] = json.loads(text)
-    return event
