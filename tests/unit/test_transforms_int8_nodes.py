@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import helper
 
@@ -430,3 +431,22 @@ def test_scales_that_a_branch_reads_stay_float() -> None:
     result = quantized(copy_of(model), "int8.static", [feed])
     assert "QuantizeLinear" in ops(result)
     assert run(result, **feed)[0].shape == (1, 1, 1, 3001)
+
+
+def test_a_cache_that_is_handed_out_is_not_rounded_by_its_readers() -> None:
+    """ONNX Runtime moves a QuantizeLinear across a Transpose, up to the output of the graph."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]>
+        step (float[1,4,8] x, int64[1,4,8] at, float[1,16,8] cache) =>
+            (float[1,4,16] y, float[1,16,8] keys) {
+        q = MatMul(x, w)  keys = ScatterElements<axis = 1>(cache, at, x)
+        t = Transpose<perm = [0, 2, 1]>(keys)  y = MatMul(q, t) }"""
+    )
+    model.graph.initializer.append(onnx.numpy_helper.from_array(floats(8, 8), "w"))
+    rows = np.arange(4)[None, :, None] + np.zeros((1, 4, 8), np.int64)
+    feed = {"x": floats(1, 4, 8), "at": rows, "cache": floats(1, 16, 8, seed=1)}
+    result = quantized(copy_of(model), "int8.static", [feed])
+    assert "QuantizeLinear" in ops(result)
+    options = onnxruntime.SessionOptions()
+    session = onnxruntime.InferenceSession(result.SerializeToString(), options)
+    np.testing.assert_array_equal(session.run(["keys"], feed)[0], run(result, **feed)[1])

@@ -95,7 +95,7 @@ def test_a_variant_says_that_the_checker_rejects_the_model_itself() -> None:
     model = model_of(IDENTITIES)
     model.graph.node[0].op_type = "SimplifiedLayerNormalization"
     step = bind(Step("optimize"))
-    with pytest.raises(NotApplicable, match="rejects the model: No Op registered.*`simplify`"):
+    with pytest.raises(NotApplicable, match=r"rejects the model: No Op registered.*`simplify`"):
         step(model)
 
 

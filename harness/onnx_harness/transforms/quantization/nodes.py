@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence, Set
 import onnx
 
 from onnx_harness.errors import did_you_mean
-from onnx_harness.model.ops import STANDARD_DOMAINS
+from onnx_harness.model.ops import STANDARD_DOMAINS, is_standard
 from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import body_reads, subgraphs
 from onnx_harness.transforms.quantization.exact import exact_outputs
@@ -41,6 +41,8 @@ _SIZES = {
     "Unsqueeze": (1,),
     "Upsample": (1,),
 }
+# What ONNX Runtime moves a QuantizeLinear across (qdq_propagation.cc, onnxruntime 1.32).
+_PASSED_BY_QUANTIZERS = ("MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 # What sizes are computed with. A size that comes of anything else, of a score or a mask, is
 # followed no further.
 _ARITHMETIC = frozenset(
@@ -157,7 +159,37 @@ def never_quantized(model: onnx.ModelProto, *, static: bool) -> frozenset[str]:
     if not static:
         return spared(graph)
     masked = masked_scores(graph) | huge_values(graph)
-    return spared(graph) | masked | exact_outputs(model) | _reading_defaults(graph)
+    whole = spared(graph) | masked | exact_outputs(model)
+    return whole | _reading_defaults(graph) | _reading_moved_outputs(graph, whole)
+
+
+def _reading_moved_outputs(graph: onnx.GraphProto, whole: frozenset[str]) -> frozenset[str]:
+    """The outputs of nodes that read a float output of the graph through nodes that move it.
+
+    ONNX Runtime moves the QuantizeLinear in front of them up to the output itself, from its basic
+    level on: a cache of keys that is handed out would be rounded to 256 levels.
+
+    Args:
+        graph: its nodes in order.
+        whole: outputs of nodes that aren't quantized in any case.
+    """
+    from onnx_harness.transforms.int8 import STATIC_OPS
+
+    makers = {name: node for node in graph.node for name in node.output}
+    handed_out = set()
+    for info in graph.output:
+        maker = makers.get(info.name)
+        if maker is not None and (maker.op_type not in STATIC_OPS or info.name in whole):
+            handed_out.add(info.name)
+    moved: set[str] = set()
+    names: set[str] = set()
+    for node in graph.node:
+        if is_standard(node, *_PASSED_BY_QUANTIZERS):
+            if not handed_out.isdisjoint(node.input) or not moved.isdisjoint(node.input):
+                moved.update(node.output)
+        elif not moved.isdisjoint(node.input):
+            names.update(node.output)
+    return frozenset((names | moved) - {""})
 
 
 def _reading_defaults(graph: onnx.GraphProto) -> frozenset[str]:
