@@ -305,7 +305,7 @@ def test_sabotage_that_gets_through_is_said_to(
     suite.write_text(cases)
     (line,) = (
         each
-        for each in analysis.table(recordings, lambda: sabotage(suite))
+        for each in analysis.table(recordings, lambda: sabotage([suite]))
         if each.startswith("sabotage")
     )
     assert said in line.rpartition("of 15")[2]

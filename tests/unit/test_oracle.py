@@ -98,9 +98,9 @@ def test_a_tie_of_great_scores_on_an_unusual_set_is_noise(tmp_path: Path) -> Non
         scores = np.zeros((1, 100), np.float32)
         scores[0, place : place + 2] = 98765.4
         feeds.append({"x": scores})
-    model, made = referred(model, tmp_path, *feeds)
+    untouched, made = referred(model, tmp_path, *feeds)
     sets = tuple(replace(each, unusual="with great ties", smooth=True) for each in made.sets)
-    floor = unusual_floor(model, replace(made, sets=sets), Cache(tmp_path / "cache"))
+    floor = unusual_floor(untouched, replace(made, sets=sets), Cache(tmp_path / "cache"))
     assert min(gaps["y"].greatest for gaps in floor.sets) > 1e-3
 
 
