@@ -116,7 +116,8 @@ def judged_hostile_files(every: int) -> Iterator[Row]:
     slowest, peak, unclear, count = 0.0, 0, 0, 0
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ONNX_HARNESS_CACHE"] = f"{folder}/cache"
-        runner = Runner(Settings(input_sets=1, cell_timeout=60, cell_memory=1 << 30))
+        settings = Settings(input_sets=1, cell_timeout=60, cell_memory=1 << 30)
+        runner = Runner(settings, readable=[Path(folder)])
         runner.warm()
         for number, (_, write) in enumerate(list(kinds())[::every]):
             path = Path(folder, f"models{number}", f"m{number}.onnx")

@@ -22,7 +22,8 @@ from onnx_harness.isolate.landlock import CHANGE, DEVICE, READ, RUN, Right, Rule
 VARIABLE = "ONNX_HARNESS_ALLOW_READ"
 """Paths that workers may read too, as ``--allow-read`` names them; ``/`` confines none."""
 
-_WITH_NEIGHBOURS = {".onnx", ".ort", ".so", ".dylib", ".dll"}
+# Beside a model lie its weights, beside a card recorded inputs, beside a library what it needs.
+_WITH_NEIGHBOURS = {".onnx", ".ort", ".toml", ".so", ".dylib", ".dll"}
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix", "/gnu", "/sys")
 _CONFIGURATION = (
     *("ld.so.cache", "ld.so.preload", "ld.so.conf", "ld.so.conf.d", "localtime", "timezone"),
