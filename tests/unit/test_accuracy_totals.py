@@ -18,6 +18,7 @@ from onnx_harness.accuracy.measure import measure
 from onnx_harness.accuracy.noise import FEW_ELEMENTS, Gap
 from onnx_harness.accuracy.tolerance import Tolerance, choose
 from onnx_harness.accuracy.totals import Total
+from onnx_harness.accuracy.values import Leaf, walk
 from onnx_harness.accuracy.whole_checks import (
     check_agreement,
     check_choices,
@@ -356,3 +357,19 @@ def test_integers_that_last_bits_change_in_another_set_are_a_flip(
     alone = whole_elements(LETTER, None, 20)
     assert alone is not None
     assert not alone.flip
+
+
+def test_an_empty_output_has_no_figures() -> None:
+    record = figures((np.zeros(0), np.zeros(0)))
+    assert (record.max_abs, record.max_rel, record.rel_l2) == (None, None, None)
+    assert figures((ONE, ONE)).max_abs == 0.0
+
+
+def test_what_is_nested_in_a_map_is_of_the_map() -> None:
+    one = np.ones(2)
+    parts = list(walk("y", {"a": [one, one]}, {"a": [one, one]}))
+    assert [part.name for part in parts] == ["y['a'][0]", "y['a'][1]"]
+    assert [isinstance(part, Leaf) and part.in_map for part in parts] == [True, True]
+    [alone] = walk("y", [one], [one])
+    assert isinstance(alone, Leaf)
+    assert not alone.in_map

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from onnx_harness.errors import GateError, UsageError
@@ -165,8 +166,19 @@ def test_a_process_gets_no_input_no_folder_and_the_variables_that_it_needs(
 ) -> None:
     started: list[tuple[list[str], dict[str, Any]]] = []
 
+    class SizeOf:
+        def __init__(self, rss: int) -> None:
+            self.rss = rss
+
+        def memory_info(self) -> SizeOf:
+            return self
+
+    def gone(_: int) -> None:
+        raise psutil.NoSuchProcess(7)
+
     class Started:
         returncode = -11
+        pid = 77
 
         def __init__(self, command: list[str], **options: Any) -> None:
             started.append((command, options))
@@ -182,6 +194,11 @@ def test_a_process_gets_no_input_no_folder_and_the_variables_that_it_needs(
     monkeypatch.setenv("KEPT", "yes")
     with EnvironmentProcess(Path("python"), LIMITS, {"ADDED": "1"}, apart=apart) as made:
         made._log.write(b"one\ntwo \n")
+        sizes = {made._process.pid: 5}
+        monkeypatch.setattr(psutil, "Process", lambda pid: SizeOf(sizes[pid]))
+        assert made._memory_bytes() == 5
+        monkeypatch.setattr(psutil, "Process", gone)
+        assert made._memory_bytes() == 0
         assert made._gone() == "the process died of signal 11; it last said: two"
     [(command, options)] = started
     assert command[:3] == ["python", "-P", "-c"]

@@ -21,8 +21,8 @@ from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, Task
 from onnx_harness.errors import GateError
+from onnx_harness.gate import lockstep, side, verdicts
 from onnx_harness.gate import pinned as room
-from onnx_harness.gate import side, verdicts
 from onnx_harness.gate.pinned import Pinned
 from onnx_harness.gate.slower import profile_cell
 from onnx_harness.latency.plan import THREADS
@@ -340,6 +340,32 @@ def test_a_second_measurement_is_taken_in_parts_and_names_operators_where_it_fai
         assert (pinned, model, level, stays_on) == (True, Path("pinned.onnx"), "basic", (3, "cpu"))
         assert not tested
     assert environment.running == 1
+
+
+def test_each_part_has_a_seed_and_a_share_of_the_budget(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verdicts, "CONFIRMING_PAIRS", 20)
+    asked: list[tuple[int, float, int]] = []
+    measures = lockstep.measure
+
+    def measured(open_pair: Any, *, pairs: int, seconds: float, seed: int) -> Any:
+        asked.append((pairs, round(seconds, 6), seed))
+        return measures(open_pair, pairs=pairs, seconds=seconds, seed=seed)
+
+    monkeypatch.setattr(room, "measure", measured)
+    accepted(environment, 0.4)
+    run = a_run(environment)
+    recorded(environment, run)
+    run.decide()
+    assert run.again("net-original-cpu", VALUES) is None
+    environment.fails = {"open_profiled"}
+    assert run.again("net-original-cpu", VALUES) is not None
+    assert asked == [
+        (8, 0.2, RUN.seed),
+        (12, 0.3, RUN.seed + 1),
+        (8, 0.2, RUN.seed + 1 + 12),
+    ]
 
 
 def test_a_profile_that_fails_ends_its_process(
