@@ -10,17 +10,16 @@ from onnx_harness.report.trends import PINNED, Night, Trend
 from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
-    CoverageRecord,
     Departure,
     ErrorSketch,
     GraphChange,
     OutputAccuracy,
     PinnedRecord,
     PlacementRecord,
-    Reached,
     Stage,
     Status,
 )
+from onnx_harness.results.coverage import CoverageRecord, Reached
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend, NodeCause, Smallest
 from onnx_harness.results.operators import OperatorRecord, SlowerOperator
 from onnx_harness.results.run import RunInfo

@@ -17,7 +17,8 @@ from onnx_harness.cell.state import Task
 from onnx_harness.inputs.decisions import batch
 from onnx_harness.inputs.plan import large, search
 from onnx_harness.names import parse_variant
-from onnx_harness.results.cells import CellResult, Reached, Status
+from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.results.coverage import Reached
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import Transform
 from tests.forests import ML, forest, set_attribute, words

@@ -25,14 +25,8 @@ from onnx_harness.mutation.atlas import Site
 from onnx_harness.mutation.faults import Edit, Fault, FaultKind
 from onnx_harness.mutation.mutants import Fate, Trial
 from onnx_harness.names import parse_variant
-from onnx_harness.results.cells import (
-    CellResult,
-    PlacementRecord,
-    SensitivityRecord,
-    Stage,
-    Status,
-    Symptom,
-)
+from onnx_harness.results.cells import CellResult, PlacementRecord, Stage, Status, Symptom
+from onnx_harness.results.coverage import SensitivityRecord
 from onnx_harness.run.runner import Runner
 from onnx_harness.settings import Settings
 from tests.models import linear, model, save

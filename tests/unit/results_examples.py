@@ -5,14 +5,13 @@ from dataclasses import replace
 from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
-    FaultCount,
     GraphChange,
     OutputAccuracy,
     PlacementRecord,
-    SensitivityRecord,
     Stage,
     Status,
 )
+from onnx_harness.results.coverage import FaultCount, SensitivityRecord
 from onnx_harness.results.run import HostInfo, RunInfo
 from onnx_harness.results.timings import ConditionsRecord, LatencyRecord, TransferRecord
 

@@ -270,7 +270,7 @@ def test_int4_options_that_cannot_be_honoured_are_refused(options: str, message:
 
 
 def test_int4_without_a_constant_matrix_is_not_applicable() -> None:
-    with pytest.raises(NotApplicable, match="no MatMul multiplies by a constant matrix"):
+    with pytest.raises(NotApplicable, match="no MatMul has a constant matrix"):
         bind(parse_variant("int4").steps[0])(convolution())
 
 

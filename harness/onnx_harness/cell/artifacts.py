@@ -42,13 +42,7 @@ def transformed(way: Way, subject: Subject, cache: Cache) -> Artifact:
     done: list[Any] = []
     for step in way.bound.changing:
         versions = {name: version(name) for name in step.transform.requires}
-        sets: list[InputSet] = []
-        if step.transform.calibrated:
-            task = way.task
-            sets = calibration_sets(
-                subject.model, task.cell.card, task.settings, cache, task.recorded
-            )
-            way.notes += _judged_too(step, sets, subject.reference.sets)
+        sets = _calibrating(way, step, subject, cache)
         calibration: list[object] = [input_set.digest() for input_set in sets]
         standard_used = None
         if step.transform.chosen:
@@ -95,6 +89,16 @@ def transformed(way: Way, subject: Subject, cache: Cache) -> Artifact:
         )
         way.found = replace(way.found, graph=graph)
     return Artifact(current, check, current is not subject.model, way.bound.level)
+
+
+def _calibrating(way: Way, step: BoundStep, subject: Subject, cache: Cache) -> list[InputSet]:
+    """Return the input sets that a step is calibrated on; none where it isn't."""
+    if not step.transform.calibrated:
+        return []
+    task = way.task
+    sets = calibration_sets(subject.model, task.cell.card, task.settings, cache, task.recorded)
+    way.notes += _judged_too(step, sets, subject.reference.sets)
+    return sets
 
 
 def _judged_too(

@@ -7,10 +7,7 @@ from typing import TYPE_CHECKING
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.state import Artifact, CellEnded, Subject, Way
 from onnx_harness.model.interface import interface_changes
-from onnx_harness.results.cells import (
-    Status,
-    Symptom,
-)
+from onnx_harness.results.cells import Status, Symptom
 
 if TYPE_CHECKING:
     pass

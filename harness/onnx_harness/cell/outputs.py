@@ -17,12 +17,7 @@ from onnx_harness.judging.mends import tried_mend
 from onnx_harness.judging.verdict import Verdict
 from onnx_harness.providers.profile import EMULATED
 from onnx_harness.results.cache import Cache
-from onnx_harness.results.cells import (
-    BF16_SIMULATED,
-    AccuracyRecord,
-    Status,
-    Symptom,
-)
+from onnx_harness.results.cells import BF16_SIMULATED, AccuracyRecord, Status, Symptom
 from onnx_harness.transforms import Precision
 
 if TYPE_CHECKING:

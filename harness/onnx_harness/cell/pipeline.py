@@ -20,10 +20,7 @@ from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Task,
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache
-from onnx_harness.results.cells import (
-    Stage,
-    Status,
-)
+from onnx_harness.results.cells import Stage, Status
 from onnx_harness.results.workbench import workbench
 
 if TYPE_CHECKING:

@@ -15,10 +15,7 @@ from onnx_harness.providers import Provider
 from onnx_harness.providers.placement import assignments, shortfall
 from onnx_harness.providers.placement import judge as judge_placement
 from onnx_harness.providers.profile import breach, contradiction, precision, read_profile
-from onnx_harness.results.cells import (
-    PlacementRecord,
-    Status,
-)
+from onnx_harness.results.cells import PlacementRecord, Status
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -33,13 +33,13 @@ from onnx_harness.model.file import Model
 from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
-    CoverageRecord,
     GraphChange,
     PlacementRecord,
     Stage,
     Status,
     Symptom,
 )
+from onnx_harness.results.coverage import CoverageRecord
 from onnx_harness.results.generation import GenerationRecord
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import BoundVariant, bind_variant

@@ -19,13 +19,8 @@ from onnx_harness.judging.reference import Reference, given, recorded_files, ref
 from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import Model, operator_counts
 from onnx_harness.results.cache import Cache
-from onnx_harness.results.cells import (
-    CoverageRecord,
-    GraphChange,
-    Reached,
-    Status,
-    Symptom,
-)
+from onnx_harness.results.cells import GraphChange, Status, Symptom
+from onnx_harness.results.coverage import CoverageRecord, Reached
 from onnx_harness.results.workbench import workbench
 
 if TYPE_CHECKING:

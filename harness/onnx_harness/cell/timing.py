@@ -14,9 +14,7 @@ from onnx_harness.latency.sessions import keeps_to_its_threads, timed_session
 from onnx_harness.latency.sides import Opener, Side
 from onnx_harness.latency.taking_turns import LARGE_BYTES, taking_turns
 from onnx_harness.model.custom_ops import custom_operators
-from onnx_harness.results.cells import (
-    CellResult,
-)
+from onnx_harness.results.cells import CellResult
 from onnx_harness.results.timings import LatencyRecord
 
 if TYPE_CHECKING:

@@ -10,8 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from onnx_harness import transforms
 from onnx_harness.cards.card import Card
 from onnx_harness.cards.keep_float32 import write_keep_float32
@@ -29,9 +27,9 @@ from onnx_harness.cli.common import (
     shown_progress,
     started_worker,
 )
-from onnx_harness.cli.show import console, facts, labelled, size, text, write_json
+from onnx_harness.cli.show import console, size, write_json
+from onnx_harness.cli.transformed import show
 from onnx_harness.cli.writing import (
-    Objections,
     Written,
     check_output,
     find_objections,
@@ -56,7 +54,7 @@ from onnx_harness.names import CARD_SUFFIX, Step, Variant, parse_variant
 from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import BoundStep
-from onnx_harness.transforms.variant import bind_variant
+from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
 if TYPE_CHECKING:
     import onnx
@@ -138,18 +136,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             f"variant '{variant.spelling}' changes no file: {why}. Nothing was written."
         )
-    calibrated = any(step.transform.calibrated or step.transform.chosen for step in bound.changing)
-    if not calibrated and (args.input_sets is not None or args.seed is not None):
-        raise UsageError(
-            f"no step of '{variant.spelling}' is calibrated: --input-sets and --seed have no effect"
-        )
-    if args.write_card and not any(
-        step.transform.chosen and takes_nodes(step) for step in bound.changing
-    ):
-        raise UsageError(
-            f"no step of '{variant.spelling}' chooses nodes: --write-card has no effect. Mend: "
-            f"fp16.mixed"
-        )
+    _refuse_idle_options(args, bound)
     card, path = find_model(args.model)
     out: Path = args.output
     check_output(out, path, force=args.force)
@@ -177,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
             | {"problems": verdict.problems(), "notes": [*written.remarks, *verdict.notes()]}
         )
     else:
-        _show(
+        show(
             console(),
             out,
             variant,
@@ -186,6 +173,21 @@ def run(args: argparse.Namespace) -> int:
             idle,
         )
     return NEGATIVE if verdict.problems() else DONE
+
+
+def _refuse_idle_options(args: argparse.Namespace, bound: BoundVariant) -> None:
+    """Raise UsageError for an option that no step of the variant asks for."""
+    spelling = bound.variant.spelling
+    calibrated = any(step.transform.calibrated or step.transform.chosen for step in bound.changing)
+    if not calibrated and (args.input_sets is not None or args.seed is not None):
+        raise UsageError(
+            f"no step of '{spelling}' is calibrated: --input-sets and --seed have no effect"
+        )
+    chooses = any(step.transform.chosen and takes_nodes(step) for step in bound.changing)
+    if args.write_card and not chooses:
+        raise UsageError(
+            f"no step of '{spelling}' chooses nodes: --write-card has no effect. Mend: fp16.mixed"
+        )
 
 
 def _with_shapes(variant: Variant, shapes: list[str]) -> Variant:
@@ -375,38 +377,3 @@ def _chooser(
 
 def _card_to_write(model: Path) -> Path:
     return model if model.name.endswith(CARD_SUFFIX) else matrix.card_beside(model)
-
-
-def _show(
-    out: Console,
-    file: Path,
-    variant: Variant,
-    written: Written,
-    verdict: Objections,
-    idle: list[str],
-) -> None:
-    out.print(labelled("wrote ", "bold", file), soft_wrap=True)
-    rows: dict[str, object] = {
-        "variant": variant.spelling,
-        "nodes": _change(f"{written.nodes_before:,}", f"{written.nodes_after:,}"),
-        "bytes": _change(size(written.bytes_before), size(written.bytes_after)),
-        "time": f"{written.transform_seconds:.2f} s",
-    }
-    if written.external_data:
-        rows["weights"] = f"in {written.external_data} beside it; keep the two together"
-    out.print(facts(rows))
-    for did in written.did:
-        out.print(text(did), soft_wrap=True)
-    for step in idle:
-        out.print(
-            text(f"note: {step} is an option of the session and changes no file", "yellow"),
-            soft_wrap=True,
-        )
-    for note in (*written.remarks, *verdict.notes()):
-        out.print(text(f"note: {note}", "yellow"), soft_wrap=True)
-    for problem in verdict.problems():
-        out.print(labelled("problem: ", "bold red", problem), soft_wrap=True)
-
-
-def _change(before: str, after: str) -> str:
-    return f"{before} -> {after}" if before != after else f"{after} (unchanged)"

@@ -13,14 +13,8 @@ from onnx_harness.mutation import mutants
 from onnx_harness.mutation.elements import NUDGE
 from onnx_harness.mutation.faults import Fault
 from onnx_harness.mutation.mutants import Fate, Trial
-from onnx_harness.results.cells import (
-    CellResult,
-    FaultCount,
-    SensitivityRecord,
-    Stage,
-    Status,
-    Symptom,
-)
+from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
+from onnx_harness.results.coverage import FaultCount, SensitivityRecord
 from onnx_harness.run.runner import Runner
 
 FAULTS = 30

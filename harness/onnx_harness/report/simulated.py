@@ -6,11 +6,7 @@ from collections.abc import Iterable
 
 from onnx_harness.providers.profile import EMULATED
 from onnx_harness.report.figures import counted
-from onnx_harness.results.cells import (
-    BF16_SIMULATED,
-    NOT_SIMULATED,
-    CellResult,
-)
+from onnx_harness.results.cells import BF16_SIMULATED, NOT_SIMULATED, CellResult
 
 
 def emulation(cells: Iterable[CellResult]) -> str:

@@ -17,13 +17,7 @@ from onnx_harness.cell.content import machine_of
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, Task
 from onnx_harness.cell.workers import cell_worker
-from onnx_harness.errors import (
-    HarnessError,
-    ResultsError,
-    WorkerDied,
-    WorkerNotStarted,
-    named,
-)
+from onnx_harness.errors import HarnessError, ResultsError, WorkerDied, WorkerNotStarted, named
 from onnx_harness.gate import verdicts
 from onnx_harness.gate.pinned import Pinned
 from onnx_harness.isolate import Worker, noted
@@ -94,9 +88,7 @@ class Runner:
 
     def start(self) -> None:
         """Start the worker now: it gets ready while the run is still being prepared."""
-        with contextlib.suppress(
-            WorkerNotStarted
-        ):  # whoever needs it meets the error, where it can be told
+        with contextlib.suppress(WorkerNotStarted):  # whoever needs it meets the error
             self._started_worker()
 
     @property
@@ -138,7 +130,7 @@ class Runner:
         """
         assert self._cluster is not None
         # The local worker belongs to this thread, and models are looked for in another one.
-        self._cluster.start(groups, timed, _plain_file, say)
+        self._cluster.start(groups, timed, lambda cell: fetch.materialize(cell.card), say)
 
     def timed_elsewhere(self, cell: Cell) -> bool:
         """Return whether the cluster times the cell."""
@@ -400,16 +392,4 @@ class Runner:
         """Return the verdict on a cell with its latency as another machine took it."""
         here = remote.machine.fingerprint == machine_of(this_host()).fingerprint
         self.past.judged_on(cell, remote.machine)
-        return replace(
-            accurate,
-            status=remote.result.status,
-            stage=remote.result.stage,
-            reason=remote.result.reason,
-            latency=remote.result.latency,
-            machine=None if here else remote.machine.host,
-        )
-
-
-def _plain_file(cell: Cell) -> Path:
-    """Return the model of a cell on this machine."""
-    return fetch.materialize(cell.card)
+        return remote.timed(accurate, None if here else remote.machine.host)

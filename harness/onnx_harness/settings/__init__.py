@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import UsageError, did_you_mean
+from onnx_harness.settings.fields import as_option, is_cluster
 from onnx_harness.settings.kinds import (
     BYTES,
     CHAINS,
@@ -27,7 +28,6 @@ from onnx_harness.settings.kinds import (
     TEXT,
     WHOLE,
     WORDS,
-    Kind,
     Option,
 )
 
@@ -41,30 +41,6 @@ def _default_memory_bytes() -> int:
     )  # multiprocessing, psutil: not for pytest's every start
 
     return default_memory_bytes()
-
-
-def is_cluster(word: str) -> bool:
-    """Return whether ``--cluster`` can mean it: nothing, ``local``, an address or a file."""
-    return word in ("", "local") or "://" in word or word.endswith((".toml", ".json"))
-
-
-def _always(_: Any) -> bool:
-    return True
-
-
-def _option(
-    kind: Kind,
-    help: str,
-    metavar: str = "",
-    *,
-    holds: Callable[[Any], bool] = _always,
-    range: str = "",
-) -> dict[str, Any]:
-    """The metadata of a field of :class:`Settings`.
-
-    A value that isn't None has to be in the range.
-    """
-    return {"option": (kind, help, metavar, holds, range)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +85,19 @@ class Settings:
 
     provider: tuple[str, ...] = field(
         default=("cpu",),
-        metadata=_option(WORDS, "execution provider, repeatable (default: cpu)", "NAME"),
+        metadata=as_option(WORDS, "execution provider, repeatable (default: cpu)", "NAME"),
     )
     variant: tuple[str, ...] = field(
         default=("default",),
-        metadata=_option(WORDS, "variant or group, repeatable (default: default)", "V"),
+        metadata=as_option(WORDS, "variant or group, repeatable (default: default)", "V"),
     )
     variants: Mapping[str, str] = field(
         default_factory=dict,
-        metadata=_option(CHAINS, ""),
+        metadata=as_option(CHAINS, ""),
     )
     input_sets: int = field(
         default=4,
-        metadata=_option(
+        metadata=as_option(
             WHOLE,
             "random input sets per model (default: 4)",
             "N",
@@ -131,7 +107,7 @@ class Settings:
     )
     seed: int = field(
         default=0,
-        metadata=_option(
+        metadata=as_option(
             WHOLE,
             "seed of the random inputs (default: 0)",
             "S",
@@ -141,11 +117,11 @@ class Settings:
     )
     report_dir: Path | None = field(
         default=None,
-        metadata=_option(PATH, "where results go (default: nowhere)", "DIR"),
+        metadata=as_option(PATH, "where results go (default: nowhere)", "DIR"),
     )
     rtol: float | None = field(
         default=None,
-        metadata=_option(
+        metadata=as_option(
             NUMBER,
             "relative tolerance, with --atol",
             "R",
@@ -155,7 +131,7 @@ class Settings:
     )
     atol: float | None = field(
         default=None,
-        metadata=_option(
+        metadata=as_option(
             NUMBER,
             "absolute tolerance, with --rtol",
             "A",
@@ -165,7 +141,7 @@ class Settings:
     )
     min_placement: float | None = field(
         default=None,
-        metadata=_option(
+        metadata=as_option(
             NUMBER,
             "share of nodes that the provider must own, 0 to 1",
             "F",
@@ -175,7 +151,7 @@ class Settings:
     )
     cell_timeout: float = field(
         default=300.0,
-        metadata=_option(
+        metadata=as_option(
             NUMBER,
             "time limit of a cell (default: 300)",
             "SECONDS",
@@ -185,7 +161,7 @@ class Settings:
     )
     cell_memory: int = field(
         default_factory=_default_memory_bytes,
-        metadata=_option(
+        metadata=as_option(
             BYTES,
             "memory limit, such as 4G (default: 3/4 of the machine's)",
             "BYTES",
@@ -195,7 +171,7 @@ class Settings:
     )
     allow_read: tuple[Path, ...] = field(
         default=(),
-        metadata=_option(
+        metadata=as_option(
             PATHS,
             "where the process that opens models may read too, repeatable (/: everywhere)",
             "PATH",
@@ -203,17 +179,19 @@ class Settings:
     )
     trust_models: bool = field(
         default=False,
-        metadata=_option(FLAG, "open models without first asking their bytes what they would take"),
+        metadata=as_option(
+            FLAG, "open models without first asking their bytes what they would take"
+        ),
     )
     custom_ops: tuple[Path, ...] = field(
         default=(),
-        metadata=_option(
+        metadata=as_option(
             PATHS, "library of custom operators for every session, repeatable", "FILE"
         ),
     )
     latency_budget: float = field(
         default=1.5,
-        metadata=_option(
+        metadata=as_option(
             NUMBER,
             "time spent on timing a cell (default: 1.5)",
             "SECONDS",
@@ -223,7 +201,7 @@ class Settings:
     )
     gate_reference: Path | None = field(
         default=None,
-        metadata=_option(
+        metadata=as_option(
             PATH,
             (
                 "virtual environment with the last accepted versions: each cell runs there too, in "
@@ -234,20 +212,20 @@ class Settings:
     )
     sarif: Path | None = field(
         default=None,
-        metadata=_option(PATH, "write the failing cells there as SARIF 2.1.0", "FILE"),
+        metadata=as_option(PATH, "write the failing cells there as SARIF 2.1.0", "FILE"),
     )
     sensitivity: bool = field(
         default=False,
-        metadata=_option(FLAG, "plant faults in what passes, and count those that are caught"),
+        metadata=as_option(FLAG, "plant faults in what passes, and count those that are caught"),
     )
     worst_first: bool = field(
         default=False,
-        metadata=_option(FLAG, "sort the table at the end by how wrong cells are"),
+        metadata=as_option(FLAG, "sort the table at the end by how wrong cells are"),
     )
 
     jobs: int = field(
         default=1,
-        metadata=_option(
+        metadata=as_option(
             JOBS,
             "judge accuracy in N processes at once; latency afterwards, alone (default: 1)",
             "N|auto",
@@ -257,7 +235,7 @@ class Settings:
     )
     shard: tuple[int, int] | None = field(
         default=None,
-        metadata=_option(
+        metadata=as_option(
             SHARD,
             "only the I-th of N parts of the cells, of about the same time by the history",
             "I/N",
@@ -267,7 +245,7 @@ class Settings:
     )
     cluster: str = field(
         default="",
-        metadata=_option(
+        metadata=as_option(
             TEXT,
             "judge on a cluster of Dask: local, tcp://HOST:PORT, tls://HOST:PORT or a file",
             "local|ADDRESS|FILE",
@@ -277,18 +255,18 @@ class Settings:
     )
     resume: bool = field(
         default=False,
-        metadata=_option(
+        metadata=as_option(
             FLAG,
             "what an earlier run left in --report-dir isn't judged again where nothing changed",
         ),
     )
     diagnose: bool = field(
         default=False,
-        metadata=_option(FLAG, "search for the cause of each failure"),
+        metadata=as_option(FLAG, "search for the cause of each failure"),
     )
     diagnose_budget: float = field(
         default=60.0,
-        metadata=_option(
+        metadata=as_option(
             NUMBER,
             "time for that in a failing cell (default: 60)",
             "SECONDS",

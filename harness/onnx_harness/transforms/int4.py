@@ -83,9 +83,7 @@ def quantize_weights(
         quantized = onnx.load_model(target)
         aliases.take_back(quantized)
     if not any(is_quantized(node) for node in walk(quantized.graph)):
-        raise NotApplicable(
-            "there is nothing to quantize: no MatMul multiplies by a constant matrix"
-        )
+        raise NotApplicable("there is nothing to quantize: no MatMul has a constant matrix")
     sort_nodes(quantized.graph)
     return quantized
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnx_harness.cell.content import Machine
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.codec import as_json
+from onnx_harness.results.run import HostInfo
 from onnx_harness.run.cluster.parcels import Parcel
 from onnx_harness.run.fatal import FatalSet
 from onnx_harness.settings import Settings
@@ -62,6 +63,17 @@ class RemoteVerdict:
     fatal: tuple[FatalSet, ...] = ()
     died: str = ""
     boot: str = ""
+
+    def timed(self, accurate: CellResult, machine: HostInfo | None) -> CellResult:
+        """Return an accuracy verdict with the latency that was taken here, and by which machine."""
+        return replace(
+            accurate,
+            status=self.result.status,
+            stage=self.result.stage,
+            reason=self.result.reason,
+            latency=self.result.latency,
+            machine=machine,
+        )
 
     @property
     def judged(self) -> Judged:

@@ -56,13 +56,7 @@ _WHOLE = frozenset({"Ceil", "Floor", "Round"})
 # What decides an index, and what reads scales in float32 whatever is blocked.
 _ALWAYS_EXACT = frozenset({"ArgMax", "ArgMin", "Resize", "Upsample"})
 # Without one of these no step has to be exact, but for remainders and what is computed from sizes.
-_STARTS = (
-    _COUNTS
-    | _PERIODIC
-    | _ALWAYS_EXACT
-    | _COORDINATES.keys()
-    | frozenset({"Cast", "Log", "Mod", "TopK"})
-)
+_STARTS = _COUNTS | _PERIODIC | _ALWAYS_EXACT | {*_COORDINATES, "Cast", "Log", "Mod", "TopK"}
 _TAKES_INDICES = frozenset(
     {"Gather", "GatherElements", "GatherND", "OneHot", "ScatterElements", "ScatterND"}
 )

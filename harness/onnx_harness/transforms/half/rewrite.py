@@ -10,13 +10,12 @@ ConstantOfShapes and Casts of the model.
 
 from __future__ import annotations
 
-from functools import cache
-
 import onnx
 
 from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.rewrite import fresh_name
+from onnx_harness.transforms.half.casts import _to, cast
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
 from onnx_harness.transforms.half.schemas import BFLOAT16, EITHER, FLOAT, FLOAT16
@@ -189,7 +188,7 @@ class Rewiring:
             if name in self._flexible:
                 return self._twin(name, as_output)
         view = as_output or self._name(f"{name}_{_SUFFIXES[dtype]}", maker)
-        self._insert_after(maker, _cast(self._current(name), view, dtype))
+        self._insert_after(maker, cast(self._current(name), view, dtype))
         return view
 
     def _twin(self, name: str, as_output: str) -> str:
@@ -388,21 +387,3 @@ class Rewiring:
                 del scope.graph.node[index]
             else:
                 scope.graph.node.insert(index, node)
-
-
-def _cast(source: str, result: str, dtype: int) -> onnx.NodeProto:
-    # A copy takes a sixth of the time that a node takes whose fields are all named.
-    node = onnx.NodeProto()
-    node.CopyFrom(_cast_to(dtype))
-    node.input.append(source)
-    node.output.append(result)
-    return node
-
-
-@cache
-def _cast_to(dtype: int) -> onnx.NodeProto:
-    return onnx.NodeProto(op_type="Cast", attribute=[_to(dtype)])
-
-
-def _to(dtype: int) -> onnx.AttributeProto:
-    return onnx.AttributeProto(name="to", type=onnx.AttributeProto.INT, i=dtype)
