@@ -91,13 +91,15 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Real:
 def page(browser: "Browser", real: Real) -> "Iterator[Page]":
     """Open the report; the test fails if it logs anything or asks for anything."""
     complaints: list[str] = []
+
+    def see(url: str) -> None:
+        if not url.startswith("file:"):
+            complaints.append(url)
+
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
     opened.on("console", lambda message: complaints.append(message.text))
     opened.on("pageerror", lambda error: complaints.append(str(error)))
-    opened.on(
-        "request",
-        lambda request: request.url.startswith("file:") or complaints.append(request.url),
-    )
+    opened.on("request", lambda request: see(request.url))
     opened.goto(real.report.as_uri())
     opened.wait_for_selector("html[data-ready]", state="attached")
     yield opened
