@@ -169,9 +169,11 @@ def conclude(result: CellResult) -> None:
         case Status.KNOWN_FAILURE:
             pytest.xfail(result.reason or "known failure")
         case _:
+            from onnx_harness.report.escape import printable
             from onnx_harness.report.figures import explanation
 
-            explained = "\n  ".join(explanation(result))
+            # JUnit and plugins of others show it as it is: no control character of a model's name.
+            explained = "\n  ".join(map(printable, explanation(result)))
             pytest.fail(
                 f"{result.id}: {result.status} at {result.stage}: {explained}", pytrace=False
             )

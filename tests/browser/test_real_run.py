@@ -18,7 +18,7 @@ from onnx import numpy_helper
 from tests.models import model, save
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Request
+    from playwright.sync_api import Browser, Page
 
 FAILED = "attention-fp16.io32-cpu"
 RIGHT = "(float[n,4] x) => (float[n,4] y) { y = Relu(x) }"
@@ -91,15 +91,15 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Real:
 def page(browser: "Browser", real: Real) -> "Iterator[Page]":
     """Open the report; the test fails if it logs anything or asks for anything."""
     complaints: list[str] = []
+
+    def see(url: str) -> None:
+        if not url.startswith("file:"):
+            complaints.append(url)
+
     opened = browser.new_page(viewport={"width": 1280, "height": 900})
     opened.on("console", lambda message: complaints.append(message.text))
     opened.on("pageerror", lambda error: complaints.append(str(error)))
-
-    def complain_of(request: "Request") -> None:
-        if not request.url.startswith("file:"):
-            complaints.append(request.url)
-
-    opened.on("request", complain_of)
+    opened.on("request", lambda request: see(request.url))
     opened.goto(real.report.as_uri())
     opened.wait_for_selector("html[data-ready]", state="attached")
     yield opened
