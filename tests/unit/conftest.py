@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from onnx_harness.transforms import remark
 from onnx_harness.transforms.simplification import attempts
 
 
@@ -22,7 +23,6 @@ def rules_left_out(
     if not request.module.__name__.rpartition(".")[2].startswith("test_transforms_simplify"):
         yield said
         return
-    remark = attempts.remark
 
     def remarks(text: str) -> None:
         if " was left out: " in text:
