@@ -576,6 +576,15 @@ def test_no_history_is_invalid_and_none_is_made(
     assert not (folder / "elsewhere").exists()
 
 
+def test_a_history_without_a_run_is_invalid(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "empty").mkdir()
+    history.History(tmp_path / "empty" / "history.sqlite").close()
+    code, said = judged(folder / "empty", capsys)
+    assert (code, "run: the history holds no run: nothing was judged" in said) == (INVALID, True)
+
+
 def test_a_locked_history_is_invalid(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

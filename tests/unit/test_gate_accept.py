@@ -5,6 +5,7 @@ it.
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import sys
 from pathlib import Path
@@ -252,3 +253,26 @@ def test_a_level_file_of_a_newer_version_with_more_fields_is_read(tmp_path: Path
     file.write_bytes(b"\xff\xfe\n")
     with pytest.raises(ResultsError, match="can't be read"):
         read_levels(tmp_path / FOLDER)
+
+
+def test_a_model_that_cannot_be_stored_leaves_no_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, store = save(linear(), tmp_path / "net.onnx"), tmp_path / "store"
+    making: list[str] = []
+
+    def full(_: Path, copy: Path) -> None:
+        making.append(copy.parent.name)
+        raise OSError(28, "No space left")
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    with pytest.raises(OSError, match="No space left"):
+        reference_model(model, "", store)
+    assert [name.startswith(".making-") for name in making] == [True]
+    assert list(store.iterdir()) == []
+
+
+def test_an_environment_s_mark_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match=r"^the reference environment can't .*\(its path\)"):
+        environment._write(tmp_path / "file" / "mark", "text")

@@ -8,12 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from onnx_harness.gate.latency import comparable, compare_latency
+from onnx_harness.gate.latency import _sentence, comparable, compare_latency
 from onnx_harness.gate.nights import standard_error
 from onnx_harness.gate.rules import Compared
 from onnx_harness.results.cells import CellResult
+from onnx_harness.results.gated import Nights
 from onnx_harness.results.history_rows import PastCell
 from onnx_harness.results.levels import Level, trimmed
+from onnx_harness.results.outcome import Outcome
 from tests.nights import pinned, spread_about, timed
 from tests.unit.results_examples import RUN
 
@@ -62,3 +64,16 @@ def test_the_noise_of_a_night_is_that_of_the_measurement_it_goes_by(
     assert found is not None
     spread = max(0.02, standard_error(again))
     assert found.smallest_step == pytest.approx(math.expm1(2.5 * spread * math.sqrt(3)))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "z", "words"),
+    [
+        (1.05, 1.0, "its nights vary so much that a slowdown of 12% wouldn't be noticed"),
+        (1.2, 3.0, "1.200 times the pinned reference's time, and 1.000 was accepted: +20.0%"),
+        (1.2, 0.0, "its nights vary so much that a slowdown of 12% wouldn't be noticed"),
+    ],
+)
+def test_a_night_that_decides_nothing_says_why(ratio: float, z: float, words: str) -> None:
+    nights = Nights(Outcome.INCONCLUSIVE, ratio, level=1.0, z=z, smallest_step=0.12, count=3)
+    assert _sentence(nights).startswith(words)
