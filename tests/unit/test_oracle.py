@@ -90,6 +90,20 @@ def test_the_floor_of_unusual_sets_is_theirs_alone(tmp_path: Path) -> None:
     assert not any("level" in source for source in rare.sources)
 
 
+def test_a_tie_of_great_scores_on_an_unusual_set_is_noise(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Softmax", ["x"], ["y"])]
+    model = built(nodes, [value("x", 1, 100)], [value("y", 1, 100)])
+    feeds = []
+    for place in range(0, 32, 2):  # two equal scores: every other draw moves both of them alike
+        scores = np.zeros((1, 100), np.float32)
+        scores[0, place : place + 2] = 98765.4
+        feeds.append({"x": scores})
+    model, made = referred(model, tmp_path, *feeds)
+    sets = tuple(replace(each, unusual="with great ties", smooth=True) for each in made.sets)
+    floor = unusual_floor(model, replace(made, sets=sets), Cache(tmp_path / "cache"))
+    assert min(gaps["y"].greatest for gaps in floor.sets) > 1e-3
+
+
 def test_the_ideal_conversion_rounds_inputs_weights_and_every_intermediate() -> None:
     y = run(open_cpu(round_through(product(), HALF, CLAMP, all_inputs=False)), {"x": X})["y"]
     p = half((half(X).astype(np.float64) @ half(W).astype(np.float64)).astype(np.float32))

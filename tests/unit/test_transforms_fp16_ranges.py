@@ -49,6 +49,14 @@ def test_an_exponential_stays_up_to_its_logarithm_or_share(nodes: str, stays: se
     assert values == stays
 
 
+def test_the_default_of_an_input_counts_as_the_number_that_it_is() -> None:
+    graph = "{ e = Exp(x) d = Add(e, one) l = Log(d) z = Tanh(l) }"
+    values = float32_values(
+        f"agraph (float[3,8] x, float[1] one) => (float[3,8] z) <float[1] one = {{1}}> {graph}"
+    )
+    assert values == {"e", "d", "l"}
+
+
 @pytest.mark.parametrize(
     "nodes",
     [

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from graphlib import TopologicalSorter
 
 import onnx
 
 from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import is_standard
-from onnx_harness.model.walk import graphs, reads
+from onnx_harness.model.walk import graphs, reads, walk
 
 _LIFTED = frozenset({onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16})
 
@@ -35,6 +35,31 @@ def fresh_name(stem: str, taken: set[str]) -> str:
         name = f"{stem}_{number}"
     taken.add(name)
     return name
+
+
+def rename(
+    graph: onnx.GraphProto, value: Callable[[str], str], node_name: Callable[[str], str]
+) -> None:
+    """Rename all values and nodes of a graph and of the graphs inside it; "" stays "".
+
+    Args:
+        graph: changed in place, its inputs and outputs included.
+        value: returns the new name of a value, of whatever graph.
+        node_name: returns the new name of a node.
+    """
+    for inner in graphs(graph):
+        for info in (*inner.input, *inner.output, *inner.value_info, *inner.initializer):
+            info.name = value(info.name)
+        for sparse in inner.sparse_initializer:
+            sparse.values.name = value(sparse.values.name)
+        for annotation in inner.quantization_annotation:
+            annotation.tensor_name = value(annotation.tensor_name)
+            for entry in annotation.quant_parameter_tensor_names:
+                entry.value = value(entry.value)
+        for node in inner.node:
+            node.input[:] = [value(name) if name else "" for name in node.input]
+            node.output[:] = [value(name) if name else "" for name in node.output]
+            node.name = node_name(node.name) if node.name else ""
 
 
 def retype(kind: onnx.TypeProto, old: int, new: int) -> None:
@@ -75,6 +100,30 @@ def lift_constants(graph: onnx.GraphProto) -> None:
         lifted.CopyFrom(tensor)
         lifted.name = node.output[0]
     replace_nodes(graph, nodes)
+
+
+def bypass_identities(graph: onnx.GraphProto) -> None:
+    """Read initializers themselves where an Identity hands them on, except to an output.
+
+    Exporters share equal tensors so, and libraries look for a weight among initializers alone.
+    """
+    outputs = {info.name for info in graph.output}
+    sources = {tensor.name: tensor.name for tensor in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        constant = is_standard(node, "Identity") and node.input[0] in sources
+        if not constant or node.output[0] in outputs:
+            nodes.append(node)
+            continue
+        sources[node.output[0]] = sources[node.input[0]]
+    if len(nodes) == len(graph.node):
+        return
+    replace_nodes(graph, nodes)
+    for node in walk(graph):
+        node.input[:] = [sources.get(name, name) for name in node.input]
+    for body in graphs(graph):
+        for info in body.output if body is not graph else ():
+            info.name = sources.get(info.name, info.name)
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:

@@ -14,7 +14,8 @@ from onnx_harness.errors import NotApplicable
 from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.transforms import Precision, Transform
 from onnx_harness.transforms.optimize import MAX_BYTES
-from onnx_harness.transforms.quantization.library import quiet
+from onnx_harness.transforms.quantization.library import aliased, quiet
+from onnx_harness.transforms.quantization.preparing import inline
 
 if TYPE_CHECKING:
     import onnx
@@ -60,11 +61,12 @@ def quantize_weights(
         refuse_unknown_nodes,
     )
 
+    inline(model)
     _refuse(model)
     name_by_output(model.graph)
     refuse_unknown_nodes(model.graph, "nodes_to_exclude", nodes_to_exclude)
     _make_initializers(model)
-    with tempfile.TemporaryDirectory(prefix="int4-") as folder, quiet():
+    with tempfile.TemporaryDirectory(prefix="int4-") as folder, quiet(), aliased(model) as aliases:
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
         quantizer = MatMulNBitsQuantizer(
@@ -73,12 +75,13 @@ def quantize_weights(
             block_size=block_size,
             is_symmetric=symmetric,
             accuracy_level=accuracy_level or None,
-            nodes_to_exclude=list(nodes_to_exclude),
+            nodes_to_exclude=[aliases.of_node(name) for name in nodes_to_exclude],
         )
         quantizer.process()
         target = Path(folder) / "quantized.onnx"
         quantizer.model.save_model_to_file(str(target), False)
         quantized = onnx.load_model(target)
+        aliases.take_back(quantized)
     if not any(is_quantized(node) for node in walk(quantized.graph)):
         raise NotApplicable(
             "there is nothing to quantize: no MatMul multiplies by a constant matrix"
@@ -102,12 +105,13 @@ def _refuse(model: onnx.ModelProto) -> None:
 
 def _make_initializers(model: onnx.ModelProto) -> None:
     """Make initializers of all constants, which aren't inputs."""
-    from onnx_harness.model.rewrite import lift_constants, unlist_constants
+    from onnx_harness.model.rewrite import bypass_identities, lift_constants, unlist_constants
 
     if model.ir_version < FREE_INITIALIZERS:
         unlist_constants(model.graph)
         model.ir_version = FREE_INITIALIZERS
     lift_constants(model.graph)
+    bypass_identities(model.graph)
 
 
 def _check(

@@ -13,10 +13,12 @@ from onnx_harness.errors import NotApplicable, did_you_mean
 from onnx_harness.transforms import Precision, Transform
 from onnx_harness.transforms.optimize import MAX_BYTES
 from onnx_harness.transforms.parts import node_parts
+from onnx_harness.transforms.quantization.aliases import Aliases
 from onnx_harness.transforms.quantization.library import Samples, feeds_of, through_files
 from onnx_harness.transforms.quantization.options import extra_options as read_options
 from onnx_harness.transforms.quantization.preparing import (
     check_node_names,
+    inline,
     left_alone,
     prepare,
     refuse,
@@ -126,6 +128,7 @@ def quantize_dynamic(
             dimensions.
     """
     types = _chosen(op_types_to_quantize, op_types_to_exclude, DYNAMIC_OPS)
+    inline(model)
     refuse(model, types, float16_since=None)
     check_node_names(model, nodes_to_quantize, nodes_to_exclude)
     prepare(model, _OPSET)
@@ -136,7 +139,7 @@ def quantize_dynamic(
     # What onnx can't infer the type of, such as what a Scaler gives, is float.
     extra = {"DefaultTensorType": 1, **read_options(extra_options)}
 
-    def quantize(source: Path, target: Path) -> None:
+    def quantize(source: Path, target: Path, aliases: Aliases) -> None:
         from onnxruntime import quantization
 
         quantization.quantize_dynamic(
@@ -146,8 +149,8 @@ def quantize_dynamic(
             per_channel=per_channel,
             reduce_range=reduce_range,
             weight_type=quantization.QuantType[TYPES[weight_type.lower()]],
-            nodes_to_quantize=list(nodes_to_quantize),
-            nodes_to_exclude=excluded,
+            nodes_to_quantize=[aliases.of_node(name) for name in nodes_to_quantize],
+            nodes_to_exclude=[aliases.of_node(name) for name in excluded],
             extra_options=extra,
         )
 
@@ -204,6 +207,7 @@ def quantize_static(
     if not samples:
         raise ValueError("static quantization is calibrated on input sets, and got none")
     types = _chosen(op_types_to_quantize, op_types_to_exclude, STATIC_OPS)
+    inline(model)
     refuse(model, types, float16_since=_OPSET_FLOAT16)
     check_node_names(model, nodes_to_quantize, nodes_to_exclude)
     prepare(model, _OPSET_PER_CHANNEL if per_channel else _OPSET)
@@ -212,21 +216,23 @@ def quantize_static(
         untie(model)
     feeds = feeds_of(model, samples)
 
-    def quantize(source: Path, target: Path) -> None:
+    def quantize(source: Path, target: Path, aliases: Aliases) -> None:
         from onnxruntime import quantization
 
         quantization.quantize_static(
             source,
             target,
-            Samples(feeds),
+            Samples(
+                [{aliases.of_value(name): value for name, value in feed.items()} for feed in feeds]
+            ),
             quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=types,
             per_channel=per_channel,
             reduce_range=reduce_range,
             activation_type=quantization.QuantType[TYPES[activation_type.lower()]],
             weight_type=quantization.QuantType[TYPES[weight_type.lower()]],
-            nodes_to_quantize=list(nodes_to_quantize),
-            nodes_to_exclude=excluded,
+            nodes_to_quantize=[aliases.of_node(name) for name in nodes_to_quantize],
+            nodes_to_exclude=[aliases.of_node(name) for name in excluded],
             calibrate_method=quantization.CalibrationMethod[CALIBRATIONS[calibration.lower()]],
             calibration_providers=["CPUExecutionProvider"],
             # One set at a time: the library stacks those that it gets together, and their shapes

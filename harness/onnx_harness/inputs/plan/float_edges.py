@@ -94,6 +94,12 @@ def _alternating(values: NDArray[Any], _: np.random.Generator) -> NDArray[Any]:
     )
 
 
+def _of_all_magnitudes(values: NDArray[Any], generator: np.random.Generator) -> NDArray[Any]:
+    """Return numbers of either sign with digits to move: whole ones stay where noise is drawn."""
+    greatest = _picked(1e5, -1e5, 1e3, -1e3, 1.0, -1.0, 1e-3, -1e-3, 2e-6, -2e-6)
+    return greatest(values, generator) * generator.uniform(0.5, 1.0, values.shape)
+
+
 def _throughout(number: float) -> _Change:
     return lambda values, _: np.full_like(values, number)
 
@@ -105,11 +111,7 @@ FLOAT_EDGES = (
     Edge("with negative values alone", _negative, smooth=True),
     Edge("with ties, zeros and halves", _picked(0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 2.5, -2.5)),
     Edge("with zeros alone", _throughout(0.0)),
-    Edge(
-        "with magnitudes from 1e-6 to 1e5",
-        _picked(1e5, -1e5, 1e3, -1e3, 1.0, -1.0, 1e-3, -1e-3, 1e-6, -1e-6),
-        smooth=True,
-    ),
+    Edge("with magnitudes from 1e-6 to 1e5", _of_all_magnitudes, smooth=True),
     Edge("with -inf in the first half", _partly(-math.inf), infinite=True),
     Edge("with inf in the first half", _partly(math.inf), infinite=True),
     Edge("with -inf alone", _throughout(-math.inf), infinite=True),

@@ -29,10 +29,11 @@ def constant_behind(reading: Reading, name: str) -> onnx.TensorProto | None:
         name: of the value. What a Slice or a Gather takes of a constant is looked for too.
 
     Returns:
-        The constant, of which the value may be a part; None where it isn't one alone.
+        The constant, of which the value may be a part; None where it isn't one alone. The default
+        of an input counts as well: exporters list every weight among the inputs.
     """
     while True:
-        tensor = reading.initializers.get(name)
+        tensor = reading.initializers.get(name, reading.defaults.get(name))
         if tensor is not None:
             return tensor
         maker = reading.makers.get(name)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.custom_ops import in_foreign_sessions
+from onnx_harness.transforms.quantization.aliases import Aliases
 from onnx_harness.transforms.quantization.preparing import (
     nothing_to_quantize,
     remark_tied,
@@ -68,11 +69,16 @@ def feeds_of(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> li
 
 
 def through_files(
-    model: onnx.ModelProto, quantize: Callable[[Path, Path], None], types: Sequence[str]
+    model: onnx.ModelProto, quantize: Callable[[Path, Path, Aliases], None], types: Sequence[str]
 ) -> onnx.ModelProto:
     """Quantize from file to file, in a folder that goes afterwards.
 
     That is all that the library can do.
+
+    Args:
+        model: its values and nodes get aliases.
+        quantize: takes the file to read, the one to write and the aliases.
+        types: the operators to quantize.
     """
     import onnx
 
@@ -82,13 +88,14 @@ def through_files(
     tied = tied_tables(model.graph)
     inside = captured(model.graph)
     floats = [tensor for tensor in model.graph.initializer if tensor.name in inside]
-    with tempfile.TemporaryDirectory(prefix="int8-") as name, quiet():
+    with tempfile.TemporaryDirectory(prefix="int8-") as name, quiet(), aliased(model) as aliases:
         source, target = Path(name) / "model.onnx", Path(name) / "quantized.onnx"
         onnx.save_model(model, source)
-        quantize(source, target)
+        quantize(source, target, aliases)
         quantized = onnx.load_model(target)
     if not any(is_quantized(node) for node in quantized.graph.node):
-        raise NotApplicable(nothing_to_quantize(types))
+        aliases.take_back(model)
+        raise NotApplicable(nothing_to_quantize(types, model.graph))
     remark_tied(tied)
     present = {tensor.name for tensor in quantized.graph.initializer}
     tensors = []
@@ -96,6 +103,7 @@ def through_files(
         if tensor.name not in present:
             tensors.append(tensor)
     quantized.graph.initializer.extend(tensors)
+    aliases.take_back(quantized)
     sort_nodes(quantized.graph)
     entries = []
     for entry in quantized.metadata_props:
@@ -104,6 +112,20 @@ def through_files(
     quantized.ClearField("metadata_props")
     quantized.metadata_props.extend(entries)
     return quantized
+
+
+@contextlib.contextmanager
+def aliased(model: onnx.ModelProto) -> Iterator[Aliases]:
+    """Give values and nodes aliases, which errors of the library don't show."""
+    aliases = Aliases(model)
+    try:
+        yield aliases
+    except Exception as error:
+        words = []
+        for word in error.args:
+            words.append(aliases.in_words(word) if isinstance(word, str) else word)
+        error.args = tuple(words)
+        raise
 
 
 @contextlib.contextmanager

@@ -44,7 +44,7 @@ def refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | No
         raise NotApplicable(f"the model is quantized already: it holds {before}")
     kinds = {*types, "Gemm"} if "MatMul" in types else set(types)
     if not any(node.op_type in kinds and is_of_its_domain(node) for node in model.graph.node):
-        raise NotApplicable(nothing_to_quantize(types))
+        raise NotApplicable(nothing_to_quantize(types, model.graph))
     opset = opset_of(model)
     if float16_since is None or opset < float16_since:
         halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
@@ -132,24 +132,34 @@ def remark_tied(tied: Mapping[str, Sequence[str]]) -> None:
         )
 
 
-def nothing_to_quantize(types: Sequence[str]) -> str:
-    """Return why a model without such operators isn't quantized."""
+def nothing_to_quantize(types: Sequence[str], graph: onnx.GraphProto) -> str:
+    """Return why a model isn't quantized in which the library finds nothing of ``types``."""
     named = (
         f"{', '.join(types[:6])} or {len(types) - 6} more" if len(types) > 7 else ", ".join(types)
     )
     return (
         f"there is nothing to quantize: outside the bodies of If, Loop and Scan no {named} "
-        f"works on float tensors"
+        f"works on float tensors{_because_of_defaults(graph)}"
+    )
+
+
+def _because_of_defaults(graph: onnx.GraphProto) -> str:
+    """Return the remark on weights that are inputs too; empty where there are none."""
+    inputs = {info.name for info in graph.input}
+    defaults = [tensor.name for tensor in graph.initializer if tensor.name in inputs]
+    if not defaults:
+        return ""
+    return (
+        f" that are constant: {len(defaults)} of {len(graph.initializer)} initializers "
+        f"('{defaults[0]}', ...) are inputs too, which a caller may override; export the model "
+        "without keep_initializers_as_inputs"
     )
 
 
 def prepare(model: onnx.ModelProto, opset: int) -> None:
     """Bring a model into the form in which the library finds its weights."""
-    from onnx_harness.model.inlining import inline_functions
-    from onnx_harness.model.rewrite import lift_constants, unlist_constants
+    from onnx_harness.model.rewrite import bypass_identities, lift_constants, unlist_constants
 
-    if model.functions:  # which the library would leave out
-        model.CopyFrom(inline_functions(model))
     _convert(model, opset)
     graph = model.graph
     if (
@@ -158,6 +168,15 @@ def prepare(model: onnx.ModelProto, opset: int) -> None:
         unlist_constants(graph)
         model.ir_version = FREE_INITIALIZERS
     lift_constants(graph)
+    bypass_identities(graph)
+
+
+def inline(model: onnx.ModelProto) -> None:
+    """Put the nodes of local functions in place of their calls: the library leaves them out."""
+    from onnx_harness.model.inlining import inline_functions
+
+    if model.functions:
+        model.CopyFrom(inline_functions(model))
 
 
 def _convert(model: onnx.ModelProto, opset: int) -> None:
