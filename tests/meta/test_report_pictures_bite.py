@@ -26,7 +26,7 @@ BROKEN = {
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_fault_of_the_page_is_seen(opened: Opened, fault: str) -> None:  # noqa: F811
     broken = pictures.take(opened, "page", 1280, "light", BROKEN[fault])
-    kept = pictures.shrunk(opened([]), pictures.file_of("page", 1280, "light").read_bytes())
+    kept = pictures.kept(opened, "page", 1280, "light")
     assert pictures.departing(kept.pixels, broken.pixels) > pictures.MOST_BLOCKS
 
 
