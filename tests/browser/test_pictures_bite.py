@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from tests.browser import pictures
-from tests.browser.conftest import browser, opened  # noqa: F401 - fixtures
 
 if TYPE_CHECKING:
     from tests.browser.conftest import Opened
@@ -24,7 +23,7 @@ BROKEN = {
     not pictures.FONT.is_file(), reason="the pictures are in DejaVu: `make browser` fetches it"
 )
 @pytest.mark.parametrize("fault", BROKEN)
-def test_a_fault_of_the_page_is_seen(opened: Opened, fault: str) -> None:  # noqa: F811
+def test_a_fault_of_the_page_is_seen(opened: Opened, fault: str) -> None:
     broken = pictures.take(opened, "page", 1280, "light", BROKEN[fault])
     kept = pictures.kept(opened, "page", 1280, "light")
     assert pictures.departing(kept.pixels, broken.pixels) > pictures.MOST_BLOCKS
