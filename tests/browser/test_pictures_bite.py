@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 BROKEN = {
     "a column is hidden": "#ship td:nth-child(4), #ship th:nth-child(4) { display: none }",
     "text in the colour of the paper": ".quiet { color: var(--paper) !important }",
-    "no colours of the matrix": ".heat td { background: none !important }",
 }
 
 

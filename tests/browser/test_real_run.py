@@ -150,7 +150,7 @@ def test_the_first_screen_has_the_verdict_where_it_ran_what_changed_and_what_to_
     )
     assert max(shown) < 900
     assert "Fail: 1 of" in page.inner_text("h1")
-    assert "1 no longer pass" in page.inner_text("#since")
+    assert "1 cell no longer passes" in page.inner_text("#since")
 
 
 def test_the_page_of_a_real_cell_has_its_evidence(page: "Page") -> None:
