@@ -40,7 +40,7 @@ class Opened:
     """A report in the browser, and what it did that it shouldn't."""
 
     def __init__(self, browser: "Browser", folder: Path) -> None:
-        self._browser = browser
+        self.browser = browser
         self._folder = folder
         self._pages: list[Page] = []
         self.complaints: list[str] = []
@@ -48,7 +48,7 @@ class Opened:
     def __call__(self, cells: list[CellResult], fragment: str = "", **options: Any) -> "Page":
         file = self._folder / "report.html"
         file.write_text(report_page(RUN, cells, {}, runs.background(cells)), "utf-8")
-        page = self._browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
+        page = self.browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
         self._pages.append(page)
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))

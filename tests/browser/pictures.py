@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from tests.browser import runs
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser
 
     from tests.browser.conftest import Opened
 
@@ -100,13 +100,16 @@ def take(opened: Opened, view: str, width: int, scheme: str, style: str = "") ->
     screen = {"width": width, "height": HEIGHT}
     page = opened(cells, fragment, viewport=screen, color_scheme=scheme)
     page.add_style_tag(content=_FONTS + style)
-    return shrunk(page, page.screenshot(), SCALE)
+    return shrunk(opened.browser, page.screenshot(), SCALE)
 
 
-def shrunk(page: Page, png: bytes, scale: int = 1) -> Picture:
-    """Decode a PNG, smaller by a factor, on a page of its own."""
-    browser = page.context.browser
-    assert browser is not None
+def kept(opened: Opened, view: str, width: int, scheme: str) -> Picture:
+    """Return the picture of a view that somebody has looked at."""
+    return shrunk(opened.browser, file_of(view, width, scheme).read_bytes())
+
+
+def shrunk(browser: Browser, png: bytes, scale: int = 1) -> Picture:
+    """Decode a PNG, smaller by a factor."""
     blank = browser.new_page()  # the report's own policy allows no such script
     width, height, pixels, small = blank.evaluate(
         _SHRINK, [base64.b64encode(png).decode("ascii"), scale]

@@ -1,7 +1,7 @@
 """A stranger's eight questions, each answered in at most two clicks on the report of a real run.
 
 The run is made here: two models, of which one overflows in float16, judged twice into one history.
-In the first run its card knows the failure, in the second nobody does.
+In the second run its weights are ten times as large as in the first, where it passes.
 """
 
 import json
@@ -32,18 +32,14 @@ ATTENTION = """(float[batch, sequence, 64] x) => (float[batch, sequence, 64] y) 
     attention = Softmax <axis = -1> (scaled)
     y = MatMul (attention, value)
 }"""
-"""Its scores reach 1e5 before they are divided: more than float16 holds."""
-
-CARD = (
-    'source = "attention.onnx"\n[[known_failure]]\nvariants = ["fp16.io32"]\nreason = "accepted"\n'
-)
+"""With great weights its scores reach 1e5 before they are divided: more than float16 holds."""
 
 
-def attention(file: Path) -> None:
+def attention(file: Path, scale: float) -> None:
     draw = np.random.default_rng(0)
     made = model(ATTENTION)
     weights = {"scale": np.array(8.0 * 4900.0)}
-    for name, factor in (("query_weight", 70), ("key_weight", 70), ("value_weight", 8)):
+    for name, factor in (("query_weight", scale), ("key_weight", scale), ("value_weight", 8)):
         weights[name] = draw.standard_normal((64, 64)) * factor / 8
     for name, value in weights.items():
         made.graph.initializer.append(numpy_helper.from_array(value.astype("f4"), name))
@@ -77,12 +73,10 @@ class Real(NamedTuple):
 def real(tmp_path_factory: pytest.TempPathFactory) -> Real:
     folder = tmp_path_factory.mktemp("real")
     (folder / "pyproject.toml").touch()
-    attention(folder / "attention.onnx")
     save(model(RIGHT), folder / "right.onnx")
-    card = folder / "attention.model.toml"
-    card.write_text(CARD, "utf-8")
-    run(folder, "attention.model.toml", "right.onnx")
-    card.unlink()
+    attention(folder / "attention.onnx", 7)
+    run(folder, "attention.onnx", "right.onnx")
+    attention(folder / "attention.onnx", 70)
     run(folder, "attention.onnx", "right.onnx", "--diagnose", "--diagnose-budget=30")
     return Real(folder)
 
@@ -112,9 +106,9 @@ QUESTIONS = {
     "what to ship": ([], "#ship", ["right on cpu", "original", "ship it as it is"]),
     "why did it fail": (IN_CELL, "dialog", ["overflows", "float16 ends at 65504"]),
     "which node": (IN_CELL, "dialog", ["'scores' (MatMul)"]),
-    "since when": (IN_CELL, "dialog", ["fails since", "(1 run); before, on", "it was: known"]),
+    "since when": (IN_CELL, "dialog", ["fails since", "(1 run); before, on", "it was: pass"]),
     "is the machine to blame": (IN_CELL, "dialog", ["the machine isn't to blame"]),
-    "what would pass": (IN_CELL, "dialog", ["mend", "passes"]),
+    "what would pass": (IN_CELL, "dialog", ["mend", "fp16.mixed"]),
     "where did it run": (IN_CELL, "dialog", ["on CPUExecutionProvider", "machine"]),
     "how to run it again": (
         [*IN_CELL, "dialog .copy"],
@@ -156,7 +150,7 @@ def test_the_first_screen_has_the_verdict_where_it_ran_what_changed_and_what_to_
     )
     assert max(shown) < 900
     assert "Fail: 1 of" in page.inner_text("h1")
-    assert "1 no longer pass" in page.inner_text("#since")
+    assert "1 cell no longer passes" in page.inner_text("#since")
 
 
 def test_the_page_of_a_real_cell_has_its_evidence(page: "Page") -> None:
