@@ -45,6 +45,13 @@ BEYOND = {
     "spline_coupling",
     "structural_similarity",
     "trees_by_comparisons",
+    "distance_by_squares",
+    "gemm_with_factors",
+    "step_of_an_optimizer",
+    "sum_of_many_probabilities",
+    "temperature_of_an_input",
+    "tiny_times_huge",
+    "variance_of_channels_by_pools",
 }
 # The same of bfloat16: lengths, codes and signs of zero that its 8 bits decide otherwise, and a
 # ReduceLogSumExp of which ONNX Runtime's bfloat16 kernel makes infinity.
