@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import UsageError, did_you_mean
-from onnx_harness.settings.fields import as_option, is_cluster
+from onnx_harness.settings.declaring import as_option, is_cluster
 from onnx_harness.settings.kinds import (
     BYTES,
     CHAINS,
