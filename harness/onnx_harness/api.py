@@ -5,6 +5,8 @@ A verdict for a test of one's own, found in a worker process, without pytest.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import UsageError, did_you_mean
@@ -90,7 +92,9 @@ def compare(
 
 
 def _answered(question: Question, settings: Settings) -> Verdict:
-    runner = Runner(settings)
+    models = (question.model, question.candidate, question.reference)
+    paths = [Path(model) for model in models if isinstance(model, (str, os.PathLike))]
+    runner = Runner(settings, readable=paths)
     try:
         return verdict_of(answer(question, runner))
     finally:

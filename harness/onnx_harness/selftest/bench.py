@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from onnx_harness.cards.card import Card, PathSource
+from onnx_harness.cards.fetch import materialize
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cache_root import VARIABLE
@@ -65,7 +66,8 @@ class Bench:
         """The runner of a row and seed."""
         if self._runner is None or self._runner[0] != (row, seed):
             self.close()
-            self._runner = ((row, seed), Runner(Settings(seed=seed)))
+            models = [materialize(card) for card in self.cards]
+            self._runner = ((row, seed), Runner(Settings(seed=seed), readable=models))
         return self._runner[1]
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnx_harness.cards.card import Card
+from onnx_harness.cards.fetch import materialize
 from onnx_harness.cell.matrix import Cell, card_beside, card_for
 from onnx_harness.errors import UsageError
 from onnx_harness.mutation import sensitivity
@@ -188,7 +189,7 @@ def _priced(card: Card) -> Outcome:
 
 def _taken(card: Card, *, plain: bool) -> float:
     with own_cache():
-        runner = Runner(Settings(), plain=plain)
+        runner = Runner(Settings(), plain=plain, readable=[materialize(card)])
         try:
             runner.warm()
             started = time.perf_counter()
