@@ -13,7 +13,7 @@ from onnx_harness.cell.matrix import DEFAULT, GROUPS
 from onnx_harness.inputs.values.generators import GENERATORS
 from onnx_harness.settings import OPTIONS, Settings
 from onnx_harness.settings.kinds import Option
-from onnx_harness.transforms import Transform, bf16, fp16, int8, simplify
+from onnx_harness.transforms import Transform, bf16, fp16, int8, optimize, simplify
 from tests.docs import docstrings
 from tests.docs.api import api
 from tests.docs.markdown import code, codes, table
@@ -23,6 +23,7 @@ _EXPLAINED_BY: Mapping[str, Callable[..., Any]] = {
     "onnx_harness.transforms.fp16": fp16.convert_float_to_float16,
     "onnx_harness.transforms.bf16": bf16.convert_float_to_bfloat16,
     "onnx_harness.transforms.int8_mixed": int8.quantize_static,
+    "onnx_harness.transforms.optimize": optimize.optimize,
     "onnx_harness.transforms.simplify": simplify.simplify_with_report,
 }
 _WRITTEN = {tuple: "list", bool: "true or false", str: "text", int: "whole number", float: "number"}
