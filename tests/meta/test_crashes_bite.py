@@ -81,8 +81,8 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
     # What runs before the transform is looked up dies as well.
     monkeypatch.setattr(
-        "onnx_harness.run.runner.Worker",
-        lambda *given, preload: Worker(*given, preload=(*preload, "faults")),
+        "onnx_harness.cell.workers.Worker",
+        lambda *given, preload, files: Worker(*given, preload=(*preload, "faults"), files=files),
     )
     save(linear(), tmp_path / "lin.onnx")
     _forget_transforms()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from onnx_harness.isolate.files import VARIABLE
 from tests.plugin.running import LEAN
 
 
@@ -18,3 +19,9 @@ def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.Fixt
     for variable in [name for name in os.environ if name.startswith("PYTEST_XDIST")]:
         monkeypatch.delenv(variable)  # of the run that these tests are part of
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def unconfined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers write where the test's own transforms do."""
+    monkeypatch.setenv(VARIABLE, "/")

@@ -20,6 +20,8 @@ from tests.models import linear, save, two_outputs
 from tests.plugin.running import install, read_cells, run_pytest, start_pytest
 from tests.plugin.test_plugin_interruption import SLEEPY, left, wait_until
 
+pytestmark = pytest.mark.usefixtures("unconfined")  # their transforms write files
+
 VARIANTS = ("--variant=original", "--variant=simplify")
 
 

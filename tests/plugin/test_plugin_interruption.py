@@ -19,6 +19,8 @@ SLEEPY = """
 import os, pathlib, time
 from onnx_harness.transforms import Transform
 
+pytestmark = pytest.mark.usefixtures("unconfined")  # their transforms write files
+
 def sleep(model):
     pathlib.Path("asleep").write_text("")
     time.sleep(600)

@@ -12,6 +12,8 @@ import pytest
 from tests.models import linear, save, two_outputs
 from tests.plugin.running import Ended, install, run_pytest
 
+pytestmark = pytest.mark.usefixtures("unconfined")  # their transforms write files
+
 CLOCK = Path(__file__).parents[1] / "performance" / "ort_clock"
 ARGUMENTS = ("--report-dir=reports", "--resume", "--variant=original", "--variant=simplify")
 

@@ -205,7 +205,14 @@ def test_doctor_prints_only_json_when_asked(
     probed(monkeypatch, "cpu")
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"versions", "conflict", "network_kept", "left_out", "providers"}
+    assert set(found) == {
+        "versions",
+        "conflict",
+        "network_kept",
+        "files_kept",
+        "left_out",
+        "providers",
+    }
     assert found["providers"]["cpu"]["usable"] is True
     assert found["providers"]["cuda"]["mend"] == "pip install fancy"
 

@@ -292,6 +292,8 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> tuple[Connection, list[tuple[Any,
 
     for name in ("take_notes", "_begin", "limit_resources", "leave_network", "renew_time"):
         monkeypatch.setattr(serving, name, notes_that(name))
+    monkeypatch.setattr(serving, "_leave_with", lambda _parent: None)
+    monkeypatch.setattr(serving, "_has_bytecode", lambda _module: True)
     imported: list[str] = []
 
     def imports(name: str) -> None:
@@ -303,7 +305,7 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> tuple[Connection, list[tuple[Any,
     ours, theirs = Pipe()
     arguments = (theirs, "stage", ("died",), "log", {"A": "1"}, ("nothing", "json"))
     thread = threading.Thread(
-        target=serving.serve, args=(*arguments, Limits(5.0, 99), 7, True), daemon=True
+        target=serving.serve, args=(*arguments, Limits(5.0, 99), None, 7, True), daemon=True
     )
     thread.start()
     assert ours.poll(10)
@@ -318,7 +320,7 @@ def test_a_worker_confines_itself_before_it_says_hello_and_answers_till_the_pare
     pipe, done = worker
     assert done[:4] == [
         ("take_notes", "stage", ("died",)),
-        ("_begin", "log", {"A": "1"}, 7, True),
+        ("_begin", "log", {"A": "1"}, True),
         ("limit_resources", 5.0, 99),
         ("leave_network",),
     ]

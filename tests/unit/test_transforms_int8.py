@@ -19,6 +19,7 @@ from onnx_harness.errors import NotApplicable, UsageError
 from onnx_harness.names import parse_variant
 from onnx_harness.transforms import bind, int8
 from onnx_harness.transforms.quantization import preparing
+from onnx_harness.transforms.quantization.operators import DYNAMIC_OPS, STATIC_OPS
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
 Samples = list[dict[str, Any]]
@@ -385,8 +386,8 @@ def test_what_cannot_be_honoured_is_refused_before_anything_runs(text: str, mess
 
 
 def test_the_operators_written_down_are_the_library_s() -> None:
-    assert set(int8.DYNAMIC_OPS) == set(library.IntegerOpsRegistry)
-    assert set(int8.STATIC_OPS) == {*library.QLinearOpsRegistry, *library.QDQRegistry}
+    assert set(DYNAMIC_OPS) == set(library.IntegerOpsRegistry)
+    assert set(STATIC_OPS) == {*library.QLinearOpsRegistry, *library.QDQRegistry}
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,9 @@ from onnx_harness.judging.conversions import conversion_of
 from onnx_harness.judging.quantizing import Scheme, quantize_through, watched
 from onnx_harness.names import parse_variant
 from onnx_harness.transforms import bind, remarks
-from onnx_harness.transforms.int8 import STATIC_OPS, quantize_dynamic
+from onnx_harness.transforms.int8 import quantize_dynamic
 from onnx_harness.transforms.quantization.nodes import is_quantized
+from onnx_harness.transforms.quantization.operators import STATIC_OPS
 from onnx_harness.transforms.variant import bind_variant
 from tests.unit.test_transforms_int8 import (
     convolution,

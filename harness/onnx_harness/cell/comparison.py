@@ -75,7 +75,7 @@ class Pair:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """What a worker that compares them has to read."""
+        """The files that a worker has to read in order to compare them."""
         named = (self.a, self.b, self.card.path)
         return named if self.recorded is None else (*named, self.recorded)
 

@@ -46,7 +46,7 @@ _VARIABLES = (  # lists of folders and files that libraries are loaded from
 
 
 class Files:
-    """What a worker may open beyond its environment. It grows by what calls name.
+    """Paths that a worker may open beyond its environment. They grow by what calls name.
 
     Args:
         readable: files and folders to read; a model's stands for its folder.

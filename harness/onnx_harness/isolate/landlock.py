@@ -27,7 +27,7 @@ _TRUNCATE_VERSION = 3
 
 
 class Right(IntFlag):
-    """What may be done below a folder, or with a file: LANDLOCK_ACCESS_FS_* of linux/landlock.h."""
+    """Rights to a file, or to what lies below a folder: LANDLOCK_ACCESS_FS_*, linux/landlock.h."""
 
     EXECUTE = 1 << 0
     WRITE_FILE = 1 << 1

@@ -10,7 +10,11 @@ from onnx_harness.judging.rounding import Clamp
 from onnx_harness.transforms import BoundStep, Precision
 from onnx_harness.transforms.bf16 import MAX_FINITE_VAL as LARGEST_BFLOAT16
 from onnx_harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL
-from onnx_harness.transforms.int8 import DEFAULT_OP_TYPES_TO_EXCLUDE, DYNAMIC_OPS, STATIC_OPS
+from onnx_harness.transforms.quantization.operators import (
+    DEFAULT_OP_TYPES_TO_EXCLUDE,
+    DYNAMIC_OPS,
+    STATIC_OPS,
+)
 from onnx_harness.transforms.quantization.options import extra_options
 from onnx_harness.transforms.variant import BoundVariant
 

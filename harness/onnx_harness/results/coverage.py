@@ -1,4 +1,4 @@
-"""How much of a model its inputs reach, and which planted faults its verdict notices."""
+"""Records of what the inputs of a model reach, and of planted faults that are noticed."""
 
 from __future__ import annotations
 

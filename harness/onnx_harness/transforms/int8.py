@@ -15,6 +15,11 @@ from onnx_harness.transforms.optimize import MAX_BYTES
 from onnx_harness.transforms.parts import node_parts
 from onnx_harness.transforms.quantization.aliases import Aliases
 from onnx_harness.transforms.quantization.library import Samples, feeds_of, through_files
+from onnx_harness.transforms.quantization.operators import (
+    DEFAULT_OP_TYPES_TO_EXCLUDE,
+    DYNAMIC_OPS,
+    STATIC_OPS,
+)
 from onnx_harness.transforms.quantization.options import extra_options as read_options
 from onnx_harness.transforms.quantization.preparing import (
     check_node_names,
@@ -29,57 +34,6 @@ from onnx_harness.transforms.quantization.preparing import (
 if TYPE_CHECKING:
     import onnx
 
-# What each mode can quantize; written down because collection must not import onnxruntime. A test
-# compares them.
-DYNAMIC_OPS = (
-    "Attention",
-    "Conv",
-    "EmbedLayerNormalization",
-    "Gather",
-    "LSTM",
-    "MatMul",
-    "Transpose",
-)
-STATIC_OPS = (
-    "Add",
-    "ArgMax",
-    "AveragePool",
-    "BatchNormalization",
-    "Clip",
-    "Concat",
-    "Conv",
-    "ConvTranspose",
-    "CumSum",
-    "EmbedLayerNormalization",
-    "Flatten",
-    "Gather",
-    "GatherElements",
-    "Gemm",
-    "GlobalAveragePool",
-    "InstanceNormalization",
-    "LayerNormalization",
-    "LeakyRelu",
-    "MatMul",
-    "MaxPool",
-    "Mul",
-    "Pad",
-    "Relu",
-    "Reshape",
-    "Resize",
-    "Sigmoid",
-    "Slice",
-    "Softmax",
-    "Split",
-    "Squeeze",
-    "TopK",
-    "Transpose",
-    "Unsqueeze",
-    "Where",
-)
-# A softmax shares 1 among its classes. Its range is fixed at 0 to 1, in steps of 1/255: among a
-# thousand classes most probabilities are less than half a step and become 0 (a shufflenet keeps 0.3
-# dB with it, 21.6 dB without).
-DEFAULT_OP_TYPES_TO_EXCLUDE = ("Softmax",)
 
 TYPES = {"int8": "QInt8", "uint8": "QUInt8"}
 CALIBRATIONS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}

@@ -6,13 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.transforms import Precision, Transform
-from onnx_harness.transforms.int8 import (
-    DEFAULT_OP_TYPES_TO_EXCLUDE,
-    STATIC_OPS,
-    STATIC_OPTIONS,
-    check_static,
-    quantize_static,
-)
+from onnx_harness.transforms.int8 import STATIC_OPTIONS, check_static, quantize_static
+from onnx_harness.transforms.quantization.operators import DEFAULT_OP_TYPES_TO_EXCLUDE, STATIC_OPS
 
 if TYPE_CHECKING:
     import onnx

@@ -5,6 +5,7 @@ The model is checked before and after.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -192,13 +193,10 @@ def refuse_over_2_gb(model: onnx.ModelProto) -> None:
         )
 
 
+@functools.wraps(optimize)
 def _apply(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
-    """Optimize a model that the checker passes.
-
-    Raises:
-        NotApplicable: onnx's checker rejects the model itself, as it does operators that ONNX
-            Runtime writes into the standard domain.
-    """
+    # onnx's checker rejects what ONNX Runtime writes into the standard domain: such a model is as
+    # it should be, and onnxoptimizer has no part in it.
     import onnx
 
     try:

@@ -16,6 +16,7 @@ from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import body_reads, subgraphs
 from onnx_harness.transforms.quantization.exact import exact_outputs
 from onnx_harness.transforms.quantization.masks import huge_values, masked_scores
+from onnx_harness.transforms.quantization.operators import STATIC_OPS
 
 _CONTRIB = frozenset({"com.microsoft"})
 # Operators of ONNX Runtime that the library quantizes. Since opset 23 there is a standard Attention
@@ -173,8 +174,6 @@ def _reading_moved_outputs(graph: onnx.GraphProto, whole: frozenset[str]) -> fro
         graph: its nodes in order.
         whole: outputs of nodes that aren't quantized in any case.
     """
-    from onnx_harness.transforms.int8 import STATIC_OPS
-
     makers = {name: node for node in graph.node for name in node.output}
     handed_out = set()
     for info in graph.output:
