@@ -45,6 +45,7 @@ BEYOND = {
     "spline_coupling",
     "structural_similarity",
     "trees_by_comparisons",
+    "quantized_by_hand",
     "distance_by_squares",
     "gemm_with_factors",
     "step_of_an_optimizer",
