@@ -15,12 +15,11 @@ import pytest
 from tests.models import linear, save
 from tests.plugin.running import SECONDS, install, read_cells, start_pytest
 
+pytestmark = pytest.mark.usefixtures("unconfined")  # their transforms write files
+
 SLEEPY = """
 import os, pathlib, time
 from onnx_harness.transforms import Transform
-
-pytestmark = pytest.mark.usefixtures("unconfined")  # their transforms write files
-
 def sleep(model):
     pathlib.Path("asleep").write_text("")
     time.sleep(600)
