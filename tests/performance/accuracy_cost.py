@@ -66,7 +66,7 @@ card = card_for(Path(card))
 card = replace(card, source=PathSource(materialize(card)))
 os.environ["ONNX_HARNESS_CACHE"] = cold
 try:  # else the worker is started again when it's told of the model's folder
-    runner = Runner(Settings(), readable=[card.source.path])
+    runner = Runner(Settings(), readable=[card.path, card.source.path])
 except TypeError:  # a checkout whose worker may read all that its user may
     runner = Runner(Settings())
 runner.warm()

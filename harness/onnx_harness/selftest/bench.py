@@ -66,8 +66,8 @@ class Bench:
         """The runner of a row and seed."""
         if self._runner is None or self._runner[0] != (row, seed):
             self.close()
-            models = [materialize(card) for card in self.cards]
-            self._runner = ((row, seed), Runner(Settings(seed=seed), readable=models))
+            folders = [path for card in self.cards for path in (card.path, materialize(card))]
+            self._runner = ((row, seed), Runner(Settings(seed=seed), readable=folders))
         return self._runner[1]
 
     def close(self) -> None:

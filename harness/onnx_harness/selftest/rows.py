@@ -189,7 +189,7 @@ def _priced(card: Card) -> Outcome:
 
 def _taken(card: Card, *, plain: bool) -> float:
     with own_cache():
-        runner = Runner(Settings(), plain=plain, readable=[materialize(card)])
+        runner = Runner(Settings(), plain=plain, readable=[card.path, materialize(card)])
         try:
             runner.warm()
             started = time.perf_counter()
