@@ -5,7 +5,6 @@ The model is checked before and after.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +192,6 @@ def refuse_over_2_gb(model: onnx.ModelProto) -> None:
         )
 
 
-@functools.wraps(optimize)
 def _apply(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
     # onnx's checker rejects what ONNX Runtime writes into the standard domain: such a model is as
     # it should be, and onnxoptimizer has no part in it.
@@ -208,6 +206,10 @@ def _apply(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
             f"`simplify` doesn't ask it"
         ) from error
     return optimize(model, **options)
+
+
+# It's pickled by its own name, and explained as `optimize` is.
+_apply.__doc__ = optimize.__doc__
 
 
 def _parts(_: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:
