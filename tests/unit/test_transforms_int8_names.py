@@ -138,3 +138,12 @@ def test_weights_that_are_inputs_too_are_why_nothing_is_quantized() -> None:
         quantized(
             model, "int8.static(op_types_to_quantize=['Conv', 'MatMul'])", [{"x": floats(3, 32)}]
         )
+
+
+def test_where_there_is_no_such_operator_its_weights_are_no_reason() -> None:
+    model = products()
+    for tensor in model.graph.initializer:
+        info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        model.graph.input.append(info)
+    with pytest.raises(NotApplicable, match=r"no Conv works on float tensors$"):
+        quantized(model, "int8.static(op_types_to_quantize=['Conv'])", [{"x": floats(3, 32)}])

@@ -101,13 +101,12 @@ def _has_bytecode(module: str) -> bool:
     if sys.dont_write_bytecode:
         return True
     top, *rest = module.split(".")
-    try:
-        spec = importlib.util.find_spec(top)  # of a module within, it would import those above
-        file = Path((spec.submodule_search_locations or [])[0], *rest)  # type: ignore[union-attr]
-        source = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
-        compiled = Path(importlib.util.cache_from_source(str(source)))
-    except (ImportError, ValueError, AttributeError, IndexError, NotImplementedError):
+    spec = importlib.util.find_spec(top)  # of a module within, it would import those above
+    if spec is None or not spec.submodule_search_locations or not sys.implementation.cache_tag:
         return True
+    file = Path(spec.submodule_search_locations[0], *rest)
+    source = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    compiled = Path(importlib.util.cache_from_source(str(source)))
     folder = compiled.parent if compiled.parent.exists() else source.parent
     return compiled.exists() or not source.exists() or not os.access(folder, os.W_OK)
 

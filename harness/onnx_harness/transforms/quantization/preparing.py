@@ -44,7 +44,7 @@ def refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | No
         raise NotApplicable(f"the model is quantized already: it holds {before}")
     kinds = {*types, "Gemm"} if "MatMul" in types else set(types)
     if not any(node.op_type in kinds and is_of_its_domain(node) for node in model.graph.node):
-        raise NotApplicable(nothing_to_quantize(types, model.graph))
+        raise NotApplicable(nothing_to_quantize(types))
     opset = opset_of(model)
     if float16_since is None or opset < float16_since:
         halves = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
@@ -133,9 +133,12 @@ def remark_tied(tied: Mapping[str, Sequence[str]]) -> None:
 
 
 def nothing_to_quantize(
-    types: Sequence[str], graph: onnx.GraphProto, excluded: Sequence[str] = ()
+    types: Sequence[str], graph: onnx.GraphProto | None = None, excluded: Sequence[str] = ()
 ) -> str:
-    """Return why nothing of ``types`` is quantized in a model, the nodes ``excluded`` aside."""
+    """Return why nothing of ``types`` is quantized in a model, the nodes ``excluded`` aside.
+
+    The graph is given where it has such operators: their weights may be what the reason is.
+    """
     named = (
         f"{', '.join(types[:6])} or {len(types) - 6} more" if len(types) > 7 else ", ".join(types)
     )
@@ -146,9 +149,10 @@ def nothing_to_quantize(
             f", but for {', '.join(excluded[:3])}{more}: excluded, or in them sizes, positions, "
             f"indices or masks are computed, for which 8 bits are too few"
         )
+    weights = "" if graph is None else _because_of_defaults(graph)
     return (
         f"there is nothing to quantize: outside the bodies of If, Loop and Scan no {named} "
-        f"works on float tensors{_because_of_defaults(graph)}{aside}"
+        f"works on float tensors{weights}{aside}"
     )
 
 
