@@ -10,7 +10,7 @@ import base64
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,12 +77,28 @@ class Picture:
     png: bytes
 
 
-def views() -> dict[str, tuple[list[Any], str]]:
-    """Return the cells of each view, and the part of the address that opens it."""
-    full = runs.evidence()
+class View(NamedTuple):
+    """A part of a report that a picture is taken of.
+
+    Attributes:
+        cells: of the run.
+        fragment: the part of the address that opens it.
+        at: CSS selector of what is scrolled to the upper edge.
+    """
+
+    cells: list[Any]
+    fragment: str = ""
+    at: str = "body"
+
+
+def views() -> dict[str, View]:
+    """Return the views by name."""
+    full, failing = runs.evidence(), runs.failing()
     return {
-        "page": (runs.failing(), ""),
-        "cell": ([full], f"#cell={full.id}"),
+        "page": View(failing),
+        "matrix": View(failing, at="#matrix"),
+        "cell": View([full], f"#cell={full.id}"),
+        "figures": View([full], f"#cell={full.id}", at="dialog section:has(.bars)"),
     }
 
 
@@ -96,10 +112,11 @@ def take(opened: Opened, view: str, width: int, scheme: str, style: str = "") ->
         scheme: ``light`` or ``dark``.
         style: CSS that is added to the page.
     """
-    cells, fragment = views()[view]
+    cells, fragment, at = views()[view]
     screen = {"width": width, "height": HEIGHT}
     page = opened(cells, fragment, viewport=screen, color_scheme=scheme)
     page.add_style_tag(content=_FONTS + style)
+    page.locator(at).evaluate("part => part.scrollIntoView()")
     return shrunk(opened.browser, page.screenshot(), SCALE)
 
 

@@ -165,8 +165,17 @@ def evidence() -> CellResult:
         name: replace(one, rel_l2=1e-7, errors=None) for name, one in full.accuracy.outputs.items()
     }
     slowest = SlowerOperator("/gru/GRU", "GRU", 1.4, 2.1, (1.47, 1.53), 0.97)
+    there, here = "CUDAExecutionProvider", "CPUExecutionProvider"
+    placement = PlacementRecord(
+        there,
+        {there: 14, here: 3},
+        {"NonZero": 2},
+        0.875,
+        operators={there: {"GRU": 12, "Relu": 2}, here: {"NonZero": 2, "Relu": 1}},
+    )
     return replace(
         full,
+        placement=placement,
         accuracy_simulated=full.accuracy,
         accuracy_emulated=AccuracyRecord(4, float32),
         coverage=CoverageRecord({"leaves": Reached(60, 64)}, ("'x' isn't followed back",)),
@@ -190,7 +199,10 @@ def hostile() -> list[CellResult]:
     """A cell of each status whose every text is hostile."""
     accuracy = AccuracyRecord(1, {HOSTILE: VACUOUS})
     placement = PlacementRecord(
-        HOSTILE, {HOSTILE: 3}, {HOSTILE: 2}, 0.5, arithmetic={HOSTILE: 1}, precision="mixed"
+        *(HOSTILE, {HOSTILE: 3}, {HOSTILE: 2}, 0.5),
+        arithmetic={HOSTILE: 1},
+        precision="mixed",
+        operators={HOSTILE: {HOSTILE: 1}},
     )
     return [
         cell(

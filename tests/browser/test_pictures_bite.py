@@ -13,8 +13,13 @@ if TYPE_CHECKING:
     from tests.browser.conftest import Opened
 
 BROKEN = {
-    "a column is hidden": "#ship td:nth-child(4), #ship th:nth-child(4) { display: none }",
-    "text in the colour of the paper": ".quiet { color: var(--paper) !important }",
+    "a column is hidden": (
+        "page",
+        "#ship td:nth-child(4), #ship th:nth-child(4) { display: none }",
+    ),
+    "text in the colour of the paper": ("page", ".quiet { color: var(--paper) !important }"),
+    "the matrix without its heat": ("matrix", ".heat td { background: none !important }"),
+    "the marks of errors gone": ("figures", "dialog svg circle { display: none }"),
 }
 
 
@@ -23,8 +28,9 @@ BROKEN = {
 )
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_fault_of_the_page_is_seen(opened: Opened, fault: str) -> None:
-    broken = pictures.take(opened, "page", 1280, "light", BROKEN[fault])
-    kept = pictures.kept(opened, "page", 1280, "light")
+    view, style = BROKEN[fault]
+    broken = pictures.take(opened, view, 1280, "light", style)
+    kept = pictures.kept(opened, view, 1280, "light")
     assert pictures.departing(kept.pixels, broken.pixels) > pictures.MOST_BLOCKS
 
 

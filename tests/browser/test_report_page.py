@@ -201,6 +201,7 @@ def test_a_cell_shows_all_its_evidence(opened: Opened) -> None:
         "● simulated float16, ◇ this provider's float32",
         "rel L2, this provider's float32 1.0e-7",
         "17 of",
+        "operator CUDAExecutionProvider CPUExecutionProvider GRU 12 Relu 2 1 NonZero 2",
     ):
         assert expected in shown
     assert page.locator("dialog .second-mark").count() == 2

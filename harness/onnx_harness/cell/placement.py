@@ -83,8 +83,15 @@ def _judge_placement(
     """
     provider, demands = _contract(way)
     judged = judge_placement(assigned, provider, sizes)
+    operators: dict[str, dict[str, int]] = {}
+    for (owner, op), count in assigned.most_common():
+        operators.setdefault(owner, {})[op] = count
     record = PlacementRecord(
-        judged.requested, dict(judged.nodes), dict(judged.off_provider_ops), judged.share
+        judged.requested,
+        dict(judged.nodes),
+        dict(judged.off_provider_ops),
+        judged.share,
+        operators=operators,
     )
     way.found = replace(way.found, placement=record)
     demanded = way.task.settings.min_placement

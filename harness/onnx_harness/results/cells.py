@@ -129,6 +129,7 @@ class PlacementRecord:
         precision: ``float16``, ``emulated`` (asked for float16, computed in float32), ``mixed``
             (some of each), or, where the model asks for no float16, the type that it computed in;
             None where no float was computed.
+        operators: node count by operator, by ONNX Runtime provider name; by the record.
     """
 
     requested: str
@@ -141,6 +142,7 @@ class PlacementRecord:
     inserted_casts: int | None = None
     arithmetic: dict[str, int] = field(default_factory=dict)
     precision: str | None = None
+    operators: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -258,6 +258,25 @@ function placement(p) {
           .sort((a, b) => b[1] - a[1])
           .map(([op, number]) => [op, count(number)]),
       ),
+    assigned(p.operators || {}),
+  );
+}
+// One column for each provider; those that run most nodes come first.
+function assigned(operators) {
+  const names = Object.keys(operators);
+  const all = [...new Set(names.flatMap(name => Object.keys(operators[name])))];
+  if (!all.length) return null;
+  const number = (name, op) => operators[name][op] || 0;
+  const total = op => names.reduce((sum, name) => sum + number(name, op), 0);
+  all.sort((a, b) => total(b) - total(a));
+  return h(
+    "details",
+    { open: names.length > 1 },
+    h("summary", {}, "nodes by operator and provider"),
+    grid(
+      ["operator", ...names],
+      all.map(op => [op, ...names.map(name => (number(name, op) ? count(number(name, op)) : ""))]),
+    ),
   );
 }
 function sensitivity(record) {

@@ -44,7 +44,7 @@ function graph(g) {
       h(
         "details",
         {},
-        h("summary", {}, `${moved.length ? "unchanged: " : ""}${count(same.length)} operators`),
+        h("summary", {}, `${moved.length ? "unchanged: " : ""}${count(same.length)} operator${same.length === 1 ? "" : "s"}`),
         table(same),
       ),
     g.transform_seconds > 0 && h("p", { class: "quiet" }, `transformed in ${figure(g.transform_seconds)} s`),
