@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from onnx_harness.isolate.files import VARIABLE, Files, pickled
@@ -30,6 +31,13 @@ def test_models_cards_and_libraries_stand_for_their_folders(tmp_path: Path, name
     files = Files([file])
     assert file.parent in readable(files)
     assert not files.include([file.parent / "inputs.npz"])  # nothing new
+
+
+def test_what_lies_below_a_package_is_nothing_new() -> None:
+    files = Files()
+    assert files.rules()
+    example = Path(onnx.__file__).parent / "backend" / "test" / "data" / "simple" / "model.onnx"
+    assert not files.include([example])
 
 
 def test_another_file_stands_for_itself(tmp_path: Path) -> None:

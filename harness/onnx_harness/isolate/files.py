@@ -78,10 +78,11 @@ class Files:
             modules: files of modules, which the environment may hold already.
         """
         count = len(self._readable) + len(self._modules)
+        roots = self._roots or package_roots()
         for path in paths:
-            self._add(path.absolute())
+            self._add(path.absolute(), roots)
         for module in modules:
-            if not _is_below(module, self._roots or package_roots()):
+            if not _is_below(module, roots):
                 self._modules[module] = None
         return len(self._readable) + len(self._modules) > count
 
@@ -99,7 +100,7 @@ class Files:
             rules += _store_rules(folder)
         return (*rules, *_each(self._allowed, READ), *_each(self._writable, CHANGE))
 
-    def _add(self, path: Path) -> None:
+    def _add(self, path: Path, roots: Iterable[Path]) -> None:
         if path in self._readable or _is_below(path, self._writable):
             return
         places = [path.resolve()]
@@ -109,7 +110,9 @@ class Files:
             if store is not None:
                 places.append(store)
         for place in places:
-            if not _is_below(place, (*self._readable, *self._writable, *self._allowed)):
+            # A library's own examples lie below its package.
+            open_already = (*self._readable, *self._writable, *self._allowed, *roots)
+            if not _is_below(place, open_already):
                 self._readable[place] = None
 
 
