@@ -16,9 +16,11 @@ from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.pipeline import place_of_artifact
 from onnx_harness.cell.state import Task
 from onnx_harness.cell.workers import cell_worker
-from onnx_harness.errors import first_line
+from onnx_harness.errors import WorkerCrashed, first_line
+from onnx_harness.isolate.notes import RISK
 from onnx_harness.names import CARD_SUFFIX, ORIGINAL, parse_variant
 from onnx_harness.results.cells import Status, Symptom
+from onnx_harness.run.attempts import MOST_DEATHS
 from onnx_harness.selftest.bench import Bench, Outcome, at_hand, falsely_failed
 from onnx_harness.selftest.table import Row, Step, bad, none_bad, summed, total
 from onnx_harness.settings import Settings
@@ -73,6 +75,13 @@ def _quantized(card: Card, conversion: str) -> Path:
     settings = Settings(seed=SEED)
     task = Task(Cell(card, parse_variant(conversion), "cpu"), materialize(card), settings)
     with closing(cell_worker(settings, readable=(task.model, card.path))) as worker:
+        for _ in range(MOST_DEATHS):
+            try:
+                return worker.call(place_of_artifact, task)[0]
+            except WorkerCrashed as death:
+                if not death.stage.startswith(RISK):
+                    raise
+        # What it died of before it isn't fed again.
         return worker.call(place_of_artifact, task)[0]
 
 
