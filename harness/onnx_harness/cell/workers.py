@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from onnx_harness.isolate.files import Files
 from onnx_harness.model.links import store_of
 from onnx_harness.results.cache_root import VARIABLE, cache_root
 from onnx_harness.settings import Settings
+
+_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 
 
 def cell_worker(
@@ -38,7 +41,7 @@ def cell_worker(
     Raises:
         WorkerNotStarted: the system gives no process, or no folder for it.
     """
-    variables = dict(environment or {})
+    variables = {**_default_environment(), **(environment or {})}
     changed = list(writable)
     with contextlib.suppress(ResultsError):  # whoever needs it says so
         root = cache_root()
@@ -46,3 +49,12 @@ def cell_worker(
         changed.append(root)
     files = Files(readable, changed, settings.allow_read, store_of)
     return Worker(settings.limits, variables, preload=preload, files=files)
+
+
+def _default_environment() -> dict[str, str]:
+    """Return what is set where the user has said nothing.
+
+    ONNX Runtime's telemetry (1.32 and later) starts a thread and writes to the home folder, which
+    is closed here: its complaint would stand where a dying process's last words are looked for.
+    """
+    return {} if _TELEMETRY in os.environ else {_TELEMETRY: "1"}
