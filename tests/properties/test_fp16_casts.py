@@ -85,7 +85,9 @@ def test_no_casts_in_a_row_but_the_models_own(model: onnx.ModelProto, keep: bool
     result = convert_float_to_float16(model, keep_io_types=keep)
 
     onnx.checker.check_model(result, full_check=True)
-    added = set(chains(result)) - before
+    # Of three in a row the middle one may be gone; the last then only gives an output its name.
+    shorter = {(*one[:2], other[2]) for one in before for other in before if one[1:] == other[:2]}
+    added = set(chains(result)) - before - shorter
     between = {TensorProto.FLOAT, TensorProto.FLOAT16}
     assert not [each for each in added if set(each) <= between]
 
