@@ -98,7 +98,7 @@ def views() -> dict[str, View]:
         "page": View(failing),
         "matrix": View(failing, at="#matrix"),
         "cell": View([full], f"#cell={full.id}"),
-        "figures": View([full], f"#cell={full.id}", at="dialog section:has(.bars)"),
+        "figures": View([full], f"#cell={full.id}", at="dialog section:has(.floor-mark)"),
     }
 
 

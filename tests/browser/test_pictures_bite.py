@@ -19,7 +19,7 @@ BROKEN = {
     ),
     "text in the colour of the paper": ("page", ".quiet { color: var(--paper) !important }"),
     "the matrix without its heat": ("matrix", ".heat td { background: none !important }"),
-    "the marks of errors gone": ("figures", "dialog svg circle { display: none }"),
+    "the plots of a cell gone": ("figures", "dialog svg { display: none }"),
 }
 
 

@@ -84,7 +84,8 @@ def cell(
         "stage": Stage.DONE,
         "graph": GraphChange(672, 331, 4_700_000, 4_600_000, 0.5),
         "placement": PlacementRecord(
-            "CPUExecutionProvider", {"CPUExecutionProvider": 331}, {}, 1.0
+            *("CPUExecutionProvider", {"CPUExecutionProvider": 331}, {}, 1.0),
+            operators={"CPUExecutionProvider": {"Conv": 200, "Relu": 131}},
         ),
         "accuracy": AccuracyRecord(4, {"y": output()}),
         "seconds": {"load": 0.25},

@@ -13,6 +13,7 @@ from onnx import numpy_helper
 from onnx_harness.accuracy.noise import Gap
 from onnx_harness.inputs.values.sets import InputSet
 from onnx_harness.judging import noise_floor as floor_room
+from onnx_harness.judging.inside import Inside
 from onnx_harness.judging.last_bits import (
     AMOUNT,
     EDGES,
@@ -145,6 +146,25 @@ def test_the_floor_of_a_quantizer_counts_steps_and_elements(tmp_path: Path) -> N
     assert not any(note.startswith(NOT_NOISE) for note in floor.notes)
 
 
+@pytest.mark.parametrize(("units", "noise"), [(8, True), (4000, False)])
+def test_a_level_that_rounds_a_few_units_further_off_is_noise(
+    units: int, noise: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A few units above halves of a step: the last bits of scale and input move none over.
+    halves = (np.arange(0, 64, dtype=np.float32).reshape(1, 64) + np.float32(0.5)) * 0.05
+    x = (halves * (1 + (units - 5) * 2.0**-23)).astype(np.float32)
+    made = referred(quantized(), tmp_path, x)
+    path = save(quantized(0.05 * (1 + units * 2.0**-23)), tmp_path / "level.onnx")
+
+    def levels(source: Any, level: str = "disable", *_: Any, **__: Any) -> Any:
+        return open_cpu(source if level == "disable" else path)
+
+    monkeypatch.setattr(floor_room, "open_cpu", levels)
+    floor = noise_floor(*made, Cache(tmp_path / "cache"))
+    assert (floor.sets[0]["y"].moved > 0) == noise
+    assert any(note.startswith(NOT_NOISE) for note in floor.notes) != noise
+
+
 def test_draws_go_on_while_they_show_something_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,7 +176,7 @@ def test_draws_go_on_while_they_show_something_new(
         def gaps(*_: Any) -> Any:
             return [(0, {"y": Gap(l2=next(rounds), norm=1.0, size=1)})]
 
-        inside = floor_room._Inside(model_, made)
+        inside = Inside(model_, made)
         monkeypatch.setattr(inside, "gaps", gaps)
         assert dict(inside.drawn(range(4)))[0]["y"].l2 == max(departures)
         return inside.draws

@@ -34,6 +34,7 @@ EDGES = "last_bits/edges"
 # x + 0.75 * 2^-23 * x is always the next float32: between 0.75 and 1.5 units in the last place,
 # rounded to one.
 ONE_UNIT = np.array(0.75 * 2.0**-23, np.float32)
+FOUR_UNITS = np.array(3.0 * 2.0**-23, np.float32)
 NOTHING = np.array(0.0, np.float32)
 # A float16 has 13 bits of fraction less.
 _HALF_UNITS = 2.0**13

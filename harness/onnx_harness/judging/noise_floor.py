@@ -9,10 +9,8 @@ thread and with two, and in float64 where ONNX Runtime has the kernels.
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from onnx import TensorProto, numpy_helper
@@ -22,16 +20,16 @@ from onnx_harness.accuracy.noise import Gap, Noise, worst
 from onnx_harness.errors import first_line
 from onnx_harness.inputs.values.sets import RISING
 from onnx_harness.isolate import risking
+from onnx_harness.judging.inside import Inside, Run
 from onnx_harness.judging.last_bits import (
     exact_sums,
     has_steps,
-    steps,
-    with_last_bits,
 )
 from onnx_harness.judging.nudges import (
     as_double,
     in_double,
     nudge_constants,
+    nudge_further,
     nudge_inputs,
     nudge_inside,
 )
@@ -39,7 +37,6 @@ from onnx_harness.judging.picked import picked_outputs
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.runs import (
     DRAWS,
-    Draw,
     few_elements,
     gaps_of,
     in_memory,
@@ -57,19 +54,6 @@ from onnx_harness.results.cache import Cache
 _MOST_OF_A_LEVEL = 32.0
 _ALWAYS_NOISE = 1e-5
 
-# A model that rounds is drawn in rounds of so many draws until the greatest departure was found in
-# the first half of them, and no sooner than in so many draws over all sets. Of a dynamically
-# quantized decoder three draws of four moved it by 1e-7 and the fourth by 1.8e-2: 32 draws miss
-# such a flip once in ten thousand times.
-_ROUND = 4
-_FEWEST_DRAWS = 32
-_FEWEST_ROUNDS = 2
-_MOST_ROUNDS = 8
-# A departure that is greater by less than half tells nothing new about what may happen.
-_NEWS = 1.5
-_MOST_ROUNDS = 8
-# Further rounds of a slow model wait for nobody: the note says how many draws there were.
-_MOST_SECONDS = 5.0
 # On unusual sets, where nothing is gathered over the sets: of a Softmax over scores of 1e5 that
 # nearly tie every third draw moves nothing. Only where such a set would fail a cell.
 _UNUSUAL_DRAWS = 8
@@ -87,8 +71,6 @@ INEXACT = "judged with exact integer sums:"
 
 They do it at its default settings.
 """
-
-_Run = Iterable[tuple[int, dict[str, Gap]]]
 
 
 def noise_floor(model: Model, reference: Reference, cache: Cache) -> Noise:
@@ -130,7 +112,7 @@ def _measured_unusual(model: Model, reference: Reference) -> Noise:
     sources: list[str] = []
     notes: list[str] = []
     draws = _UNUSUAL_DRAWS if has_steps(model.skeleton) else DRAWS
-    inside = _Inside(model, reference)
+    inside = Inside(model, reference)
     own = _runs(
         notes,
         sources,
@@ -159,7 +141,7 @@ def _levels(
     """The gaps of ONNX Runtime's levels on the usual sets, by input set and level."""
     usual = reference.usual
 
-    def level(name: str, threads: int, sets: Sequence[int]) -> _Run:
+    def level(name: str, threads: int, sets: Sequence[int]) -> Run:
         session = open_cpu(model.path, name, threads, config=config)
         return gaps_of(session, reference, sets, steps=step_sizes)
 
@@ -176,10 +158,10 @@ def _measured(model: Model, reference: Reference) -> Noise:
     sources: list[str] = []
     notes: list[str] = []
     rounds, exact = has_steps(model.skeleton), exact_sums(model.skeleton)
-    inside = _Inside(model, reference)
+    inside = Inside(model, reference)
     # Twice the reference's own work, not five times: the levels that few ask for are run on every
     # second usual set.
-    measures: dict[str, Callable[[], _Run]] = {
+    measures: dict[str, Callable[[], Run]] = {
         "the last bit of the inputs": lambda: _last_bits(model, reference, usual),
         "float64": lambda: gaps_of(in_double(model), reference, usual, [as_double], inside.steps),
     }
@@ -199,13 +181,11 @@ def _measured(model: Model, reference: Reference) -> Noise:
         notes.append(f"{RESTS_ON} its inputs and ONNX Runtime's levels alone. {why}")
 
     levels = _levels(model, reference, exact, inside.steps, notes, sources)
+    if inside.draws:
+        floor = _further(floor, levels, inside, usual)
     for index, runs in enumerate(levels):
         for source, run in runs.items():
-            odd = sorted(
-                name
-                for name, gap in run.items()
-                if _is_change(gap, _own(floor, usual, index, name), rounds)
-            )
+            odd = _changes(run, floor, usual, index, rounds)
             if odd:
                 notes.append(f"{NOT_NOISE} under {source}, {', '.join(odd)} is another result")
             own[index][source] = {name: gap for name, gap in run.items() if name not in odd}
@@ -219,6 +199,40 @@ def _measured(model: Model, reference: Reference) -> Noise:
         inside.steps,
         picked_outputs(model.skeleton),
     )
+
+
+def _further(
+    floor: Noise,
+    levels: Sequence[Mapping[str, Mapping[str, Gap]]],
+    inside: Inside,
+    usual: Sequence[int],
+) -> Noise:
+    """Return the floor with what further moves do on the sets where a level does more than it.
+
+    A value that lies a few units from the middle of a step falls to either side, and draws of one
+    unit don't show it. These tell whether the level's departure is noise, and count as none
+    themselves.
+    """
+    sets = []
+    for index, runs in enumerate(levels):
+        if any(_changes(run, floor, usual, index, rounds=True) for run in runs.values()):
+            sets.append(index)
+    gaps_by_set = dict(inside.gaps(sets, [nudge_further] * _UNUSUAL_DRAWS))
+    found = []
+    for index, gaps in enumerate(floor.sets):
+        found.append(worst([gaps, gaps_by_set.get(index, {})]))
+    return replace(floor, sets=tuple(found))
+
+
+def _changes(
+    run: Mapping[str, Gap], floor: Noise, usual: Sequence[int], index: int, rounds: bool
+) -> list[str]:
+    """Return the outputs of a level's run on a set that are another result."""
+    names = []
+    for name, gap in run.items():
+        if _is_change(gap, _own(floor, usual, index, name), rounds):
+            names.append(name)
+    return sorted(names)
 
 
 def _own(floor: Noise, usual: Sequence[int], index: int, name: str) -> Gap | None:
@@ -258,55 +272,10 @@ def _inexact(model: Model, reference: Reference, floor: Noise) -> list[str]:
     ]
 
 
-class _Inside:
-    """Draws of the last bits inside a model.
-
-    They run on one session that is opened when it's first asked for.
-    """
-
-    def __init__(self, model: Model, reference: Reference) -> None:
-        self._model = model
-        self._reference = reference
-        self._session: Any = None
-        self.steps = steps(model.load()) if has_steps(model.skeleton) else {}
-        self.draws = 0
-
-    def gaps(self, sets: Sequence[int], draws: Sequence[Draw], first: int = 0) -> _Run:
-        """The gaps of some draws."""
-        if not sets:
-            return []
-        if self._session is None:
-            self._session = open_cpu(with_last_bits(in_memory(self._model)))
-        return gaps_of(self._session, self._reference, sets, draws, self.steps, first)
-
-    def drawn(self, sets: Sequence[int]) -> _Run:
-        """The gaps of as many draws as it takes until more of them show nothing new."""
-        gaps_by_set: dict[int, dict[str, Gap]] = {}
-        greatest: dict[str, float] = {}
-        last_news, started = 0, time.monotonic()
-        fewest = max(_FEWEST_ROUNDS, math.ceil(_FEWEST_DRAWS / (_ROUND * len(sets))))
-        for number in range(1, _MOST_ROUNDS + 1):
-            for index, gaps in self.gaps(sets, [nudge_inside] * _ROUND, self.draws):
-                gaps_by_set[index] = worst([gaps_by_set.get(index, {}), gaps])
-            self.draws += _ROUND
-            tail = {}
-            for name, size in _sizes(gaps_by_set):
-                if size > _NEWS * greatest.get(name, 0.0):
-                    tail[name] = size
-            if tail:
-                greatest |= tail
-                last_news = number
-            enough = number >= max(fewest, 2 * last_news)
-            too_long = number >= _FEWEST_ROUNDS and time.monotonic() - started > _MOST_SECONDS
-            if enough or too_long:
-                break
-        return gaps_by_set.items()
-
-
 def _runs(
     notes: list[str],
     sources: list[str],
-    runs: Mapping[str, Callable[[], _Run]],
+    runs: Mapping[str, Callable[[], Run]],
     sets: int,
     model: Model,
 ) -> list[dict[str, dict[str, Gap]]]:
@@ -342,7 +311,7 @@ def _is_change(gap: Gap, own: Gap | None, rounds: bool) -> bool:
 
 def _last_bits(
     model: Model, reference: Reference, sets: Sequence[int], fewest_draws: int = 1
-) -> _Run:
+) -> Run:
     """The reference with its float inputs moved by one unit in the last place.
 
     With its weights, where none moves.
@@ -361,21 +330,3 @@ def _last_bits(
             array = nudged(numpy_helper.to_array(tensor), generator)
             tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     return gaps_of(open_cpu(changed), reference, sets)
-
-
-def _sizes(gaps_by_set: Mapping[int, Mapping[str, Gap]]) -> list[tuple[str, float]]:
-    """Return how far each output departs at most: relatively, or the share of what changes."""
-    names = set()
-    for gaps in gaps_by_set.values():
-        for name in gaps:
-            names.add(name)
-    sizes: list[tuple[str, float]] = []
-    for name in sorted(names):
-        sizes.append(
-            (name, max(_size(gaps[name]) for gaps in gaps_by_set.values() if name in gaps))
-        )
-    return sizes
-
-
-def _size(gap: Gap) -> float:
-    return gap.l2 / gap.norm if gap.norm > 0 else gap.changed / max(gap.size, 1)

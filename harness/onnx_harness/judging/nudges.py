@@ -12,6 +12,7 @@ from onnx_harness.judging.float64 import to_double, without_kernel
 from onnx_harness.judging.last_bits import (
     AMOUNT,
     EDGES,
+    FOUR_UNITS,
     NOTHING,
     ONE_UNIT,
 )
@@ -27,6 +28,15 @@ def nudge_inputs(values: Mapping[str, Any], generator: np.random.Generator) -> d
 def nudge_inside(values: Mapping[str, Any], generator: np.random.Generator) -> dict[str, Any]:
     """Move the last bits of inputs, of constants and of what step functions read."""
     return {**nudge_inputs(values, generator), AMOUNT: ONE_UNIT, EDGES: ONE_UNIT}
+
+
+def nudge_further(values: Mapping[str, Any], generator: np.random.Generator) -> dict[str, Any]:
+    """Move what is inside by four units: as far as a kernel that sums integers may be off.
+
+    Such a kernel rounds a product of scales, and that product times a sum, before it rounds to a
+    step. Floats between quantizers are rounded once more or less, and in another order.
+    """
+    return {**nudge_inputs(values, generator), AMOUNT: FOUR_UNITS, EDGES: FOUR_UNITS}
 
 
 def nudge_constants(values: Mapping[str, Any], _: np.random.Generator) -> dict[str, Any]:
