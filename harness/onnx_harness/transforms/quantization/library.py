@@ -90,9 +90,11 @@ def through_files(
     import onnx
 
     from onnx_harness.model.rewrite import sort_nodes
+    from onnx_harness.transforms.quantization.draws import seed_draws, take_seeds_back
     from onnx_harness.transforms.quantization.nodes import captured, is_quantized, tied_tables
 
     tied = tied_tables(model.graph)
+    seeded = seed_draws(model)
     inside = captured(model.graph)
     floats = [tensor for tensor in model.graph.initializer if tensor.name in inside]
     with tempfile.TemporaryDirectory(prefix="int8-") as name, quiet(), aliased(model) as aliases:
@@ -111,6 +113,7 @@ def through_files(
             tensors.append(tensor)
     quantized.graph.initializer.extend(tensors)
     aliases.take_back(quantized)
+    take_seeds_back(quantized, seeded)
     sort_nodes(quantized.graph)
     entries = []
     for entry in quantized.metadata_props:
