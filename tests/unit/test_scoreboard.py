@@ -16,15 +16,15 @@ def cell(model: str, variant: str, status: Status, symptom: Symptom | None = Non
 
 
 OFFICIAL = [
-    cell("a", "onnxsim", Status.PASS),
-    cell("b", "onnxsim", Status.FAIL, Symptom.WRONG_VALUES),
-    cell("c", "onnxsim", Status.FAIL, Symptom.INVALID),
-    cell("d", "onnxsim", Status.FAIL, Symptom.CRASH),
-    cell("e", "onnxsim", Status.FAIL),
-    cell("f", "onnxsim", Status.FAIL, Symptom.NOT_RUN),
-    cell("g", "onnxsim", Status.NOT_APPLICABLE),
+    cell("a", "onnxsim+ort.disable", Status.PASS),
+    cell("b", "onnxsim+ort.disable", Status.FAIL, Symptom.WRONG_VALUES),
+    cell("c", "onnxsim+ort.disable", Status.FAIL, Symptom.INVALID),
+    cell("d", "onnxsim+ort.disable", Status.FAIL, Symptom.CRASH),
+    cell("e", "onnxsim+ort.disable", Status.FAIL),
+    cell("f", "onnxsim+ort.disable", Status.FAIL, Symptom.NOT_RUN),
+    cell("g", "onnxsim+ort.disable", Status.NOT_APPLICABLE),
 ]
-KNOWN = [cell("x", "simplify", Status.PASS)]
+KNOWN = [cell("x", "simplify+ort.disable", Status.PASS)]
 
 
 def test_what_onnx_runtime_does_not_run_and_what_is_not_applicable_counts_for_nobody() -> None:
@@ -48,3 +48,9 @@ def test_the_page_says_what_was_not_run_and_escapes_what_it_is_given() -> None:
 
 def test_the_numbers_are_json_too() -> None:
     assert as_json(entries(OFFICIAL, KNOWN, {}))[1]["operators"]["run"] == 5
+
+
+def test_no_library_answers_for_onnx_runtimes_optimizer() -> None:
+    for column in COLUMNS:
+        own = column.distribution == "onnxruntime"
+        assert column.variant.startswith("ort.") if own else column.variant.endswith("+ort.disable")
