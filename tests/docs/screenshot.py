@@ -1,4 +1,4 @@
-"""Take docs/report.png, the first screen of a real run's report: ``python -m tests.docs.screenshot``."""
+"""Take docs/report.png, the upper part of a real run's report: ``python -m tests.docs.screenshot``."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def report(folder: Path) -> Path:
 
 
 def take(page: Path, picture: Path) -> None:
-    """Write a picture of the first screen of a report."""
+    """Write a picture of a report, down to its plots."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable())
-        screen: Any = {"width": 1100, "height": 700}
+        screen: Any = {"width": 1100, "height": 1515}
         tab = chromium.new_page(viewport=screen, color_scheme="light")
         tab.goto(page.as_uri())
         tab.wait_for_selector("html[data-ready]", state="attached")
