@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -157,20 +158,26 @@ def overflows_of(candidate: Model, sets: Sequence[InputSet], cache: Cache) -> li
     return cache.remember("range", key, lambda: _watch_run(candidate, sets), as_data(list))
 
 
+# There's no greatest of no elements, for one; and ONNX Runtime's own optimizer may break a model.
+_WAYS = ((False, "all"), (True, "all"), (True, "disable"))
+
+
 def _watch_run(candidate: Model, sets: Sequence[InputSet]) -> list[Overflow]:
-    try:
-        return _magnitudes(candidate, sets, with_empty=False)
-    except (
-        Exception
-    ):  # there's no greatest of no elements, for one; ONNX Runtime's errors have no common class
-        return _magnitudes(candidate, sets, with_empty=True)
+    for with_empty, level in _WAYS[:-1]:
+        # ONNX Runtime's errors have no common class.
+        with contextlib.suppress(Exception):
+            return _magnitudes(candidate, sets, level, with_empty=with_empty)
+    with_empty, level = _WAYS[-1]
+    return _magnitudes(candidate, sets, level, with_empty=with_empty)
 
 
-def _magnitudes(candidate: Model, sets: Sequence[InputSet], *, with_empty: bool) -> list[Overflow]:
+def _magnitudes(
+    candidate: Model, sets: Sequence[InputSet], level: str, *, with_empty: bool
+) -> list[Overflow]:
     watched = watch(candidate.load(), candidate.skeleton, with_empty=with_empty)
     if not watched.places:
         return []
-    session = open_simulated(watched.model, candidate.size_bytes, level="all")
+    session = open_simulated(watched.model, candidate.size_bytes, level=level)
     magnitudes = []
     for index, input_set in enumerate(sets):
         if (
