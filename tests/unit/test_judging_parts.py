@@ -14,6 +14,7 @@ from onnx_harness.accuracy.explain import MOST_ELEMENT, MOST_L2
 from onnx_harness.accuracy.noise import Gap, Noise
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.inputs.values.sets import InputSet
+from onnx_harness.judging import inside
 from onnx_harness.judging import noise_floor as floor_room
 from onnx_harness.judging.overflow import Overflow, _unusually, by_value
 from onnx_harness.judging.reference import Reference
@@ -203,10 +204,10 @@ def test_a_level_changes_something_beyond_so_many_times_the_model_s_own_noise(
 
 
 def test_the_size_of_a_gap_is_relative_or_a_share() -> None:
-    assert floor_room._size(Gap(l2=1.0, norm=4.0, changed=9, size=10)) == 0.25
-    assert floor_room._size(Gap(changed=5, size=10)) == 0.5
-    assert floor_room._size(Gap(changed=5)) == 5.0
-    sizes = floor_room._sizes(
+    assert inside._size(Gap(l2=1.0, norm=4.0, changed=9, size=10)) == 0.25
+    assert inside._size(Gap(changed=5, size=10)) == 0.5
+    assert inside._size(Gap(changed=5)) == 5.0
+    sizes = inside._sizes(
         {0: {"b": Gap(changed=1, size=4), "a": Gap()}, 3: {"b": Gap(changed=3, size=4)}}
     )
     assert sizes == [("a", 0.0), ("b", 0.75)]
