@@ -103,6 +103,7 @@ def test_a_run_beside_the_reference_is_accepted_and_gated(
     assert main(["gate", "--report-dir", str(accepted_project / "reports")]) == 0
 
 
+@pytest.mark.nightly
 def test_a_model_that_changed_is_timed_beside_the_accepted_one(
     accepted_project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,6 +193,7 @@ def until_measured_again(folder: Path) -> subprocess.Popen[str]:
     return run
 
 
+@pytest.mark.nightly
 def test_a_run_killed_before_its_second_measurement_keeps_the_first(
     slowed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +206,7 @@ def test_a_run_killed_before_its_second_measurement_keeps_the_first(
     assert "the run ended before the second" in capsys.readouterr().out
 
 
+@pytest.mark.nightly
 def test_a_reference_that_breaks_before_the_second_measurement_leaves_no_verdict(
     slowed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -264,6 +267,7 @@ def test_a_reference_without_onnx_runtime_is_refused(project: Path) -> None:
     assert "left with exit code 3; it last said: out of order" in ended.told
 
 
+@pytest.mark.nightly
 def test_the_second_of_two_runs_at_once_is_refused(project: Path) -> None:
     (project / "conftest.py").write_text(FEWER_PAIRS, "utf-8")
     arguments = (*OPTIONS, "--gate-reference", "reference", "--latency-budget", "2")

@@ -145,6 +145,7 @@ def test_a_planted_pass_is_shown_by_two_of_36_nodes(tmp_path: Path, how: str, wo
         assert script(folder).returncode == 1
 
 
+@pytest.mark.nightly
 def test_a_pass_that_hangs_is_shown_by_fewer_nodes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

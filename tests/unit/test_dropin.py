@@ -33,6 +33,7 @@ def passed(results: dict[str, str]) -> set[str]:
     return {name.split("::")[1] for name, outcome in results.items() if outcome == "passed"}
 
 
+@pytest.mark.nightly
 def test_a_suite_runs_with_ours_in_the_place_of_the_library(suite: Path, tmp_path: Path) -> None:
     assert "onnxsim" in LIBRARIES
     theirs = outcomes(suite, "", [], tmp_path)

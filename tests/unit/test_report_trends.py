@@ -169,6 +169,7 @@ def test_nights_come_from_the_history_beside_the_report(tmp_path: Path) -> None:
     assert (trend.cell_id, len(trend.nights), trend.is_drawn) == (timed("simplify").id, 3, True)
 
 
+@pytest.mark.nightly
 def test_five_thousand_cells_with_their_nights_stay_below_three_megabytes() -> None:
     cells = runs_to_look_at.large()
     page = html.page(RUN, cells, {}, runs_to_look_at.background(cells))
