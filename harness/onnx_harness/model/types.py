@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 import onnx
 import onnx_ir as ir
+from onnx import TensorProto
 
+from onnx_harness.model.constants import named_constants
 from onnx_harness.model.graph import Editing
 from onnx_harness.model.inference import infer_types
 from onnx_harness.model.ops import is_standard
+from onnx_harness.model.rewrite import fresh_name, value_names
 from onnx_harness.model.walk import graphs, subgraphs, walk
 
 # A shape or an index list is read by shape inference; weights are only ever asked for their shape.
@@ -170,7 +173,7 @@ def conflicting_outputs(editing: Editing) -> list[str]:
 
 def _inferred(editing: Editing) -> onnx.ModelProto:
     editing.skeleton = skeleton = skeleton_of(editing)
-    source = _with_own_constants(_with_stand_ins(skeleton))
+    source = _with_certain_slices(_with_own_constants(_with_stand_ins(skeleton)))
     inferred = infer_types(source, follow_sizes=True)
     if editing.opset < _UNITES_BRANCHES and _hide_branches(source.graph, inferred.graph):
         editing.skeleton = None
@@ -224,6 +227,38 @@ def _with_own_constants(model: onnx.ModelProto) -> onnx.ModelProto:
         read = {name for node in inner.node for name in node.input} & constants.keys()
         inner.initializer.extend(constants[name] for name in sorted(read))
     return copy
+
+
+def _with_certain_slices(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model itself, or one in which axes and steps of a Slice that may be anything are a list.
+
+    Where not even their rank is known, onnx infers as though the Slice had none (1.23: the axes are
+    the first ones, the steps 1). Of a list that it can't read it tells the rank alone.
+    """
+    if not any(_open_slots(graph) for graph in graphs(model.graph)):
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    name = fresh_name("axes_or_steps", value_names(copy.graph))
+    copy.graph.input.append(onnx.helper.make_tensor_value_info(name, TensorProto.INT64, [None]))
+    for graph in graphs(copy.graph):
+        for node, slot in _open_slots(graph):
+            node.input[slot] = name
+    return copy
+
+
+def _open_slots(graph: onnx.GraphProto) -> list[tuple[onnx.NodeProto, int]]:
+    """Return each Slice of a graph, bodies left out, with an input whose value isn't a constant."""
+    slices = [node for node in graph.node if is_standard(node, "Slice") and len(node.input) > 3]
+    if not slices:
+        return []
+    constants = {name for name, _ in named_constants(graph)}
+    found = []
+    for node in slices:
+        for slot in range(3, len(node.input)):
+            if node.input[slot] and node.input[slot] not in constants:
+                found.append((node, slot))
+    return found
 
 
 def _hide_branches(graph: onnx.GraphProto, inferred: onnx.GraphProto) -> int:
@@ -295,12 +330,21 @@ def skeleton_of(editing: Editing) -> onnx.ModelProto:
             ir.serde.serialize_tensor_into(graph.initializer.add(), tensor)
             graph.initializer[-1].name = name
         else:
-            kind = graph.input.add(name=name).type.tensor_type
-            kind.elem_type = tensor.dtype.value
-            kind.shape.SetInParent()
-            for size in tensor.shape.numpy():
-                kind.shape.dim.add(dim_value=size)
+            _set_shape(graph.input.add(name=name).type.tensor_type, tensor)
+    for info in graph.output:
+        constant = editing.graph.initializers.get(info.name)
+        if constant is None or constant.is_graph_input():
+            continue
+        if constant.const_value is not None:
+            _set_shape(info.type.tensor_type, constant.const_value)
     return model
+
+
+def _set_shape(kind: onnx.TypeProto.Tensor, tensor: ir.TensorProtocol) -> None:
+    kind.elem_type = tensor.dtype.value
+    kind.shape.SetInParent()
+    for size in tensor.shape.numpy():
+        kind.shape.dim.add(dim_value=size)
 
 
 def _name_dimensions(info: onnx.ValueInfoProto) -> None:
