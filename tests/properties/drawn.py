@@ -165,16 +165,18 @@ def _simplified(number: int, model: onnx.ModelProto) -> None:
 
 
 def _without_idle_pools(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a model in which a MaxPool of single elements is the Identity that it is.
+    """Return a model in which a pool of single elements is the Identity that it is.
 
-    ONNX Runtime's kernel begins with the lowest number, which it gives instead of NaN and -inf.
+    ONNX Runtime's MaxPool begins with the lowest number, which it gives instead of NaN and -inf;
+    its AveragePool begins with +0, which it gives instead of -0.
     """
     result = _copy(model)
     for node in walk(result.graph):
         values = {a.name: list(a.ints) for a in node.attribute}
         ones = values.get("kernel_shape", [0]) + values.get("strides", [1])
         alone = set(ones) == {1} and not any(values.get("pads", []))
-        if node.op_type == "MaxPool" and not node.domain and alone and len(node.output) == 1:
+        pool = node.op_type in ("AveragePool", "MaxPool") and not node.domain
+        if pool and alone and len(node.output) == 1:
             node.op_type = "Identity"
             node.ClearField("attribute")
     return result
