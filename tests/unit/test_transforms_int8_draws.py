@@ -17,6 +17,11 @@ NOISY = """(float[n,8] x) => (float[n,8] y) {
     noisy = Add (h, drawn)
     y = MatMul (noisy, w)
 }"""
+SHOWN = """(float[n,8] x) => (float[n,8] y, float[n,8] drawn) {
+    h = MatMul (x, w)
+    drawn = RandomNormalLike (h)
+    y = Add (h, drawn)
+}"""
 BRANCH = """(float[n,8] x, bool c) => (float[n,8] y) {
     h = MatMul (x, w)
     drawn = If (c) <then_branch = t () => (float[a,8] a) { a = RandomNormalLike (h) },
@@ -46,7 +51,7 @@ def seeds(made: onnx.ModelProto) -> list[float]:
     return found
 
 
-@pytest.mark.parametrize(("text", "own"), [(NOISY, []), (BRANCH, [7.0])])
+@pytest.mark.parametrize(("text", "own"), [(NOISY, []), (SHOWN, []), (BRANCH, [7.0])])
 def test_a_model_that_draws_gets_the_same_scales_and_draws_as_it_did(
     text: str, own: list[float]
 ) -> None:

@@ -16,29 +16,40 @@ _DROPOUT_SEED = 12
 """The opset since which a Dropout has one."""
 
 
-def seed_draws(model: onnx.ModelProto) -> frozenset[str]:
+def seed_draws(model: onnx.ModelProto) -> frozenset[float]:
     """Give each node that draws, and says nothing of a seed, one of its own.
 
     Returns:
-        The first outputs of those nodes.
+        Those seeds; the model has no other node with one of them. Names don't tell the nodes again:
+        the library renames what is quantized behind an output of the model.
     """
-    names = set()
-    for number, node in enumerate(_drawing(model)):
-        if all(attribute.name != _SEED for attribute in node.attribute):
-            seed = number if node.op_type == "Dropout" else float(number)
-            node.attribute.append(helper.make_attribute(_SEED, seed))
-            names.add(node.output[0])
-    return frozenset(names)
-
-
-def take_seeds_back(model: onnx.ModelProto, names: frozenset[str]) -> None:
-    """Let the nodes that give these outputs draw as they did."""
+    own = {_seed_of(node) for node in _drawing(model)}
+    given: set[float] = set()
     for node in _drawing(model):
-        if node.output[0] in names:
-            for place, attribute in enumerate(node.attribute):
-                if attribute.name == _SEED:
-                    del node.attribute[place]
-                    break
+        if _seed_of(node) is None:
+            seed = len(given)
+            while seed in own or seed in given:
+                seed += 1
+            given.add(float(seed))
+            value = seed if node.op_type == "Dropout" else float(seed)
+            node.attribute.append(helper.make_attribute(_SEED, value))
+    return frozenset(given)
+
+
+def take_seeds_back(model: onnx.ModelProto, seeds: frozenset[float]) -> None:
+    """Let the nodes that have these seeds draw as they did."""
+    for node in _drawing(model):
+        if _seed_of(node) in seeds:
+            others = [attribute for attribute in node.attribute if attribute.name != _SEED]
+            node.ClearField("attribute")
+            node.attribute.extend(others)
+
+
+def _seed_of(node: onnx.NodeProto) -> float | None:
+    for attribute in node.attribute:
+        if attribute.name == _SEED:
+            return float(helper.get_attribute_value(attribute))
+    return None
 
 
 def _drawing(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
