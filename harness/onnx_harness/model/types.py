@@ -12,6 +12,7 @@ import onnx
 import onnx_ir as ir
 from onnx import TensorProto
 
+from onnx_harness.model import rounded_pools
 from onnx_harness.model.constants import named_constants
 from onnx_harness.model.graph import Editing
 from onnx_harness.model.inference import infer_types
@@ -174,12 +175,28 @@ def conflicting_outputs(editing: Editing) -> list[str]:
 def _inferred(editing: Editing) -> onnx.ModelProto:
     editing.skeleton = skeleton = skeleton_of(editing)
     source = _with_certain_slices(_with_own_constants(_with_stand_ins(skeleton)))
-    inferred = infer_types(source, follow_sizes=True)
+    source, inferred = _with_rounded_pools(source, editing.opset)
     if editing.opset < _UNITES_BRANCHES and _hide_branches(source.graph, inferred.graph):
         editing.skeleton = None
         source.opset_import.add(domain=_OPAQUE, version=1)
-        inferred = infer_types(source, follow_sizes=True)
+        _, inferred = _with_rounded_pools(source, editing.opset)
     return inferred
+
+
+def _with_rounded_pools(
+    source: onnx.ModelProto, opset: int
+) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+    """Infer, anew as long as a pool of another size than before is met.
+
+    Returns the model that was inferred, and the same with types and shapes.
+    """
+    inferred = infer_types(source, follow_sizes=True)
+    while opset < rounded_pools.RIGHT_SINCE:
+        floored = rounded_pools.with_floored_pools(source, inferred)
+        if floored is None:
+            break
+        source, inferred = floored, infer_types(floored, follow_sizes=True)
+    return source, inferred
 
 
 def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
