@@ -16,13 +16,15 @@ import time
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import onnx
+from onnx.reference import ReferenceEvaluator
+from onnxruntime import GraphOptimizationLevel
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.fuzz.models import feeds, random_model
@@ -36,6 +38,7 @@ from onnx_harness.transforms.simplify import simplify_with_report
 from tests.properties.test_simplify_properties import (
     BATCHES,
     REASSOCIATE,
+    Array,
     assert_same,
     outputs,
     session,
@@ -158,10 +161,29 @@ def _simplified(number: int, model: onnx.ModelProto) -> None:
             continue
         got = outputs(after, inputs)
         assert got is not None, "the simplified model doesn't run"
+        if any(map(_differ, expected, got)) and not _is_defined(model, inputs):
+            continue
         for one, other in zip(expected, got, strict=True):
             if unsigned and one.dtype.kind == "f":
                 one[one == 0], other[other == 0] = 0, 0
             assert_same(one, other, exactly=not REASSOCIATE & report.keys())
+
+
+def _differ(one: Array, other: Array) -> bool:
+    return not np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+
+
+def _is_defined(model: onnx.ModelProto, inputs: Mapping[str, Array]) -> bool:
+    """Whether onnx's reference takes these sizes.
+
+    Without elements ONNX Runtime doesn't look whether sizes agree: its Concat of (0, 2) and (1, 6)
+    gives a row of whatever lies in memory.
+    """
+    try:
+        ReferenceEvaluator(model).run(None, dict(inputs))
+    except Exception:  # what it raises has no common base
+        return False
+    return True
 
 
 def _without_idle_pools(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -185,7 +207,11 @@ def _without_idle_pools(model: onnx.ModelProto) -> onnx.ModelProto:
 def _float16(number: int, model: onnx.ModelProto) -> None:
     result = convert_float_to_float16(_copy(model), keep_io_types=True)
     _check_interface(model, result)
-    got = outputs(session(result), feeds(Random(number), 2))
+    inputs = feeds(Random(number), 2)
+    got = outputs(session(result), inputs)
+    if got is None:
+        # Unoptimized, ONNX Runtime (1.32) loses a Cast of a double that only a branch reads.
+        got = outputs(session(result, GraphOptimizationLevel.ORT_ENABLE_BASIC), inputs)
     assert got is not None, "the converted model doesn't run"
 
 

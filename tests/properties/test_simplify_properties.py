@@ -15,6 +15,7 @@ import onnxruntime
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from onnx import numpy_helper
+from onnxruntime import GraphOptimizationLevel
 
 from onnx_harness.fuzz.models import feeds, random_model
 from onnx_harness.transforms import remarks
@@ -26,9 +27,11 @@ BATCHES = (2, 1, 3, 0)
 _NEAR_THE_GREATEST = 2.0**-10
 
 
-def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+def session(
+    model: onnx.ModelProto, level: GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.graph_optimization_level = level
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]

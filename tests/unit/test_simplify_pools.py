@@ -18,7 +18,7 @@ agraph (float[1,1,%(size)d,5] x) => (int64[a] y) {
     again = MaxPool <kernel_shape = [1,1], strides = [2,2], ceil_mode = 1> (pool)
     y = Shape (again)
 }"""
-PADDINGS = ("auto_pad = \"VALID\"", "pads = [0,0,0,0]", "pads = [0,1,1,0]", "pads = [1,0,0,1]")
+PADDINGS = ('auto_pad = "VALID"', "pads = [0,0,0,0]", "pads = [0,1,1,0]", "pads = [1,0,0,1]")
 
 
 def run(model: onnx.ModelProto) -> np.ndarray:

@@ -20,9 +20,7 @@ _POOLS = ("AveragePool", "LpPool", "MaxPool")
 _Sizes = Mapping[str, list[int | None]]
 
 
-def with_floored_pools(
-    model: onnx.ModelProto, inferred: onnx.ModelProto
-) -> onnx.ModelProto | None:
+def with_floored_pools(model: onnx.ModelProto, inferred: onnx.ModelProto) -> onnx.ModelProto | None:
     """Return a copy in which pools whose last window doesn't count round down instead.
 
     Padding behind the data makes up for it in the axes where the last window counts.
