@@ -9,6 +9,7 @@ cases are used.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -30,14 +31,12 @@ class Pattern:
             ``{0}in``, whose values are within about 1 of zero, to ``{0}out``.
         weights: by name, without the prefix.
         smallest: the values whose makers have to be float32.
-        inside: of these, how many more nodes a Loop takes with it.
     """
 
     cause: str
     body: str
     weights: Mapping[str, object]
     smallest: tuple[str, ...]
-    inside: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +47,11 @@ class MixedCase:
         case: the network and its inputs.
         causes: of its patterns.
         smallest: names of the nodes that have to stay float32.
-        nodes: how many that are, those inside a Loop included.
     """
 
     case: HalfCase
     causes: tuple[str, ...]
     smallest: tuple[str, ...]
-    nodes: int
 
 
 def _square(size: float) -> Pattern:
@@ -120,10 +117,14 @@ def _running_sum(size: float) -> Pattern:
 
 
 def _softmax(size: float) -> Pattern:
-    body = """{0}wide = Mul ({0}in, {0}up) {0}low = Add ({0}wide, {0}c) {0}e = Exp ({0}low)
+    # A power, since rules of the conversion look for exponentials that are summed.
+    body = """{0}wide = Mul ({0}in, {0}up) {0}low = Add ({0}wide, {0}c) {0}e = Pow ({0}b, {0}low)
               {0}t = ReduceSum ({0}e, {0}last) {0}out = Div ({0}e, {0}t)"""
     return Pattern(
-        "softmax without maximum", body, {"up": 1.0, "c": size, **LAST}, ("e", "t", "out")
+        "softmax without maximum",
+        body,
+        {"up": 1.0, "c": size, "b": math.e, **LAST},
+        ("e", "t", "out"),
     )
 
 
@@ -171,7 +172,8 @@ def _loop(size: float) -> Pattern:
         "step": 0.75,
         "back": -size - 6.0,
     }
-    return Pattern("Loop", body, weights, ("lift", "sum", "left"), inside=1)
+    # Its state is float32 in any case, by a rule of the conversion.
+    return Pattern("Loop", body, weights, ("lift", "left"))
 
 
 _STRENGTHS = {
@@ -242,9 +244,8 @@ def network(name: str, blocks: int, patterns: Mapping[int, Pattern]) -> MixedCas
     names = [
         f"b{block}_h_{value}" for block, pattern in patterns.items() for value in pattern.smallest
     ]
-    inside = sum(pattern.inside for pattern in patterns.values())
     causes = tuple(dict.fromkeys(pattern.cause for pattern in patterns.values()))
-    return MixedCase(case, causes, tuple(names), len(names) + inside)
+    return MixedCase(case, causes, tuple(names))
 
 
 def _lines(pattern: Pattern | None, prefix: str) -> Sequence[str]:

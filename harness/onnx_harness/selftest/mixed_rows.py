@@ -127,7 +127,7 @@ def _built(bench: Bench, built: MixedCase, place: Workplace) -> Outcome:
                 1,
                 (f"{place.case.name}: passes without {left_out}: what is known of it is wrong",),
             )
-    outcome = _found(bench, place, lambda _: built.nodes, built.causes)
+    outcome = _found(bench, place, lambda _: len(built.smallest), built.causes)
     if len(place.case.model.graph.node) < LARGE:
         return outcome
     figures = {}
