@@ -17,7 +17,9 @@ import pytest
 from onnx_harness.cards.card import KnownFailure
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cli import main
+from onnx_harness.errors import WorkerCrashed
 from onnx_harness.inputs.plan import search
+from onnx_harness.isolate.notes import RISK
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import AccuracyRecord, CellResult, Stage, Status
 from onnx_harness.selftest import half_rows, quantized_rows, tree_rows, vocabulary_rows
@@ -245,6 +247,33 @@ def test_a_copy_is_quantized_and_judged_as_itself(
     assert (code, rows[0]["count"], rows[0]["bad"]) == (0, 4, 0)
     copy = quantized_rows._quantized(card_for(zoo / "m.model.toml"), quantized_rows.COPIES[0])
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(copy).graph.node}
+
+
+class DyingWorker:
+    """A worker process that dies where it said so, before it answers."""
+
+    def __init__(self, stages: list[str]) -> None:
+        self.stages = stages
+
+    def call(self, *_: object) -> tuple[Path, None]:
+        if self.stages:
+            raise WorkerCrashed("died", stage=self.stages.pop(0))
+        return Path("copy.onnx"), None
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_copy_is_made_again_only_where_an_input_is_known_to_be_a_risk(
+    zoo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card, conversion = card_for(zoo / "m.model.toml"), quantized_rows.COPIES[0]
+    worker = DyingWorker([f"{RISK}the 2nd input set", f"{RISK}the 5th input set"])
+    monkeypatch.setattr(quantized_rows, "cell_worker", lambda *_, **__: worker)
+    assert quantized_rows._quantized(card, conversion) == Path("copy.onnx")
+    worker.stages = ["transform"]
+    with pytest.raises(WorkerCrashed):
+        quantized_rows._quantized(card, conversion)
 
 
 def test_what_was_found_is_not_looked_for_again(
