@@ -1,6 +1,6 @@
 """Readers of what anybody may have written: whatever the bytes, an answer or the reader's own error.
 
-The nightly run tries tens of thousands of files: bytes out of nothing, and real files with a few
+``--hypothesis-profile nightly`` tries tens of thousands of files: bytes out of nothing, and real files with a few
 bytes changed, cut, or said twice.
 """
 
