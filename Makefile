@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly nightly-tests test test-extras docs browser operators selftest causes lint style coverage mutants numbers performance scoreboard scale experiment lock clean
+.PHONY: help validate nightly nightly-tests test test-extras fuzz docs browser operators selftest causes lint style coverage mutants numbers performance scoreboard scale experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,6 +41,14 @@ test: lint ## lint, type-check, test; without the tests marked `nightly`
 
 nightly-tests: .venv/.made ## the tests marked `nightly`: long forms of those that `make test` runs
 	.venv/bin/python -m pytest -n 2 --dist worksteal -q -m nightly $(ARGS)
+
+build/fuzz/.made: requirements-fuzz.lock .venv/.made
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target build/fuzz -r $<
+	@touch $@
+
+SECONDS ?= 600
+fuzz: build/fuzz/.made ## bytes that break a reader, searched led by coverage (SECONDS=600; atheris)
+	PYTHONPATH=build/fuzz .venv/bin/python -m tests.fuzz --seconds $(SECONDS)
 
 # PyTorch's own index has builds without CUDA, a tenth of the size: PIP_OPTIONS="--extra-index-url ADDRESS".
 EXTRAS ?= torch pyarrow
