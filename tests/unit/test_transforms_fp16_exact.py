@@ -66,6 +66,14 @@ def test_where_a_count_meets_activations_it_is_cast() -> None:
     assert "n" in values
 
 
+def test_a_timestep_is_a_count_by_a_cast_like_as_by_a_cast() -> None:
+    text = """agraph (int64[3] t, float[3,4] x) => (float[3,4] z) <float[4] k = {1.0, 0.1, 0.01, 0.001}> {
+        f = Cast<to = 1>(t) u = Unsqueeze(f, one) a = Mul(u, k) c = Cos(a) z = Mul(c, x) }"""
+    text = text.replace("> {", ", int64[1] one = {1}> {")
+    like = text.replace("Cast<to = 1>(t)", "CastLike(t, x)")
+    assert float32_values(like) == float32_values(text) >= {"f", "u", "a", "c"}
+
+
 def test_activations_do_not_stay_float32_because_they_are_added_to_positions() -> None:
     values = float32_values(
         """agraph (float[2,8] x, int64[2,1] at) => (float[2,8] z) <float[8,8] w = {1}> {
@@ -201,6 +209,24 @@ def test_a_row_is_masked_wholly_by_a_choice_between_constants(mask: str) -> None
     (probabilities,) = ReferenceEvaluator(result).run(None, feeds)
     np.testing.assert_allclose(probabilities[0], 1 / 3, atol=1e-2)
     assert probabilities[1, 2] == 0
+
+
+@pytest.mark.parametrize("cast", ["Cast<to = 1>(low)", "CastLike(low, x)"])
+def test_the_lowest_number_of_a_mask_may_be_a_double(cast: str) -> None:
+    model = model_of(
+        f"""agraph (float[2,3] x, bool[2,3] m) => (float[2,3] z)
+        <double low = {{-3.4028234663852886e38}}> {{
+        l = {cast} s = Where(m, x, l) z = Softmax<axis = -1>(s) }}""",
+        opset=18,
+    )
+    result = convert_float_to_float16(model, keep_io_types=True)
+    feeds = {"x": floats(2, 3), "m": np.array([[False] * 3, [True, True, False]])}
+    probabilities: Any
+    (probabilities,) = ReferenceEvaluator(result).run(None, feeds)
+    np.testing.assert_allclose(probabilities[0], 1 / 3, atol=1e-2)
+    assert "CastLike" not in ops(result)
+    kept = convert_float_to_float16(model, op_block_list=["Cast", "CastLike"], allow_missing=True)
+    assert ops(kept)[cast.split("(")[0].split("<")[0]] >= 1
 
 
 def test_numbers_that_flags_choose_and_that_mask_nothing_are_not_clamped() -> None:

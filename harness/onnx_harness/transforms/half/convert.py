@@ -131,7 +131,7 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
     opset = opset_of(model) if imports_standard(model) else _CASTS_INFER
     if any(entry.domain == contrib.DOMAIN for entry in model.opset_import):
         unfuse(model.graph, opset)
-    with contextlib.closing(Reading(model, opset, rounder.half)) as reading:
+    with contextlib.closing(Reading(model, opset, rounder.half, blocked_ops)) as reading:
         request.check(
             model, functions
         )  # values of inner graphs may have got other names, and unnamed nodes with them
