@@ -17,6 +17,7 @@ import onnx
 
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind, few_numbers
+from onnx_harness.transforms.half.floors import floor_comparison
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.schemas import FLOAT
 
@@ -72,6 +73,11 @@ class Squares:
                     self.variances.append(step)
             elif op in _TO_A_ROOT or op in _ROOTS:
                 self._follow_root(step)
+            elif op == "Where":
+                comparison = floor_comparison(self._reading, step)
+                if comparison is not None:
+                    self._members.add(comparison)
+                    self._follow_root(step)
 
     def _enter(self, step: Step, *, rooted: bool) -> None:
         self._members.add(step)
