@@ -19,7 +19,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:the float32 number:UserWarning")
 
 def float32_values(text: str, opset: int = 18) -> set[str]:
     """Names of the values that stay float32, of those that the model itself names."""
-    model = model_of(text, opset)
+    return float32_outputs(model_of(text, opset))
+
+
+def float32_outputs(model: onnx.ModelProto) -> set[str]:
+    """Names of the outputs of a model's nodes that stay float32."""
     result = convert_float_to_float16(model, keep_io_types=False)
     onnx.checker.check_model(result, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(result)
@@ -226,3 +230,41 @@ def test_the_mend_for_a_small_number_names_all_that_reads_it() -> None:
         convert_float_to_float16(copy_of(model), keep_io_types=True, node_block_list=names)
     assert names == ["below", "chosen"]
     assert not notes
+
+
+@pytest.mark.parametrize(
+    ("product", "terms", "number", "stays"),
+    [
+        ("s = MatMul(k, x)", 4097, 1, True),
+        ("s = MatMul(k, x)", 4096, 1, False),
+        ("s = MatMul(k, x)", 4097, 0.5, False),
+        ('s = Einsum<equation = "ij,jk->ik">(k, x)', 4097, 1, True),
+        ('s = Einsum<equation = "ij,jk->ik">(k, x)', 4097, 0.5, False),
+        ('s = Einsum<equation = "ij,jk->ijk">(k, x)', 4097, 1, False),
+        ('s = Einsum<equation = "jk->k">(x)', 4097, 1, True),
+        ('s = Einsum<equation = "jk->k">(x)', 4096, 1, False),
+    ],
+)
+def test_a_long_sum_spelt_as_a_product_stays(
+    product: str, terms: int, number: float, stays: bool
+) -> None:
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 18]>
+        agraph (float[{terms},2] x, float d) => (float z)
+        {{ {product} y = Mul(s, d) z = ReduceMax<keepdims = 0>(y) }}"""
+    )
+    if "(k" in product:
+        ones = np.full((1, terms), number, np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(ones, "k"))
+    assert float32_outputs(model) == ({"s"} if stays else set())
+
+
+def test_a_mean_by_a_product_with_ones_is_scaled_in_float32() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        agraph (float[8192,2] x) => (float[1,2] z) <float n = {8192}>
+        { s = MatMul(k, x) y = Div(s, n) z = Neg(y) }"""
+    )
+    ones = np.ones((1, 8192), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(ones, "k"))
+    assert float32_outputs(model) == {"s", "y"}
