@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import onnx
+
 from onnx_harness.transforms.half.constants import constant_behind, few_numbers
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.weights import Rounder
@@ -11,6 +13,9 @@ from onnx_harness.transforms.half.weights import Rounder
 # Float16 tells 2048 steps apart: a sum of more terms loses those that are added last where it's
 # kept in float16, and a few times more terms bring it near to 65504.
 _MANY_TERMS = 4096
+# Elements of a constant whose numbers are read, 4 MB: weights of large models are larger, and
+# reading all of theirs would take as long as rounding them.
+_READ = 1 << 20
 _SUMS = frozenset({"ReduceL1", "ReduceLogSum", "ReduceLogSumExp", "ReduceSum", "ReduceSumSquare"})
 
 
@@ -42,7 +47,7 @@ def _adds_rows(reading: Reading, step: Step, place: int, rounder: Rounder) -> bo
         return False
     dims = reading.stated_dims(step.ins[place]) or list(ones.dims)
     inner = dims[-1] if place == 0 or len(dims) == 1 else dims[-2]
-    return inner is not None and inner > _MANY_TERMS and rounder.is_ones(ones)
+    return inner is not None and inner > _MANY_TERMS and _is_ones(ones, rounder)
 
 
 def _einsum_terms(reading: Reading, step: Step, rounder: Rounder) -> int:
@@ -52,7 +57,9 @@ def _einsum_terms(reading: Reading, step: Step, rounder: Rounder) -> int:
     letters = inputs.split(",")
     if not arrow or "." in inputs or len(letters) != len(step.ins):
         return 0
-    values = [name for name in step.ins if constant_behind(reading, name) is None]
+    constants = [constant_behind(reading, name) for name in step.ins]
+    if constants.count(None) != 1:
+        return 0
     sizes: dict[str, int] = {}
     for name, axes in zip(step.ins, letters, strict=True):
         dims = reading.stated_dims(name) or []
@@ -60,11 +67,14 @@ def _einsum_terms(reading: Reading, step: Step, rounder: Rounder) -> int:
             if size is not None and axis not in result:
                 sizes[axis] = size
     terms = math.prod(sizes.values()) if sizes else 0
-    if len(values) != 1 or terms <= _MANY_TERMS:
+    if terms <= _MANY_TERMS:
         return 0
-    constants = [constant_behind(reading, name) for name in step.ins]
-    all_ones = all(rounder.is_ones(tensor) for tensor in constants if tensor is not None)
+    all_ones = all(_is_ones(tensor, rounder) for tensor in constants if tensor is not None)
     return terms if all_ones else 0
+
+
+def _is_ones(tensor: onnx.TensorProto, rounder: Rounder) -> bool:
+    return math.prod(tensor.dims) <= _READ and rounder.is_ones(tensor)
 
 
 def _terms(reading: Reading, step: Step) -> int:
