@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Task
@@ -212,3 +212,43 @@ def test_a_model_whose_output_never_moves_is_not_judged(tmp_path: Path) -> None:
     assert not diagnosis.found
     assert diagnosis.sentence.startswith("Nothing to diagnose: m-optimize-cpu isn't judged")
     assert diagnosis.cause.transform is None
+
+
+def matmul(folder: Path) -> Path:
+    """A model that no half type harms."""
+    weight = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="mm")
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])]
+    graph = helper.make_graph([node], "m", inputs, outputs, [numpy_helper.from_array(weight, "w")])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return save(made, folder / "m.onnx")
+
+
+@pytest.mark.parametrize("variant", ["fp16.mixed", "bf16.io32"])
+def test_what_a_run_passes_has_nothing_to_diagnose(tmp_path: Path, variant: str) -> None:
+    diagnosis = searched(matmul(tmp_path), variant)
+
+    assert diagnosis.sentence.endswith(f"m-{variant}-cpu passes."), diagnosis
+    assert not diagnosis.found
+
+
+def test_what_is_simulated_in_bfloat16_fails_as_its_cell_does(tmp_path: Path) -> None:
+    # (x + 1e4) - 1e4: bfloat16 has no digit of x left beside 1e4.
+    great = numpy_helper.from_array(np.array(1e4, np.float32), "great")
+    nodes = [
+        helper.make_node("Add", ["x", "great"], ["sum"], name="add"),
+        helper.make_node("Sub", ["sum", "great"], ["difference"], name="subtract"),
+        helper.make_node("MatMul", ["difference", "w"], ["y"], name="mm"),
+    ]
+    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 4])]
+    graph = helper.make_graph(nodes, "m", inputs, outputs, [great, weight])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+    diagnosis = searched(save(made, tmp_path / "m.onnx"), "bf16.io32")
+
+    assert diagnosis.found, diagnosis
+    assert diagnosis.cause.transform == "bf16.io32"
+    assert "bfloat16 as hardware computes it departs" in diagnosis.sentence

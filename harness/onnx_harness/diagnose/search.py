@@ -29,6 +29,7 @@ from onnx_harness.diagnose.minimal import OutOfBudget
 from onnx_harness.diagnose.trial_runner import TrialRunner
 from onnx_harness.diagnose.trials import Outcome, Question, Trial
 from onnx_harness.errors import WorkerDied, words_of
+from onnx_harness.judging.card_options import with_card
 from onnx_harness.results.cells import Stage, Status, Symptom
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend
 from onnx_harness.transforms import Precision
@@ -331,6 +332,7 @@ def diagnose(
     with tempfile.TemporaryDirectory(
         prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True
     ) as name:
-        steps = bound if bound is not None else bind_variant(task.cell.variant)
+        card = task.cell.card
+        steps = bound if bound is not None else with_card(bind_variant(task.cell.variant), card)
         question = Question(task, steps, Path(name), candidate, float16_io)
         return Search(question, seconds, known_failure, folder=folder, public=public).run()
