@@ -42,6 +42,18 @@ _REPEATS = 10
 _REDUCTION_SHARE, _WRITING_SECONDS = 0.7, 30.0
 
 
+class SearchInterrupted(KeyboardInterrupt):
+    """A search was interrupted.
+
+    Attributes:
+        diagnosis: what is known so far.
+    """
+
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        super().__init__(diagnosis.sentence)
+        self.diagnosis = diagnosis
+
+
 class Search:
     """The search for one cause.
 
@@ -77,11 +89,18 @@ class Search:
         self._anew = False
 
     def run(self) -> Diagnosis:
-        """Search until the cause is found or the budget is spent."""
+        """Search until the cause is found or the budget is spent.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted; `diagnosis` is what is known so far.
+        """
         try:
             self._search()
         except OutOfBudget:
             self.findings.end = "budget"
+        except KeyboardInterrupt:
+            self.findings.end = "interrupted"
+            raise
         finally:
             self._runner.close()
         return self.diagnosis()
@@ -328,6 +347,9 @@ def diagnose(
 
     Returns:
         The cause, as far as it was found within the budget.
+
+    Raises:
+        SearchInterrupted: by Ctrl-C.
     """
     with tempfile.TemporaryDirectory(
         prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True
@@ -335,4 +357,8 @@ def diagnose(
         card = task.cell.card
         steps = bound if bound is not None else with_card(bind_variant(task.cell.variant), card)
         question = Question(task, steps, Path(name), candidate, float16_io)
-        return Search(question, seconds, known_failure, folder=folder, public=public).run()
+        search = Search(question, seconds, known_failure, folder=folder, public=public)
+        try:
+            return search.run()
+        except KeyboardInterrupt:
+            raise SearchInterrupted(search.diagnosis()) from None

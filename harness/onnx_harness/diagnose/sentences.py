@@ -42,12 +42,17 @@ def sentence(findings: Findings, question: Question, seconds: float) -> str:
                 f"{findings.remark}"
             )
     subject = _subject(findings)
-    if findings.end == "budget":
+    if findings.end in ("budget", "interrupted"):
         so_far = (
             f"as far as it was narrowed down: {subject}" if subject else "nothing was narrowed down"
         )
         failure = "; ".join(part for part in (findings.failure, findings.remark) if part)
         explained = f" ({failure})" if failure else ""
+        if findings.end == "interrupted":
+            return (
+                f"The search for the cause was interrupted; {so_far}{explained}; "
+                f"`{command(question, seconds)}` starts it anew."
+            )
         return (
             f"No cause was found within {seconds:g} s; {so_far}{explained}; "
             f"`{command(question, 10 * seconds)}` goes on."
