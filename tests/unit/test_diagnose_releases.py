@@ -172,7 +172,7 @@ def test_where_no_older_release_can_be_judged_nothing_is_found(wheels: Path) -> 
 
     assert not diagnosis.found
     assert diagnosis.cause.release is None
-    assert "the oldest of them, 1.1, fails too (1 older ones can't be judged)" in diagnosis.sentence
+    assert "the oldest of them, 1.1, fails too (1 older one can't be judged)" in diagnosis.sentence
 
 
 def test_a_requirement_that_the_environment_lacks_is_installed(wheels: Path) -> None:

@@ -40,6 +40,8 @@ def spoil(
         return model
     if how == "raise":
         raise RuntimeError("planted")
+    if how == "raise and name it":
+        raise RuntimeError(f"planted in '{culprits[0]}'")
     if how == "die":
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "hang":
@@ -212,6 +214,15 @@ def test_a_model_whose_output_never_moves_is_not_judged(tmp_path: Path) -> None:
     assert not diagnosis.found
     assert diagnosis.sentence.startswith("Nothing to diagnose: m-optimize-cpu isn't judged")
     assert diagnosis.cause.transform is None
+
+
+def test_a_pass_that_the_reason_names_is_tried_first(tmp_path: Path) -> None:
+    path = save(linear(), tmp_path / "m.onnx")
+
+    diagnosis = searched(path, "original", spoiling("pass_17", how="raise and name it"))
+
+    assert diagnosis.cause.passes == ("pass_17",)
+    assert any("(2 trials; it takes each of them)" in line for line in diagnosis.evidence)
 
 
 def matmul(folder: Path) -> Path:

@@ -192,7 +192,8 @@ def _skipped(bounds: Found) -> str:
     if not bounds.between:
         return ""
     if bounds.good is None:
-        return f" ({len(bounds.between)} older ones can't be judged)"
+        count = len(bounds.between)
+        return f" ({count} older {'one' if count == 1 else 'ones'} can't be judged)"
     listed = ", ".join(bounds.between[:_MOST])
     more = f" and {len(bounds.between) - _MOST} more" if len(bounds.between) > _MOST else ""
     return f", and what lies between can't be judged ({listed}{more})"
