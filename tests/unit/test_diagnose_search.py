@@ -244,22 +244,45 @@ def test_what_a_run_passes_has_nothing_to_diagnose(tmp_path: Path, variant: str)
     assert not diagnosis.found
 
 
-def test_what_is_simulated_in_bfloat16_fails_as_its_cell_does(tmp_path: Path) -> None:
-    # (x + 1e4) - 1e4: bfloat16 has no digit of x left beside 1e4.
-    great = numpy_helper.from_array(np.array(1e4, np.float32), "great")
+def cancelling(folder: Path) -> Path:
+    """A normalization by mean(b^2) - mean(b)^2, which a narrow type makes zero or negative."""
+    weight = np.random.default_rng(0).standard_normal((16, 32)).astype(np.float32) / 4
     nodes = [
-        helper.make_node("Add", ["x", "great"], ["sum"], name="add"),
-        helper.make_node("Sub", ["sum", "great"], ["difference"], name="subtract"),
-        helper.make_node("MatMul", ["difference", "w"], ["y"], name="mm"),
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="project"),
+        helper.make_node("Add", ["a", "offset"], ["b"], name="offset"),
+        helper.make_node("Mul", ["b", "b"], ["b2"], name="square"),
+        helper.make_node("ReduceMean", ["b2"], ["mean_b2"], name="mean_of_squares", axes=[-1]),
+        helper.make_node("ReduceMean", ["b"], ["mean_b"], name="mean", axes=[-1]),
+        helper.make_node("Mul", ["mean_b", "mean_b"], ["square_mean"], name="square_of_mean"),
+        helper.make_node("Sub", ["mean_b2", "square_mean"], ["variance"], name="variance"),
+        helper.make_node("Sqrt", ["variance"], ["deviation"], name="deviation"),
+        helper.make_node("Sub", ["b", "mean_b"], ["centered"], name="center"),
+        helper.make_node("Div", ["centered", "deviation"], ["y"], name="normalize"),
     ]
-    weight = numpy_helper.from_array(np.eye(4, dtype=np.float32), "w")
-    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])]
-    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 4])]
-    graph = helper.make_graph(nodes, "m", inputs, outputs, [great, weight])
+    constants = [
+        numpy_helper.from_array(weight, "w"),
+        numpy_helper.from_array(np.array(40, np.float32), "offset"),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 16])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 32])]
+    graph = helper.make_graph(nodes, "m", inputs, outputs, constants)
     made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return save(made, folder / "m.onnx")
 
-    diagnosis = searched(save(made, tmp_path / "m.onnx"), "bf16.io32")
+
+def test_what_is_simulated_in_bfloat16_fails_as_its_cell_does(tmp_path: Path) -> None:
+    diagnosis = searched(cancelling(tmp_path), "bf16.io32")
 
     assert diagnosis.found, diagnosis
     assert diagnosis.cause.transform == "bf16.io32"
     assert "bfloat16 as hardware computes it departs" in diagnosis.sentence
+    assert diagnosis.mend is not None
+    assert diagnosis.mend.variant == "bf16.mixed"
+
+
+def test_a_quantization_has_the_mend_of_its_cell(tmp_path: Path) -> None:
+    diagnosis = searched(cancelling(tmp_path), "int8.static")
+
+    assert diagnosis.cause.transform == "int8.static", diagnosis
+    assert diagnosis.mend is not None
+    assert diagnosis.mend.variant == "int8.mixed"

@@ -16,6 +16,7 @@ from onnx_harness import providers
 from onnx_harness.cell.artifacts import checker_says
 from onnx_harness.cell.checks import check_artifact
 from onnx_harness.cell.comparison import is_emulated
+from onnx_harness.cell.int8_mends import int8_mend_of
 from onnx_harness.cell.outputs import simulated_verdict
 from onnx_harness.cell.repeats import AT_THE_END, Repeat, is_steady, wrong_repeat
 from onnx_harness.cell.session import NoKernel, lacking_kernel
@@ -32,6 +33,8 @@ from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers.placement import placement, shortfall
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.results.cells import GraphChange, Stage, Status, Symptom
+from onnx_harness.results.workbench import workbench
+from onnx_harness.transforms import Precision
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -219,6 +222,13 @@ def parts_of(question: Question, count: int) -> tuple[str, ...]:
 
 
 def mend(question: Question, trial: Trial) -> tuple[str | None, str]:
-    """Return what mends a conversion to float16: see `mend_of`. Meant for the worker."""
+    """Return what mends a conversion to a half type or a quantization. Meant for the worker.
+
+    See `mend_of` and `int8_mend_of`.
+    """
     bench = bench_of(question)
+    precisions = {step.transform.precision for step in question.bound.changing}
+    if Precision.INT8 in precisions and precisions.isdisjoint({Precision.FP16, Precision.BF16}):
+        way = Way(question.task, _bound=question.bound)
+        return int8_mend_of(way, bench.subject, workbench().cache)
     return mend_of(bench.standard, question.bound, bench.model(trial.count, trial.off))

@@ -299,11 +299,10 @@ class Search:
         self.findings.note(answer.words)
 
     def _mend(self, whole: Trial, failure: Outcome) -> None:
-        """Try what mends a conversion to float16, where there is time for it."""
-        halves = any(
-            step.transform.precision is Precision.FP16 for step in self.question.bound.changing
-        )
-        if not halves or self.question.candidate is not None or failure.stage is not Stage.COMPARE:
+        """Try what mends a conversion or a quantization, where there is time for it."""
+        steps = self.question.bound.changing
+        narrows = any(step.transform.precision is not Precision.FP32 for step in steps)
+        if not narrows or self.question.candidate is not None or failure.stage is not Stage.COMPARE:
             return
         if self._runner.left < trial_runner.LEAST_SECONDS:
             self.findings.note("no time was left to look for a mend")
@@ -312,7 +311,8 @@ class Search:
             spelling, words = self._runner.ask(attempts.mend, whole, limit=self._runner.left)
         except (OutOfBudget, WorkerDied):
             return
-        self.findings.note(words)
+        if words:
+            self.findings.note(words)
         if spelling is not None:
             self.findings.mend = Mend(spelling, True)
 
