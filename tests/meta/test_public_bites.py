@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from onnx_harness.diagnose import handout, publish, renaming, strings
+from onnx_harness.diagnose import handout, renaming, replaced_numbers, strings
 from onnx_harness.diagnose.smaller_case import Case
 from tests.leaks import confidential, leaks
 from tests.unit.test_diagnose_public import confidential_case, fault_of, published, subtract
@@ -33,7 +33,7 @@ WHOLE: Callable[..., renaming.Names] = renaming.new_names
 @pytest.mark.parametrize(
     ("room", "name", "broken", "leak"),
     [
-        (publish, "with_data", _same_data, "values of secret_half"),
+        (replaced_numbers, "with_data", _same_data, "values of secret_half"),
         (renaming, "renamed_case", _same_names, "name secret_graph"),
         (renaming, "new_names", _without_nodes, "name secret_node"),
         (renaming, "_clear_remarks", lambda _: None, "name secret_words"),

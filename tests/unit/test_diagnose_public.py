@@ -22,7 +22,7 @@ from onnx_harness.diagnose.publish import publish
 from onnx_harness.diagnose.redraw import replacements, says_nothing
 from onnx_harness.diagnose.reduce import Reduced, Reducer, smallest
 from onnx_harness.diagnose.search import diagnose
-from onnx_harness.diagnose.smaller_case import Case, copied
+from onnx_harness.diagnose.smaller_case import Case
 from onnx_harness.model.walk import walk
 from onnx_harness.names import parse_variant
 from onnx_harness.results.diagnosis import Diagnosis, Smallest
@@ -50,8 +50,8 @@ def fault_of(apply: Any) -> Fault:
     return Fault(BoundStep("planted", Transform("", apply, {}), {}), (), "disable")
 
 
-def published(case: Case, fault: Fault, folder: Path) -> tuple[str, ...]:
-    """Publish a case as it is, without making it smaller, and write its folder."""
+def published(case: Case, fault: Fault, folder: Path | None = None) -> tuple[str, ...]:
+    """Publish a case as it is, without making it smaller, and write its folder if there is one."""
     observer = Observer(fault)
     whole = observer.look(case, 20)
     assert whole is not None
@@ -61,6 +61,8 @@ def published(case: Case, fault: Fault, folder: Path) -> tuple[str, ...]:
         stays = publish(reducer)
     finally:
         reducer.observer.close()
+    if folder is None:
+        return stays
     shown = Reduced(reducer.case, whole, reducer.sign, 1, 1.0, reducer.observer.fault, stays)
     handout.write(folder, shown.fault, shown, "")
     return stays
@@ -89,11 +91,12 @@ def diagnosed(path: Path, variant: str, folder: Path, **options: Any) -> Diagnos
 
 
 def test_whatever_a_model_holds_is_replaced(tmp_path: Path) -> None:
-    folder = tmp_path / "repro"
+    folder, case = tmp_path / "repro", confidential_case()
 
-    stays = published(confidential_case(), fault_of(subtract), folder)
+    stays = published(case, fault_of(subtract), folder)
 
     assert stays == ()
+    assert case.model == confidential()  # which a diagnosis goes on with
     assert leaks(folder, confidential()) == []
     onnx.checker.check_model(onnx.load(folder / handout.MODEL))
 
@@ -129,7 +132,7 @@ def test_nodes_that_a_conversion_is_at_fault_on_lose_their_names(tmp_path: Path)
     assert not [line for line in leaks(folder, made) if ": name" in line]
 
 
-def test_what_the_failure_needs_is_listed(tmp_path: Path) -> None:
+def test_what_the_failure_needs_is_listed() -> None:
     made = model(
         """(float[2,4] x) => (float[2,4] y) <float[4] secret_w = {3.25, 4.75, 7.125, 9.5}>
         { [secret_node] y = Add(x, secret_w) }"""
@@ -140,7 +143,7 @@ def test_what_the_failure_needs_is_listed(tmp_path: Path) -> None:
         node, array = changed.graph.node[0], numpy_helper.to_array(changed.graph.initializer[0])
         return subtract(changed) if node.name == "secret_node" and array[2] == 7.125 else changed
 
-    stays = published(case, fault_of(pick), tmp_path / "repro")
+    stays = published(case, fault_of(pick))
 
     assert stays == ("names: 'secret_node'", "weight w0: 1 of 4 values (float32)")
 
@@ -183,14 +186,15 @@ def test_of_a_pair_one_place_is_left_that_differs() -> None:
     ids=lambda array: array.dtype.name,
 )
 def test_a_replacement_has_the_type_and_the_shape_and_is_another(array: np.ndarray) -> None:
-    drawn = replacements(array, 0)
+    drawn = [one.array for one in replacements(array, 0)]
 
     assert drawn
     for other in drawn:
         assert (other.dtype, other.shape) == (array.dtype, array.shape)
         assert not np.array_equal(other, array)
     assert not says_nothing(array)
-    assert [other.tobytes() for other in drawn] == [one.tobytes() for one in replacements(array, 0)]
+    again = [one.array for one in replacements(array, 0)]
+    assert [other.tobytes() for other in again] == [other.tobytes() for other in drawn]
 
 
 def test_masks_say_something_and_flags_do_not() -> None:
@@ -198,12 +202,3 @@ def test_masks_say_something_and_flags_do_not() -> None:
     assert says_nothing(np.ones((4, 4), np.float32))
     assert not says_nothing(np.tile([1.0, -1.0], 20))
     assert not says_nothing(np.array([2.0], np.float32))
-
-
-def test_the_model_itself_stays(tmp_path: Path) -> None:
-    case = confidential_case()
-    before = copied(case.model)
-
-    published(case, fault_of(subtract), tmp_path / "repro")
-
-    assert case.model == before

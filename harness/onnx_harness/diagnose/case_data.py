@@ -6,9 +6,8 @@ functions. Strings are for :mod:`onnx_harness.diagnose.strings`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
@@ -193,9 +192,8 @@ def _holders(model: onnx.ModelProto) -> Iterator[_Holder]:
             yield _Holder(label, key, attribute)
 
 
-def flat_with(array: Array, original: Array, places: Sequence[int]) -> Any:
+def flat_with(array: Array, original: Array, places: Array) -> Array:
     """Return an array with the original's values in some places of its flat form."""
     mixed = np.array(array).reshape(-1)
-    chosen = list(places)
-    mixed[chosen] = original.reshape(-1)[chosen]
+    mixed[places] = original.reshape(-1)[places]
     return mixed.reshape(array.shape)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from onnx_harness.diagnose.smaller_case import Array
 
-_SEED = 0
+_EVEN = 0.5
 _FEW = 8
 """Zeros and ones: so many of them are flags, axes or pads. More may be a mask."""
 
@@ -24,41 +26,53 @@ def says_nothing(array: Array) -> bool:
     return bool(few or (array == array.reshape(-1)[0]).all())
 
 
-def replacements(array: Array, number: int) -> list[Array]:
-    """Return arrays of a type and shape, the least telling first.
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """An array in the place of another one.
+
+    Attributes:
+        array: of the same type and shape.
+        signs: whether it has the signs of the other, and they say something.
+    """
+
+    array: Array
+    signs: bool = False
+
+
+def replacements(array: Array, number: int) -> Iterator[Drawn]:
+    """Yield arrays of a type and shape, the least telling first.
+
+    None of them is the array. An integer or a truth value is drawn from few: some may be the same.
 
     Args:
         array: to replace, of numbers.
         number: that decides the draw: arrays with different numbers have nothing in common.
 
-    Returns:
+    Yields:
         Of floats: draws of magnitude 1; of the scale of the array; with its signs and with what
         isn't finite; one magnitude with its signs. Of integers: draws from the smallest power of
-        two that has room for them; from their range; the same sorted; their least. None of them is
-        the array.
+        two that has room for them; from their range; the same sorted; their least.
     """
-    generator = np.random.default_rng(_SEED + number)
-    drawn: list[Array]
-    if array.dtype.kind == "b":
-        drawn = [
-            np.asarray(generator.random(array.shape) < 0.5),
-            np.ones_like(array),
-            np.zeros_like(array),
-        ]
-    elif is_whole(array.dtype):
-        drawn = _whole(array, generator)
-    elif array.dtype.kind == "c":
-        drawn = [np.asarray(generator.random(array.shape) + 1j * generator.random(array.shape))]
-    else:
-        drawn = _floats(array, generator)
-    if np.count_nonzero(array) <= 1 and array.size > 1:  # zeros that a reduction left stay
-        drawn = [np.where(array != 0, other, 0) for other in drawn]
-    different = []
-    for other in drawn:
-        cast = np.asarray(other).astype(array.dtype)
+    generator = np.random.default_rng(number)
+    sparse = np.count_nonzero(array) <= 1 and array.size > 1  # zeros that a reduction left stay
+    for drawn in _drawn(array, generator):
+        values = np.where(array != 0, drawn.array, 0) if sparse else drawn.array
+        cast = np.asarray(values).astype(array.dtype)
         if not np.array_equal(cast, array):
-            different.append(cast)
-    return different
+            yield Drawn(cast, drawn.signs)
+
+
+def _drawn(array: Array, generator: np.random.Generator) -> Iterator[Drawn]:
+    if array.dtype.kind == "b":
+        yield Drawn(np.asarray(generator.random(array.shape) < _EVEN))
+        yield Drawn(np.ones_like(array))
+        yield Drawn(np.zeros_like(array))
+    elif array.dtype.kind == "c":
+        yield Drawn(np.asarray(generator.random(array.shape) + 1j * generator.random(array.shape)))
+    elif is_whole(array.dtype):
+        yield from _whole(array, generator)
+    else:
+        yield from _floats(array, generator)
 
 
 def is_whole(dtype: np.dtype[Any]) -> bool:
@@ -73,15 +87,18 @@ def scale_of(array: Array) -> float:
     return float(2.0 ** np.round(np.log2(greatest))) if greatest else 1.0
 
 
-def _floats(array: Array, generator: np.random.Generator) -> list[Array]:
+def _floats(array: Array, generator: np.random.Generator) -> Iterator[Drawn]:
     wide = array.astype(np.float64)
     # What isn't negative may be a variance, or go under a root.
     least = 0.0 if np.nanmin(wide, initial=0.0) >= 0 else -1.0
     unit = np.asarray(generator.uniform(least, 1.0, array.shape))
     scale = min(scale_of(array), _greatest(array.dtype))
-    signed = np.where(np.isfinite(wide), np.abs(unit) * scale * np.sign(wide), wide)
-    level = np.where(np.isfinite(wide), scale * np.sign(wide), wide)
-    return [unit, unit * scale, signed, level]
+    yield Drawn(unit)
+    yield Drawn(unit * scale)
+    finite, signs = np.isfinite(wide), np.sign(wide)
+    say_something = bool(np.unique(signs).size > 1 or not finite.all())
+    yield Drawn(np.where(finite, np.abs(unit) * scale * signs, wide), say_something)
+    yield Drawn(np.where(finite, scale * signs, wide), say_something)
 
 
 def _greatest(dtype: np.dtype[Any]) -> float:
@@ -93,19 +110,20 @@ def _greatest(dtype: np.dtype[Any]) -> float:
         return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
 
 
-def _whole(array: Array, generator: np.random.Generator) -> list[Array]:
+def _whole(array: Array, generator: np.random.Generator) -> Iterator[Drawn]:
     if not array.size:
-        return []
+        return
     low, high = int(array.min()), int(array.max())
     room = 1 << max(abs(low), abs(high)).bit_length()
     limits = _limits(array.dtype)
     lowest = max(-room if low < 0 else 0, limits[0])
     highest = min(room - 1, limits[1])
     kind = np.uint64 if limits[0] == 0 else np.int64
-    free = generator.integers(lowest, highest, array.shape, kind, endpoint=True)
-    within = generator.integers(low, high, array.shape, kind, endpoint=True)
-    ordered = np.sort(np.asarray(within).reshape(-1)).reshape(array.shape)
-    return [np.asarray(free), np.asarray(within), ordered, np.full(array.shape, low)]
+    yield Drawn(np.asarray(generator.integers(lowest, highest, array.shape, kind, endpoint=True)))
+    within = np.asarray(generator.integers(low, high, array.shape, kind, endpoint=True))
+    yield Drawn(within)
+    yield Drawn(np.sort(within.reshape(-1)).reshape(array.shape))
+    yield Drawn(np.full(array.shape, low))
 
 
 def _limits(dtype: np.dtype[Any]) -> tuple[int, int]:
