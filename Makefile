@@ -8,7 +8,7 @@ LOCK := $(if $(filter cpu,$(PROVIDER)),requirements.lock,requirements-$(PROVIDER
 REFERENCE ?= .venv-reference-$(PROVIDER)
 
 .DEFAULT_GOAL := help
-.PHONY: help validate nightly nightly-tests test test-extras docs browser operators selftest causes lint style coverage mutants numbers performance scoreboard scale experiment lock clean
+.PHONY: help validate nightly nightly-tests test test-extras fuzz docs browser operators selftest causes lint style coverage mutants numbers performance scoreboard scale experiment lock clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | sed -E 's/:.*## /\t/' | expand -t 18
@@ -41,6 +41,14 @@ test: lint ## lint, type-check, test; without the tests marked `nightly`
 
 nightly-tests: .venv/.made ## the tests marked `nightly`: long forms of those that `make test` runs
 	.venv/bin/python -m pytest -n 2 --dist worksteal -q -m nightly $(ARGS)
+
+build/fuzz/.made: requirements-fuzz.lock .venv/.made
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target build/fuzz -r $<
+	@touch $@
+
+SECONDS ?= 600
+fuzz: build/fuzz/.made ## bytes that break a reader, searched led by coverage (SECONDS=600; atheris)
+	PYTHONPATH=build/fuzz .venv/bin/python -m tests.fuzz --seconds $(SECONDS)
 
 # PyTorch's own index has builds without CUDA, a tenth of the size: PIP_OPTIONS="--extra-index-url ADDRESS".
 EXTRAS ?= torch pyarrow
@@ -75,8 +83,9 @@ operators: .venv/.made ## the official cases of ONNX's operators through our own
 selftest: .venv/.made ## how far the verdicts can be trusted, on the small models of the zoo (ROWS=honest ARGS="--seeds 1")
 	.venv/bin/onnx-harness selftest $(or $(ROWS),inputs defects honest fp16 half) --quick $(ARGS)
 
-causes: .venv/.made ## how often a diagnosis names the right cause, on planted faults and known defects (hours; ARGS="--quick", "--sample 40")
-	.venv/bin/onnx-harness selftest causes defect-causes smallest observer $(ARGS)
+CAUSES := causes defect-causes smallest observer mixed mixed-beside int8-beside slower
+causes: .venv/.made ## causes, smallest models, mixed precision, slower operators: how often right (hours; ROWS="causes" ARGS="--sample 80")
+	.venv/bin/onnx-harness selftest $(or $(ROWS),$(CAUSES)) $(ARGS)
 
 lint: .venv/.made ## ruff, mypy and the floors
 	.venv/bin/ruff check .

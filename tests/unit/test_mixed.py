@@ -22,6 +22,7 @@ from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.cli import main
 from onnx_harness.errors import CardError, UsageError
+from onnx_harness.judging.mixed import quantized
 from onnx_harness.judging.mixed.account import MOST_RUNS
 from onnx_harness.judging.mixed.search import smallest_set
 from onnx_harness.judging.mixed.switches import MASK, Switched, switched
@@ -339,3 +340,25 @@ def test_eight_bits_leave_the_nodes_in_float_that_a_ratio_needs(tmp_path: Path) 
     assert any(
         note.startswith("the same again: int8.static(nodes_to_exclude=[") for note in result.notes
     )
+
+
+def test_kernels_that_lose_more_than_the_search_sees_cost_a_node_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As where products saturate: the switches of the search don't.
+    shortfall = quantized._Quantizing._shortfall
+
+    def saturating(self: quantized._Quantizing, floats: frozenset[int]) -> str:
+        labels = [self._graph.labels[place] for place in floats]
+        return shortfall(self, floats) if "make_r" in labels else "output y departs"
+
+    text = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w)  r = Relu(h)  y = MatMul(r, w) }"
+    path = save(weighted(text), tmp_path / "m.onnx")
+    monkeypatch.setattr(quantized._Quantizing, "_shortfall", saturating)
+    result = judged(path, "int8.mixed")
+    assert result.status is Status.PASS, result
+    assert any("'make_r'" in note for note in result.notes), result.notes
+    monkeypatch.setattr(quantized._Quantizing, "_shortfall", lambda *_: "output y departs by 1e-1")
+    result = judged(save(weighted(text, 2.0), tmp_path / "other.onnx"), "int8.mixed")
+    assert result.status is Status.NOT_APPLICABLE
+    assert str(result.reason).endswith("on the quantized model: output y departs by 1e-1")

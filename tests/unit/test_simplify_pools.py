@@ -57,3 +57,25 @@ def test_one_window_a_stride_where_the_padding_is_the_runtimes() -> None:
     model = onnx.parser.parse_model(TEXT % {**words, "kernel": 1, "stride": 2, "size": 4})
     simplified, _ = simplify_with_report(model)
     np.testing.assert_array_equal(run(model), run(simplified))
+
+
+def test_a_size_that_onnx_would_infer_wrongly_stays_unknown_to_it() -> None:
+    # Behind an If the checker knows no sizes. Without it, it would know one too many.
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    agraph (float[2,3,5,4] x) => (float[a,b,c,d] y) <bool no = {0}, int64[1] zero = {0},
+        int64[1] one = {1}, int64[1] six = {6}, int64[1] four = {4}, int64 two = {2},
+        float[2] w = {1, 2}> {
+        chosen = If (no) <then_branch = t () => (float[p,q,r,s] a) { a = Identity (x) },
+                          else_branch = e () => (float[p,q,r,s] b) { b = Abs (x) }>
+        sizes = Shape (chosen)
+        row = Gather (sizes, two)
+        rows = Unsqueeze (row, zero)
+        shape = Concat <axis = 0> (one, six, rows, four)
+        data = Reshape (chosen, shape)
+        pool = AveragePool <ceil_mode = 1, kernel_shape = [3,1], strides = [1,2]> (data)
+        y = Mul (pool, w)
+    }"""
+    model = onnx.parser.parse_model(text)
+    onnx.checker.check_model(model, full_check=True)
+    simplified, _ = simplify_with_report(model)
+    onnx.checker.check_model(simplified, full_check=True)

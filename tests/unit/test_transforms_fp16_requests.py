@@ -4,17 +4,20 @@ libraries.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
+from onnxconverter_common import float16
 
 from onnx_harness.errors import NotApplicable, UsageError
 from onnx_harness.names import parse_variant
 from onnx_harness.transforms import bind, remarks
 from onnx_harness.transforms.fp16 import convert_float_to_float16
+from onnx_harness.transforms.half import schemas
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
 TEXT = (
@@ -197,3 +200,14 @@ def test_that_nothing_was_converted_is_said() -> None:
     with remarks() as said:
         convert_float_to_float16(model, keep_io_types=True)
     assert said == ["nothing was converted: what the model computes stays float32 (CumSum)"]
+
+
+@pytest.mark.parametrize("default", [float16.DEFAULT_OP_BLOCK_LIST, schemas.DEFAULT_OP_BLOCK_LIST])
+def test_a_default_list_with_more_on_it_is_no_misspelling(default: Iterable[str]) -> None:
+    op_types = [*default, "Mul"]
+    converted = convert_float_to_float16(named_model(), op_block_list=op_types)
+    assert "Mul" in {node.op_type for node in converted.graph.node}
+    with pytest.raises(UsageError, match="'Mull'"):
+        convert_float_to_float16(named_model(), op_block_list=[*op_types, "Mull"])
+    with pytest.raises(UsageError, match="'TopK'"):
+        convert_float_to_float16(named_model(), op_block_list=["TopK"])

@@ -49,7 +49,9 @@ def _line_hint(text: str) -> str:
     """Return what to do about a key behind a heading, as messages and documents write them."""
     for line in text.splitlines():
         heading = _HEADER.match(line)
-        if heading is not None and _KEY.match(line[heading.end() :]):
+        if heading is None or not line.isprintable():  # what a terminal acts upon isn't shown
+            continue
+        if _KEY.match(line[heading.end() :]):
             key = line[heading.end() :].strip()
             return f". Mend: put `{key}` on a line of its own, below `{heading[0].strip()}`"
     return ""

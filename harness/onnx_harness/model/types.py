@@ -18,6 +18,7 @@ from onnx_harness.model.graph import Editing
 from onnx_harness.model.inference import infer_types
 from onnx_harness.model.ops import is_standard
 from onnx_harness.model.rewrite import fresh_name, value_names
+from onnx_harness.model.stand_ins import with_stand_ins
 from onnx_harness.model.walk import graphs, subgraphs, walk
 
 # A shape or an index list is read by shape inference; weights are only ever asked for their shape.
@@ -26,46 +27,6 @@ _READ_BY_INFERENCE = 1024
 # other one's are.
 _UNITES_BRANCHES = 11
 _OPAQUE = "onnx_harness.opaque"
-
-
-_CONTRIB = "com.microsoft"
-
-
-@dataclass(frozen=True, slots=True)
-class _StandIn:
-    """The standard operator whose outputs have the shapes and types of one of ONNX Runtime's.
-
-    Attributes:
-        op_type: the standard operator.
-        inputs: indices of the inputs that it reads.
-        outputs: how many outputs it has.
-        keeps_attributes: the attributes mean the same.
-    """
-
-    op_type: str
-    inputs: tuple[int, ...] = (0,)
-    outputs: int = 1
-    keeps_attributes: bool = False
-
-
-_SAME = _StandIn("Identity")
-# From the schemas in ONNX Runtime's docs/ContribOperators.md.
-_STAND_INS = {
-    "BiasGelu": _SAME,
-    "DynamicQuantizeLSTM": _StandIn("LSTM", (0,), 3, keeps_attributes=True),
-    "DynamicQuantizeMatMul": _StandIn("MatMul", (0, 1)),
-    "FastGelu": _SAME,
-    "FusedConv": _StandIn("Conv", (0, 1), keeps_attributes=True),
-    "Gelu": _SAME,
-    "QLinearAdd": _StandIn("Add", (0, 3)),
-    "QLinearLeakyRelu": _SAME,
-    "QLinearMul": _StandIn("Mul", (0, 3)),
-    "QLinearSigmoid": _SAME,
-    "QLinearSoftmax": _SAME,
-    "QuickGelu": _SAME,
-    "SkipLayerNormalization": _SAME,
-    "SkipSimplifiedLayerNormalization": _SAME,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,19 +90,24 @@ def infer(editing: Editing) -> Mapping[str, Fact]:
     return facts
 
 
-def is_consistent(editing: Editing) -> bool:
+def is_consistent(editing: Editing, *, follow_sizes: bool = True) -> bool:
     """Decide whether strict inference finds nothing wrong with the graph.
 
     It's the inference of ``onnx.checker`` and ONNX Runtime.
 
     Precondition: the graph is as it was when its facts were last inferred, if they were.
+
+    Args:
+        editing: the graph.
+        follow_sizes: also where sizes are computed through branches. The checker doesn't, and ONNX
+            Runtime less far.
     """
     skeleton = editing.skeleton or skeleton_of(editing)
     for info, declared in zip(skeleton.graph.output, editing.model.graph.output, strict=True):
         info.CopyFrom(declared)
     # ONNX Runtime follows the values of shapes too, which makes a difference where branches
     # disagree.
-    branches = any(node.op_type == "If" for node in walk(skeleton.graph))
+    branches = follow_sizes and any(node.op_type == "If" for node in walk(skeleton.graph))
     try:
         for data_prop in (False, True) if branches else (False,):
             onnx.shape_inference.infer_shapes(
@@ -174,7 +140,7 @@ def conflicting_outputs(editing: Editing) -> list[str]:
 
 def _inferred(editing: Editing) -> onnx.ModelProto:
     editing.skeleton = skeleton = skeleton_of(editing)
-    source = _with_certain_slices(_with_own_constants(_with_stand_ins(skeleton)))
+    source = _with_certain_slices(_with_own_constants(with_stand_ins(skeleton)))
     source, inferred = _with_rounded_pools(source, editing.opset)
     if editing.opset < _UNITES_BRANCHES and _hide_branches(source.graph, inferred.graph):
         editing.skeleton = None
@@ -197,34 +163,6 @@ def _with_rounded_pools(
             break
         source, inferred = floored, infer_types(floored, follow_sizes=True)
     return source, inferred
-
-
-def _with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return the model, with standard operators for ONNX Runtime's where it has any.
-
-    They have the same shapes and types.
-    """
-    if not any(
-        node.domain == _CONTRIB and node.op_type in _STAND_INS for node in walk(model.graph)
-    ):
-        return model
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for node in walk(copy.graph):
-        stand_in = _STAND_INS.get(node.op_type) if node.domain == _CONTRIB else None
-        if stand_in is None:
-            continue
-        inputs = []
-        for index in stand_in.inputs:
-            if index < len(node.input):
-                inputs.append(node.input[index])
-        node.domain, node.op_type = "", stand_in.op_type
-        node.ClearField("input")
-        node.input.extend(inputs)
-        del node.output[stand_in.outputs :]
-        if not stand_in.keeps_attributes:
-            node.ClearField("attribute")
-    return copy
 
 
 def _with_own_constants(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -66,10 +66,12 @@ class VerdictFiles:
         """
         self._log_path = self._folder / RUNS / f"{run.id}.jsonl"
         try:
-            self._log_path.parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(self._log_path.parent)
             self._log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             number = sum(1 for _ in self._log_path.parent.glob("*.jsonl"))
             self._append({"schema": _SCHEMA, "number": number, "run": encode(run)})
+            os.fsync(self._log)
+            _sync_folder(self._log_path.parent)
         except OSError as error:
             raise cannot_write(
                 "The list of the run's cells", self._log_path, error, "--report-dir"
@@ -95,6 +97,7 @@ class VerdictFiles:
                 )
             if self._log is not None:
                 self._append({"id": cell.id, "key": key} | ({} if key else {"cell": encoded}))
+                os.fsync(self._log)
         except OSError as error:
             raise cannot_write(
                 "A verdict", self._folder / VERDICTS, error, "--report-dir"
@@ -253,7 +256,7 @@ def _write_durably(path: Path, data: bytes) -> None:
 
     On the disk before it has the name, so that a power cut leaves no half of it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     try:
         with temporary.open("xb") as file:
@@ -261,12 +264,28 @@ def _write_durably(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _make_folder(path: Path) -> None:
+    """Make a folder and those above it, each on the disk before something is put into it."""
+    if path.is_dir():
+        return
+    _make_folder(path.parent)
+    path.mkdir(exist_ok=True)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Bring the names in a folder to the disk, where the system has a way to."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
+        return
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -22,7 +22,7 @@ from onnx_harness import transforms
 from onnx_harness.errors import NotApplicable
 from onnx_harness.judging.mixed.account import Mix
 from onnx_harness.judging.mixed.choose import find_mix
-from onnx_harness.judging.mixed.quantized import reaches
+from onnx_harness.judging.mixed.quantized import shortfall
 from onnx_harness.judging.reference import calibration_sets
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.names import parse_variant
@@ -89,7 +89,7 @@ class Trials:
         session = open_cpu(quantized, "all")
         outputs = [run(session, values) for values in self.sets]
         self.runs += len(outputs)
-        return reaches(self.place.standard, self.conversion, outputs)
+        return not shortfall(self.place.standard, self.conversion, outputs)
 
 
 def ranked(trials: Trials, folder: Path) -> Ranking:

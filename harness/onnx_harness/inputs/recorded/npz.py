@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnx_harness.errors import InputError
+from onnx_harness.errors import InputError, first_line
 from onnx_harness.inputs.graph.signature import Container, Input, default_names, read_inputs
 from onnx_harness.inputs.values.sets import Array, DataSet, InputSet, Value, arrays_of, shape_text
 
@@ -172,22 +172,27 @@ def _as_given(array: Array, declared: onnx.TypeProto) -> Array:
 
 def _read(path: Path) -> dict[str, Array]:
     arrays: dict[str, Array] = {}
+    key = ""
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 key = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
                     arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
-    except ValueError as error:
+    except Exception as error:  # what zipfile, zlib and numpy's reader of headers raise varies
         if "pickle" in str(error).lower():
             raise InputError(
-                f"{path.name}: '{key}' holds pickled objects, which are not read because they can "
+                f"{path.name}: {key!r} holds pickled objects, which are not read because they can "
                 f"run code. "
                 "Store texts as numpy.array(texts, dtype='U') instead of dtype=object"
             ) from None
-        raise InputError(f"{path.name}: '{key}' isn't a numpy array: {error}") from None
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{path.name} can't be read as a .npz file: {error}") from None
+        if isinstance(error, ValueError) and key:
+            raise InputError(
+                f"{path.name}: {key!r} isn't a numpy array: {first_line(error)!r}"
+            ) from None
+        raise InputError(
+            f"{path.name} can't be read as a .npz file: {first_line(error)!r}"
+        ) from None
     return arrays
 
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 _TINY = 1e-37
+# How many nodes are tried one at a time beside what was found, where that fails on the model.
+_MOST_CORRECTIONS = 8
 
 
 def find_floats(
@@ -76,26 +78,26 @@ class _Quantizing:
         self._session = self._open(self._source.openable(self._graph.model), "disable")
         everything = range(len(self._graph.labels))
         exact, errors = self._control(everything)
-        chosen = Found(frozenset(), frozenset(), minimal=True)
-        if self._fails(chosen.nodes):
+        nodes, minimal, corrections = frozenset[int](), True, 0
+        if self._shortfall(nodes):
             suspicion = self._suspicion(errors)
             searched = smallest_set(self._passes, suspicion, [1.0] * len(suspicion), self._spent)
             if searched is None:
                 raise NotApplicable(
                     f"with every node in float its outputs don't reach {self._goal()}"
                 )
-            chosen = searched
-            self._verify(chosen)
-        names = tuple(self._graph.labels[place] for place in sorted(chosen.nodes))
+            nodes, corrections = self._verified(searched, suspicion)
+            minimal = searched.minimal and not corrections
+        names = tuple(self._graph.labels[place] for place in sorted(nodes))
         account = self._account
         return Mix(
             names,
             len(names),
             len(self._graph.labels),
             None,
-            chosen.minimal,
+            minimal,
             exact,
-            0,
+            corrections,
             account.sessions,
             account.runs,
             account.seconds,
@@ -146,26 +148,47 @@ class _Quantizing:
         return self._good(outputs)
 
     def _good(self, outputs: Sequence[Mapping[str, Any]]) -> bool:
-        return reaches(self._standard, self._conversion, outputs)
+        return not shortfall(self._standard, self._conversion, outputs)
 
     def _goal(self) -> str:
         goal = f"{self._conversion.sqnr_db:g} dB"
         share = self._conversion.agreement
         return f"{goal} and {share:.0%} of the first choices" if share else goal
 
-    def _verify(self, searched: Found) -> None:
-        """The quantized model with those nodes in float passes as it runs here.
+    def _verified(self, searched: Found, suspicion: Sequence[float]) -> tuple[frozenset[int], int]:
+        """Return nodes in float with which the quantized model passes as it runs here.
+
+        And how many choices did not: ONNX Runtime's integer kernels can saturate, or round where
+        the search's switches don't.
 
         Raises:
-            NotApplicable: it doesn't.
+            NotApplicable: none of those tried does.
         """
-        if self._fails(searched.nodes):
-            raise NotApplicable(
-                f"no choice of nodes in float was verified on the quantized model: it doesn't "
-                f"reach {self._goal()}"
-            )
+        lacking = ""
+        for corrections, nodes in enumerate(self._attempts(searched, suspicion)):
+            try:
+                lacking = self._shortfall(nodes)
+            except NotApplicable:  # with all of them in float nothing is quantized
+                continue
+            if not lacking:
+                return nodes, corrections
+            if self._account.seconds > self._effort.seconds:
+                break
+        raise NotApplicable(
+            f"no choice of nodes in float was verified on the quantized model: {lacking}"
+        )
 
-    def _fails(self, floats: frozenset[int]) -> bool:
+    def _attempts(self, searched: Found, suspicion: Sequence[float]) -> Iterator[frozenset[int]]:
+        """Yield what was found, the larger set it came from, and it with one node more."""
+        yield searched.nodes
+        if searched.wide != searched.nodes:
+            yield searched.wide
+        others = set(range(len(suspicion))) - searched.nodes
+        for place in sorted(others, key=lambda place: -suspicion[place])[:_MOST_CORRECTIONS]:
+            yield searched.nodes | {place}
+
+    def _shortfall(self, floats: frozenset[int]) -> str:
+        """Return what the quantized model with those nodes in float lacks; empty if it passes."""
         names = [self._graph.labels[place] for place in sorted(floats)]
         with noting("float search, verifying"):
             session = self._open(self._source.saved(self._conversion.quantize(names)), "all")
@@ -173,7 +196,7 @@ class _Quantizing:
             for place in self._sets:
                 self._account.runs += 1
                 outputs.append(run(session, self._standard.reference.sets[place].values))
-        return not self._good(outputs)
+        return shortfall(self._standard, self._conversion, outputs)
 
     def _spent(self) -> bool:
         late = self._account.seconds > self._effort.seconds
@@ -189,26 +212,35 @@ class _Quantizing:
         )
 
 
-def reaches(
+def shortfall(
     standard: Standard, conversion: QuantizedConversion, outputs: Sequence[Mapping[str, Any]]
-) -> bool:
-    """Return whether outputs reach what a quantization is asked for, and pass.
+) -> str:
+    """Return what outputs lack of what a quantization is asked for, or why they don't pass.
 
     Args:
         standard: what they are judged by.
         conversion: says what is asked for.
         outputs: on each usual input set of the reference, in order.
+
+    Returns:
+        Empty where nothing is lacking.
     """
     reference = standard.reference
     for output, place in zip(outputs, reference.usual, strict=True):
         if reference.sets[place].large:
             continue  # nothing was calibrated at that size, and the verdict doesn't ask either
         for name, value in _floats(reference.outputs[place]):
-            if sqnr_db(value, output[name]) < conversion.sqnr_db:
-                return False
-            if conversion.agreement and agreement(value, output[name]) < conversion.agreement:
-                return False
-    return verdict(standard, outputs).passed
+            ratio = sqnr_db(value, output[name])
+            if ratio < conversion.sqnr_db:
+                return f"output {name} reaches {ratio:.1f} dB, less than {conversion.sqnr_db:g} dB"
+            share = agreement(value, output[name]) if conversion.agreement else 1.0
+            if share < conversion.agreement:
+                return (
+                    f"output {name} has {share:.0%} of the first choices, less than "
+                    f"{conversion.agreement:.0%}"
+                )
+    judged = verdict(standard, outputs)
+    return "" if judged.passed else judged.reason or "it doesn't pass"
 
 
 def _floats(outputs: Mapping[str, Any]) -> Iterator[tuple[str, npt.NDArray[Any]]]:

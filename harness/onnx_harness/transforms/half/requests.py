@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import onnx
 
 from onnx_harness.errors import UsageError, did_you_mean
 from onnx_harness.model.walk import walk
+from onnx_harness.transforms.half.schemas import DEFAULT_OP_BLOCK_LIST
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class Request:
             return
         nodes = list(walk(model.graph))
         operators = {node.op_type for node in nodes}.union(functions)
+        operators.update(_listed_by_default(self.op_block_list or ()))
         _refuse_missing("op_block_list", "operator", self.op_block_list or (), operators)
         names = {label(node) for node in nodes}.union(functions)
         _refuse_missing("node_block_list", "node", self.node_block_list or (), names)
@@ -103,6 +105,21 @@ def _refuse_missing(
             f"{option}: the model has no {kind} {listed}. "
             f"{did_you_mean(missing[0], existing)}{mend}"
         )
+
+
+def _listed_by_default(operators: Collection[str]) -> Iterator[str]:
+    """Yield the operators of each default list that is wholly in a list: ``[*DEFAULT, "Mul"]``.
+
+    No model has them all, and who adds to such a list hasn't misspelt them.
+    """
+    names = set(operators)
+    if len(names) < len(DEFAULT_OP_BLOCK_LIST):
+        return
+    from onnxconverter_common import float16  # it takes a while, and few lists are that long
+
+    for default in (DEFAULT_OP_BLOCK_LIST, float16.DEFAULT_OP_BLOCK_LIST):
+        if names.issuperset(default):
+            yield from default
 
 
 def names_of_functions(model: onnx.ModelProto) -> set[str]:

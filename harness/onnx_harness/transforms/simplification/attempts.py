@@ -99,7 +99,7 @@ class Attempts:
                 if function.domain in _RUNTIME_DOMAINS:
                     kept.add(function.name)
             sources = [inline_functions(model, kept), model]
-        first: tuple[Editing, Mapping[str, int]] | None = None
+        tried: list[tuple[Editing, Mapping[str, int]]] = []
         # Opening a small model takes as long as all rules together: the first attempt takes this.
         untouched = self._opened(model)
         size = footprint(untouched, model.graph.node)
@@ -122,15 +122,19 @@ class Attempts:
                 after = footprint(editing, nodes)
                 if after > limit:
                     break
-                first = first or (editing, report)
+                tried.append((editing, report))
                 if is_consistent(editing):
                     return self._finished(editing, report, size, after, skipped)
                 opaque = hiding_shapes(self._opened(source), conflicting_outputs(editing))
-        if first is not None and not is_consistent(self._opened(model)):
-            return self._closed(first[0]), first[1]
+        if tried and not is_consistent(self._opened(model)):
+            # Nothing is lost, as long as who takes the model takes the result.
+            is_taken = is_consistent(self._opened(model), follow_sizes=False)
+            for editing, report in tried:
+                if not is_taken or is_consistent(editing, follow_sizes=False):
+                    return self._closed(editing), report
         why = (
             "onnx's shape inference would find it inconsistent"
-            if first
+            if tried
             else "it would be larger than allowed"
         )
         return self._unchanged(f"once simplified, {why}", through_ir=True)
