@@ -117,7 +117,8 @@ def confidential() -> onnx.ModelProto:
             inner_m = ai.onnx.ml.LabelEncoder <keys_strings = ["secret_k", "secret_l"],
                 values_floats = [7.654321, 1.234567], default_float = 4.567891> (secret_texts)
             inner_n = Add(inner_i, inner_m)
-            inner_s = Add(inner_n, inner_t)
+            inner_o = Add(inner_n, secret_sparse)
+            inner_s = Add(inner_o, inner_t)
             secret_out = If (go) <
                 then_branch = secret_yes () => (float[secret_n,4] inner_y)
                     <float[4] secret_w = {9.8765432, 8.7654321, 7.6543219, 6.5432198}>
@@ -136,5 +137,8 @@ def confidential() -> onnx.ModelProto:
     }
     for name, array in arrays.items():
         made.graph.initializer.append(numpy_helper.from_array(array, name))
+    entries = numpy_helper.from_array(np.array([1.6180339, 0.6931471], np.float32), "secret_sparse")
+    indices = numpy_helper.from_array(np.array([0, 3]), "secret_indices")
+    made.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(entries, indices, [4]))
     made.metadata_props.add(key="secret_key", value="secret_value")
     return made

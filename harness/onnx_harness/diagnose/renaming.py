@@ -254,7 +254,7 @@ def _rename(model: onnx.ModelProto, names: Names) -> None:
             _put(info, "name", names.values)
         for sparse in graph.sparse_initializer:
             _put(sparse.values, "name", names.values)
-    for tensor in _attribute_tensors(model):
+    for tensor in _unread_names(model):
         tensor.name = ""
     for dimension in _messages(model, onnx.TensorShapeProto.Dimension):
         if dimension.dim_param:
@@ -298,11 +298,19 @@ def _rename_function(function: onnx.FunctionProto, names: Names) -> None:
         _put(info, "name", names.values)
 
 
-def _attribute_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+def _unread_names(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield the tensors whose names nothing reads."""
+    for graph in all_graphs(model):
+        yield from (sparse.indices for sparse in graph.sparse_initializer)
     for node in all_nodes(model):
         for attribute in node.attribute:
-            yield from (attribute.t,) if attribute.HasField("t") else ()
+            if attribute.HasField("t"):
+                yield attribute.t
             yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield from _messages(attribute.sparse_tensor, onnx.TensorProto)
+            for sparse in attribute.sparse_tensors:
+                yield from _messages(sparse, onnx.TensorProto)
 
 
 def _imports(model: onnx.ModelProto) -> Iterator[onnx.OperatorSetIdProto]:
