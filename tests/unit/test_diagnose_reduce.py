@@ -23,7 +23,7 @@ from onnx.reference import ReferenceEvaluator
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Task
-from onnx_harness.diagnose import bodies, handout, moves
+from onnx_harness.diagnose import bodies, handout, renaming
 from onnx_harness.diagnose.search import diagnose
 from onnx_harness.diagnose.smaller_case import Case
 from onnx_harness.model.walk import walk
@@ -253,7 +253,7 @@ def test_the_whole_cell_is_kept_beside_it_and_the_document_says_where_it_is(tmp_
     assert (folder / handout.WHOLE / "README.md").read_text() == "the whole cell"
     assert (folder / handout.ISSUE).is_file()
     document = json.loads(json.dumps(diagnosis.as_json()))
-    assert set(document["smallest"]) == {"path", "nodes", "checks"}
+    assert set(document["smallest"]) == {"path", "nodes", "checks", "kept"}
     assert document["mend"] is None
 
 
@@ -294,7 +294,8 @@ def test_names_are_replaced_and_no_body_is_made_up() -> None:
         "(float[1,1,4,4] x) => (float[1,1,2,2] y) { y = MaxPool <kernel_shape = [3,3]> (x) }"
     )
 
-    changed = moves.anonymous(Case(made, {"x": np.ones((1, 1, 4, 4), np.float32)}))
+    whole = Case(made, {"x": np.ones((1, 1, 4, 4), np.float32)})
+    changed = renaming.renamed_case(whole, renaming.new_names(whole))
 
     onnx.checker.check_model(changed.model, full_check=True)
     (attribute,) = changed.model.graph.node[0].attribute

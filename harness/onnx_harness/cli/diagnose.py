@@ -35,6 +35,8 @@ KEYS = (
     "allow_read",
 )
 
+_MOST_WORDS = 1000
+
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
@@ -128,10 +130,22 @@ def run(args: argparse.Namespace) -> int:
         write_json(diagnosis.as_json())
     else:
         show(diagnosis)
+    _warn(diagnosis)
     if interrupted:
         error_console().print("interrupted: this is what is known so far", soft_wrap=True)
         return INTERRUPTED
     return DONE if diagnosis.found else NEGATIVE
+
+
+def _warn(diagnosis: Diagnosis) -> None:
+    """Say what of the model is left in the smallest one, which was to be public."""
+    if diagnosis.smallest is None or not diagnosis.smallest.kept:
+        return
+    words = "; ".join(diagnosis.smallest.kept)
+    if len(words) > _MOST_WORDS:
+        words = f"{words[:_MOST_WORDS]}... (--json has the whole list)"
+    line = f"{diagnosis.smallest.path} still has of the original: {words}. Look before you publish."
+    error_console().print(labelled("warning: ", "bold yellow", line), soft_wrap=True)
 
 
 def _folder(task: Task, candidate: Path | None) -> Path:

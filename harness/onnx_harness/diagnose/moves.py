@@ -13,12 +13,11 @@ from onnx import TensorProto, numpy_helper
 
 from onnx_harness.diagnose.smaller_case import Array, Case, Values, copied, pruned, redeclared
 from onnx_harness.model.ops import STANDARD_DOMAINS, TYPE_ATTRIBUTES
-from onnx_harness.model.walk import reads, subgraphs, walk
+from onnx_harness.model.walk import walk
 
 _MOST_SIZES = 6
 # Opsets to try, oldest first: with 13 axes became inputs, 17 is what most exporters write.
 _OPSETS = (13, 17)
-_GENERATOR_SEED = 0
 
 
 def duplicate(case: Case) -> Case:
@@ -123,16 +122,16 @@ def sizes(case: Case) -> list[int]:
     return sorted(sizes_found, reverse=True)[:_MOST_SIZES]
 
 
-def shrunk(case: Case, size: int, smaller: int) -> Case:
-    """Return the case with every dimension of a size cut to a smaller one.
+def shrunk(case: Case, size: int, indices: Sequence[int]) -> Case:
+    """Return the case with some indices of every dimension of a size, in order.
 
     The integers that say so change, too.
     """
     changed = duplicate(case)
-    inputs = {name: _sliced(array, size, smaller) for name, array in changed.inputs.items()}
+    inputs = {name: _sliced(array, size, indices) for name, array in changed.inputs.items()}
     for model in changed.models:
         for tensor in model.graph.initializer:
-            _put(tensor, _sliced(numpy_helper.to_array(tensor), size, smaller))
+            _put(tensor, _sliced(numpy_helper.to_array(tensor), size, indices))
     return redeclared(changed, inputs)
 
 
@@ -148,12 +147,13 @@ def first_axis(case: Case) -> Iterator[Case]:
         yield redeclared(duplicate(case), inputs)
 
 
-def _sliced(array: Array, size: int, smaller: int) -> Array:
+def _sliced(array: Array, size: int, indices: Sequence[int]) -> Array:
     if array.dtype == np.int64 and array.ndim == 1 and array.size <= 8:  # shapes, ends, repeats
-        array = np.where(array == size, smaller, array)
-    return np.ascontiguousarray(
-        array[tuple(slice(smaller if axis == size else None) for axis in array.shape)]
-    )
+        array = np.where(array == size, len(indices), array)
+    for axis, length in enumerate(array.shape):
+        if length == size:
+            array = np.take(array, list(indices), axis)
+    return np.ascontiguousarray(array).reshape(array.shape)
 
 
 def _put(tensor: onnx.TensorProto, array: Array) -> None:
@@ -293,66 +293,3 @@ def opsets(case: Case) -> Iterator[Case]:
             for entry in entries:
                 entry.version = number
             yield older
-
-
-def anonymous(case: Case) -> Case:
-    """Return the case with names that say nothing.
-
-    ``x0`` for inputs, ``w0`` for weights, ``y0`` for outputs.
-    """
-    renamed: dict[str, str] = {}
-    for model in case.models:
-        for letter, names in (
-            ("x", [info.name for info in model.graph.input]),
-            ("w", [tensor.name for tensor in model.graph.initializer]),
-            ("y", [info.name for info in model.graph.output]),
-            ("v", [name for node in walk(model.graph) for name in node.output if name]),
-            ("v", [name for node in walk(model.graph) for name in reads(node) if name]),
-        ):
-            for name in names:
-                count = sum(value.startswith(letter) for value in renamed.values())
-                renamed.setdefault(name, f"{letter}{count}")
-    changed = duplicate(case)
-    for model in changed.models:
-        model.graph.name = "reduced"
-        _rename(model.graph, renamed)
-        for field in (
-            "producer_name",
-            "producer_version",
-            "domain",
-            "doc_string",
-            "metadata_props",
-        ):
-            model.ClearField(field)
-    return Case(
-        changed.model, {renamed[name]: array for name, array in case.inputs.items()}, changed.other
-    )
-
-
-def _rename(graph: onnx.GraphProto, renamed: Mapping[str, str]) -> None:
-    for info in (*graph.input, *graph.output, *graph.initializer):
-        info.name = renamed.get(info.name, info.name)
-    graph.ClearField("value_info")
-    for number, node in enumerate(graph.node):
-        node.ClearField("doc_string")
-        node.ClearField("metadata_props")
-        node.name = f"{node.op_type}_{number}"
-        for names in (node.input, node.output):
-            for place, name in enumerate(names):
-                names[place] = renamed.get(name, name)
-        for body in subgraphs(node):
-            _rename(body, renamed)
-
-
-def replacements(array: Array, number: int) -> Iterator[Array]:
-    """Yield arrays of the same type, shape and scale that say nothing of the values they replace.
-
-    The signs stay.
-    """
-    generator = np.random.default_rng(_GENERATOR_SEED + number)
-    scale = float(np.abs(array.astype(np.float64)).max(initial=0.0)) or 1.0
-    scale = float(2.0 ** np.round(np.log2(scale))) if np.isfinite(scale) else 1.0
-    drawn = np.asarray(generator.uniform(-scale, scale, array.shape))
-    yield drawn.astype(array.dtype)
-    yield (np.abs(drawn) * np.sign(array.astype(np.float64))).astype(array.dtype)
-    yield (scale * np.sign(array.astype(np.float64))).astype(array.dtype)

@@ -17,10 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from onnx_harness.diagnose import bodies, moves, strings
+from onnx_harness.diagnose import bodies, moves, pair_weights
 from onnx_harness.diagnose.fault import Fault
 from onnx_harness.diagnose.minimal import OutOfBudget, minimal_part
 from onnx_harness.diagnose.oracle import Observer, Sign, same
+from onnx_harness.diagnose.publish import publish
 from onnx_harness.diagnose.smaller_case import Array, Case, copied, part_of
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.size import byte_size
@@ -28,6 +29,7 @@ from onnx_harness.model.size import byte_size
 _MOST_BYTES = 1 << 29
 """Of the values of all nodes, and of a model: larger ones aren't reduced."""
 _MOST_GROUPS = 64
+_MOST_INDICES = 64  # of an axis that a search goes through, and so many of its trials
 _ROUNDS = 2
 _SLOW = 20.0
 
@@ -42,7 +44,9 @@ class Reduced:
         sign: what was seen of the smallest.
         checks: that it took.
         seconds: that they took.
-        replaced: whether no weight nor input of the whole model is left in it.
+        fault: the cause, under the names of the smallest case.
+        kept: what is left in it of the whole model's names, weights and inputs, a line each, where
+            they were to be replaced.
     """
 
     case: Case
@@ -50,7 +54,8 @@ class Reduced:
     sign: Sign
     checks: int
     seconds: float
-    replaced: bool = False
+    fault: Fault
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -82,6 +87,23 @@ class Reducer:
             return False
         self.case, self.sign = case, sign
         return True
+
+    def takes_with(self, case: Case, fault: Fault) -> bool:
+        """Check a case with another fault, and keep both where it fails as the whole does.
+
+        Raises:
+            OutOfBudget: there is no time left.
+        """
+        before, self.observer = self.observer, Observer(fault)
+        taken = False
+        try:
+            taken = self.takes(case)
+        finally:
+            unused = before if taken else self.observer
+            unused.close()
+            if not taken:
+                self.observer = before
+        return taken
 
     def fails(self, case: Case | None) -> bool:
         """Check a case without keeping it."""
@@ -133,31 +155,32 @@ def smallest(
     if sum(byte_size(model) for model in case.models) > _MOST_BYTES:
         return None
     case = Case(inline_functions(copied(case.model)), case.inputs, case.other)
+    limit = min(_SLOW, seconds) if limit is None else limit
+    whole = _first_look(case, fault, limit)
+    if whole is None or not whole.fails:
+        return None
+    reducer = Reducer(Observer(fault), case, whole, whole, started + seconds, limit)
+    kept: tuple[str, ...] = ()
+    try:
+        with contextlib.suppress(OutOfBudget):
+            _reduce(reducer, hints)
+        if public:
+            reducer.ends = max(reducer.ends, time.monotonic() + _SLOW)
+            kept = publish(reducer)
+    finally:
+        reducer.observer.close()
+    taken = time.monotonic() - started
+    return Reduced(
+        reducer.case, whole, reducer.sign, reducer.checks, taken, reducer.observer.fault, kept
+    )
+
+
+def _first_look(case: Case, fault: Fault, limit: float) -> Sign | None:
     observer = Observer(fault)
     try:
-        limit = min(_SLOW, seconds) if limit is None else limit
-        whole = observer.look(case, limit)
-        if whole is None or not whole.fails:
-            return None
-        reducer = Reducer(observer, case, whole, whole, started + seconds, limit)
-        replaced = _reduced(reducer, hints, public)
+        return observer.look(case, limit)
     finally:
         observer.close()
-    taken = time.monotonic() - started
-    return Reduced(reducer.case, whole, reducer.sign, reducer.checks, taken, replaced)
-
-
-def _reduced(reducer: Reducer, hints: Sequence[int], public: bool) -> bool:
-    """Reduce as far as time allows; whether the weights and inputs that are left were replaced."""
-    with contextlib.suppress(OutOfBudget):
-        _reduce(reducer, hints)
-    if not public:
-        return False
-    reducer.ends = max(reducer.ends, time.monotonic() + _SLOW)
-    try:
-        return _publish(reducer)
-    except OutOfBudget:
-        return False
 
 
 def _reduce(reducer: Reducer, hints: Sequence[int]) -> None:
@@ -228,9 +251,27 @@ def _nodes(reducer: Reducer, hints: Sequence[int]) -> None:
 def _dimensions(reducer: Reducer) -> None:
     reducer.first(moves.first_axis(reducer.case))
     for size in moves.sizes(reducer.case):
-        for smaller in (1, 2, 3, size // 2):
-            if 0 < smaller < size and reducer.takes(moves.shrunk(reducer.case, size, smaller)):
-                break
+        original = reducer.case
+        few = (moves.shrunk(original, size, range(count)) for count in (1, 2, 3) if count < size)
+        if not reducer.first(few) and not _indices(reducer, size):
+            reducer.takes(moves.shrunk(original, size, range(size // 2)))
+
+
+def _indices(reducer: Reducer, size: int) -> bool:
+    """Leave the indices of an axis that matter, whichever they are; whether any could go."""
+    if size > _MOST_INDICES:
+        return False
+    original, trials = reducer.case, 0
+
+    def fails(chosen: tuple[int, ...]) -> bool:
+        nonlocal trials
+        trials += 1
+        if trials > _MOST_INDICES:
+            raise OutOfBudget
+        return reducer.takes(moves.shrunk(original, size, chosen))
+
+    minimal_part(range(size), fails, passes_empty=True)
+    return reducer.case is not original
 
 
 def _weights(reducer: Reducer) -> None:
@@ -242,6 +283,24 @@ def _weights(reducer: Reducer) -> None:
                 if not np.array_equal(plain, array):
                     simpler.append(plain)
             reducer.first(moves.with_weight(reducer.case, name, plain) for plain in simpler)
+    for name in pair_weights.differing(reducer.case):
+        _pair(reducer, name)
+
+
+def _pair(reducer: Reducer, name: str) -> None:
+    """Reduce a weight in which two models differ: the places first, then the values."""
+    original = reducer.case
+    if reducer.takes(pair_weights.differing_at(original, name, ())):
+        return
+    places = pair_weights.places(original, name)
+    groups = np.array_split(np.array(places), min(len(places), _MOST_GROUPS))
+
+    def fails(chosen: tuple[int, ...]) -> bool:
+        left = [int(place) for number in chosen for place in groups[number]]
+        return reducer.takes(pair_weights.differing_at(original, name, left))
+
+    minimal_part(range(len(groups)), fails, passes_empty=True)
+    reducer.first(pair_weights.simpler(reducer.case, name))
 
 
 def _inputs(reducer: Reducer) -> None:
@@ -269,36 +328,3 @@ def _elements(reducer: Reducer, name: str, array: Array, places: Sequence[int]) 
         return reducer.takes(moves.with_input(reducer.case, name, moves.only(array, chosen)))
 
     minimal_part(places, fails)
-
-
-def _publish(reducer: Reducer) -> bool:
-    """Replace names, weights and inputs by what says nothing.
-
-    Whether every weight and input could be.
-    """
-    replaced = True
-    for number, name in enumerate(moves.weights(reducer.case)):
-        array = moves.weight(reducer.case, name)
-        if not _says_nothing(array):
-            drawn = moves.replacements(array, number)
-            smaller = []
-            for replacement in drawn:
-                smaller.append(moves.with_weight(reducer.case, name, replacement))
-            replaced &= reducer.first(smaller)
-    for number, (name, array) in enumerate(list(reducer.case.inputs.items())):
-        if array.dtype.kind == "f" and not _says_nothing(array):
-            drawn = moves.replacements(array, number)
-            others = []
-            for replacement in drawn:
-                others.append(moves.with_input(reducer.case, name, replacement))
-            replaced &= reducer.first(others)
-    if strings.has_strings(reducer.case):
-        replaced &= reducer.takes(strings.replaced_strings(reducer.case))
-    if not reducer.takes(moves.anonymous(reducer.case)):  # where names are what it takes
-        return False
-    return replaced
-
-
-def _says_nothing(array: Array) -> bool:
-    """Return whether an array holds nothing but zeros and ones."""
-    return bool(np.isin(np.abs(array), (0, 1)).all())

@@ -76,22 +76,27 @@ def reduce_failure(question: Question, order: Order) -> Answer:
         return Answer(
             None, "no smaller model: a part of the cell doesn't fail by itself as the cell does"
         )
-    return _written(order, fault, reduced, len(case.model.graph.node))
+    return _written(order, reduced, _nodes_before(bench, case))
 
 
-def _written(order: Order, fault: Fault, reduced: Reduced, before: int) -> Answer:
-    shown = handout.write(order.folder, fault, reduced, "" if order.public else order.sentence)
+def _nodes_before(bench: Bench, case: Case) -> int:
+    """Return the nodes of what was reduced; of two models, of the whole untouched one."""
+    whole = case if case.other is None else Case(bench.subject.model.load(), {})
+    return Case(inline_functions(whole.model), {}).nodes
+
+
+def _written(order: Order, reduced: Reduced, before: int) -> Answer:
+    sentence = "" if order.public else order.sentence
+    shown = handout.write(order.folder, reduced.fault, reduced, sentence)
     nodes, rate = reduced.case.nodes, reduced.checks / max(reduced.seconds, 1e-6)
     words = (
         f"smallest model: {nodes} of {before} nodes ({reduced.checks} checks, {rate:.0f} a second)"
     )
-    if order.public and not reduced.replaced:
-        words += (
-            "; some of its values or names matter and were kept: look at it before you publish it"
-        )
+    if reduced.kept:
+        words += "; it isn't public altogether, see the warning"
     if not shown:
         words += f"; {handout.SCRIPT} doesn't show it in a fresh process"
-    return Answer(Smallest(str(order.folder), nodes, reduced.checks), words)
+    return Answer(Smallest(str(order.folder), nodes, reduced.checks, reduced.kept), words)
 
 
 def fault_of(bench: Bench, order: Order) -> Fault | None:

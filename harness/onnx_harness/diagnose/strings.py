@@ -5,54 +5,57 @@ A confidential model says in them what nobody else is to read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import onnx
 from onnx import AttributeProto, TensorProto
 
+from onnx_harness.diagnose.case_data import all_nodes, all_tensors
 from onnx_harness.diagnose.moves import duplicate
 from onnx_harness.diagnose.smaller_case import Array, Case
-from onnx_harness.model.walk import graphs
 
-# Attributes that hold data; any other string is a word of its operator, such as a mode.
+# Attributes that hold data, whatever the operator's documentation has for an example.
 _DATA_ENDINGS = ("_string", "_strings", "vocabulary", "stopwords")
 
 
-def has_strings(case: Case) -> bool:
-    """Tell if a case holds strings as data."""
-    if any(_is_text(array) for array in case.inputs.values()):
-        return True
-    return any(True for model in case.models for _ in _fields(model))
+def strings_of(case: Case) -> list[str]:
+    """Return the distinct strings that a case holds as data, the empty one left out.
+
+    Words of an operator, such as a mode, aren't among them: its documentation has them.
+    """
+    words: dict[str, None] = {}
+    for model in case.models:
+        for field in _fields(model):
+            words.update({_decoded(text): None for text in _texts(field)})
+    for array in case.inputs.values():
+        if _is_text(array):
+            words.update({str(text): None for text in array.reshape(-1)})
+    return [word for word in words if word]
 
 
-def replaced_strings(case: Case) -> Case:
+def replaced_strings(case: Case, stay: Collection[str] = ()) -> Case:
     """Return the case with ``s0``, ``s1`` and so on in the place of its strings.
 
-    Equal ones stay equal; an empty one stays empty.
+    Equal ones stay equal; an empty one stays empty, and so do those in ``stay``.
     """
-    words: dict[bytes, bytes] = {b"": b""}
-
-    def word(text: bytes) -> bytes:
-        return words.setdefault(text, f"s{len(words) - 1}".encode())
-
+    words = {text: text for text in ("", *stay)}
+    for text in strings_of(case):
+        words.setdefault(text, f"s{len(words) - 1}")
     changed = duplicate(case)
     for model in changed.models:
         for field in _fields(model):
+            texts = [_encoded(words[_decoded(text)]) for text in _texts(field)]
             if isinstance(field, TensorProto):
-                texts = [word(text) for text in field.string_data]
-                del field.string_data[:]
-                field.string_data.extend(texts)
+                field.string_data[:] = texts
             elif field.type == AttributeProto.STRING:
-                field.s = word(field.s)
+                field.s = texts[0]
             else:
-                texts = [word(text) for text in field.strings]
-                del field.strings[:]
-                field.strings.extend(texts)
+                field.strings[:] = texts
     inputs = dict(changed.inputs)
     for name, array in inputs.items():
         if _is_text(array):
-            replaced = [word(str(text).encode()).decode() for text in array.reshape(-1)]
+            replaced = [words[str(text)] for text in array.reshape(-1)]
             inputs[name] = np.array(replaced, dtype=object).reshape(array.shape)
     return Case(changed.model, inputs, changed.other)
 
@@ -61,14 +64,43 @@ def _is_text(array: Array) -> bool:
     return array.dtype.kind in "OUS"
 
 
+def _texts(field: TensorProto | AttributeProto) -> list[bytes]:
+    if isinstance(field, TensorProto):
+        return list(field.string_data)
+    return [field.s] if field.type == AttributeProto.STRING else list(field.strings)
+
+
+def _decoded(text: bytes) -> str:
+    return text.decode("utf-8", "surrogateescape")
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
 def _fields(model: onnx.ModelProto) -> Iterator[TensorProto | AttributeProto]:
     """Yield the tensors and attributes that hold strings as data."""
-    for graph in graphs(model.graph):
-        yield from (tensor for tensor in graph.initializer if tensor.string_data)
-        for node in graph.node:
-            for attribute in node.attribute:
-                if attribute.t.string_data:
-                    yield attribute.t
-                texts = attribute.type in (AttributeProto.STRING, AttributeProto.STRINGS)
-                if texts and attribute.name.endswith(_DATA_ENDINGS):
-                    yield attribute
+    for _, _, tensor in all_tensors(model):
+        if tensor.string_data:
+            yield tensor
+    for node in all_nodes(model):
+        documentation = _documentation(node)
+        for attribute in node.attribute:
+            if attribute.type not in (AttributeProto.STRING, AttributeProto.STRINGS):
+                continue
+            if attribute.ref_attr_name:
+                continue
+            texts = [_decoded(text) for text in _texts(attribute)]
+            is_data = attribute.name.endswith(_DATA_ENDINGS)
+            if is_data or any(text not in documentation for text in texts):
+                yield attribute
+
+
+def _documentation(node: onnx.NodeProto) -> str:
+    """Return all that onnx's schema of a node's operator says; empty without a schema."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, domain=node.domain)
+    except onnx.defs.SchemaError:
+        return ""
+    descriptions = [attribute.description for attribute in schema.attributes.values()]
+    return "\n".join([schema.doc or "", *descriptions])

@@ -57,11 +57,20 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Smallest:
-    """The smallest model that still fails: its folder, its nodes, and the checks that it took."""
+    """The smallest model that still fails.
+
+    Attributes:
+        path: its folder.
+        nodes: that it has.
+        checks: that it took.
+        kept: what ``--public`` couldn't replace, a line each: names, strings, and how many values
+            of which array.
+    """
 
     path: str
     nodes: int
     checks: int
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
