@@ -18,7 +18,8 @@ from onnx_harness.judging.quantizing import Scheme, quantize_through, watched
 from onnx_harness.names import parse_variant
 from onnx_harness.transforms import bind, remarks
 from onnx_harness.transforms.int8 import quantize_dynamic
-from onnx_harness.transforms.quantization.nodes import is_quantized
+from onnx_harness.transforms.quantization.masks import huge_values, masked_scores
+from onnx_harness.transforms.quantization.nodes import is_quantized, size_values
 from onnx_harness.transforms.quantization.operators import STATIC_OPS
 from onnx_harness.transforms.variant import bind_variant
 from tests.unit.test_transforms_int8 import (
@@ -451,3 +452,17 @@ def test_a_cache_that_is_handed_out_is_not_rounded_by_its_readers() -> None:
     options = onnxruntime.SessionOptions()
     session = onnxruntime.InferenceSession(result.SerializeToString(), options)
     np.testing.assert_array_equal(session.run(["keys"], feed)[0], run(result, **feed)[1])
+
+
+def test_a_cast_like_hands_on_what_it_casts_and_not_what_it_looks_like() -> None:
+    graph = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        agraph (float[2,3] x, int64[3] n) => (float[2,3] z, float[2,3] r) <float low = {-1e30}> {
+        h = Add(x, x) l = CastLike(low, h) s = Add(h, l) z = Softmax(s)
+        t = Mul(h, h) m = CastLike(n, t) a = Mul(m, m) i = Cast<to = 7>(a) r = Expand(h, i) }"""
+    ).graph
+    assert masked_scores(graph) >= {"l", "s", "z"}
+    assert {"l", "s"} <= huge_values(graph)
+    assert "t" not in huge_values(graph)
+    assert {"m", "a", "n"} <= size_values(graph)
+    assert "t" not in size_values(graph)
