@@ -15,6 +15,7 @@ from onnx_harness.cards.backend_suite import case_of
 from onnx_harness.cell.known import with_ledger
 from onnx_harness.cell.matrix import GROUPS, Cell, upstream
 from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.results.diagnosis import Diagnosis
 
 if TYPE_CHECKING:
     from onnx_harness.run.runner import Runner
@@ -58,7 +59,13 @@ def test_accuracy(
         result = replace(
             result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, _onnx_runner))
         )
-        result = diagnosed(result, onnx_cell, _onnx_runner, _onnx_progress)
+        try:
+            result = diagnosed(result, onnx_cell, _onnx_runner, _onnx_progress)
+        except KeyboardInterrupt as interruption:
+            # The verdict is there, and reaches the report as a test's that ends. The run stops
+            # after it, as pytest does at Ctrl-C.
+            result = interrupted(result, interruption)
+            request.session.shouldstop = f"the search for the cause of {onnx_cell.id} was stopped"
     _onnx_record(result)
     conclude(result)
 
@@ -135,9 +142,21 @@ def diagnosed(result: CellResult, cell: Cell, runner: Runner, progress: Progress
     from onnx_harness.diagnose.cell import diagnose_cell
 
     progress(f"searching for the cause of {cell.id}")
-    diagnosis = diagnose_cell(runner, cell, result)
-    detail = (*result.detail, diagnosis.sentence)
-    return replace(result, diagnosis=diagnosis, detail=detail)
+    return with_diagnosis(result, diagnose_cell(runner, cell, result))
+
+
+def interrupted(result: CellResult, interruption: KeyboardInterrupt) -> CellResult:
+    """The failing cell with what the search for its cause knew when it was interrupted."""
+    from onnx_harness.diagnose.search import SearchInterrupted
+
+    if isinstance(interruption, SearchInterrupted):
+        return with_diagnosis(result, interruption.diagnosis)
+    return with_diagnosis(result, Diagnosis("The search for the cause was interrupted."))
+
+
+def with_diagnosis(result: CellResult, diagnosis: Diagnosis) -> CellResult:
+    """The failing cell with a diagnosis."""
+    return replace(result, diagnosis=diagnosis, detail=(*result.detail, diagnosis.sentence))
 
 
 def against_expectation(result: CellResult, cell: Cell) -> CellResult:

@@ -54,6 +54,9 @@ _BETWEEN_LINES = 1000
 # As in the properties: most models stay small, so that what breaks can be read.
 _LARGEST = 25
 
+# Operators that make a whole step of a difference in the last bit.
+_STEPS = frozenset({"ArgMax", "ArgMin", "Cast", "Ceil", "Floor", "QuantizeLinear", "Round", "TopK"})
+
 
 def main() -> int:
     """Print how many models went through, and each that broke; 1 if one did."""
@@ -149,6 +152,9 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 def _simplified(number: int, model: onnx.ModelProto) -> None:
     with remarks() as noted:
         result, report = simplify_with_report(model)
+    if REASSOCIATE & report.keys() and any(node.op_type in _STEPS for node in walk(model.graph)):
+        # One rounding more, and a step behind it is another one: the other rules keep each bit.
+        result, report = simplify_with_report(model, skipped_optimizers=sorted(REASSOCIATE))
     assert not [note for note in noted if "left out" in note or "onnx-ir" in note], noted
     onnx.checker.check_model(result, full_check=True)
     # ONNX Runtime's Where may make +0 of the -0 that it chooses: without the node it stays -0.
@@ -210,8 +216,10 @@ def _float16(number: int, model: onnx.ModelProto) -> None:
     inputs = feeds(Random(number), 2)
     got = outputs(session(result), inputs)
     if got is None:
-        # Unoptimized, ONNX Runtime (1.32) loses a Cast of a double that only a branch reads.
-        got = outputs(session(result, GraphOptimizationLevel.ORT_ENABLE_BASIC), inputs)
+        # Unoptimized, ONNX Runtime (1.32) loses a Cast of a double that only a branch reads. And it
+        # reuses memory by the sizes of pools with ceil_mode that onnx infers, which can be wrong.
+        level = GraphOptimizationLevel.ORT_ENABLE_BASIC
+        got = outputs(session(result, level, reuse=False), inputs)
     assert got is not None, "the converted model doesn't run"
 
 

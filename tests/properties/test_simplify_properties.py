@@ -28,10 +28,13 @@ _NEAR_THE_GREATEST = 2.0**-10
 
 
 def session(
-    model: onnx.ModelProto, level: GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL
+    model: onnx.ModelProto,
+    level: GraphOptimizationLevel = GraphOptimizationLevel.ORT_DISABLE_ALL,
+    *,
+    reuse: bool = True,
 ) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = level
+    options.graph_optimization_level, options.enable_mem_reuse = level, reuse
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     return onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]

@@ -250,6 +250,10 @@ MASKS = {
         full = ConstantOfShape<value = float[1] {-3.4028235e+38}>(square)
         up = Trilu<upper = 1>(full, k) c = Add(x, up) mf = Cast<to = 1>(m) inv = Sub(one, mf)
         low = Mul(inv, lowest) add = Unsqueeze(low, axis) s = Add(c, add)""",
+    "a choice of the lowest double": """b = Cast<to = 9>(m) bu = Unsqueeze(b, axis)
+        low = CastLike(lowest_double, x) s = Where(bu, x, low)""",
+    "a choice between zero and the lowest": """b = Cast<to = 9>(m) c = Where(b, nought, lowest)
+        add = Unsqueeze(c, axis) s = Add(x, add)""",
     "a triangle chosen by positions": """n = Shape<start = 1, end = 2>(x) none = Squeeze(n)
         at = Range(zero, none, step) row = Unsqueeze(at, k0) column = Unsqueeze(at, k1)
               late = Greater(row, column)
@@ -265,6 +269,7 @@ def masked(text: str) -> Callable[[int], Parts]:
             "one": np.float32(1),
             "nought": np.float32(0),
             "lowest": LOWEST,
+            "lowest_double": np.float64(LOWEST),
             "billion": np.float32(1e9),
             "axis": np.array([1], np.int64),
             "k": np.int64(1),

@@ -272,3 +272,11 @@ def residual_quantizer(size: int) -> Parts:
         "last": np.array([1], np.int64),
     }
     return nodes, {"x": floats(size, 8)}, constants
+
+
+@structure
+def log_mel_with_a_chosen_floor(size: int) -> Parts:
+    """As `torch.where` and boolean indexing export it."""
+    nodes, inputs, constants = log_mel(size)
+    chosen = "low = Less(mel, floor) floored = Where(low, floor, mel)"
+    return nodes.replace("floored = Max(mel, floor)", chosen), inputs, constants

@@ -241,3 +241,9 @@ structure(timestep, name="timestep")
 @structure
 def float_timestep(size: int) -> Parts:
     return timestep(size, "float32")
+
+
+@structure
+def timestep_by_a_cast_like(size: int) -> Parts:
+    nodes, inputs, constants = timestep(size)
+    return nodes.replace("Cast<to = 1>(t)", "CastLike(t, w)"), inputs, constants

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Task
@@ -40,6 +40,8 @@ def spoil(
         return model
     if how == "raise":
         raise RuntimeError("planted")
+    if how == "raise and name it":
+        raise RuntimeError(f"planted in '{culprits[0]}'")
     if how == "die":
         os.kill(os.getpid(), signal.SIGSEGV)
     if how == "hang":
@@ -212,3 +214,75 @@ def test_a_model_whose_output_never_moves_is_not_judged(tmp_path: Path) -> None:
     assert not diagnosis.found
     assert diagnosis.sentence.startswith("Nothing to diagnose: m-optimize-cpu isn't judged")
     assert diagnosis.cause.transform is None
+
+
+def test_a_pass_that_the_reason_names_is_tried_first(tmp_path: Path) -> None:
+    path = save(linear(), tmp_path / "m.onnx")
+
+    diagnosis = searched(path, "original", spoiling("pass_17", how="raise and name it"))
+
+    assert diagnosis.cause.passes == ("pass_17",)
+    assert any("(2 trials; it takes each of them)" in line for line in diagnosis.evidence)
+
+
+def matmul(folder: Path) -> Path:
+    """A model that no half type harms."""
+    weight = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"], name="mm")
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])]
+    graph = helper.make_graph([node], "m", inputs, outputs, [numpy_helper.from_array(weight, "w")])
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return save(made, folder / "m.onnx")
+
+
+@pytest.mark.parametrize("variant", ["fp16.mixed", "bf16.io32"])
+def test_what_a_run_passes_has_nothing_to_diagnose(tmp_path: Path, variant: str) -> None:
+    diagnosis = searched(matmul(tmp_path), variant)
+
+    assert diagnosis.sentence.endswith(f"m-{variant}-cpu passes."), diagnosis
+    assert not diagnosis.found
+
+
+def cancelling(folder: Path) -> Path:
+    """A normalization by mean(b^2) - mean(b)^2, which a narrow type makes zero or negative."""
+    weight = np.random.default_rng(0).standard_normal((16, 32)).astype(np.float32) / 4
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"], name="project"),
+        helper.make_node("Add", ["a", "offset"], ["b"], name="offset"),
+        helper.make_node("Mul", ["b", "b"], ["b2"], name="square"),
+        helper.make_node("ReduceMean", ["b2"], ["mean_b2"], name="mean_of_squares", axes=[-1]),
+        helper.make_node("ReduceMean", ["b"], ["mean_b"], name="mean", axes=[-1]),
+        helper.make_node("Mul", ["mean_b", "mean_b"], ["square_mean"], name="square_of_mean"),
+        helper.make_node("Sub", ["mean_b2", "square_mean"], ["variance"], name="variance"),
+        helper.make_node("Sqrt", ["variance"], ["deviation"], name="deviation"),
+        helper.make_node("Sub", ["b", "mean_b"], ["centered"], name="center"),
+        helper.make_node("Div", ["centered", "deviation"], ["y"], name="normalize"),
+    ]
+    constants = [
+        numpy_helper.from_array(weight, "w"),
+        numpy_helper.from_array(np.array(40, np.float32), "offset"),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 16])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 32])]
+    graph = helper.make_graph(nodes, "m", inputs, outputs, constants)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return save(made, folder / "m.onnx")
+
+
+def test_what_is_simulated_in_bfloat16_fails_as_its_cell_does(tmp_path: Path) -> None:
+    diagnosis = searched(cancelling(tmp_path), "bf16.io32")
+
+    assert diagnosis.found, diagnosis
+    assert diagnosis.cause.transform == "bf16.io32"
+    assert "bfloat16 as hardware computes it departs" in diagnosis.sentence
+    assert diagnosis.mend is not None
+    assert diagnosis.mend.variant == "bf16.mixed"
+
+
+def test_a_quantization_has_the_mend_of_its_cell(tmp_path: Path) -> None:
+    diagnosis = searched(cancelling(tmp_path), "int8.static")
+
+    assert diagnosis.cause.transform == "int8.static", diagnosis
+    assert diagnosis.mend is not None
+    assert diagnosis.mend.variant == "int8.mixed"

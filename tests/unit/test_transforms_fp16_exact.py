@@ -66,6 +66,14 @@ def test_where_a_count_meets_activations_it_is_cast() -> None:
     assert "n" in values
 
 
+def test_a_timestep_is_a_count_by_a_cast_like_as_by_a_cast() -> None:
+    text = """agraph (int64[3] t, float[3,4] x) => (float[3,4] z) <float[4] k = {1.0, 0.1, 0.01, 0.001}> {
+        f = Cast<to = 1>(t) u = Unsqueeze(f, one) a = Mul(u, k) c = Cos(a) z = Mul(c, x) }"""
+    text = text.replace("> {", ", int64[1] one = {1}> {")
+    like = text.replace("Cast<to = 1>(t)", "CastLike(t, x)")
+    assert float32_values(like) == float32_values(text) >= {"f", "u", "a", "c"}
+
+
 def test_activations_do_not_stay_float32_because_they_are_added_to_positions() -> None:
     values = float32_values(
         """agraph (float[2,8] x, int64[2,1] at) => (float[2,8] z) <float[8,8] w = {1}> {
@@ -177,6 +185,58 @@ def test_a_row_that_is_masked_wholly_is_a_number(lowest: str) -> None:
     assert probabilities[1, 0] == 0
 
 
+@pytest.mark.parametrize(
+    "mask",
+    [
+        "a = Where(m, nought, low)",
+        "f = Where(m, nought, one) a = Mul(f, low)",
+        "sh = Shape(x) e = Expand(m, sh) a = Where(e, nought, low)",
+    ],
+)
+def test_a_row_is_masked_wholly_by_a_choice_between_constants(mask: str) -> None:
+    words = mask.replace("(", " ").replace(")", " ").replace(",", " ").split()
+    numbers = {"nought": 0.0, "one": 1.0, "low": -3.4028235e38}
+    used = ", ".join(
+        f"float {name} = {{{number}}}" for name, number in numbers.items() if name in words
+    )
+    model = model_of(
+        f"""agraph (float[2,3] x, bool[2,3] m) => (float[2,3] z) <{used}> {{
+        {mask} s = Add(x, a) z = Softmax<axis = -1>(s) }}"""
+    )
+    result = convert_float_to_float16(model, keep_io_types=True)
+    feeds = {"x": floats(2, 3), "m": np.array([[False] * 3, [True, True, False]])}
+    probabilities: Any
+    (probabilities,) = ReferenceEvaluator(result).run(None, feeds)
+    np.testing.assert_allclose(probabilities[0], 1 / 3, atol=1e-2)
+    assert probabilities[1, 2] == 0
+
+
+@pytest.mark.parametrize("cast", ["Cast<to = 1>(low)", "CastLike(low, x)"])
+def test_the_lowest_number_of_a_mask_may_be_a_double(cast: str) -> None:
+    model = model_of(
+        f"""agraph (float[2,3] x, bool[2,3] m) => (float[2,3] z)
+        <double low = {{-3.4028234663852886e38}}> {{
+        l = {cast} s = Where(m, x, l) z = Softmax<axis = -1>(s) }}""",
+        opset=18,
+    )
+    result = convert_float_to_float16(model, keep_io_types=True)
+    feeds = {"x": floats(2, 3), "m": np.array([[False] * 3, [True, True, False]])}
+    probabilities: Any
+    (probabilities,) = ReferenceEvaluator(result).run(None, feeds)
+    np.testing.assert_allclose(probabilities[0], 1 / 3, atol=1e-2)
+    assert "CastLike" not in ops(result)
+    kept = convert_float_to_float16(model, op_block_list=["Cast", "CastLike"], allow_missing=True)
+    assert ops(kept)[cast.split("(")[0].split("<")[0]] >= 1
+
+
+def test_numbers_that_flags_choose_and_that_mask_nothing_are_not_clamped() -> None:
+    values = float32_values(
+        """agraph (float[2] x, bool[2] m) => (float[2] z) <float k = {2e5}, float l = {1e5}> {
+        a = Where(m, k, l) z = Div(x, a) }"""
+    )
+    assert values == {"a"}
+
+
 def test_a_size_is_not_taken_for_a_mask() -> None:
     values = float32_values(
         """agraph (float[2,3] x) => (float[2,3] z) <float big = {100000}> {
@@ -281,6 +341,14 @@ def test_a_factor_beyond_float16_of_what_weights_give_stays_and_of_an_input_is_a
         m = MatMul(x, w) y = Mul(m, big) z = Neg(y) }"""
     assert "y" in float32_values(text)
     assert "y" not in float32_values(text.replace("MatMul(x, w)", "Neg(x)"))
+
+
+def test_a_factor_beyond_float16_of_what_was_float16_stays() -> None:
+    """As a model that was converted before has it."""
+    text = """agraph (float16[2,2] x) => (float[2,2] z)
+        <float big = {1e6}, float16[2,2] w = {1, 2, 3, 4}> {
+        m = MatMul(x, w) f = Cast<to = 1>(m) y = Mul(f, big) z = Neg(y) }"""
+    assert "y" in float32_values(text)
 
 
 def test_what_is_computed_from_constants_is_computed_in_float32() -> None:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import ast
+
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
 
+from onnx_harness.transforms import remarks
 from onnx_harness.transforms.bf16 import convert_float_to_bfloat16
 from onnx_harness.transforms.fp16 import convert_float_to_float16
-from tests.unit.transform_models import model_of
+from tests.unit.transform_models import copy_of, model_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:the float32 number:UserWarning")
 
 
 def float32_values(text: str, opset: int = 18) -> set[str]:
     """Names of the values that stay float32, of those that the model itself names."""
-    model = model_of(text, opset)
+    return float32_outputs(model_of(text, opset))
+
+
+def float32_outputs(model: onnx.ModelProto) -> set[str]:
+    """Names of the outputs of a model's nodes that stay float32."""
     result = convert_float_to_float16(model, keep_io_types=False)
     onnx.checker.check_model(result, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(result)
@@ -177,3 +184,87 @@ def test_a_filling_that_has_no_bfloat16_is_finite_there_all_the_same() -> None:
     (filling,) = (node for node in half.graph.node if node.op_type == "ConstantOfShape")
     lowest = onnx.numpy_helper.to_array(filling.attribute[0].t)
     assert lowest == np.float32(-3.3895314e38)
+
+
+@pytest.mark.parametrize(
+    ("choice", "is_floor"),
+    [
+        ("c = Less(m, eps) f = Where(c, eps, m)", True),
+        ("c = LessOrEqual(m, eps) f = Where(c, eps, m)", True),
+        ("c = Greater(eps, m) f = Where(c, eps, m)", True),
+        ("c = Greater(m, eps) f = Where(c, m, eps)", True),
+        ("c = Less(eps, m) f = Where(c, m, eps)", True),
+        ("c = Less(m, eps) f = Where(c, m, eps)", False),
+        ("c = Greater(m, eps) f = Where(c, eps, m)", False),
+        ("c = Less(m, one) f = Where(c, eps, m)", False),
+    ],
+)
+def test_a_floor_that_is_chosen_stays_up_to_the_logarithm(choice: str, is_floor: bool) -> None:
+    one = ", float one = {1}" if "one" in choice else ""
+    values = float32_values(
+        f"""agraph (float[2,2] x) => (float[2,2] z)
+        <float eps = {{1e-10}}, float[2,2] w = {{1, 2, 3, 4}}{one}> {{
+        m = MatMul(x, w) {choice} l = Log(f) z = Neg(l) }}"""
+    )
+    assert values == ({"m", "f", "l"} if is_floor else set())
+
+
+def test_a_floor_that_is_chosen_stays_between_a_norm_and_its_quotient() -> None:
+    values = float32_values(
+        """agraph (float[2,8] x) => (float[2,8] z) <float eps = {1e-12}, int64[1] last = {1}> {
+        n = ReduceL2(x, last) c = Less(n, eps) f = Where(c, eps, n) d = Div(x, f) z = Neg(d) }"""
+    )
+    assert values == {"n", "f", "d"}
+
+
+def test_the_mend_for_a_small_number_names_all_that_reads_it() -> None:
+    model = model_of(
+        """agraph (float[2,2] x) => (float[2,2] z) <float eps = {1e-10}> {
+        [below] c = Less(x, eps) [chosen] f = Where(c, x, eps) [last] z = Neg(f) }"""
+    )
+    with remarks() as notes:
+        convert_float_to_float16(copy_of(model), keep_io_types=True)
+    (mend,) = [note.split("node_block_list=")[1] for note in notes if "node_block_list" in note]
+    with remarks() as notes:
+        names = ast.literal_eval(mend)
+        convert_float_to_float16(copy_of(model), keep_io_types=True, node_block_list=names)
+    assert names == ["below", "chosen"]
+    assert not notes
+
+
+@pytest.mark.parametrize(
+    ("product", "terms", "number", "stays"),
+    [
+        ("s = MatMul(k, x)", 4097, 1, True),
+        ("s = MatMul(k, x)", 4096, 1, False),
+        ("s = MatMul(k, x)", 4097, 0.5, False),
+        ('s = Einsum<equation = "ij,jk->ik">(k, x)', 4097, 1, True),
+        ('s = Einsum<equation = "ij,jk->ik">(k, x)', 4097, 0.5, False),
+        ('s = Einsum<equation = "ij,jk->ijk">(k, x)', 4097, 1, False),
+        ('s = Einsum<equation = "jk->k">(x)', 4097, 1, True),
+        ('s = Einsum<equation = "jk->k">(x)', 4096, 1, False),
+    ],
+)
+def test_a_long_sum_spelt_as_a_product_stays(
+    product: str, terms: int, number: float, stays: bool
+) -> None:
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 18]>
+        agraph (float[{terms},2] x, float d) => (float z)
+        {{ {product} y = Mul(s, d) z = ReduceMax<keepdims = 0>(y) }}"""
+    )
+    if "(k" in product:
+        ones = np.full((1, terms), number, np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(ones, "k"))
+    assert float32_outputs(model) == ({"s"} if stays else set())
+
+
+def test_a_mean_by_a_product_with_ones_is_scaled_in_float32() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 18]>
+        agraph (float[8192,2] x) => (float[1,2] z) <float n = {8192}>
+        { s = MatMul(k, x) y = Div(s, n) z = Neg(y) }"""
+    )
+    ones = np.ones((1, 8192), np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(ones, "k"))
+    assert float32_outputs(model) == {"s", "y"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxsim
 import pytest
 from onnx import TensorProto, helper
 
@@ -106,6 +108,31 @@ def test_arguments_that_onnxsim_takes_have_their_places_and_effects() -> None:
     assert ops(same) == {"MatMul": 1}
     with pytest.raises(TypeError, match="unexpected argument 'check'"):
         simplify_as_onnxsim(model, check=3)
+
+
+def test_each_argument_of_onnxsim_is_taken_where_it_asks_for_nothing_that_is_not_done(
+    tmp_path: Path,
+) -> None:
+    theirs = inspect.signature(onnxsim.simplify).parameters
+    model = model_of(TWO)
+    defaults = {name: one.default for name, one in theirs.items() if name != "model"}
+    same, valid = simplify_as_onnxsim(
+        model, **(defaults | {"output_path": str(tmp_path / "s.onnx")})
+    )
+    assert valid
+    assert onnx.load(tmp_path / "s.onnx") == same
+    places = [name for name, one in theirs.items() if one.kind is one.POSITIONAL_OR_KEYWORD]
+    ours = [*inspect.signature(simplify_as_onnxsim).parameters]
+    assert ours[:13] == places[:13]
+    with pytest.raises(ValueError, match="target_opset_version=17"):
+        simplify_as_onnxsim(model, target_opset_version=17)
+
+
+def test_the_bounds_of_the_comparison_are_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(no_ops._NOPS, "Neg", no_ops._is_identity)
+    data = {"x": np.full((1, 2), 1e-3, np.float32)}
+    assert not simplify_as_onnxsim(model_of(TWO), 1, input_data=data)[1]
+    assert simplify_as_onnxsim(model_of(TWO), 1, input_data=data, check_atol=1.0)[1]
 
 
 def test_the_comparison_is_of_the_arrays_that_are_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,8 +42,19 @@ def tried_int8_mend(way: Way, subject: Subject, cache: Cache) -> str:
 
     Meant for the worker, after a cell failed by the values of its outputs.
     """
+    return int8_mend_of(way, subject, cache)[1]
+
+
+def int8_mend_of(way: Way, subject: Subject, cache: Cache) -> tuple[str | None, str]:
+    """Return the spelling of the variant that mends a quantization, and a line on it.
+
+    See `tried_int8_mend`.
+
+    Returns:
+        None and an empty line where none was found.
+    """
     if subject.model.size_bytes > _MOST_BYTES:
-        return ""
+        return None, ""
     for variant, why in _candidates(way):
         try:
             with risking(f"mend {variant.spelling} {subject.model.sha256[:16]}"):
@@ -51,8 +62,9 @@ def tried_int8_mend(way: Way, subject: Subject, cache: Cache) -> str:
         except Exception:  # whatever a library raises: then it's no mend
             continue
         if words is not None:
-            return f"mend: `--variant {quoted(variant.spelling)}` {words or why}"
-    return ""
+            line = f"mend: `--variant {quoted(variant.spelling)}` {words or why}"
+            return variant.spelling, line
+    return None, ""
 
 
 def _candidates(way: Way) -> Iterator[tuple[Variant, str]]:
@@ -86,7 +98,7 @@ def _passes(way: Way, subject: Subject, cache: Cache, variant: Variant) -> str |
     task = replace(way.task, cell=replace(way.task.cell, variant=variant))
     standard = artifacts.judged_by(Way(task), subject, cache)
     bound = bind_variant(variant)
-    samples = calibration_sets(subject.model, task.cell.card, task.settings, cache)
+    samples = calibration_sets(subject.model, task.cell.card, task.settings, cache, task.recorded)
     mixes: list[Mix] = []
     choose = chooser(standard, lambda _: None, mixes, Effort(_MOST_SECONDS, known_to_fail=True))
     model = subject.model.load()

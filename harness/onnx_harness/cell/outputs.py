@@ -21,7 +21,8 @@ from onnx_harness.results.cells import BF16_SIMULATED, AccuracyRecord, Status, S
 from onnx_harness.transforms import Precision
 
 if TYPE_CHECKING:
-    pass
+    from onnx_harness.judging.standard import Standard
+    from onnx_harness.model.file import Model
 from onnx_harness.cell.session import NoKernel
 
 
@@ -63,29 +64,44 @@ def compare_simulated(
     They're judged as bfloat16 would give them.
     """
     cell = way.task.cell
-    why = f"provider '{cell.provider}' has no {lacking.operator} in bfloat16"
+    why = lacking.on(cell.provider)
     if not way.task.explained:
         raise CellEnded(Status.NOT_APPLICABLE, why, symptom=Symptom.NOT_RUN)
     judged_standard = artifacts.judged_by(way, subject, cache)
-    try:
-        outcome = judge_simulated(judged_standard, artifact.model)
-    except NotApplicable as error:
-        raise CellEnded(
-            Status.NOT_APPLICABLE, f"{why}, and {error}", symptom=Symptom.NOT_RUN
-        ) from error
+    outcome = simulated_verdict(judged_standard, artifact.model, why)
     if outcome.comparison is not None:
         record = outcome.comparison.record
         way.found = replace(way.found, accuracy=record, accuracy_simulated=record)
     way.notes += (*outcome.notes, f"{BF16_SIMULATED}: {why}")
     if not outcome.passed:
-        reason = (
-            f"bfloat16 as hardware computes it departs: {outcome.reason or 'the outputs differ'}"
-        )
-        detail = outcome.detail
+        reason, detail = outcome.reason or "the outputs differ", outcome.detail
         if outcome.symptom is Symptom.WRONG_VALUES:
             detail = (*detail, tried_mend(judged_standard, way.bound, artifact.model))
         raise CellEnded(outcome.status, reason, detail, outcome.symptom, outcome.worst_sets)
     _judge_recorded(way, subject)
+
+
+def simulated_verdict(judged_standard: Standard, candidate: Model, why: str) -> Verdict:
+    """Judge a model that a provider has no kernels for, as bfloat16 would compute it.
+
+    Args:
+        judged_standard: what its outputs are judged by.
+        candidate: the model.
+        why: it can't be run.
+
+    Raises:
+        CellEnded: it can't be simulated either.
+    """
+    try:
+        outcome = judge_simulated(judged_standard, candidate)
+    except NotApplicable as error:
+        raise CellEnded(
+            Status.NOT_APPLICABLE, f"{why}, and {error}", symptom=Symptom.NOT_RUN
+        ) from error
+    if outcome.passed:
+        return outcome
+    words = outcome.reason or "the outputs differ"
+    return replace(outcome, reason=f"bfloat16 as hardware computes it departs: {words}")
 
 
 def _judge_recorded(way: Way, subject: Subject) -> None:

@@ -12,7 +12,7 @@ from onnx_harness.cards.card import PlacementSpec
 from onnx_harness.cell.state import Artifact, CellEnded, Way
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.providers import Provider
-from onnx_harness.providers.placement import assignments, shortfall
+from onnx_harness.providers.placement import assignments, keeps_record, shortfall
 from onnx_harness.providers.placement import judge as judge_placement
 from onnx_harness.providers.profile import breach, contradiction, precision, read_profile
 from onnx_harness.results.cells import PlacementRecord, Status
@@ -30,7 +30,10 @@ def prove_placement(way: Way, session: ort.InferenceSession) -> Counter[tuple[st
     :func:`cross_check`.
     """
     provider, _ = _contract(way)
-    assigned = assignments(session, provider)
+    if way.task.unproven_placement and not keeps_record(session):
+        assigned: Counter[tuple[str, str]] = Counter()
+    else:
+        assigned = assignments(session, provider)
     at_best = _judge_placement(way, assigned, assigned if provider.fallback else Counter())
     short = _judge_placement(way, assigned, Counter())
     if at_best is not None:

@@ -15,8 +15,10 @@ from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.runs import MOST_BYTES
 from onnx_harness.judging.verdict import session_config
 from onnx_harness.model.file import has_loops
+from onnx_harness.providers import Provider
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.transforms import Precision
+from onnx_harness.transforms.variant import BoundVariant
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -35,6 +37,10 @@ class NoKernel:
     """An operator that a provider doesn't have in bfloat16."""
 
     operator: str
+
+    def on(self, provider: str) -> str:
+        """Return why a model that has the operator doesn't run on a provider."""
+        return f"provider '{provider}' has no {self.operator} in bfloat16"
 
 
 def open_cell(
@@ -59,19 +65,35 @@ def open_cell(
             config=config,
         )
     except Exception as error:
-        # The model is valid, as its check has shown: which types a provider computes in is a fact
-        # about the provider.
-        missing = _NO_KERNEL.search(str(error))
-        if missing is not None and any(
-            step.transform.precision is Precision.BF16 for step in way.bound.steps
-        ):
-            operator = missing[1] or missing[2]
-            if not provider.fallback:  # of the CPU nobody asks to be the hardware
-                return NoKernel(operator)
-            raise NotApplicable(
-                f"provider '{provider.name}' has no {operator} in bfloat16"
-            ) from error
-        raise
+        lacking = lacking_kernel(error, way.bound, provider)
+        if lacking is None:
+            raise
+        return lacking
+
+
+def lacking_kernel(error: Exception, bound: BoundVariant, provider: Provider) -> NoKernel | None:
+    """Return the operator that a session lacks in bfloat16; None where that isn't what failed.
+
+    The model is valid, as its check has shown: which types a provider computes in is a fact about
+    the provider.
+
+    Args:
+        error: that opening the session raised.
+        bound: the variant.
+        provider: of the session.
+
+    Raises:
+        NotApplicable: the provider's hardware has no such kernel.
+    """
+    missing = _NO_KERNEL.search(str(error))
+    if missing is None or not any(
+        step.transform.precision is Precision.BF16 for step in bound.steps
+    ):
+        return None
+    lacking = NoKernel(missing[1] or missing[2])
+    if not provider.fallback:  # of the CPU nobody asks to be the hardware
+        return lacking
+    raise NotApplicable(lacking.on(provider.name)) from error
 
 
 def reopening(

@@ -112,12 +112,13 @@ def run(args: argparse.Namespace) -> int:
 
     from onnx_harness.diagnose.search import Search
     from onnx_harness.diagnose.trials import Question
+    from onnx_harness.judging.card_options import with_card
     from onnx_harness.transforms.variant import bind_variant
 
     with tempfile.TemporaryDirectory(
         prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True
     ) as name:
-        bound = bind_variant(task.cell.variant)
+        bound = with_card(bind_variant(task.cell.variant), task.cell.card)
         question = Question(task, bound, Path(name), candidate, args.float16_io)
         folder = None if args.no_repro else args.repro or _folder(task, candidate)
         search = Search(question, args.budget, folder=folder, public=args.public)

@@ -16,7 +16,10 @@ from onnx_harness import providers
 from onnx_harness.cell.artifacts import checker_says
 from onnx_harness.cell.checks import check_artifact
 from onnx_harness.cell.comparison import is_emulated
+from onnx_harness.cell.int8_mends import int8_mend_of
+from onnx_harness.cell.outputs import simulated_verdict
 from onnx_harness.cell.repeats import AT_THE_END, Repeat, is_steady, wrong_repeat
+from onnx_harness.cell.session import NoKernel, lacking_kernel
 from onnx_harness.cell.state import Artifact, CellEnded, Findings, RunNote, Way
 from onnx_harness.diagnose.bench import Bench, bench_of, open_candidate
 from onnx_harness.diagnose.trials import Cost, Outcome, Question, Trial
@@ -24,12 +27,14 @@ from onnx_harness.isolate import note_stage, noting
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.mends import mend_of
-from onnx_harness.judging.verdict import verdict
+from onnx_harness.judging.verdict import Verdict, verdict
 from onnx_harness.model.file import Model
 from onnx_harness.model.interface import interface_changes
 from onnx_harness.providers.placement import placement, shortfall
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.results.cells import GraphChange, Stage, Status, Symptom
+from onnx_harness.results.workbench import workbench
+from onnx_harness.transforms import Precision
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -38,10 +43,15 @@ if TYPE_CHECKING:
 def warm(question: Question) -> None:
     """Have at hand what every trial takes: the reference, and the noise that it is judged by.
 
+    And the model, where nodes of it are chosen by verdicts.
+
     Meant for the worker.
     """
     bench = bench_of(question)
     verdict(bench.standard, bench.standard.reference.outputs)
+    if any(step.transform.chosen for step in question.bound.changing):
+        # A choice of nodes takes many verdicts: it's the longest part of a trial, and no trial's.
+        bench.model(len(question.bound.changing), ())
 
 
 def time_untouched(question: Question, trial: Trial) -> float:
@@ -92,8 +102,13 @@ def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
         prefix="onnx-harness-profile-", ignore_cleanup_errors=True
     ) as scratch:
         with way.at(Stage.SESSION):
-            session = open_candidate(bench, trial, model, profile=Path(scratch) / "profile")
+            session = _opened(bench, trial, model, Path(scratch) / "profile")
         if trial.until is Stage.SESSION:
+            return
+        if isinstance(session, NoKernel):
+            with way.at(Stage.COMPARE, fault=Status.ERROR):
+                bench.count("runs")
+                _conclude(simulated_verdict(bench.standard, model, session.on(trial.provider)))
             return
         with way.at(Stage.PLACEMENT):
             _prove_placement(way, trial, session)
@@ -104,12 +119,7 @@ def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
         outcome = judge_outputs(
             bench.standard, outputs, model, emulated=emulated, again=lambda: run(session, first)
         )
-        outcome = wrong_repeat(bench.standard, outputs, repeats) or outcome
-        if not outcome.passed:
-            reason = outcome.reason or "the outputs differ"
-            raise CellEnded(
-                outcome.status, reason, outcome.detail, outcome.symptom, outcome.worst_sets
-            )
+        _conclude(wrong_repeat(bench.standard, outputs, repeats) or outcome)
     if bench.question.candidate is not None:
         with way.at(Stage.CHECK):
             float_io = "float16" if bench.question.float16_io else None
@@ -120,6 +130,31 @@ def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
                     f"the interface differs: {changes[0]}",
                     symptom=Symptom.CHANGED_TYPES,
                 )
+
+
+def _opened(
+    bench: Bench, trial: Trial, model: Model, profile: Path
+) -> ort.InferenceSession | NoKernel:
+    """Open a candidate's session, as a cell's is: without a kernel in bfloat16 it's simulated."""
+    try:
+        return open_candidate(bench, trial, model, profile=profile)
+    except Exception as error:  # ONNX Runtime's errors have no common class below Exception
+        provider = providers.get(trial.provider)
+        lacking = lacking_kernel(error, bench.question.bound, provider)
+        if lacking is None:
+            raise
+        return lacking
+
+
+def _conclude(outcome: Verdict) -> None:
+    """End the trial where the outputs fail.
+
+    Raises:
+        CellEnded: they do.
+    """
+    if not outcome.passed:
+        reason = outcome.reason or "the outputs differ"
+        raise CellEnded(outcome.status, reason, outcome.detail, outcome.symptom, outcome.worst_sets)
 
 
 def _check(way: Way, bench: Bench, trial: Trial, model: Model) -> None:
@@ -187,6 +222,13 @@ def parts_of(question: Question, count: int) -> tuple[str, ...]:
 
 
 def mend(question: Question, trial: Trial) -> tuple[str | None, str]:
-    """Return what mends a conversion to float16: see `mend_of`. Meant for the worker."""
+    """Return what mends a conversion to a half type or a quantization. Meant for the worker.
+
+    See `mend_of` and `int8_mend_of`.
+    """
     bench = bench_of(question)
+    precisions = {step.transform.precision for step in question.bound.changing}
+    if Precision.INT8 in precisions and precisions.isdisjoint({Precision.FP16, Precision.BF16}):
+        way = Way(question.task, _bound=question.bound)
+        return int8_mend_of(way, bench.subject, workbench().cache)
     return mend_of(bench.standard, question.bound, bench.model(trial.count, trial.off))

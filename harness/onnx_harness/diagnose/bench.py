@@ -19,6 +19,7 @@ from onnx_harness.cell.subjects import subject_of
 from onnx_harness.diagnose.trials import Cost, Question, Trial
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.last_bits import exact_sums
+from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import calibration_sets
 from onnx_harness.judging.standard import Standard, standard
@@ -118,16 +119,21 @@ class Bench:
         model = self.before(count, named=named)
         if off and step.transform.parts is not None:
             step = replace(step, options=step.transform.parts.without(step.options, off))
+        choose = chooser(self.standard, transforms.remark) if step.transform.chosen else None
         self.count("transforms")
         with transforms.remarks():  # they were told when the cell itself was judged
-            return step(model, samples)
+            return step(model, samples, choose)
 
     def _samples(self, count: int) -> Sequence[Mapping[str, Any]]:
         if not self.step(count).transform.calibrated:
             return ()
         task = self.question.task
         sets = calibration_sets(
-            self.subject.model, task.cell.card, task.settings, workbench().cache
+            self.subject.model,
+            task.cell.card,
+            task.settings,
+            workbench().cache,
+            task.recorded,
         )
         return [calibration.values for calibration in sets]
 

@@ -16,7 +16,10 @@ def diagnose_cell(runner: Runner, cell: Cell, result: CellResult) -> Diagnosis:
 
     The smallest model that shows it is kept.
 
-    It never raises: the verdict stands without it.
+    The verdict stands without it: no error of the search is raised.
+
+    Raises:
+        SearchInterrupted: by Ctrl-C; it has what is known so far.
     """
     try:
         task = runner.task(cell)

@@ -46,9 +46,19 @@ def find_parts(runner: TrialRunner, findings: Findings, base: Trial, failure: Ou
         return replace(base, off=tuple(name for name in names if name not in chosen))
 
     runner.shorten(without_others(()))
-    result = minimal_part(names, lambda part: runner.still_fails(without_others(part), failure))
+    suspects = _named_in(failure.reason or "", names)
+    result = minimal_part(
+        names,
+        lambda part: runner.still_fails(without_others(part), failure),
+        guesses=[suspects] if suspects else [],
+    )
     _note_parts(findings, parts.kind, names, result)
     return without_others(result.items) if result.items else base
+
+
+def _named_in(reason: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the parts that the reason of a failure quotes: an overflowing node, for instance."""
+    return tuple(name for name in names if f"'{name}'" in reason)
 
 
 def _note_parts(findings: Findings, kind: str, names: Sequence[str], result: Minimal[str]) -> None:

@@ -1,37 +1,27 @@
 """The release of a package since which a cell fails: a binary search over what pip's index has.
 
-Each release gets a virtual environment of its own, kept in the cache: it holds that one package,
-and has everything else from the environment under test. The cell is judged in it by the process
-that the gate's pinned reference uses.
+Each release gets an environment of its own. The cell is judged in it by the process that the gate's
+pinned reference uses. A release where the cell fails in another way, or isn't judged at all, says
+nothing about the failure that is searched for: the search passes it over, as ``git bisect skip``
+does.
 """
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
-import sysconfig
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-from packaging.version import InvalidVersion, Version
 
 from onnx_harness import providers
 from onnx_harness.cell.state import Judged, Task
 from onnx_harness.diagnose import sentences
-from onnx_harness.errors import GateError, UsageError
+from onnx_harness.diagnose.release_environments import environment_of, releases_of
+from onnx_harness.diagnose.trials import Outcome, same_failure
+from onnx_harness.errors import GateError
 from onnx_harness.gate.process import EnvironmentProcess, python_of
-from onnx_harness.results.cache_root import cache_root
-from onnx_harness.results.cells import Status
+from onnx_harness.results.cells import Stage, Status
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Spent
-
-_LISTED = re.compile(r"^Available versions:\s*(.+)$", re.MULTILINE)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_MINUTES = 20
-_READY = "ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +29,18 @@ class Found:
     """The result of a search over releases.
 
     Attributes:
-        good: the last release that passes; None where all that were tried fail.
-        bad: the first one that fails; None where the last one passes.
-        tried: what came of each that was tried, in that order.
-        untestable: releases that can't be installed here.
+        good: the last release that passes; None where none of those that can be judged does.
+        bad: the oldest one after it that fails; None where the last release doesn't.
+        tried: the releases that were tried, in that order, with whether each fails; None where that
+            can't be said.
+        between: releases between ``good`` and ``bad``, or before ``bad``, of which nothing can be
+            said.
     """
 
     good: str | None
     bad: str | None
-    tried: tuple[str, ...]
-    untestable: tuple[str, ...] = ()
+    tried: tuple[tuple[str, bool | None], ...]
+    between: tuple[str, ...] = ()
 
 
 def first_bad(releases: Sequence[str], fails: Callable[[str], bool | None]) -> Found:
@@ -63,7 +55,8 @@ def first_bad(releases: Sequence[str], fails: Callable[[str], bool | None]) -> F
     state = _State(list(releases), fails)
     last = len(state.releases) - 1
     if last < 0 or not state.fails(last):
-        return state.found(last if last >= 0 else None, None)
+        passes = last >= 0 and state.fails(last) is False
+        return state.found(last if passes else None, None)
     bad, step = last, 1
     good: int | None = None
     while good is None and bad > 0:
@@ -113,93 +106,76 @@ class _State:
         return None
 
     def found(self, good: int | None, bad: int | None) -> Found:
-        words = {True: "fails", False: "passes", None: "can't be installed here"}
+        between = []
+        for place in range(-1 if good is None else good, 0 if bad is None else bad):
+            if place >= 0 and self._answers.get(place, False) is None:
+                between.append(self.releases[place])
         return Found(
             None if good is None else self.releases[good],
             None if bad is None else self.releases[bad],
-            tuple(
-                f"{self.releases[place]}: {words[answer]}"
-                for place, answer in self._answers.items()
-            ),
-            tuple(
-                self.releases[place] for place, answer in self._answers.items() if answer is None
-            ),
+            tuple((self.releases[place], answer) for place, answer in self._answers.items()),
+            tuple(between),
         )
 
 
-def releases_of(package: str) -> list[str]:
-    """Return the releases of a package in pip's index up to the installed one, oldest first.
+class _Judge:
+    """Judges a cell with releases of a package, and compares its failures with the last one's.
 
-    Raises:
-        UsageError: it isn't installed, or pip knows no release of it.
+    Attributes:
+        failure: of the release that was judged first, which is the installed one.
+        reasons: of what came of each release, by release.
+        sessions: how many releases were judged.
     """
-    if not _NAME.fullmatch(package):
-        raise UsageError(f"'{package}' is no name of a package")
-    try:
-        installed = Version(version(package))
-    except PackageNotFoundError:
-        raise UsageError(
-            f"{package} isn't installed here: there is no release of it that fails"
-        ) from None
-    ended = _pip(["index", "versions", package])
-    match = _LISTED.search(ended.stdout)
-    if ended.returncode != 0 or match is None:
-        said = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise UsageError(f"pip lists no releases of {package}: {said}")
-    versions = {installed, *_versions(match[1])}
-    return [str(release) for release in sorted(versions) if release <= installed]
 
+    def __init__(self, task: Task, package: str) -> None:
+        self._task, self._package = task, package
+        self.failure: Outcome | None = None
+        self.reasons: dict[str, str] = {}
+        self.sessions = 0
 
-def environment_of(package: str, release: str) -> Path:
-    """Make the environment that has a release of a package, and return its folder.
+    def fails(self, release: str) -> bool | None:
+        """Return whether the cell fails as with the first release that was asked for.
 
-    It may be in the cache already.
+        None: the release says nothing about that failure.
+        """
+        outcome = self._outcome(release)
+        if outcome is None:
+            return None
+        self.reasons[release] = outcome.reason or ""
+        if outcome.status is Status.PASS:
+            return False
+        if not outcome.fails:
+            return None
+        if self.failure is None:
+            self._look_for(outcome)
+            return True
+        if same_failure(self.failure, outcome):
+            return True
+        self.reasons[release] = f"it fails otherwise, at {outcome.stage}: {outcome.reason}"
+        return None
 
-    Raises:
-        GateError: the release can't be installed here.
-    """
-    folder = cache_root() / "releases" / f"{package}-{release}-{sysconfig.get_python_version()}"
-    if (folder / _READY).is_file():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    finished = subprocess.run(
-        [sys.executable, "-m", "venv", "--without-pip", "--clear", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if finished.returncode != 0:
-        raise GateError(f"no environment can be made in {folder}: {finished.stderr.strip()}")
-    python = python_of(folder)
-    ended = _pip(
-        [
-            "--python",
-            str(python),
-            "install",
-            "--no-deps",
-            "--only-binary=:all:",
-            f"{package}=={release}",
-        ]
-    )
-    if ended.returncode != 0:
-        said = (ended.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise GateError(f"pip can't install {package} {release}: {said}")
-    # After its own packages come those of the environment under test.
-    inside = next((folder / "lib").glob("python*")) / "site-packages"
-    releases_chosen = []
-    for path in sys.path:
-        if path.endswith(("site-packages", "dist-packages")):
-            releases_chosen.append(path)
-    paths = dict.fromkeys(releases_chosen)
-    (inside / "environment_under_test.pth").write_text(
-        "".join(f"{path}\n" for path in paths), encoding="utf-8"
-    )
-    (folder / _READY).write_text("", encoding="utf-8")
-    return folder
+    def _look_for(self, failure: Outcome) -> None:
+        self.failure = failure
+        # ONNX Runtime records placements since 1.24. Of a failure that is none of placement, older
+        # releases can be judged without that proof.
+        self._task = replace(self._task, unproven_placement=failure.stage is not Stage.PLACEMENT)
+
+    def _outcome(self, release: str) -> Outcome | None:
+        try:
+            environment = environment_of(self._package, release)
+            self.sessions += 1
+            result = judged_with(self._task, environment).result
+        except GateError as error:
+            self.reasons[release] = str(error)
+            return None
+        return Outcome(result.status, result.stage, result.reason, result.symptom)
 
 
 def bisect(task: Task, package: str, releases: Sequence[str] | None = None) -> Diagnosis:
     """Find the release of a package since which a cell fails.
+
+    The failure is that of the newest release: with the same symptom, at the same stage and in the
+    same manner.
 
     Args:
         task: the cell.
@@ -209,33 +185,30 @@ def bisect(task: Task, package: str, releases: Sequence[str] | None = None) -> D
     Raises:
         UsageError: there are no releases to search.
     """
+    started = time.monotonic()
     chosen = releases_of(package) if releases is None else list(releases)
-    reasons: dict[str, str] = {}
-
-    def fails(release: str) -> bool | None:
-        try:
-            judged = judged_with(task, environment_of(package, release))
-        except GateError as error:
-            reasons[release] = str(error)
-            return None
-        reasons[release] = judged.result.reason or "it passes"
-        return judged.result.status is Status.FAIL
-
-    bounds = first_bad(chosen, fails)
-    lines = []
-    for line in bounds.tried:
-        lines.append(f"{package} {line} ({reasons[line.partition(':')[0]]})")
-    evidence = tuple(lines)
+    judge = _Judge(task, package)
+    bounds = first_bad(chosen, judge.fails)
+    evidence = []
+    for release, answer in bounds.tried:
+        evidence.append(f"{package} {release}: {_in_words(answer, judge.reasons[release])}")
     cause = Cause(release=f"{package} {bounds.bad}" if bounds.bad and bounds.good else None)
-    reason = reasons.get(bounds.bad or "", "")
-    words = sentences.of_release(task.cell.id, package, bounds.good, bounds.bad, reason)
+    shown = bounds.bad or (chosen[-1] if chosen else "")
+    words = sentences.of_release(task.cell.id, package, bounds, judge.reasons.get(shown, ""))
     return Diagnosis(
         words,
         cause,
-        spent=Spent(sessions=len(bounds.tried)),
-        evidence=evidence,
+        spent=Spent(sessions=judge.sessions, seconds=round(time.monotonic() - started, 3)),
+        evidence=tuple(evidence),
         found=cause.release is not None,
     )
+
+
+def _in_words(answer: bool | None, reason: str) -> str:
+    """Return what came of a release."""
+    if answer is None:
+        return f"can't be judged ({reason})"
+    return f"fails ({reason})" if answer else "passes"
 
 
 def judged_with(task: Task, environment: Path) -> Judged:
@@ -250,26 +223,3 @@ def judged_with(task: Task, environment: Path) -> Judged:
     ) as side:
         judged: Judged = side.ask("judge", task, "", environment / "models")
     return judged
-
-
-def _pip(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", *arguments]
-    return subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60 * _MINUTES,
-        check=False,
-        env={**os.environ, "PIP_NO_INPUT": "1"},
-    )
-
-
-def _versions(listed: str) -> list[Version]:
-    versions = []
-    for word in listed.split(","):
-        try:
-            versions.append(Version(word.strip()))
-        except InvalidVersion:
-            continue
-    return versions

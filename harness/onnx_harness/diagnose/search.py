@@ -29,6 +29,7 @@ from onnx_harness.diagnose.minimal import OutOfBudget
 from onnx_harness.diagnose.trial_runner import TrialRunner
 from onnx_harness.diagnose.trials import Outcome, Question, Trial
 from onnx_harness.errors import WorkerDied, words_of
+from onnx_harness.judging.card_options import with_card
 from onnx_harness.results.cells import Stage, Status, Symptom
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend
 from onnx_harness.transforms import Precision
@@ -39,6 +40,18 @@ _REPEATS = 10
 # Of what is left: writing the smallest model and running its script, which may hang, takes the rest
 # or a little more.
 _REDUCTION_SHARE, _WRITING_SECONDS = 0.7, 30.0
+
+
+class SearchInterrupted(KeyboardInterrupt):
+    """A search was interrupted.
+
+    Attributes:
+        diagnosis: what is known so far.
+    """
+
+    def __init__(self, diagnosis: Diagnosis) -> None:
+        super().__init__(diagnosis.sentence)
+        self.diagnosis = diagnosis
 
 
 class Search:
@@ -76,11 +89,18 @@ class Search:
         self._anew = False
 
     def run(self) -> Diagnosis:
-        """Search until the cause is found or the budget is spent."""
+        """Search until the cause is found or the budget is spent.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted; `diagnosis` is what is known so far.
+        """
         try:
             self._search()
         except OutOfBudget:
             self.findings.end = "budget"
+        except KeyboardInterrupt:
+            self.findings.end = "interrupted"
+            raise
         finally:
             self._runner.close()
         return self.diagnosis()
@@ -279,11 +299,10 @@ class Search:
         self.findings.note(answer.words)
 
     def _mend(self, whole: Trial, failure: Outcome) -> None:
-        """Try what mends a conversion to float16, where there is time for it."""
-        halves = any(
-            step.transform.precision is Precision.FP16 for step in self.question.bound.changing
-        )
-        if not halves or self.question.candidate is not None or failure.stage is not Stage.COMPARE:
+        """Try what mends a conversion or a quantization, where there is time for it."""
+        steps = self.question.bound.changing
+        narrows = any(step.transform.precision is not Precision.FP32 for step in steps)
+        if not narrows or self.question.candidate is not None or failure.stage is not Stage.COMPARE:
             return
         if self._runner.left < trial_runner.LEAST_SECONDS:
             self.findings.note("no time was left to look for a mend")
@@ -292,7 +311,8 @@ class Search:
             spelling, words = self._runner.ask(attempts.mend, whole, limit=self._runner.left)
         except (OutOfBudget, WorkerDied):
             return
-        self.findings.note(words)
+        if words:
+            self.findings.note(words)
         if spelling is not None:
             self.findings.mend = Mend(spelling, True)
 
@@ -327,10 +347,18 @@ def diagnose(
 
     Returns:
         The cause, as far as it was found within the budget.
+
+    Raises:
+        SearchInterrupted: by Ctrl-C.
     """
     with tempfile.TemporaryDirectory(
         prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True
     ) as name:
-        steps = bound if bound is not None else bind_variant(task.cell.variant)
+        card = task.cell.card
+        steps = bound if bound is not None else with_card(bind_variant(task.cell.variant), card)
         question = Question(task, steps, Path(name), candidate, float16_io)
-        return Search(question, seconds, known_failure, folder=folder, public=public).run()
+        search = Search(question, seconds, known_failure, folder=folder, public=public)
+        try:
+            return search.run()
+        except KeyboardInterrupt:
+            raise SearchInterrupted(search.diagnosis()) from None

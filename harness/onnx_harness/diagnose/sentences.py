@@ -11,6 +11,7 @@ from onnx_harness.settings import Settings
 
 if TYPE_CHECKING:
     from onnx_harness.diagnose.findings import Findings
+    from onnx_harness.diagnose.releases import Found
     from onnx_harness.diagnose.trials import Question
 
 _MOST = 4
@@ -41,12 +42,17 @@ def sentence(findings: Findings, question: Question, seconds: float) -> str:
                 f"{findings.remark}"
             )
     subject = _subject(findings)
-    if findings.end == "budget":
+    if findings.end in ("budget", "interrupted"):
         so_far = (
             f"as far as it was narrowed down: {subject}" if subject else "nothing was narrowed down"
         )
         failure = "; ".join(part for part in (findings.failure, findings.remark) if part)
         explained = f" ({failure})" if failure else ""
+        if findings.end == "interrupted":
+            return (
+                f"The search for the cause was interrupted; {so_far}{explained}; "
+                f"`{command(question, seconds)}` starts it anew."
+            )
         return (
             f"No cause was found within {seconds:g} s; {so_far}{explained}; "
             f"`{command(question, 10 * seconds)}` goes on."
@@ -157,23 +163,37 @@ def _counted(kind: str, count: int) -> str:
     return f"a {kind}" if count == 1 else f"the {count} {plural} together"
 
 
-def of_release(cell: str, package: str, good: str | None, bad: str | None, reason: str) -> str:
+def of_release(cell: str, package: str, bounds: Found, reason: str) -> str:
     """Return since which release a cell fails.
 
     Args:
         cell: its id.
         package: the distribution's name.
-        good: the last release that passes; None: none does.
-        bad: the first one that fails; None: the last one passes.
-        reason: that the verdict gives with it.
+        bounds: the result of the search.
+        reason: what the verdict says of the first release that fails; of the newest, where that one
+            doesn't fail.
     """
-    if bad is None:
+    if bounds.bad is None:
+        if bounds.good is not None:
+            return f"Nothing to search for: {cell} passes with {package} {bounds.good}."
+        newest = f" {bounds.tried[0][0]}" if bounds.tried else ""
+        return f"Nothing to search for: {cell} can't be judged with {package}{newest}: {reason}"
+    skipped = _skipped(bounds)
+    if bounds.good is None:
         return (
-            f"Nothing to search for: {cell} passes with {package} {good or 'as it is installed'}."
+            f"{cell} passes with no release of {package} that can be judged; the oldest of them, "
+            f"{bounds.bad}, fails too{skipped}: {reason}"
         )
-    if good is None:
-        return (
-            f"{cell} fails with every release of {package} that could be tried, down to {bad}: "
-            f"{reason}"
-        )
-    return f"{cell} fails since {package} {bad}; {good} is right: {reason}"
+    return f"{cell} fails since {package} {bounds.bad}; {bounds.good} is right{skipped}: {reason}"
+
+
+def _skipped(bounds: Found) -> str:
+    """Return which releases may be the first bad one as well, as a part of a sentence."""
+    if not bounds.between:
+        return ""
+    if bounds.good is None:
+        count = len(bounds.between)
+        return f" ({count} older {'one' if count == 1 else 'ones'} can't be judged)"
+    listed = ", ".join(bounds.between[:_MOST])
+    more = f" and {len(bounds.between) - _MOST} more" if len(bounds.between) > _MOST else ""
+    return f", and what lies between can't be judged ({listed}{more})"

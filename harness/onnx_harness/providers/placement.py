@@ -152,6 +152,11 @@ def assignments(session: ort.InferenceSession, provider: Provider) -> Counter[tu
     return assigned
 
 
+def keeps_record(session: ort.InferenceSession) -> bool:
+    """Return whether this release of ONNX Runtime records where nodes went (1.24 or newer)."""
+    return hasattr(session, "get_provider_graph_assignment_info")
+
+
 def judge(
     assigned: Counter[tuple[str, str]],
     provider: Provider,

@@ -45,7 +45,7 @@ def convert_float_to_float16(
     from integers, up to the operator that bounds them or brings them together with activations, and
     what computes angles, sizes and indices: see ``half.positions``. Norms, long sums, logarithms
     over a floor and exponentials whose logarithm or share is taken stay float32 for the range of
-    their numbers: see ``half.ranges`` and ``half.exponentials``. Sequences and
+    their numbers: see ``half.ranges``, ``half.long_sums`` and ``half.exponentials``. Sequences and
     optionals stay float32 as well: nothing casts them, so that one reader of float32 anywhere along
     the way, or a caller, would bind all the others, and what works on them only stores what others
     compute. What is float16 already stays; a model without any float32 is given back as it is, with

@@ -100,12 +100,19 @@ def simplify_as_onnxsim(
     test_input_shapes: Mapping[str, Sequence[int]] | None = None,
     skipped_optimizers: Sequence[str] | None = None,
     skip_constant_folding: bool = False,
-    *,
+    skip_shape_inference: bool = False,  # noqa: ARG001 (in onnxsim's order; without effect here)
     input_data: Mapping[str, Any] | None = None,
+    dynamic_input_shape: bool = False,  # noqa: ARG001
     custom_lib: str | None = None,
+    include_subgraph: bool = False,  # noqa: ARG001
     unused_output: Sequence[str] | None = None,
+    *,
+    check_rtol: float = 1e-4,
+    check_atol: float = 1e-5,
+    inline_functions: bool = True,
+    output_path: str | None = None,
     max_growth_bytes: int = MAX_GROWTH_BYTES,
-    **without_effect: Any,
+    **others: Any,
 ) -> tuple[onnx.ModelProto, bool]:
     """Simplify as ``onnxsim.simplify`` is called, for code that follows it with ``assert ok``.
 
@@ -118,11 +125,18 @@ def simplify_as_onnxsim(
         test_input_shapes: shapes of drawn inputs, where the model doesn't say them.
         skipped_optimizers: passes of onnxoptimizer, or rules.
         skip_constant_folding: compute nothing beforehand.
+        skip_shape_inference: without effect: shapes are what folding rests on.
         input_data: arrays by input name, used in place of drawn inputs.
+        dynamic_input_shape: without effect: dimensions stay as they are.
         custom_lib: a library of custom operators, for sessions.
+        include_subgraph: without effect: graphs inside nodes are simplified too.
         unused_output: names of outputs that the result shall not have.
+        check_rtol: how far outputs may differ, relative to the original's.
+        check_atol: and absolute.
+        inline_functions: put the bodies of functions where they are called.
+        output_path: where to save the result too.
         max_growth_bytes: by how much the model may become larger than it was.
-        without_effect: what else onnxsim takes, such as ``dynamic_input_shape``.
+        others: what else onnxsim takes, as long as it asks for nothing that isn't done here.
 
     Returns:
         The simplified model, and whether it passes the full checker and a comparison asked for.
@@ -132,24 +146,28 @@ def simplify_as_onnxsim(
         TypeError: there's no such argument.
     """
     from onnx_harness.model.custom_ops import custom_operators
+    from onnx_harness.model.saving import save
     from onnx_harness.transforms.simplification import drop_in
     from onnx_harness.transforms.simplification.rounds import FOLDING
 
-    drop_in.refuse_unknown(without_effect)
+    drop_in.refuse_unknown(others)
     source = drop_in.loaded(model)
     whole = drop_in.without_outputs(source, unused_output or (), source is not model)
     rules = [] if perform_optimization else [rule for rule in RULES if rule not in FOLDING]
     shapes = _parsed(overwrite_input_shapes or ())
-    sample = drop_in.Sample(test_input_shapes or {}, input_data or {})
+    sample = drop_in.Sample(test_input_shapes or {}, input_data or {}, check_rtol, check_atol)
     with custom_operators([Path(custom_lib)] if custom_lib else []):
         simplified = simplify(
             whole,
             max_growth_bytes,
             overwrite_input_shapes or (),
+            inline_functions=inline_functions,
             skip_fuse_bn=skip_fuse_bn,
             skipped_optimizers=[*rules, *(skipped_optimizers or ())],
             skip_constant_folding=skip_constant_folding,
         )
+        if output_path is not None:
+            save(simplified, Path(output_path))
         return simplified, drop_in.holds(whole, simplified, check_n, shapes, sample)
 
 

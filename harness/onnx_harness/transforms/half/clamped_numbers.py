@@ -17,7 +17,8 @@ import onnx
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
-from onnx_harness.transforms.half.schemas import COMPUTES_EACH, FLOAT
+from onnx_harness.transforms.half.masks import masks
+from onnx_harness.transforms.half.schemas import BFLOAT16, COMPUTES_EACH, FLOAT, FLOAT16
 from onnx_harness.transforms.half.weights import Rounder
 
 _LARGEST = 65504.0  # the largest finite float16
@@ -35,6 +36,7 @@ _HANDS_ON = MOVES | {"Cast"}
 _SMALL = 1 << 16
 # How many operators lie between a flag and the mask that is made of it.
 _DEPTH = 8
+_FLOATS = frozenset({FLOAT, FLOAT16, BFLOAT16, int(onnx.TensorProto.DOUBLE)})
 
 Numbers = npt.NDArray[np.float32]
 
@@ -113,6 +115,8 @@ def steps_of_constants(reading: Reading, rounder: Rounder) -> set[Step]:
         small = all(math.prod(tensor.dims[:]) <= _SMALL for tensor in constants)
         if not (small or rounder.clips(constants)):
             continue
+        if step.op not in MOVES and _chooses(reading, step, constants, rounder):
+            continue
         if step.op not in MOVES:
             steps.add(step)
             computed.update(step.outs)
@@ -140,6 +144,30 @@ def _only_constants(
                 return None
             constants.append(tensor)
     return constants if some else None
+
+
+def _chooses(
+    reading: Reading, step: Step, constants: list[onnx.TensorProto], rounder: Rounder
+) -> bool:
+    """Return whether what isn't a float, and no constant, decides what a step makes of constants.
+
+    A mask that is chosen by flags is such a one. It's computed with each input, and a Cast would
+    make infinity of its lowest number. What else the clamp would clip isn't chosen that way.
+    """
+    others = [name for name in step.ins if name and reading.types[name] != FLOAT]
+    if all(_is_constant(reading, name) for name in others):
+        return step.op == "Where" and masks(reading, step)
+    return not rounder.clips(constants) or masks(reading, step)
+
+
+def _is_constant(reading: Reading, name: str, depth: int = _DEPTH) -> bool:
+    """Return whether a value is computed from constants alone, by few operators."""
+    if name in reading.constants or constant_behind(reading, name) is not None:
+        return True
+    maker = reading.makers.get(name)
+    if not isinstance(maker, Step) or not depth or maker.rule is None or not maker.ins:
+        return False
+    return all(_is_constant(reading, source, depth - 1) for source in maker.ins)
 
 
 def _constants(reading: Reading, step: Step) -> list[tuple[int, onnx.TensorProto]]:
@@ -192,10 +220,13 @@ def _makes_mask(reading: Reading, name: str, depth: int = _DEPTH) -> bool:
     if maker is None or not depth:
         return False
     if maker.op == "Cast":
-        return reading.types[maker.ins[0]] != FLOAT or _makes_mask(reading, maker.ins[0], depth - 1)
+        source = maker.ins[0]
+        return reading.types[source] not in _FLOATS or _makes_mask(reading, source, depth - 1)
     if maker.op in ("ConstantOfShape", "Trilu"):
         return True
     if maker.op not in COMPUTES_EACH and maker.op not in MOVES:
         return False
-    floats = [read for read in maker.ins if reading.types[read] == FLOAT]
+    floats = [read for read in maker.ins if reading.types[read] in _FLOATS]
+    if maker.op == "Where" and all(constant_behind(reading, read) for read in floats):
+        return True
     return any(_makes_mask(reading, read, depth - 1) for read in floats)

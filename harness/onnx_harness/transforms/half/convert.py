@@ -131,7 +131,7 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
     opset = opset_of(model) if imports_standard(model) else _CASTS_INFER
     if any(entry.domain == contrib.DOMAIN for entry in model.opset_import):
         unfuse(model.graph, opset)
-    with contextlib.closing(Reading(model, opset, rounder.half)) as reading:
+    with contextlib.closing(Reading(model, opset, rounder.half, blocked_ops)) as reading:
         request.check(
             model, functions
         )  # values of inner graphs may have got other names, and unnamed nodes with them
@@ -185,19 +185,28 @@ def _epsilon_notes(reading: Reading, rounder: Rounder) -> Iterator[str]:
         if _is_small(reading, name):
             raised.append((name, value))
     for name, value in raised[:_NAMED_READERS]:
-        names = (name, f"{name}_float16")
-        node = next(
-            (step.node for step in reading.floating if not set(names).isdisjoint(step.ins)), None
-        )
-        if node is not None:
-            named, mend = (
-                (f" '{node.name}'", f"node_block_list=['{node.name}']") if node.name else ("", "")
-            )
+        nodes = _half_readers(reading, name)
+        if nodes:
+            node = nodes[0]
+            named = f" '{node.name}'" if node.name else ""
+            if all(reader.name for reader in nodes):
+                mend = f"node_block_list={[reader.name for reader in nodes]!r}"
+            else:
+                mend = f"op_block_list={sorted({reader.op_type for reader in nodes})!r}"
             yield (
                 f"'{name}', which {node.op_type}{named} reads, is {value:.4g}, and float16 has no "
                 f"such number; "
-                f"to keep it: {mend or f'op_block_list={[node.op_type]!r}'}"
+                f"to keep it: {mend}"
             )
+
+
+def _half_readers(reading: Reading, name: str) -> list[onnx.NodeProto]:
+    """Return the nodes that read a constant as it was rounded: of all of them it's to be kept."""
+    for rounded in (f"{name}_float16", name):
+        nodes = [step.node for step in reading.floating if rounded in step.ins]
+        if nodes:
+            return nodes
+    return []
 
 
 def _is_small(reading: Reading, name: str) -> bool:

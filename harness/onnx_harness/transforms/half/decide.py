@@ -18,8 +18,9 @@ from onnx_harness.transforms.half.exponentials import exponential_quotients
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.integer_products import dequantizing
 from onnx_harness.transforms.half.layer_norms import layer_norms
+from onnx_harness.transforms.half.long_sums import long_sums
 from onnx_harness.transforms.half.positions import exact_steps
-from onnx_harness.transforms.half.ranges import Squares, long_sums, variance_notes
+from onnx_harness.transforms.half.ranges import Squares, variance_notes
 from onnx_harness.transforms.half.requests import Request, label
 from onnx_harness.transforms.half.running_sums import FIRST_BODY_INPUT, NO_SUMS, running_sums
 from onnx_harness.transforms.half.schemas import EITHER, FLOAT, FLOAT16, SCATTERS, takes, takes_at
@@ -87,7 +88,8 @@ class Halving:
         self.notes: list[str] = []
         if request.op_block_list is None and rounder.half == FLOAT16:
             squares = Squares(reading)
-            self._kept |= self._means() | scaling | squares.stays | long_sums(reading)
+            sums = long_sums(reading, rounder)
+            self._kept |= self._means(sums) | scaling | squares.stays | sums
             self._kept |= exponential_quotients(reading)
             self._kept |= steps_with_clamped_numbers(reading, rounder) | steps_of_constants(
                 reading, rounder
@@ -164,12 +166,12 @@ class Halving:
             or (bool(self._blocked_nodes) and label(step.node) in self._blocked_nodes)
         )
 
-    def _means(self) -> set[Step]:
+    def _means(self, long_sums: set[Step]) -> set[Step]:
         """Sums that are scaled to a mean at once, and what scales them.
 
         The sum overflows in float16, not the mean.
         """
-        sums = {}
+        sums = {step.outs[0]: step for step in long_sums}
         for step in self._reading.floating_of(_ADDS_UP):
             if step.op == "ReduceSum" or _reduces(step.node):
                 sums[step.outs[0]] = step

@@ -17,6 +17,7 @@ from onnx_harness.model.inference import infer_types
 from onnx_harness.model.ops import STANDARD_DOMAINS
 from onnx_harness.model.rewrite import sort_nodes
 from onnx_harness.model.walk import subgraphs
+from onnx_harness.transforms.half.casts import fold_cast, name_target
 from onnx_harness.transforms.half.schemas import ASK, FIRST, FLOAT, NO_FLOAT, Rule, rules_of
 
 # In place of an element type, all of which are positive: nothing is known, a sequence or the like,
@@ -32,6 +33,7 @@ _BY_ATTRIBUTE = {
     _A.INT: onnx.TensorProto.INT64,
     _A.INTS: onnx.TensorProto.INT64,
 }
+_CASTS, _CASTS_LIKE = frozenset({"Cast", "CastLike"}), frozenset({"CastLike"})
 _UNSORTED = "its nodes aren't in order"
 _CONSTANT = Rule((ASK,))
 
@@ -153,14 +155,21 @@ class Reading:
             here needn't look for it.
     """
 
-    def __init__(self, model: onnx.ModelProto, opset: int, half: int) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, opset: int, half: int, blocked_ops: Set[str] = frozenset()
+    ) -> None:
         """Read a model.
 
         Args:
-            model: inner graphs may get other names, and nodes out of order are put in order.
+            model: inner graphs may get other names, nodes out of order are put in order, each
+                CastLike of a known type becomes a Cast, and the Cast of a small constant of
+                doubles a Constant.
             opset: version of the standard operators.
             half: the type that float32 values may get.
+            blocked_ops: operators whose nodes stay what they are.
         """
+        self._casts_like = _CASTS_LIKE - blocked_ops
+        self._casts = frozenset() if "Cast" in blocked_ops else _CASTS - blocked_ops
         self._model = model
         self.half = half
         self._opset = opset
@@ -374,6 +383,8 @@ class Reading:
         types, sized, constants, floating = self.types, self.sized, self.constants, self.floating
         type_of = types.__getitem__
         inputs_given = frozenset(scope.inputs)
+        # Asked once, as most models have neither.
+        casts_like, casts = self.has(self._casts_like), self.has(self._casts)
         for info, name in scope.given:
             if name in inputs_given and (info.type.WhichOneof("value") or name not in types):
                 self._set(name, info.type)
@@ -390,6 +401,14 @@ class Reading:
                 types_known = [*map(type_of, ins)]
             except KeyError:
                 types_known = self._late(ins)
+            if casts_like and step.op == "CastLike" and types_known[1] > UNKNOWN:
+                self._name_target(step, types_known[1])
+                ins, rule = step.ins, step.rule
+                types_known = types_known[:1]
+            if casts and step.op == "Cast" and self._fold_numbers(step):
+                constants.update(step.outs)
+                floating.append(step)
+                continue
             floats = FLOAT in types_known
             if rule is None:
                 # Before what is inside it.
@@ -423,6 +442,32 @@ class Reading:
                 step.sized = True
             if floats:
                 floating.append(step)
+
+    def _name_target(self, step: Step, kind: int) -> None:
+        """Turn a CastLike into the Cast that it is, for all that is asked of Casts."""
+        name_target(step.node, kind)
+        step.op, step.ins = "Cast", step.ins[:1]
+        step.rule = self._rules["Cast", 1, 1]
+        self.op_types.add("Cast")
+
+    def _fold_numbers(self, step: Step) -> bool:
+        """Turn the Cast of a few constant doubles to float32 into a Constant.
+
+        A Cast to the half type would make infinity of the lowest ones, which masks are made of.
+        """
+        name = step.ins[0]
+        maker = self.makers.get(name)
+        while isinstance(maker, Step) and maker.op == "Identity":
+            name = maker.ins[0]
+            maker = self.makers.get(name)
+        tensor = maker.tensor if isinstance(maker, Step) else self.initializers.get(name)
+        if tensor is None or tensor.data_type != onnx.TensorProto.DOUBLE:
+            return False
+        if self._ask(step, step.outs[0]) != FLOAT or not fold_cast(step.node, tensor):
+            return False
+        step.op, step.ins, step.rule = "Constant", [], _CONSTANT
+        step.tensor = step.node.attribute[0].t
+        return True
 
     def _late(self, ins: list[str]) -> list[int]:
         """The types of inputs of which not all are known."""

@@ -108,11 +108,11 @@ def plan(model: onnx.ModelProto, rounder: Rounder, request: Request) -> Plan:
     opset = opset_of(model) if imports_standard(model) else _LAST_WORDLESS_CAST
     if any(entry.domain == contrib.DOMAIN for entry in model.opset_import):
         unfuse(model.graph, opset)
-    reading = Reading(model, opset, rounder.half)
-    request.check(model, ())
     blocked = frozenset(
         DEFAULT_OP_BLOCK_LIST if request.op_block_list is None else request.op_block_list
     )
+    reading = Reading(model, opset, rounder.half, blocked)
+    request.check(model, ())
     names = frozenset(request.node_block_list or ()) - {""}
     halving = Halving(reading, opset, rounder, request, blocked, names)
     halving.decide()

@@ -18,6 +18,7 @@ import onnx
 
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind, few_numbers
+from onnx_harness.transforms.half.floors import floor_comparison, floors
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.masks import masks
 from onnx_harness.transforms.half.schemas import COMPUTES_EACH, FLOAT, REDUCES
@@ -307,6 +308,9 @@ class _Exact:
                 self.stays.add(maker)
                 self.exact_reads.add(name)
                 todo += self._floats(maker)
+                comparison = floor_comparison(self._reading, maker)
+                if comparison is not None:
+                    self.stays.add(comparison)
             elif chosen and maker.op in ("Gemm", "MatMul") and self._is_small(maker):
                 some = True
                 self.stays.add(maker)
@@ -320,19 +324,17 @@ class _Exact:
         maker = self._reading.makers.get(name)
         if not isinstance(maker, Step) or not depth:
             return False
+        numbers = floors(self._reading, maker)
+        is_floor = bool(numbers)
         if maker.op in ("Add", "Clip", "Max"):
-            floors = []
             for source in maker.ins[-2:]:
-                for number in few_numbers(self._reading, source):
-                    floors.append(number)
-            sources = []
-            for source in maker.node.attribute:
-                if source.name == "min":
-                    sources.append(source.f)
-            floors += sources
-            if any(0 < floor < _SMALLEST_NORMAL for floor in floors):
-                return True
-        if maker.op not in _FLOORED_THROUGH and maker.op not in MOVES:
+                numbers += few_numbers(self._reading, source)
+            for attribute in maker.node.attribute:
+                if attribute.name == "min":
+                    numbers.append(attribute.f)
+        if any(0 < number < _SMALLEST_NORMAL for number in numbers):
+            return True
+        if maker.op not in _FLOORED_THROUGH and maker.op not in MOVES and not is_floor:
             return False
         return any(self._is_floored(source, depth - 1) for source in self._floats(maker))
 

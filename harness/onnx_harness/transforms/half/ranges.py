@@ -1,6 +1,6 @@
 """Find what stays float32 for the range of its numbers.
 
-It's squares, their roots, floors below float16, and long sums.
+It's squares, their roots, floors below float16.
 
 A square overflows above 255 and vanishes below 2.4e-4, though the root of it, or what is divided by
 the root, is as large as what was squared. So a norm and what it normalizes stay float32. A layer
@@ -10,20 +10,16 @@ which computes in float32 inside.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
 import onnx
 
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind, few_numbers
+from onnx_harness.transforms.half.floors import floor_comparison
 from onnx_harness.transforms.half.graph import Reading, Step
 from onnx_harness.transforms.half.schemas import FLOAT
 
-# Float16 tells 2048 steps apart: a sum of more terms loses those that are added last where it's
-# kept in float16, and a few times more terms bring it near to 65504.
-_MANY_TERMS = 4096
-_SUMS = frozenset({"ReduceL1", "ReduceLogSum", "ReduceLogSumExp", "ReduceSum", "ReduceSumSquare"})
 _SUMS_SQUARES = frozenset({"ReduceL2", "ReduceSumSquare"})
 _SQUARES = _SUMS_SQUARES | {"Pow"}
 _AVERAGES = frozenset({"GlobalAveragePool", "ReduceMean"})
@@ -72,6 +68,11 @@ class Squares:
                     self.variances.append(step)
             elif op in _TO_A_ROOT or op in _ROOTS:
                 self._follow_root(step)
+            elif op == "Where":
+                comparison = floor_comparison(self._reading, step)
+                if comparison is not None:
+                    self._members.add(comparison)
+                    self._follow_root(step)
 
     def _enter(self, step: Step, *, rooted: bool) -> None:
         self._members.add(step)
@@ -181,29 +182,6 @@ def _may_square(reading: Reading) -> bool:
     if reading.has(_SQUARES):
         return True
     return any(step.ins[:1] == step.ins[1:] for step in reading.floating_of({"Mul"}))
-
-
-def long_sums(reading: Reading) -> set[Step]:
-    """Return the sums of more than 4,096 terms, as far as the model says how many they have."""
-    sums = reading.floating_of(_SUMS)
-    return {step for step in sums if _terms(reading, step) > _MANY_TERMS}
-
-
-def _terms(reading: Reading, step: Step) -> int:
-    """Return how many terms a reduction adds up to one; 0 where the model doesn't say."""
-    dims = reading.stated_dims(step.ins[0])
-    if dims is None:
-        return 0
-    axes = []
-    for attribute in step.node.attribute:
-        if attribute.name == "axes":
-            axes.append(list(attribute.ints))
-    if not axes and len(step.ins) > 1 and step.ins[1]:
-        axes = [[int(axis) for axis in few_numbers(reading, step.ins[1])]]
-        if not axes[0]:
-            return 0
-    reduced = [dims[axis] for axis in axes[0]] if axes else dims
-    return 0 if None in reduced else math.prod(size for size in reduced if size is not None)
 
 
 def variance_notes(steps: list[Step]) -> Iterator[str]:

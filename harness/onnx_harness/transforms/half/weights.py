@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 
 from onnx_harness.transforms.float16 import Clamped
-from onnx_harness.transforms.half.schemas import FLOAT16
+from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16
 
 # Tensors of fewer bytes are rounded in one go until they come to as many: calls cost more than
 # rounding them does.
@@ -133,6 +133,10 @@ class Rounder:
         values = self._values([tensor])
         values = values[values != 0]
         return bool(values.size and (values != values[0]).any())
+
+    def is_ones(self, tensor: onnx.TensorProto) -> bool:
+        """Return whether all numbers of a constant are 1; False of another type than float32."""
+        return tensor.data_type == FLOAT and bool((self._values([tensor]) == 1).all())
 
     def lowered(self, numbers: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Return numbers of any shape, those whose magnitudes are above the limit brought to it."""

@@ -20,6 +20,7 @@ _HUGE = 1e3
 _STEPS = (MOVES - {"Gather", "GatherElements", "GatherND"}) | {
     "Add",
     "Cast",
+    "CastLike",
     "ConstantOfShape",
     "Mul",
     "Sub",
@@ -31,7 +32,17 @@ _HUGE_NUMBER, _HUGE_ELEMENT = 1e4, 1e9
 # A huge bound bounds nothing.
 _BOUNDS_BY = ("Clip", "Max", "Min")
 # What gives huge numbers where it takes some; anything else brings them back to size.
-_HANDS_ON = MOVES | {"Add", "Cast", "Mul", "Neg", "Pad", "Sub", "TopK", "Where"}
+_HANDS_ON = MOVES | {
+    "Add",
+    "Cast",
+    "CastLike",
+    "Mul",
+    "Neg",
+    "Pad",
+    "Sub",
+    "TopK",
+    "Where",
+}
 _SOFTMAXES = ("LogSoftmax", "Softmax")
 
 
@@ -68,7 +79,7 @@ def huge_values(graph: onnx.GraphProto) -> frozenset[str]:
     values = set(constants)
     spared: set[str] = set()
     for node in graph.node:
-        reads = values.intersection(node.input)
+        reads = values.intersection(_handed_on(node))
         if not reads or is_standard(node, *_BOUNDS_BY):
             continue
         spared.update(node.output)
@@ -95,8 +106,13 @@ def _steps_before(name: str, producers: Mapping[str, onnx.NodeProto]) -> list[on
         if node is None or not is_standard(node, *_STEPS) or node.output[0] in steps:
             continue
         steps[node.output[0]] = node
-        waiting += [source for source in node.input if source]
+        waiting += [source for source in _handed_on(node) if source]
     return list(steps.values())
+
+
+def _handed_on(node: onnx.NodeProto) -> list[str]:
+    """Return the inputs of a node whose values matter: a CastLike asks for a type alone."""
+    return list(node.input[:1] if is_standard(node, "CastLike") else node.input)
 
 
 def _fills_with_huge(node: onnx.NodeProto) -> bool:

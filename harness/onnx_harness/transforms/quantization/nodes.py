@@ -51,6 +51,7 @@ _ARITHMETIC = frozenset(
         "Abs",
         "Add",
         "Cast",
+        "CastLike",
         "Ceil",
         "Clip",
         "Concat",
@@ -134,7 +135,9 @@ def size_values(graph: onnx.GraphProto) -> frozenset[str]:
         values.add(name)
         producer = producers.get(name)
         if producer is not None and _computes_sizes(producer):
-            waiting += producer.input
+            # Of what a CastLike reads second only the type matters.
+            like = producer.op_type == "CastLike"
+            waiting += producer.input[:1] if like else producer.input
     return frozenset(values)
 
 

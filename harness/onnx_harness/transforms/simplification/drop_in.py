@@ -5,7 +5,7 @@ They're a path, outputs to leave out, a check by running.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,35 +25,74 @@ RTOL, ATOL = 1e-4, 1e-5
 Array = npt.NDArray[Any]
 
 
-# Shapes are what folding rests on, and dimensions stay as they are; graphs inside nodes are
-# simplified too; ``max_growth_bytes`` limits folding; and inputs that have a default aren't folded.
+# Arguments of onnxsim 0.8 that change nothing here: shapes are what folding rests on, dimensions
+# stay as they are, graphs inside nodes are simplified too, ``max_growth_bytes`` limits folding, and
+# inputs that have a default aren't folded.
 _WITHOUT_EFFECT = (
     "dynamic_input_shape",
     "include_subgraph",
     "mutable_initializer",
     "skip_shape_inference",
     "tensor_size_threshold",
+    "external_data_threshold",
+    "gemm_fusion_backend",
+    "gradient_precision",
+    "import_custom_schemas",
+    "merge_ort_profile",
 )
+# Those that ask for something that isn't done here, and what says that it isn't asked for.
+_NOT_DONE: Mapping[str, tuple[object, ...]] = {
+    "certify": (None, False),
+    "check_gradients": (False,),
+    "check_hazards": (False,),
+    "custom_rewriter": (None,),
+    "extra_optimizers": (None, []),
+    "function_rewrite_rules": (None, []),
+    "initializers_as_constants": (True,),
+    "input_fill": ("random",),
+    "input_shapes": (None,),
+    "ort_profile": (None,),
+    "profile": (None,),
+    "providers": (None, ["CPUExecutionProvider"]),
+    "range_opt": (False,),
+    "target_opset_version": (None,),
+}
 
 
-def refuse_unknown(arguments: Iterable[str]) -> None:
-    """Raise TypeError for an argument that onnxsim doesn't take either."""
-    for name in arguments:
-        if name not in _WITHOUT_EFFECT:
+def refuse_unknown(arguments: Mapping[str, object]) -> None:
+    """Refuse what onnxsim doesn't take either, and what is asked of it that isn't done here.
+
+    Raises:
+        TypeError: an argument isn't onnxsim's.
+        ValueError: its value asks for something that isn't done.
+    """
+    for name, value in arguments.items():
+        if name in _WITHOUT_EFFECT:
+            continue
+        if name not in _NOT_DONE:
             raise TypeError(f"simplify_as_onnxsim() got an unexpected argument '{name}'")
+        if not any(value == unasked for unasked in _NOT_DONE[name]):
+            raise ValueError(
+                f"simplify_as_onnxsim doesn't do what {name}={value!r} asks for: leave it out, or "
+                f"call onnxsim for it"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """Shapes and values of the inputs that two models are compared on, as a caller has them.
+    """Inputs that two models are compared on, as a caller has them, and the bounds.
 
     Attributes:
         shapes: by the name of an input.
         arrays: by the name of an input; they come before its shape.
+        rtol: relative to the original's element.
+        atol: absolute.
     """
 
     shapes: Mapping[str, Sequence[int]] = field(default_factory=dict)
     arrays: Mapping[str, Any] = field(default_factory=dict)
+    rtol: float = RTOL
+    atol: float = ATOL
 
 
 def loaded(model: onnx.ModelProto | str | Path) -> onnx.ModelProto:
@@ -127,8 +166,8 @@ def differences(
     The result has a sentence for each output that differs.
 
     Floats are drawn from N(0, 1), integers and booleans are 0 or 1, dimensions that aren't static
-    are 1, where the sample doesn't say otherwise. Outputs agree within onnxsim's bounds, rtol 1e-4
-    and atol 1e-5. Graph optimizations are off.
+    are 1, where the sample doesn't say otherwise. Outputs agree within its bounds, by default
+    onnxsim's. Graph optimizations are off.
 
     Args:
         before: the original.
@@ -158,7 +197,7 @@ def differences(
         for info, first_output, second_output in zip(
             first.get_outputs(), expected, got, strict=True
         ):
-            if not _agree(first_output, second_output):
+            if not _agree(first_output, second_output, sample):
                 sentences.append(f"output '{info.name}' differs from the original's")
     return list(dict.fromkeys(sentences))
 
@@ -187,11 +226,13 @@ def _drawn(rng: np.random.Generator, info: Any, sample: Sample) -> Array:
     return np.asarray(rng.integers(0, 2, shape)).astype(dtype)
 
 
-def _agree(first: Any, second: Any) -> bool:
+def _agree(first: Any, second: Any, bounds: Sample) -> bool:
     if isinstance(first, list):
-        return len(first) == len(second) and all(map(_agree, first, second))
+        return len(first) == len(second) and all(
+            _agree(one, other, bounds) for one, other in zip(first, second, strict=True)
+        )
     if not isinstance(first, np.ndarray) or first.dtype.kind not in "fc":
         return bool(np.array_equal(first, second))
     return first.shape == second.shape and bool(
-        np.allclose(second, first, rtol=RTOL, atol=ATOL, equal_nan=True)
+        np.allclose(second, first, rtol=bounds.rtol, atol=bounds.atol, equal_nan=True)
     )
