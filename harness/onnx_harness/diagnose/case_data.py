@@ -67,7 +67,10 @@ class _Holder:
         kind = np.float32 if name in ("f", "floats") else np.int64
         return np.asarray(getattr(self.field, name), kind)
 
-    def write(self, array: Array) -> None:
+    def write(
+        self,
+        array: Array,
+    ) -> None:
         if isinstance(self.field, TensorProto):
             kind = helper.tensor_dtype_to_np_dtype(self.field.data_type)
             self.field.CopyFrom(numpy_helper.from_array(array.astype(kind), self.field.name))
@@ -101,7 +104,10 @@ def data_of(case: Case) -> list[Data]:
     return arrays
 
 
-def with_data(case: Case, arrays: Mapping[Place, Array]) -> Case:
+def with_data(
+    case: Case,
+    arrays: Mapping[Place, Array],
+) -> Case:
     """Return a case with other arrays of the same shapes in some places, cast to their types."""
     changed = duplicate(case)
     inputs = dict(case.inputs)
@@ -192,7 +198,11 @@ def _holders(model: onnx.ModelProto) -> Iterator[_Holder]:
             yield _Holder(label, key, attribute)
 
 
-def flat_with(array: Array, original: Array, places: Array) -> Array:
+def flat_with(
+    array: Array,
+    original: Array,
+    places: Array,
+) -> Array:
     """Return an array with the original's values in some places of its flat form."""
     mixed = np.array(array).reshape(-1)
     mixed[places] = original.reshape(-1)[places]

@@ -41,7 +41,12 @@ def _names(reducer: Reducer) -> list[str]:
     original, fault = reducer.case, reducer.observer.fault
     lines = [f"operators of other domains: {_listed(foreign)}"] if foreign else []
 
-    def takes(stay: Sequence[str], *, typed: bool = True, remarks: bool = False) -> bool:
+    def takes(
+        stay: Sequence[str],
+        *,
+        typed: bool = True,
+        remarks: bool = False,
+    ) -> bool:
         names = renaming.new_names(original, stay)
         renamed = renaming.renamed_case(original, names, typed=typed, remarks=remarks)
         return reducer.takes_with(renamed, renaming.renamed_fault(fault, names))
@@ -82,7 +87,9 @@ def _needed(
     groups = _grouped(items)
     accepted = [tuple(otherwise)]
 
-    def fails(chosen: tuple[int, ...]) -> bool:
+    def fails(
+        chosen: tuple[int, ...],
+    ) -> bool:
         stay = [item for number in chosen for item in groups[number]]
         if not takes(stay):
             return False

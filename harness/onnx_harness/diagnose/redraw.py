@@ -39,7 +39,10 @@ class Drawn:
     signs: bool = False
 
 
-def replacements(array: Array, number: int) -> Iterator[Drawn]:
+def replacements(
+    array: Array,
+    number: int,
+) -> Iterator[Drawn]:
     """Yield arrays of a type and shape, the least telling first.
 
     None of them is the array. An integer or a truth value is drawn from few: some may be the same.
@@ -62,7 +65,10 @@ def replacements(array: Array, number: int) -> Iterator[Drawn]:
             yield Drawn(cast, drawn.signs)
 
 
-def _drawn(array: Array, generator: np.random.Generator) -> Iterator[Drawn]:
+def _drawn(
+    array: Array,
+    generator: np.random.Generator,
+) -> Iterator[Drawn]:
     if array.dtype.kind == "b":
         yield Drawn(np.asarray(generator.random(array.shape) < _EVEN))
         yield Drawn(np.ones_like(array))
@@ -87,7 +93,10 @@ def scale_of(array: Array) -> float:
     return float(2.0 ** np.round(np.log2(greatest))) if greatest else 1.0
 
 
-def _floats(array: Array, generator: np.random.Generator) -> Iterator[Drawn]:
+def _floats(
+    array: Array,
+    generator: np.random.Generator,
+) -> Iterator[Drawn]:
     wide = array.astype(np.float64)
     # What isn't negative may be a variance, or go under a root.
     least = 0.0 if np.nanmin(wide, initial=0.0) >= 0 else -1.0
@@ -110,7 +119,10 @@ def _greatest(dtype: np.dtype[Any]) -> float:
         return float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
 
 
-def _whole(array: Array, generator: np.random.Generator) -> Iterator[Drawn]:
+def _whole(
+    array: Array,
+    generator: np.random.Generator,
+) -> Iterator[Drawn]:
     if not array.size:
         return
     low, high = int(array.min()), int(array.max())

@@ -95,15 +95,15 @@ class Reducer:
             OutOfBudget: there is no time left.
         """
         before, self.observer = self.observer, Observer(fault)
-        taken = False
+        fails = False
         try:
-            taken = self.takes(case)
+            fails = self.takes(case)
         finally:
-            unused = before if taken else self.observer
+            unused = before if fails else self.observer
             unused.close()
-            if not taken:
+            if not fails:
                 self.observer = before
-        return taken
+        return fails
 
     def fails(self, case: Case | None) -> bool:
         """Check a case without keeping it."""
@@ -160,18 +160,18 @@ def smallest(
     if whole is None or not whole.fails:
         return None
     reducer = Reducer(Observer(fault), case, whole, whole, started + seconds, limit)
-    kept: tuple[str, ...] = ()
+    stays: tuple[str, ...] = ()
     try:
         with contextlib.suppress(OutOfBudget):
             _reduce(reducer, hints)
         if public:
             reducer.ends = max(reducer.ends, time.monotonic() + _SLOW)
-            kept = publish(reducer)
+            stays = publish(reducer)
     finally:
         reducer.observer.close()
     taken = time.monotonic() - started
     return Reduced(
-        reducer.case, whole, reducer.sign, reducer.checks, taken, reducer.observer.fault, kept
+        reducer.case, whole, reducer.sign, reducer.checks, taken, reducer.observer.fault, stays
     )
 
 
@@ -296,8 +296,8 @@ def _pair(reducer: Reducer, name: str) -> None:
     groups = np.array_split(np.array(places), min(len(places), _MOST_GROUPS))
 
     def fails(chosen: tuple[int, ...]) -> bool:
-        left = [int(place) for number in chosen for place in groups[number]]
-        return reducer.takes(pair_weights.differing_at(original, name, left))
+        differing = [int(place) for number in chosen for place in groups[number]]
+        return reducer.takes(pair_weights.differing_at(original, name, differing))
 
     minimal_part(range(len(groups)), fails, passes_empty=True)
     reducer.first(pair_weights.simpler(reducer.case, name))

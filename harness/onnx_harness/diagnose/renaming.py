@@ -76,7 +76,10 @@ class Names:
         return list(names)
 
 
-def new_names(case: Case, stay: Collection[str] = ()) -> Names:
+def new_names(
+    case: Case,
+    stay: Collection[str] = (),
+) -> Names:
     """Return new names for all that has one, but for some that stay.
 
     ``x0`` for inputs, ``w0`` for weights, ``y0`` for outputs, ``v0`` for other values, ``Add_0``
@@ -101,7 +104,7 @@ def new_names(case: Case, stay: Collection[str] = ()) -> Names:
                 fresh.add(names.words, function.domain, "domain")
             fresh.add(names.words, function.name, "F")
             fresh.add(names.words, function.overload, "overload")
-            for name in (*function.attribute, *(one.name for one in function.attribute_proto)):
+            for name in (*function.attribute, *(entry.name for entry in function.attribute_proto)):
                 fresh.add(names.words, name, "a")
     return names
 
@@ -109,11 +112,19 @@ def new_names(case: Case, stay: Collection[str] = ()) -> Names:
 class _Fresh:
     """Gives out names with a prefix and a number."""
 
-    def __init__(self, stay: Collection[str]) -> None:
+    def __init__(
+        self,
+        stay: Collection[str],
+    ) -> None:
         self._stay = set(stay)
         self._numbers: dict[str, Iterator[int]] = {}
 
-    def add(self, names: dict[str, str], name: str, prefix: str) -> None:
+    def add(
+        self,
+        names: dict[str, str],
+        name: str,
+        prefix: str,
+    ) -> None:
         if not name or name in names or name in self._stay:
             return
         numbers = self._numbers.setdefault(prefix, count())
@@ -123,7 +134,13 @@ class _Fresh:
         names[name] = new
 
 
-def renamed_case(case: Case, names: Names, *, typed: bool = False, remarks: bool = False) -> Case:
+def renamed_case(
+    case: Case,
+    names: Names,
+    *,
+    typed: bool = False,
+    remarks: bool = False,
+) -> Case:
     """Return the case under new names.
 
     Args:
@@ -145,7 +162,10 @@ def renamed_case(case: Case, names: Names, *, typed: bool = False, remarks: bool
     return Case(changed.model, inputs, changed.other)
 
 
-def renamed_fault(fault: Fault, names: Names) -> Fault:
+def renamed_fault(
+    fault: Fault,
+    names: Names,
+) -> Fault:
     """Return a fault whose parts and options name nodes and values as the renamed case does."""
     step = fault.step
     if step is None:
@@ -179,14 +199,21 @@ def has_remarks(case: Case) -> bool:
     return False
 
 
-def _option(key: str, value: OptionValue, names: Names) -> Any:
+def _option(
+    key: str,
+    value: OptionValue,
+    names: Names,
+) -> Any:
     """Return an option's value; lists of operators have ``op_`` in their name, and stay."""
     if "op_" in key or not isinstance(value, (tuple, list)):
         return value
     return tuple(_entry(entry, names) for entry in value)
 
 
-def _entry(entry: Any, names: Names) -> Any:
+def _entry(
+    entry: Any,
+    names: Names,
+) -> Any:
     """Return an entry of a list: the name of a node or of a value, or ``name:further``."""
     if not isinstance(entry, str):
         return entry
@@ -215,7 +242,10 @@ def _values(model: onnx.ModelProto) -> Iterator[tuple[str, list[str]]]:
         yield "v", [*node.input, *node.output]
 
 
-def _messages(message: Any, kind: Any) -> Iterator[Any]:
+def _messages(
+    message: Any,
+    kind: Any,
+) -> Iterator[Any]:
     """Yield a message and every message inside it that is of a kind."""
     if isinstance(message, kind):
         yield message
@@ -236,7 +266,9 @@ def _clear_remarks(model: onnx.ModelProto) -> None:
 
 
 def _drop_unused_domains(model: onnx.ModelProto) -> None:
-    used = {node.domain for node in all_nodes(model)} | {one.domain for one in model.functions}
+    used = {node.domain for node in all_nodes(model)} | {
+        function.domain for function in model.functions
+    }
     entries = []
     for entry in model.opset_import:
         if entry.domain in _OPEN_DOMAINS or entry.domain in used:
@@ -245,7 +277,10 @@ def _drop_unused_domains(model: onnx.ModelProto) -> None:
     model.opset_import.extend(entries)
 
 
-def _rename(model: onnx.ModelProto, names: Names) -> None:
+def _rename(
+    model: onnx.ModelProto,
+    names: Names,
+) -> None:
     functions = {(function.domain, function.name) for function in model.functions}
     _rename_nodes(model, names, functions)
     for graph in all_graphs(model):
@@ -284,7 +319,10 @@ def _rename_nodes(
                 _put(node, entry, names.words)
 
 
-def _rename_function(function: onnx.FunctionProto, names: Names) -> None:
+def _rename_function(
+    function: onnx.FunctionProto,
+    names: Names,
+) -> None:
     for entry in ("name", "domain", "overload"):
         _put(function, entry, names.words)
     for group in (function.input, function.output):
@@ -318,7 +356,11 @@ def _imports(model: onnx.ModelProto) -> Iterator[onnx.OperatorSetIdProto]:
         yield from function.opset_import
 
 
-def _put(message: Any, entry: str, names: Mapping[str, str]) -> None:
+def _put(
+    message: Any,
+    entry: str,
+    names: Mapping[str, str],
+) -> None:
     name = getattr(message, entry)
     if name in names:
         setattr(message, entry, names[name])

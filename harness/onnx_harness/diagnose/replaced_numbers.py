@@ -53,7 +53,11 @@ class _Entry:
     stays: Array | None = None
     further: str = ""
 
-    def put(self, first: Array, second: Array | None = None) -> Arrays:
+    def put(
+        self,
+        first: Array,
+        second: Array | None = None,
+    ) -> Arrays:
         """Return what to put where."""
         arrays = dict.fromkeys(self.places, first)
         arrays.update(dict.fromkeys(self.changed_places, first if second is None else second))
@@ -71,7 +75,7 @@ class _Entry:
 
     @property
     def line(self) -> str | None:
-        """What stays, in words; None where nothing does."""
+        """The words on what stays; None where nothing does."""
         size = self.array.size
         if self.replaced:
             return f"{self.label}: {self.further}" if self.further else None
@@ -139,7 +143,10 @@ def _entries(arrays: Iterable[Data]) -> list[_Entry]:
     return telling
 
 
-def _all_at_once(reducer: Reducer, entries: Sequence[_Entry]) -> None:
+def _all_at_once(
+    reducer: Reducer,
+    entries: Sequence[_Entry],
+) -> None:
     """Replace all arrays by one of the candidates of each."""
     original = reducer.case
     remaining = [_candidates(entry) for entry in entries]
@@ -156,15 +163,20 @@ def _all_at_once(reducer: Reducer, entries: Sequence[_Entry]) -> None:
             return
 
 
-def _all_but_few(reducer: Reducer, entries: Sequence[_Entry]) -> None:
+def _all_but_few(
+    reducer: Reducer,
+    entries: Sequence[_Entry],
+) -> None:
     """Replace all arrays but those that the failure needs."""
     if len(entries) < 2:
         return
     original = reducer.case
     candidates = [_scaled(entry) for entry in entries]
 
-    def fails(stay: tuple[int, ...]) -> bool:
-        chosen = [None if at in stay else one for at, one in enumerate(candidates)]
+    def fails(
+        stay: tuple[int, ...],
+    ) -> bool:
+        chosen = [None if at in stay else item for at, item in enumerate(candidates)]
         return _takes(reducer, original, entries, chosen)
 
     minimal_part(range(len(entries)), fails, passes_empty=True)
@@ -188,7 +200,10 @@ def _takes(
     return True
 
 
-def _replace(reducer: Reducer, entry: _Entry) -> None:
+def _replace(
+    reducer: Reducer,
+    entry: _Entry,
+) -> None:
     """Replace one array, of two models last with the difference that they have."""
     original = reducer.case
     for candidate in (*_candidates(entry), *_with_difference(entry)):
@@ -196,7 +211,10 @@ def _replace(reducer: Reducer, entry: _Entry) -> None:
             return
 
 
-def _replace_part(reducer: Reducer, entry: _Entry) -> None:
+def _replace_part(
+    reducer: Reducer,
+    entry: _Entry,
+) -> None:
     """Replace the values of an array that may be another, in few steps."""
     drawn = _scaled_array(entry)
     if drawn is None or entry.array.size < 2:
@@ -204,7 +222,9 @@ def _replace_part(reducer: Reducer, entry: _Entry) -> None:
     original, telling = reducer.case, entry.telling()
     groups = np.array_split(telling, min(len(telling), _MOST_GROUPS))
 
-    def fails(chosen: tuple[int, ...]) -> bool:
+    def fails(
+        chosen: tuple[int, ...],
+    ) -> bool:
         stays = np.concatenate([groups[number] for number in chosen])
         first = flat_with(drawn, entry.array, stays)
         second = None if entry.changed is None else flat_with(drawn, entry.changed, stays)
@@ -232,9 +252,9 @@ def _candidates(entry: _Entry) -> Iterator[_Candidate]:
         arrays = entry.put(drawn.array, _another(entry, drawn.array))
         yield _Candidate(arrays, _signs(entry, drawn.signs))
     apart = replacements(entry.changed, entry.number + _APART)
-    for drawn, other in zip(replacements(entry.array, entry.number), apart, strict=False):
-        signs = _signs(entry, drawn.signs or other.signs)
-        yield _Candidate(entry.put(drawn.array, other.array), signs)
+    for drawn, twin in zip(replacements(entry.array, entry.number), apart, strict=False):
+        signs = _signs(entry, drawn.signs or twin.signs)
+        yield _Candidate(entry.put(drawn.array, twin.array), signs)
 
 
 def _with_difference(entry: _Entry) -> Iterator[_Candidate]:
@@ -268,30 +288,39 @@ def _scaled_array(entry: _Entry) -> Array | None:
     return array
 
 
-def _signs(entry: _Entry, stay: bool) -> str:
+def _signs(
+    entry: _Entry,
+    stay: bool,
+) -> str:
     return f"the signs of {entry.array.size} values" if stay else ""
 
 
-def _another(entry: _Entry, first: Array) -> Array:
+def _another(
+    entry: _Entry,
+    first: Array,
+) -> Array:
     """Return an array that differs from a replacement where the two models differ."""
     assert entry.changed is not None
     mask = _differs(entry.array, entry.changed)
-    other = first
+    moved = first
     if entry.array.dtype.kind == "f":
         generator = np.random.default_rng([entry.number, 1])
         with np.errstate(all="ignore"):
             difference = entry.changed.astype(np.float64) - entry.array.astype(np.float64)
         step = generator.uniform(0.5, 1.0, mask.shape) * scale_of(difference)
-        other = np.asarray(first + step * generator.choice((-1.0, 1.0), mask.shape))
+        moved = np.asarray(first + step * generator.choice((-1.0, 1.0), mask.shape))
     else:
         for drawn in replacements(first, entry.number + 1):
-            other = drawn.array
+            moved = drawn.array
             break
     with np.errstate(all="ignore"):
-        return np.where(mask, other.astype(first.dtype), first)
+        return np.where(mask, moved.astype(first.dtype), first)
 
 
-def _is_cast(first: Array, second: Array) -> bool:
+def _is_cast(
+    first: Array,
+    second: Array,
+) -> bool:
     """Return whether an array is another one, perhaps rounded to its own type."""
     if first.shape != second.shape:
         return False
@@ -299,10 +328,16 @@ def _is_cast(first: Array, second: Array) -> bool:
         return first.astype(second.dtype).tobytes() == second.tobytes()
 
 
-def _alike(first: Array, second: Array) -> bool:
+def _alike(
+    first: Array,
+    second: Array,
+) -> bool:
     return first.dtype == second.dtype and first.shape == second.shape
 
 
-def _differs(first: Array, second: Array) -> Array:
+def _differs(
+    first: Array,
+    second: Array,
+) -> Array:
     """Return where two arrays differ; NaN is the same as NaN."""
     return np.asarray((first != second) & ~((first != first) & (second != second)))

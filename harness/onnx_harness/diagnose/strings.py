@@ -34,7 +34,10 @@ def strings_of(case: Case) -> list[str]:
     return [word for word in words if word]
 
 
-def replaced_strings(case: Case, stay: Collection[str] = ()) -> Case:
+def replaced_strings(
+    case: Case,
+    stay: Collection[str] = (),
+) -> Case:
     """Return the case with ``s0``, ``s1`` and so on in the place of its strings.
 
     Equal ones stay equal; an empty one stays empty, and so do those in ``stay``.
