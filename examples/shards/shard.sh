@@ -9,6 +9,8 @@ set -eu
 part=$SLURM_ARRAY_TASK_ID
 parts=$SLURM_ARRAY_TASK_COUNT
 # A task that Slurm starts again goes on where it was ended. Exit code 1 is a verdict, 5 an empty part.
+# Every part plans by the times of the last merged run, where there is one.
+if [ -f reports/results.json ]; then set -- --shard-times reports "$@"; fi
 code=0
 python3 -m pytest models --shard "$part/$parts" --resume --report-dir "shards/$part" "$@" || code=$?
 case $code in 0 | 1 | 5) ;; *) exit "$code" ;; esac

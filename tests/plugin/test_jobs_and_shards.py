@@ -128,3 +128,38 @@ def test_shards_together_are_the_whole_run_in_any_order(
 @pytest.mark.parametrize("word", ["0/2", "3/2", "2", "a/b", "/"])
 def test_a_shard_that_is_none_is_refused(models: Path, word: str) -> None:
     assert run_pytest(models, "lin.onnx", f"--shard={word}").code == pytest.ExitCode.USAGE_ERROR
+
+
+def _run_part(models: Path, part: int, *words: str) -> None:
+    names = ["lin.onnx", "two.onnx", "third.onnx"]
+    few = (*VARIANTS, "-k=accuracy", f"--shard={part}/3", f"--report-dir=part{part}", *words)
+    run_pytest(models, *names, *few)
+
+
+def test_a_second_night_and_a_restart_lose_no_cell(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(linear(), models / "third.onnx")
+    monkeypatch.chdir(models)
+    parts = ["part1", "part2", "part3"]
+    for night in ("first", "second"):
+        for part in (1, 2, 3):
+            _run_part(models, part)
+        assert main(["report", "--merge", *parts, "-o", night]) == 0
+        assert len(read_results(models / night).cells) == 6
+    before = read_results(models / "part2").run.shards
+    _run_part(models, 2, "--resume", "--shard-times=first")
+    assert read_results(models / "part2").run.shards == before
+    assert main(["report", "part1", "part2", "-o", "lacking"]) == 1
+
+
+def test_times_that_are_nowhere_are_refused(models: Path) -> None:
+    ended = run_pytest(models, "lin.onnx", "--shard=1/2", "--shard-times=nowhere")
+    assert ended.code == pytest.ExitCode.USAGE_ERROR
+    assert "there is no file or folder" in ended.told
+
+
+def test_a_shard_is_not_measured_for_the_gate(models: Path) -> None:
+    ended = run_pytest(models, "lin.onnx", "--shard=1/2", "--gate-reference=.")
+    assert ended.code == pytest.ExitCode.USAGE_ERROR
+    assert "--shard and --gate-reference exclude" in ended.told

@@ -33,6 +33,7 @@ _NOT_DECIDING = frozenset(
         "report_dir",
         "jobs",
         "shard",
+        "shard_times",
         "resume",
         "cluster",
         "latency_budget",

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from onnx_harness.cards.card import Card
 from onnx_harness.cell import matrix
-from onnx_harness.cli import DONE
+from onnx_harness.cli import DONE, NEGATIVE
 from onnx_harness.cli.node_data import kept_models, write_of_kept
 from onnx_harness.cli.show import console, error_console, labelled, text
 from onnx_harness.diagnose.repro import FOLDER
@@ -21,7 +21,7 @@ from onnx_harness.errors import HarnessError, ResultsError, UsageError, did_you_
 from onnx_harness.names import is_model_file
 from onnx_harness.report import changes, comparison, export, figures
 from onnx_harness.report.figures import ModelHeader
-from onnx_harness.report.merge import differences, merge
+from onnx_harness.report.merge import differences, merge, shards_amiss, shards_of_one_plan
 from onnx_harness.report.rejudge import Bounds, rejudge
 from onnx_harness.report.write import REPORT, SUMMARY, write_reports
 from onnx_harness.results import history
@@ -98,7 +98,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "comparison, a\n"
         "merger and a run that is judged again go to a folder of their own inside the report "
         "folder.\n"
-        "The exit code says whether the report could be written. It doesn't say what is in it."
+        "The exit code says whether the report could be written, and is 1 where shards are\n"
+        "missing or of several plans. It doesn't say what is in it."
     )
     parser.set_defaults(run=run)
 
@@ -110,7 +111,8 @@ def run(args: argparse.Namespace) -> int:
         export.parquet_library()  # before anything is written
     reports = args.report_dir or nearest_settings({}).report_dir or Path("reports")
     sources = [_source(name, reports) for name in args.runs or [str(reports)]]
-    compared = len(sources) == 2 and not args.merge
+    all_results = [source.results for source in sources]
+    compared = len(sources) == 2 and not args.merge and not shards_of_one_plan(all_results)
     if args.merge and len(sources) == 1:
         raise UsageError("--merge takes two runs or more")
     if compared:
@@ -118,7 +120,7 @@ def run(args: argparse.Namespace) -> int:
     results = sources[0].results
     folder = sources[0].folder or reports / results.run.id
     if len(sources) > 1:
-        results = _merged([source.results for source in sources])
+        results = _merged(all_results)
         folder = reports / "merged"
     if bounds is not None:
         results = _rejudged(results, bounds)
@@ -133,7 +135,15 @@ def run(args: argparse.Namespace) -> int:
     _export(args, results)
     if args.node_data:
         _write_node_data(sources[0].folder or reports, results)
-    return DONE
+    return _completeness(all_results) if len(sources) > 1 else DONE
+
+
+def _completeness(parts: Sequence[Results]) -> int:
+    """Return the exit code of a merger: shards that aren't a whole run are told about."""
+    amiss = list(shards_amiss(parts))
+    for sentence in amiss:
+        error_console().print(labelled("error: ", "red", sentence), soft_wrap=True)
+    return NEGATIVE if amiss else DONE
 
 
 def _write_node_data(reports: Path, results: Results) -> None:

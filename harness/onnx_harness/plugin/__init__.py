@@ -20,7 +20,7 @@ import pytest
 # Whoever runs plain tests pays for these, and for what they import: the other rooms come when a
 # model is named.
 from onnx_harness.cards import suite_options
-from onnx_harness.errors import UsageError
+from onnx_harness.errors import HarnessError, UsageError
 from onnx_harness.names import is_model_file
 from onnx_harness.plugin.collectors import BackendSuite, ModelModule
 from onnx_harness.plugin.failures import Failures
@@ -190,8 +190,20 @@ def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> Non
         for place, item in zip(places, ordered, strict=True):
             items[place] = item
     if settings.shard is not None:
+        from onnx_harness.run.sharding import shard_of
+
         tests = [items[place] for place in places]
-        shard = arrange.shard_of(tests, *settings.shard, settings.report_dir)
+        try:
+            shard = shard_of(
+                tests,
+                *settings.shard,
+                settings.shard_times,
+                settings.report_dir,
+                resume=settings.resume,
+                keep=not config.getoption("collectonly"),
+            )
+        except (HarnessError, OSError) as error:
+            raise pytest.UsageError(f"{error}") from error
         others = set(shard.left_out)
         config.stash[SHARD] = shard.label
         config.hook.pytest_deselected(items=list(shard.left_out))

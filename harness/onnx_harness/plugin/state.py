@@ -55,6 +55,10 @@ def settle(config: pytest.Config, project: Mapping[str, Any], options: Mapping[s
         raise UsageError(
             "--cluster and --gate-reference exclude each other: a night is measured on one machine"
         )
+    if settings.shard is not None and settings.gate_reference is not None:
+        raise UsageError(
+            "--shard and --gate-reference exclude each other: the gate decides over a whole run"
+        )
     config.stash[SETTINGS] = settings
     config.stash[VARIANTS] = matrix.expand_variants(settings.variant, settings.variants)
 

@@ -48,7 +48,7 @@ def merge(parts: Sequence[Results]) -> Results:
 
 def differences(parts: Sequence[Results]) -> list[str]:
     """Return what speaks against reading merged results as one run: a sentence each."""
-    remarks = [*_shards_amiss({shard for part in parts for shard in part.run.shards})]
+    remarks = []
     for what, values in (
         ("processors", {part.run.host.cpu for part in parts}),
         ("seeds", {str(part.run.seed) for part in parts}),
@@ -72,8 +72,9 @@ def differences(parts: Sequence[Results]) -> list[str]:
     return remarks
 
 
-def _shards_amiss(shards: set[str]) -> Iterator[str]:
-    """Return what speaks against taking shards for one whole run: a sentence each."""
+def shards_amiss(parts: Sequence[Results]) -> Iterator[str]:
+    """Return what keeps shards from being one whole run: a sentence each."""
+    shards = {shard for part in parts for shard in part.run.shards}
     plans: dict[str, set[int]] = {}
     for shard in shards:
         place, _, plan = shard.partition(" ")
@@ -81,14 +82,24 @@ def _shards_amiss(shards: set[str]) -> Iterator[str]:
         plans.setdefault(f"{count} {plan}", set()).add(int(index))
     if len(plans) > 1:
         yield (
-            f"the shards are parts of {len(plans)} different plans, so cells may be missing: give "
-            "every shard the same options, models and history"
+            f"the shards are parts of {len(plans)} different plans, so cells may be missing: run "
+            f"them again in empty folders, with the same options, models and --shard-times: "
+            f"{', '.join(sorted(shards, key=_shard_order))}"
         )
     for plan, present in sorted(plans.items()):
         total = int(plan.partition(" ")[0])
         missing = sorted({*range(1, total + 1)} - present)
         if missing:
-            yield f"of {total} shards, {len(missing)} aren't here: {', '.join(map(str, missing))}"
+            words = f"of {total} shards of one plan, {len(missing)} aren't here: "
+            yield words + f"{', '.join(map(str, missing))}; run those parts, then merge again"
+
+
+def shards_of_one_plan(parts: Sequence[Results]) -> bool:
+    """Whether each of the results is of other shards of the same plan."""
+    labels = [part.run.shards for part in parts]
+    places = [shard for shards in labels for shard in shards]
+    plans = {(shard.partition("/")[2]) for shard in places}
+    return all(labels) and len(plans) == 1 and len(set(places)) == len(places)
 
 
 def _shard_order(shard: str) -> tuple[int, str]:

@@ -1,9 +1,8 @@
-"""Choose the tests of this shard, and their order when several processes judge."""
+"""Choose the order of the tests when several processes judge."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -13,22 +12,9 @@ from onnx_harness.errors import ResultsError
 from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.history_rows import Measured
 from onnx_harness.run.past import Past
-from onnx_harness.run.schedule import Group, grouped, longest_first, plan_digest, shards
+from onnx_harness.run.schedule import Group, grouped, longest_first
 
 LATENCY = "test_latency"
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """A part of the tests.
-
-    Attributes:
-        label: for the head of the run's results, such as ``2/5 3f2a9c00d1e2``.
-        left_out: the tests of other parts.
-    """
-
-    label: str
-    left_out: tuple[pytest.Item, ...]
 
 
 def cell_of(item: pytest.Item) -> Cell:
@@ -49,15 +35,6 @@ def measured_in(report_dir: Path | None) -> dict[str, Measured]:
             return past.measured()
     except ResultsError:  # the run says so when it wants to add to it
         return {}
-
-
-def shard_of(tests: Sequence[pytest.Item], part: int, count: int, report_dir: Path | None) -> Shard:
-    """The ``part``-th of ``count`` parts of the tests, by what their cells took in the history."""
-    cells = list({cell_of(item).id: cell_of(item) for item in tests}.values())
-    parts = shards(cells, measured_in(report_dir), count)
-    own = {cell.id for cell in parts[part - 1]}
-    left_out = tuple(item for item in tests if cell_of(item).id not in own)
-    return Shard(f"{part}/{count} {plan_digest(parts)}", left_out)
 
 
 def in_order_of_jobs(tests: Sequence[pytest.Item], report_dir: Path | None) -> list[pytest.Item]:

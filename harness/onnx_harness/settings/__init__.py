@@ -75,6 +75,8 @@ class Settings:
         jobs: how many processes judge accuracy at once; 0 stands for as many as there are cores,
             and memory for.
         shard: part and number of parts of the run's cells, from 1; None: all of them.
+        shard_times: results, history or report folder of an earlier run, whose times balance the
+            parts; None: the sizes of the models do.
         cluster: where cells are judged on many machines: ``local``, the address of a scheduler of
             Dask, or a file that says it; empty: on this machine alone.
         resume: whether verdicts that an earlier run left in the report folder stand, instead of
@@ -237,10 +239,19 @@ class Settings:
         default=None,
         metadata=as_option(
             SHARD,
-            "only the I-th of N parts of the cells, of about the same time by the history",
+            "only the I-th of N parts of the cells, of about the same time, see --shard-times",
             "I/N",
             holds=lambda shard: 1 <= shard[0] <= shard[1],
             range="I/N with I from 1 to N",
+        ),
+    )
+    shard_times: Path | None = field(
+        default=None,
+        metadata=as_option(
+            PATH,
+            "results.json, history or report folder of an earlier run, whose times balance the "
+            "parts of --shard; the same for every part (default: by the models' sizes)",
+            "PATH",
         ),
     )
     cluster: str = field(

@@ -131,6 +131,7 @@ def _local(settings: Settings, provider: str) -> Settings:
         cluster="",
         jobs=1,
         shard=None,
+        shard_times=None,
     )
 
 
