@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from onnx_harness.cli import main
+from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.store import read_results
 from tests.models import linear, save, two_outputs
 from tests.plugin.running import install, read_cells, run_pytest, start_pytest
@@ -100,7 +101,7 @@ def test_ctrl_c_ends_every_process_and_keeps_what_was_judged(tmp_path: Path) -> 
 
 
 def test_shards_together_are_the_whole_run_in_any_order(
-    models: Path, monkeypatch: pytest.MonkeyPatch
+    models: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(models)
     for part in (1, 2):
@@ -123,6 +124,13 @@ def test_shards_together_are_the_whole_run_in_any_order(
     merged = read_results(models / "one")
     assert len(merged.cells) == 4
     assert [shard.partition(" ")[0] for shard in merged.run.shards] == ["1/2", "2/2"]
+    with History(models / "one" / FILE_NAME) as past:
+        [run] = past.runs()
+        assert run.planned == len(past.cells(run.id)) == 4
+    main(["gate", "--report-dir", "one"])
+    told = capsys.readouterr()
+    assert "there is no history" not in told.out + told.err
+    assert "4 cells" in told.out + told.err
 
 
 @pytest.mark.parametrize("word", ["0/2", "3/2", "2", "a/b", "/"])

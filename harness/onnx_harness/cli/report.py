@@ -129,6 +129,8 @@ def run(args: argparse.Namespace) -> int:
     if len(sources) > 1 or bounds is not None:
         _refuse_overwriting(folder, sources)
         _write_results(folder, results)
+    if len(sources) > 1 and bounds is None:
+        _write_history(folder, results)
     past = background(sources[0].folder or reports, results.run, results.cells)
     write_reports(_made(folder), results.run, results.cells, _headers(results), past)
     _say(f"{figures.sentence(results.cells)} · {folder / REPORT} · {folder / SUMMARY}", args.csv)
@@ -328,6 +330,13 @@ def _write_results(folder: Path, results: Results) -> None:
         writer.finish()
     finally:
         writer.close()
+
+
+def _write_history(folder: Path, results: Results) -> None:
+    """Enter a merged run into the history of its folder, which the gate decides by."""
+    with history.History(folder / history.FILE_NAME) as past:
+        past.begin(results.run)
+        past.put_all(results.cells)
 
 
 def _write_csv(name: str, results: Results) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.codec import encode
-from onnx_harness.results.run import RunInfo
+from onnx_harness.results.run import RunInfo, whole
 from onnx_harness.results.store import Results
 
 _GRAVITY = (
@@ -38,6 +38,8 @@ def merge(parts: Sequence[Results]) -> Results:
         for shard in part.run.shards:
             shards.add(shard)
     head = replace(head, shards=tuple(sorted(shards, key=_shard_order)))
+    if whole(head.shards):
+        head = replace(head, planned=_planned(parts))
     cells: dict[str, CellResult] = {}
     for part in parts:
         for cell in part.cells:
@@ -70,6 +72,17 @@ def differences(parts: Sequence[Results]) -> list[str]:
     if changed:
         remarks.append(f"the runs have several files of {', '.join(changed)}")
     return remarks
+
+
+def _planned(parts: Sequence[Results]) -> int | None:
+    """Return how many cells the parts of a run were to judge; None where one doesn't say."""
+    numbers = {part.run.shards: part.run.planned for part in parts}
+    total = 0
+    for number in numbers.values():
+        if number is None:
+            return None
+        total += number
+    return total
 
 
 def shards_amiss(parts: Sequence[Results]) -> Iterator[str]:

@@ -162,3 +162,12 @@ def _memory_bytes() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, AttributeError):
         return 0
+
+
+def whole(labels: tuple[str, ...]) -> bool:
+    """Whether shards, such as ``1/2 3f2a9c00d1e2``, are all the parts of one plan."""
+    plans = {label.partition("/")[2] for label in labels}
+    places = {label.partition("/")[0] for label in labels}
+    if len(plans) != 1:
+        return False
+    return len(places) == int(plans.pop().partition(" ")[0])
