@@ -335,8 +335,7 @@ def _write_results(folder: Path, results: Results) -> None:
 def _write_history(folder: Path, results: Results) -> None:
     """Enter a merged run into the history of its folder, which the gate decides by."""
     with history.History(folder / history.FILE_NAME) as past:
-        past.begin(results.run)
-        past.put_all(results.cells)
+        past.adopt(results.run, results.cells)
 
 
 def _write_csv(name: str, results: Results) -> None:

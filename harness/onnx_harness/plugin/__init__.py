@@ -190,18 +190,11 @@ def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> Non
         for place, item in zip(places, ordered, strict=True):
             items[place] = item
     if settings.shard is not None:
-        from onnx_harness.run.sharding import shard_of
+        from onnx_harness.run.sharding import own_shard
 
         tests = [items[place] for place in places]
         try:
-            shard = shard_of(
-                tests,
-                *settings.shard,
-                settings.shard_times,
-                settings.report_dir,
-                resume=settings.resume,
-                keep=not config.getoption("collectonly"),
-            )
+            shard = own_shard(tests, settings, keep=not config.getoption("collectonly"))
         except (HarnessError, OSError) as error:
             raise pytest.UsageError(f"{error}") from error
         others = set(shard.left_out)

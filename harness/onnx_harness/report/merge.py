@@ -39,7 +39,7 @@ def merge(parts: Sequence[Results]) -> Results:
             shards.add(shard)
     head = replace(head, shards=tuple(sorted(shards, key=_shard_order)))
     if whole(head.shards):
-        head = replace(head, planned=_planned(parts))
+        head = replace(head, planned=None)  # each part knows its own number alone
     cells: dict[str, CellResult] = {}
     for part in parts:
         for cell in part.cells:
@@ -72,17 +72,6 @@ def differences(parts: Sequence[Results]) -> list[str]:
     if changed:
         remarks.append(f"the runs have several files of {', '.join(changed)}")
     return remarks
-
-
-def _planned(parts: Sequence[Results]) -> int | None:
-    """Return how many cells the parts of a run were to judge; None where one doesn't say."""
-    numbers = {part.run.shards: part.run.planned for part in parts}
-    total = 0
-    for number in numbers.values():
-        if number is None:
-            return None
-        total += number
-    return total
 
 
 def shards_amiss(parts: Sequence[Results]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from onnx_harness.results.history_rows import Measured
 from onnx_harness.results.store import read_results
 from onnx_harness.run.arrange import cell_of
 from onnx_harness.run.schedule import plan_digest, shards
+from onnx_harness.settings import Settings
 
 PLAN = "shard-plan.json"
 """The file of a part's report folder that says which cells each part of its run has."""
@@ -72,6 +73,13 @@ def shard_of(
     own = {cell.id for cell in parts[part - 1]}
     left_out = tuple(item for item in tests if cell_of(item).id not in own)
     return Shard(f"{part}/{count} {plan_digest(parts)}", left_out)
+
+
+def own_shard(tests: Sequence[pytest.Item], settings: Settings, *, keep: bool) -> Shard:
+    """Return the part that the settings ask for; see `shard_of`."""
+    assert settings.shard is not None
+    times, folder = settings.shard_times, settings.report_dir
+    return shard_of(tests, *settings.shard, times, folder, resume=settings.resume, keep=keep)
 
 
 def recorded_times(source: Path | None) -> dict[str, Measured]:

@@ -116,27 +116,9 @@ def simplify_as_onnxsim(
 ) -> tuple[onnx.ModelProto, bool]:
     """Simplify as ``onnxsim.simplify`` is called, for code that follows it with ``assert ok``.
 
-    Args:
-        model: the model, or the path of its file; it is not changed.
-        check_n: on how many drawn inputs to compare the result with the original.
-        perform_optimization: apply rules; without them constants are folded alone.
-        skip_fuse_bn: keep batch normalization apart.
-        overwrite_input_shapes: ``{"x": [1, 3, 224, 224]}``, or as in ``simplify_with_report``.
-        test_input_shapes: shapes of drawn inputs, where the model doesn't say them.
-        skipped_optimizers: passes of onnxoptimizer, or rules.
-        skip_constant_folding: compute nothing beforehand.
-        skip_shape_inference: without effect: shapes are what folding rests on.
-        input_data: arrays by input name, used in place of drawn inputs.
-        dynamic_input_shape: without effect: dimensions stay as they are.
-        custom_lib: a library of custom operators, for sessions.
-        include_subgraph: without effect: graphs inside nodes are simplified too.
-        unused_output: names of outputs that the result shall not have.
-        check_rtol: how far outputs may differ, relative to the original's.
-        check_atol: and absolute.
-        inline_functions: put the bodies of functions where they are called.
-        output_path: where to save the result too.
-        max_growth_bytes: by how much the model may become larger than it was.
-        others: what else onnxsim takes, as long as it asks for nothing that isn't done here.
+    The arguments are onnxsim's, in its order, and ``max_growth_bytes``. ``skip_shape_inference``,
+    ``dynamic_input_shape`` and ``include_subgraph`` have no effect. ``others`` is what else onnxsim
+    takes, as long as it asks for nothing that isn't done here.
 
     Returns:
         The simplified model, and whether it passes the full checker and a comparison asked for.
@@ -154,7 +136,6 @@ def simplify_as_onnxsim(
     source = drop_in.loaded(model)
     whole = drop_in.without_outputs(source, unused_output or (), source is not model)
     rules = [] if perform_optimization else [rule for rule in RULES if rule not in FOLDING]
-    shapes = _parsed(overwrite_input_shapes or ())
     sample = drop_in.Sample(test_input_shapes or {}, input_data or {}, check_rtol, check_atol)
     with custom_operators([Path(custom_lib)] if custom_lib else []):
         simplified = simplify(
@@ -168,7 +149,9 @@ def simplify_as_onnxsim(
         )
         if output_path is not None:
             save(simplified, Path(output_path))
-        return simplified, drop_in.holds(whole, simplified, check_n, shapes, sample)
+        return simplified, drop_in.holds(
+            whole, simplified, check_n, _parsed(overwrite_input_shapes or ()), sample
+        )
 
 
 def simplify_with_report(

@@ -433,13 +433,9 @@ class Reading:
                 step.unclear = True
             if rule.measures:
                 sized.update(step.outs)
-            elif (
-                sized
-                and not sized.isdisjoint(ins)
-                and all(name in sized or name in constants for name in ins)
-            ):
-                sized.update(step.outs)
-                step.sized = True
+            elif sized and not sized.isdisjoint(ins):
+                step.sized = all(name in sized or name in constants for name in ins)
+                sized.update(step.outs if step.sized else ())
             if floats:
                 floating.append(step)
 
