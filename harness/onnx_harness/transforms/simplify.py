@@ -135,23 +135,19 @@ def simplify_as_onnxsim(
     drop_in.refuse_unknown(others)
     source = drop_in.loaded(model)
     whole = drop_in.without_outputs(source, unused_output or (), source is not model)
-    rules = [] if perform_optimization else [rule for rule in RULES if rule not in FOLDING]
+    skipped = [*(skipped_optimizers or ())]
+    skipped += [] if perform_optimization else [rule for rule in RULES if rule not in FOLDING]
+    shapes = overwrite_input_shapes or ()
     sample = drop_in.Sample(test_input_shapes or {}, input_data or {}, check_rtol, check_atol)
     with custom_operators([Path(custom_lib)] if custom_lib else []):
-        simplified = simplify(
-            whole,
-            max_growth_bytes,
-            overwrite_input_shapes or (),
-            inline_functions=inline_functions,
-            skip_fuse_bn=skip_fuse_bn,
-            skipped_optimizers=[*rules, *(skipped_optimizers or ())],
+        simplified, _ = simplify_with_report(
+            whole, max_growth_bytes, shapes, inline_functions,
+            skip_fuse_bn=skip_fuse_bn, skipped_optimizers=skipped,
             skip_constant_folding=skip_constant_folding,
-        )
+        )  # fmt: skip
         if output_path is not None:
             save(simplified, Path(output_path))
-        return simplified, drop_in.holds(
-            whole, simplified, check_n, _parsed(overwrite_input_shapes or ()), sample
-        )
+        return simplified, drop_in.holds(whole, simplified, check_n, _parsed(shapes), sample)
 
 
 def simplify_with_report(
