@@ -78,7 +78,7 @@ def test_nodes_that_another_order_shows_to_be_enough_are_counted(
 
     monkeypatch.setattr(int8_beside, "ranked", lambda *_: int8_beside.Ranking(names=()))
     fewer = int8_beside.judge(case)
-    monkeypatch.setattr(int8_beside, "reaches", lambda *_: False)
+    monkeypatch.setattr(int8_beside, "shortfall", lambda *_: "nothing is enough")
     wrong = int8_beside.judge(case)
 
     for counted in (fewer, wrong):
