@@ -17,11 +17,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def test_a_reader_that_breaks_is_found_and_its_bytes_are_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(FUZZER))
     monkeypatch.setenv("ONNX_HARNESS_FUZZING", str(tmp_path))
+
+
+def test_a_reader_that_breaks_is_found_and_its_bytes_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fuzz.main(["planted", "--seconds", "10"]) == 1
     shown = capsys.readouterr().out
     assert "planted: it ended early" in shown
@@ -30,9 +34,7 @@ def test_a_reader_that_breaks_is_found_and_its_bytes_are_kept(
 
 
 def test_a_reader_that_does_not_break_is_searched_for_its_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(FUZZER))
-    monkeypatch.setenv("ONNX_HARNESS_FUZZING", str(tmp_path))
     assert fuzz.main(["answer", "--seconds", "3"]) == 0
     assert "answer: Done " in capsys.readouterr().out

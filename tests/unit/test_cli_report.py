@@ -198,3 +198,24 @@ def test_commands_name_the_card_that_the_run_named() -> None:
     assert main(["report"]) == 0
     page = Path("reports/report.html").read_text("utf-8")
     assert "<span>models/net.model.toml</span> <span>--variant</span> <span>simplify</span>" in page
+
+
+def test_shards_of_two_plans_end_with_1_and_are_in_no_history(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place, label in (
+        ("a", "1/2 aaaaaaaaaaaa"),
+        ("b", "2/2 bbbbbbbbbbbb"),
+        ("c", "2/2 aaaaaaaaaaaa"),
+    ):
+        writer = ResultsWriter(tmp_path / place, replace(RUN, shards=(label,)))
+        writer.put_all([cell(place)])
+        writer.finish()
+        writer.close()
+    folders = {name: str(tmp_path / name) for name in "abc"}
+    out = tmp_path / "out"
+    assert main(["report", "--merge", folders["a"], folders["b"], "-o", str(out)]) == 1
+    assert "2 different plans" in capsys.readouterr().err
+    assert not (out / FILE_NAME).exists()
+    assert main(["report", folders["a"], folders["c"], "-o", str(out)]) == 0
+    assert (out / FILE_NAME).exists()

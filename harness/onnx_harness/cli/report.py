@@ -129,7 +129,8 @@ def run(args: argparse.Namespace) -> int:
     if len(sources) > 1 or bounds is not None:
         _refuse_overwriting(folder, sources)
         _write_results(folder, results)
-    if len(sources) > 1 and bounds is None:
+    amiss = list(shards_amiss(all_results)) if len(sources) > 1 else []
+    if len(sources) > 1 and bounds is None and not amiss:
         _write_history(folder, results)
     past = background(sources[0].folder or reports, results.run, results.cells)
     write_reports(_made(folder), results.run, results.cells, _headers(results), past)
@@ -137,12 +138,6 @@ def run(args: argparse.Namespace) -> int:
     _export(args, results)
     if args.node_data:
         _write_node_data(sources[0].folder or reports, results)
-    return _completeness(all_results) if len(sources) > 1 else DONE
-
-
-def _completeness(parts: Sequence[Results]) -> int:
-    """Return the exit code of a merger: shards that aren't a whole run are told about."""
-    amiss = list(shards_amiss(parts))
     for sentence in amiss:
         error_console().print(labelled("error: ", "red", sentence), soft_wrap=True)
     return NEGATIVE if amiss else DONE

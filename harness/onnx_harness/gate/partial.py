@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from onnx_harness.results.levels import Level
-from onnx_harness.results.run import RunInfo, whole
+from onnx_harness.results.run import RunInfo, are_all_shards
 
 MOST_WORDS = 6
 """Of a selection, named in a reason."""
@@ -32,7 +32,7 @@ def why_partial(run: RunInfo, judged: int, missing: Sequence[Level]) -> str | No
         return "it was killed, refused, or all was deselected"
     if run.planned is not None and judged < run.planned:
         return f"it ended after {judged:,} of its own {run.planned:,}"
-    if run.shards and not whole(run.shards):
+    if run.shards and not are_all_shards(run.shards):
         return f"it is shard {', '.join(run.shards)}: merge the shards' reports first"
     selection = selection_of(run)
     others = [level.selection for level in missing if _differs(level, selection)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.codec import encode
-from onnx_harness.results.run import RunInfo, whole
+from onnx_harness.results.run import RunInfo, are_all_shards
 from onnx_harness.results.store import Results
 
 _GRAVITY = (
@@ -38,7 +38,7 @@ def merge(parts: Sequence[Results]) -> Results:
         for shard in part.run.shards:
             shards.add(shard)
     head = replace(head, shards=tuple(sorted(shards, key=_shard_order)))
-    if whole(head.shards):
+    if are_all_shards(head.shards):
         head = replace(head, planned=None)  # each part knows its own number alone
     cells: dict[str, CellResult] = {}
     for part in parts:

@@ -164,7 +164,7 @@ def _memory_bytes() -> int:
         return 0
 
 
-def whole(labels: tuple[str, ...]) -> bool:
+def are_all_shards(labels: tuple[str, ...]) -> bool:
     """Whether shards, such as ``1/2 3f2a9c00d1e2``, are all the parts of one plan."""
     plans = {label.partition("/")[2] for label in labels}
     places = {label.partition("/")[0] for label in labels}

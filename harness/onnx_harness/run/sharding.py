@@ -54,7 +54,7 @@ def shard_of(
         tests: of the whole run.
         part: from 1.
         count: of parts.
-        times: results, history or report folder of an earlier run; None plans by sizes of models.
+        times: results, history or report folder of an earlier run; None: each cell counts alike.
             Never the part's own history: each part has another one, and cells would be lost.
         report_dir: of this part, which keeps the plan.
         resume: whether the plan in there stands, where it is one of these cells.

@@ -76,7 +76,7 @@ class Settings:
             and memory for.
         shard: part and number of parts of the run's cells, from 1; None: all of them.
         shard_times: results, history or report folder of an earlier run, whose times balance the
-            parts; None: the sizes of the models do.
+            parts; None: each cell counts alike.
         cluster: where cells are judged on many machines: ``local``, the address of a scheduler of
             Dask, or a file that says it; empty: on this machine alone.
         resume: whether verdicts that an earlier run left in the report folder stand, instead of
@@ -250,7 +250,7 @@ class Settings:
         metadata=as_option(
             PATH,
             "results.json, history or report folder of an earlier run, whose times balance the "
-            "parts of --shard; the same for every part (default: by the models' sizes)",
+            "parts of --shard; the same for every part (default: each cell counts alike)",
             "PATH",
         ),
     )
