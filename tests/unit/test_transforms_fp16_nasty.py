@@ -440,3 +440,17 @@ def test_the_collector_is_as_it_was_and_has_nothing_to_free(enabled: bool) -> No
         assert not [found for found in gc.get_objects() if isinstance(found, Step)]
     finally:
         (gc.enable if was else gc.disable)()
+
+
+def test_an_input_that_is_cast_to_double_and_back_is_read_as_it_is() -> None:
+    """ONNX Runtime loses the last Cast's value where a branch reads it: "Missing Input: v"."""
+    result = converts(
+        model_of("""
+            agraph (float[3] x, bool c) => (float[3] z, int64[a] r) {
+                h = Cast<to = 10>(x) w = Cast<to = 11>(h) v = Cast<to = 1>(w) z = Neg(v)
+                r = If(c) <else_branch = e () => (int64[a] p) { p = ArgMax<axis = 0>(v) },
+                           then_branch = t () => (int64[a] q) { q = ArgMin<axis = 0>(v) }>
+            }"""),
+        X | {"c": np.array(True)},
+    )
+    assert ops(result)["Cast"] == 2

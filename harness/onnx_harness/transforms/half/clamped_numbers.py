@@ -18,7 +18,7 @@ from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
 from onnx_harness.transforms.half.masks import masks
-from onnx_harness.transforms.half.schemas import BFLOAT16, COMPUTES_EACH, FLOAT, FLOAT16
+from onnx_harness.transforms.half.schemas import BFLOAT16, COMPUTES_EACH, DOUBLE, FLOAT, FLOAT16
 from onnx_harness.transforms.half.weights import Rounder
 
 _LARGEST = 65504.0  # the largest finite float16
@@ -36,7 +36,7 @@ _HANDS_ON = MOVES | {"Cast"}
 _SMALL = 1 << 16
 # How many operators lie between a flag and the mask that is made of it.
 _DEPTH = 8
-_FLOATS = frozenset({FLOAT, FLOAT16, BFLOAT16, int(onnx.TensorProto.DOUBLE)})
+_FLOATS = frozenset({FLOAT, FLOAT16, BFLOAT16, DOUBLE})
 
 Numbers = npt.NDArray[np.float32]
 

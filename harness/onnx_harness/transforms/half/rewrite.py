@@ -18,7 +18,7 @@ from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.transforms.half.casts import _to, cast
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
-from onnx_harness.transforms.half.schemas import BFLOAT16, EITHER, FLOAT, FLOAT16
+from onnx_harness.transforms.half.schemas import BFLOAT16, DOUBLE, EITHER, FLOAT, FLOAT16
 from onnx_harness.transforms.half.weights import Rounder
 
 _SUFFIXES: dict[int, str] = {FLOAT: "float", FLOAT16: "float16", BFLOAT16: "bfloat16"}
@@ -55,6 +55,8 @@ class Rewiring:
         # half type was made of.
         self._widened: dict[str, str] = {}
         self._same: dict[str, str] = {}
+        # The model's own Casts to double that are cast on.
+        self._doubled: list[Step] = []
         self._views: dict[str, str] = {}
         self._inside: dict[str, str] = {}
         self._inserted: list[tuple[Scope, int, onnx.NodeProto]] = []
@@ -115,22 +117,25 @@ class Rewiring:
         self._rounder.add(tensor, tensor, name, at_once)
 
     def _find_same(self) -> None:
-        """Find what the model's own Casts between float32 and the half type make.
+        """Find what the model's own Casts make that is the same again by now.
 
-        The same again, by now.
+        Those between float32 and the half type, and those from double back to what it was made of:
+        of an input of the model, ONNX Runtime loses such a value where an inner graph reads it.
         """
         for step in self._casts:
             source, result = step.ins[0], step.outs[0]
-            if self._types[result] == self._half and source in self._halves:
+            maker = self._reading.makers.get(source)
+            if self._types[source] == DOUBLE and isinstance(maker, Step) and maker.op == "Cast":
+                self._doubled.append(maker)
+                source = maker.ins[0]
+                source = self._same.get(source, source)
+            source = self._widened.get(source, source)
+            if self._types[source] != self._half and source not in self._halves:
+                continue
+            if self._types[result] == self._half or result in self._halves:
                 self._same[result] = source
-            elif self._types[result] == self._half and source in self._widened:
-                self._same[result] = self._widened[source]
-            elif result in self._floats and (
-                self._types[source] == self._half or source in self._halves
-            ):
+            elif result in self._floats:
                 self._widened[result] = source
-            elif result in self._floats and source in self._widened:
-                self._widened[result] = self._widened[source]
 
     def _move_outputs_inside(self) -> None:
         """Rename outputs of the model that are made in another type than is wanted.
@@ -345,9 +350,11 @@ class Rewiring:
 
     def _casts_of_nobody(self) -> list[Step]:
         """The model's own Casts whose readers have all found what they want elsewhere."""
-        views = {*self._same, *self._widened, *self._inside.values()}
+        doubled = {step.outs[0]: step for step in self._doubled}
+        views = {*self._same, *self._widened, *self._inside.values(), *doubled}
         unused: list[Step] = []
         casts = [step for step in self._casts if not views.isdisjoint(step.outs)]
+        casts += [step for step in doubled.values() if step not in casts]
         while casts:
             read: set[str] = set()
             for scope in self._reading.scopes:

@@ -18,6 +18,7 @@ from onnx_harness.transforms.half import contrib
 FLOAT = int(onnx.TensorProto.FLOAT)
 FLOAT16 = int(onnx.TensorProto.FLOAT16)
 BFLOAT16 = int(onnx.TensorProto.BFLOAT16)
+DOUBLE = int(onnx.TensorProto.DOUBLE)
 # What a node wants of an input, or gives as an output, that was float32: FLOAT, the half type, or
 # either of them.
 EITHER = 0
