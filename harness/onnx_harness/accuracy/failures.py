@@ -202,9 +202,9 @@ def element(array: Array, index: int) -> Any:
     Of complex numbers the part that the index counts, as `measure` does.
     """
     if array.dtype.kind == "c":
-        value = array.reshape(-1)[index // 2]
+        value = array.ravel()[index // 2]
         return value.imag if index % 2 else value.real
-    return array.reshape(-1)[index]
+    return array.ravel()[index]
 
 
 def pair(reference: Array, candidate: Array, index: int) -> str:

@@ -85,11 +85,16 @@ class Measured:
 
     @property
     def cosine(self) -> float | None:
-        """Cosine of the angle between the two; None where one of them is zero."""
+        """Cosine of the angle between the two.
+
+        None where one of them is zero, or their squares are beyond float64.
+        """
         if self.equal and self.signal > 0:
             return 1.0
         length = math.sqrt(self.signal) * math.sqrt(self.candidate)
-        return _finite(min(1.0, max(-1.0, self.product / length))) if length > 0 else None
+        if length == 0 or not math.isfinite(self.product / length):
+            return None
+        return min(1.0, max(-1.0, self.product / length))
 
     @property
     def sqnr_db(self) -> float | None:
@@ -136,7 +141,7 @@ def extent(array: Array) -> tuple[float, bool]:
     Returns:
         (0.0, ...) for text, and where nothing is finite.
     """
-    flat = array.reshape(-1)
+    flat = array.ravel()
     if flat.size == 0:
         return 0.0, False
     if is_text(flat):
@@ -145,7 +150,7 @@ def extent(array: Array) -> tuple[float, bool]:
         flat = _real(flat)
     low, high = flat.min(), flat.max()
     constant = bool(low == high) or bool(flat[0] != flat[0] and np.isnan(flat).all())
-    if flat.dtype.kind == "f" and not (math.isfinite(low) and math.isfinite(high)):
+    if not (math.isfinite(low) and math.isfinite(high)):
         finite = flat[np.isfinite(flat)]
         if finite.size == 0:
             return 0.0, constant
@@ -184,8 +189,8 @@ def measure(
         sketched: keep the distribution of the errors too; not for text.
     """
     result = Measured(size=reference.size, rtol=rtol, atol=atol)
-    if is_text(reference) or is_text(candidate):
-        _measure_text(result, reference.reshape(-1), candidate.reshape(-1))
+    if is_text(reference):
+        _measure_text(result, reference.ravel(), candidate.ravel())
         return result
     if sketched:
         result.sketch = Sketch(reference.size)
@@ -200,8 +205,8 @@ def measure(
         # needn't be computed.
         result.signal = result.candidate = result.product = scale
         return result
-    flat_reference, flat_candidate = reference.reshape(-1), candidate.reshape(-1)
-    if reference.dtype.kind == "c" or candidate.dtype.kind == "c":
+    flat_reference, flat_candidate = reference.ravel(), candidate.ravel()
+    if reference.dtype.kind == "c":
         flat_reference, flat_candidate = _real(flat_reference), _real(flat_candidate)
     with np.errstate(all="ignore"):  # overflow and 0/0 are expected here, and dealt with by value
         for start in range(0, flat_reference.size, CHUNK):
@@ -257,7 +262,7 @@ def _measure_chunk(
     if difference[furthest] > result.max_abs:
         result.max_abs = float(difference[furthest])
         result.greatest_at = place(furthest)
-    if is_float(reference_chunk) and np.count_nonzero(difference) < difference.size:
+    if np.count_nonzero(difference) < difference.size:
         signs_differ = np.signbit(reference) != np.signbit(candidate)
         flipped = np.flatnonzero((difference == 0) & signs_differ)
         if flipped.size:
@@ -280,7 +285,7 @@ def _measure_chunk(
     # With both bounds 0 every difference is infinitely beyond them: the greatest is then the worst.
     exact = result.rtol == 0 and result.atol == 0
     ratio = difference if exact else np.divide(difference, allowed, out=allowed)
-    if not exact and result.atol == 0:
+    if result.atol == 0:
         ratio[difference == 0] = 0.0
     if result.sketch is not None and not exact:
         result.sketch.add_shares(ratio)
@@ -325,19 +330,16 @@ def _dot(first: Float64s, second: Float64s) -> float:
 
 
 def _bits(array: Array) -> Array:
-    flat = np.ascontiguousarray(array).reshape(-1)
+    flat = np.ascontiguousarray(array).ravel()
     return flat.view({1: np.uint8, 2: np.uint16, 4: np.uint32}.get(flat.dtype.itemsize, np.uint64))
 
 
 def _real(flat: Array) -> Array:
-    """Return complex numbers as pairs of reals, anything else as float64.
-
-    Float16 becomes float32, which is enough and cheaper.
-    """
+    """Return complex numbers as pairs of reals, and narrow floats as float32, which holds them."""
     if flat.dtype.kind == "c":
         flat = np.ascontiguousarray(flat)
         return flat.view(flat.real.dtype)
-    return flat.astype(np.float32 if flat.dtype == np.float16 else np.float64)
+    return flat.astype(np.float32)
 
 
 def _finite(value: float) -> float | None:

@@ -226,8 +226,8 @@ def _joined(pairs: list[tuple[Array, Array]]) -> tuple[Array, Array]:
     if len(pairs) == 1:
         return pairs[0]
     references, reruns = zip(*pairs, strict=True)
-    return np.concatenate([array.reshape(-1) for array in references]), np.concatenate(
-        [array.reshape(-1) for array in reruns]
+    return np.concatenate([array.ravel() for array in references]), np.concatenate(
+        [array.ravel() for array in reruns]
     )
 
 
@@ -242,7 +242,7 @@ def worst(runs: Iterable[Mapping[str, Gap]]) -> dict[str, Gap]:
 
 def norm_of(array: Array) -> float:
     """Return the L2 norm of an array's finite elements."""
-    flat = array.reshape(-1)
+    flat = array.ravel()
     if flat.dtype.kind == "c":
         flat = np.abs(flat)
     wide = flat.astype(np.float64)
