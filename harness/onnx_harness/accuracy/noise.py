@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from onnx_harness.accuracy.measure import Array, extent, is_float, is_text, measure
+from onnx_harness.accuracy.measure import Array, extent, is_float, measure
 from onnx_harness.accuracy.values import Leaf, Value, walk
 
 FEW_ELEMENTS = 64
@@ -181,11 +181,7 @@ def gap_of(reference: Array, rerun: Array, step: float = 0.0) -> Gap:
     """
     departure = measure(reference, rerun, rtol=0.0, atol=0.0)
     if not is_float(reference):
-        changed = departure.beyond
-        greatest = 0.0 if is_text(reference) else departure.max_abs
-        return Gap(
-            greatest=greatest, changed=changed, nonfinite=departure.nonfinite, size=departure.size
-        )
+        return Gap(greatest=departure.max_abs, changed=departure.beyond, size=departure.size)
     moved = 0 if departure.equal or step == 0 else moved_elements(reference, rerun, step)
     scale, _ = extent(reference)
     # The signal was summed where both sides are finite, and not at all where they're equal.

@@ -85,7 +85,9 @@ def distribution_axis(array: Array) -> int | None:
 
     The last axis that does, of those with two elements or more.
     """
-    wide = array.astype(np.float64) if array.dtype.kind in "fV" and array.size else np.full(1, -1.0)
+    if array.dtype.kind not in "fV" or array.size == 0:
+        return None
+    wide = array.astype(np.float64)
     if not np.isfinite(wide).all() or wide.min() < 0:
         return None
     for axis in reversed(range(array.ndim)):
