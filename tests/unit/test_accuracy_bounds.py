@@ -84,6 +84,12 @@ def test_a_flip_is_what_the_noise_does_in_another_set(
     assert bound.happens(made, moved) is happens
 
 
+def test_a_scale_s_own_last_bits_are_in_a_step() -> None:
+    bound = Bound(NOISE, tail=TAIL, step=9.0)
+    assert bound.happens(departure(99.0, 1.001 * 9.0), 1)
+    assert not bound.happens(departure(99.0, 1.001 * 9.0 * ABOVE), 1)
+
+
 def test_noise_is_that_of_the_set_or_of_the_worst_set() -> None:
     assert Bound(NOISE).is_noise(departure(8.0, 8.0))
     assert not Bound(NOISE).is_noise(departure(8.0 * ABOVE, 8.0))
@@ -172,9 +178,82 @@ def test_of_few_elements_noise_is_typical_in_absolute_terms_too() -> None:
     noise = Noise((*({"y": gap} for gap in gaps), {"y": Gap(norm=1.0, scale=1.0, size=4)}))
     bound = Yardstick(noise).bound(3, "y", few, 1.0)
     assert (bound.l2, bound.greatest) == pytest.approx((2.0, 3.0))
+    edge = Yardstick(noise).bound(3, "y", np.ones(FEW_ELEMENTS), 1.0)
+    assert (edge.l2, edge.greatest) == pytest.approx((8.0, 3.0))
     wide = Yardstick(noise).bound(3, "y", ROW, 1.0)
     assert (wide.l2, wide.greatest) == pytest.approx((1e-9, 1e-9), rel=1e3)
     assert wide.l2 < 1e-5
+
+
+def few(l2: float, size: int = 16) -> dict[str, Gap]:
+    """Return the gap of few elements, which relative to their size is next to nothing."""
+    return {"y": Gap(l2=l2, greatest=l2, norm=1e9, scale=1e9, size=size)}
+
+
+NOTHING = {"y": Gap(norm=1.0, scale=1.0, size=4)}
+
+
+@pytest.mark.parametrize(
+    ("sets", "usual", "l2", "greatest"),
+    [
+        ((few(4.0), few(8.0), few(40.0), NOTHING), (0, 1, 2), 4.0, 8.0),
+        ((few(4.0), few(8.0), few(40.0), NOTHING), (0,), 2.0, 4.0),
+        ((few(4.0, FEW_ELEMENTS), NOTHING), (0,), 1.0, 4.0),
+        ((few(4.0, FEW_ELEMENTS + 1), NOTHING), (0,), 0.0, 0.0),
+        ((few(4.0, 0), NOTHING), (0,), 0.0, 0.0),
+        ((few(4.0, 1), NOTHING), (0,), 8.0, 4.0),
+    ],
+)
+def test_what_few_elements_have_is_the_median_of_usual_sets_that_have_few(
+    sets: tuple[dict[str, Gap], ...], usual: tuple[int, ...], l2: float, greatest: float
+) -> None:
+    bound = Yardstick(Noise(sets), usual=usual).bound(len(sets) - 1, "y", np.ones(4), 1.0)
+    assert (bound.l2, bound.greatest) == pytest.approx((l2, greatest), abs=1e-5)
+    ideal = Yardstick(Noise((NOTHING,) * len(sets)), Noise(sets), usual=usual)
+    found = ideal.bound(len(sets) - 1, "y", np.ones(4), 1.0).ideal
+    assert found is not None
+    assert (found.l2, found.greatest) == pytest.approx((l2, greatest), abs=1e-5)
+
+
+def test_noise_and_ideal_have_each_their_own_typical_gap_and_so_has_each_output() -> None:
+    noise = Noise(({"y": Gap(norm=1.0, scale=1.0)}, *many(1.0, 1.0).sets))
+    ideal = Noise(({"y": Gap(norm=1.0, scale=1.0)}, *many(6.0, 6.0).sets))
+    other = Noise(tuple({"y": gaps["y"], "z": Gap(norm=1.0, scale=1.0)} for gaps in ideal.sets))
+    yardstick = Yardstick(noise, other, ideal)
+    bound = yardstick.bound(0, "y", ROW, 1.0)
+    assert bound.ideal is not None
+    assert bound.range is not None
+    assert (bound.floor.l2, bound.ideal.l2, bound.range.l2) == (1.0, 6.0, 6.0)
+    z = yardstick.bound(0, "z", ROW, 1.0).ideal
+    assert z is not None
+    assert (z.l2, z.greatest) == (0.0, 0.0)
+
+
+def test_where_a_model_rounds_the_ideal_s_greatest_gap_is_typical() -> None:
+    rounds = replace(many(0.0, 0.0, 0.0), has_tail=True)
+    ideal = Yardstick(rounds, many(1.0, 2.0, 9.0)).bound(0, "y", ROW, 1.0).ideal
+    assert ideal is not None
+    assert (ideal.l2, ideal.greatest) == (9.0, 9.0)
+    steady = Yardstick(many(0.0, 0.0, 0.0), many(1.0, 2.0, 9.0)).bound(0, "y", ROW, 1.0).ideal
+    assert steady is not None
+    assert (steady.l2, steady.greatest) == (2.0, 2.0)
+
+
+def test_the_tail_is_of_the_usual_sets_and_as_many_times_as_the_provider_s_noise() -> None:
+    rounds = replace(many(1.0, 2.0, 9.0), has_tail=True)
+    tail = Yardstick(rounds, usual=(0, 1), factor=3.0).bound(0, "y", ROW, 1.0).tail
+    assert tail is not None
+    assert (tail.l2, tail.greatest) == (6.0, 6.0)
+    own = Yardstick(rounds, usual=(0, 1), factor=3.0).bound(2, "y", ROW, 1.0).tail
+    assert own is not None
+    assert (own.l2, own.greatest) == (27.0, 27.0)  # never below the set's own
+
+
+def test_a_yardstick_on_some_sets_forgets_what_was_typical_of_all() -> None:
+    sets = (few(4.0), few(8.0), few(40.0), NOTHING)
+    whole = Yardstick(Noise(sets), Noise(sets))
+    assert whole.bound(3, "y", np.ones(4), 1.0).l2 == pytest.approx(3.0)
+    assert whole.on([0, 3]).bound(1, "y", np.ones(4), 1.0).l2 == pytest.approx(1.0)
 
 
 def test_the_ideal_conversion_and_its_range_are_bounds_of_their_own() -> None:
@@ -203,7 +282,8 @@ def test_where_no_noise_was_seen_last_places_remain_but_of_what_is_picked() -> N
         bound = Yardstick(many(0.0)).bound(0, "y", ROW.astype(dtype), 1.0)
         assert (bound.l2, bound.greatest) == (2 * step, 4 * step)
     unseen = Yardstick(Noise(({},))).bound(0, "y", np.ones(100, np.float32), 3.0)
-    assert (unseen.norm, unseen.l2) == (30.0, 60 * ulp)
+    assert (unseen.norm, unseen.l2, unseen.greatest) == (30.0, 60 * ulp, 12 * ulp)
+    assert (unseen.floor.norm, unseen.floor.scale) == (30.0, 3.0)
     ideal = Yardstick(Noise(({},)), many(0.0)).bound(0, "y", ROW, 3.0)
     assert ideal.norm == 1.0
     picked = replace(many(0.0), picked=("y",))
@@ -332,6 +412,10 @@ def test_extents_and_bits_of_what_is_odd() -> None:
         ([np.nan, np.inf], [np.nan, np.inf], False),
         ([1.0, 2.0], [1.0, 2.0 + 2.0**-17], True),
         ([1.0, 2.0], [1.0, 2.0 + 2.0**-18], False),
+        ([1.0, 2.0], [1.0 + 2.0**-18, 2.0], False),  # exactly its resolution
+        ([1.0, 2.0], [1.0 + 2.0**-17, 2.0], True),
+        ([np.nan, np.inf], [np.nan, -np.inf], True),
+        ([], [], False),
     ],
 )
 def test_an_output_reacts_by_more_than_its_resolution(
@@ -339,3 +423,32 @@ def test_an_output_reacts_by_more_than_its_resolution(
 ) -> None:
     assert _reacts(np.array(first, np.float32), np.array(second, np.float32)) is moves
     assert _reacts(np.array(second, np.float32), np.array(first, np.float32)) is moves
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "moves"),
+    [
+        (np.array([1.0, 2.0]), np.array([[1.0, 2.0]]), True),  # another rank
+        (np.array([[1.0, 2.0]]), np.array([[1.0], [3.0]]), False),  # they overlap in one element
+        (np.array([[1.0, 2.0]]), np.array([[4.0], [3.0]]), True),
+        (np.zeros((0, 2)), np.zeros((3, 2)), False),
+        (np.array([1, 2]), np.array([1, 2, 3]), False),
+        (np.array([1, 2]), np.array([2, 2]), True),
+        (np.array(["a"]), np.array(["b"]), True),
+        (np.array(["a"], object), np.array(["a", "b"], object), False),
+        (np.array([True]), np.array([False]), True),
+        (np.array([1 + 1j]), np.array([1 + 2j]), True),
+        (np.array([1 + 1j]), np.array([1 + 1j]), False),
+        (np.array([complex(1, np.inf)]), np.array([complex(1, -np.inf)]), True),
+        (np.array([1, 2], np.float16), np.array([1, 2.25], np.float16), True),
+        (np.array([1, 2], np.float16), np.array([1, 2.015625], np.float16), False),
+        (np.array([1, 2], ml_dtypes.bfloat16), np.array([1, 2.25], ml_dtypes.bfloat16), False),
+        (np.array([1, 2], ml_dtypes.bfloat16), np.array([1, 2.5], ml_dtypes.bfloat16), True),
+        (np.array([1.0, 2.0]), np.array([1.0, 2.0 + 2.0**-46]), True),
+    ],
+)
+def test_outputs_react_where_they_overlap_whatever_their_type(
+    first: Any, second: Any, moves: bool
+) -> None:
+    assert _reacts(first, second) is moves
+    assert _reacts(second, first) is moves

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -117,6 +118,57 @@ def test_the_command_line_beats_the_card_but_leaves_integers_and_zeros_alone() -
     assert tolerance.bounds(100.0) == (0.5, 0.25)
     assert (tolerance.elementwise, tolerance.sqnr_db) == (True, None)
     assert (tolerance.integer_atol, tolerance.signed_zero) == (2.0, False)
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+@pytest.mark.parametrize(
+    "card", [None, ToleranceSpec(cosine=0.9), ToleranceSpec(top_k=5), ToleranceSpec(sqnr_db=9.0)]
+)
+def test_the_command_line_leaves_nothing_but_its_two_bounds(
+    precision: Precision, card: ToleranceSpec | None
+) -> None:
+    tolerance = choose(precision, card, (0.5, 0.25))
+    signed = precision is not Precision.INT8
+    assert tolerance == Tolerance(
+        rtol=0.5, atol=0.25, k=tolerance.k, chosen=True, signed_zero=signed
+    )
+
+
+@pytest.mark.parametrize(
+    ("card", "stated"),
+    [
+        (ToleranceSpec(cosine=0.9), {"cosine": 0.9}),
+        (ToleranceSpec(sqnr_db=9.0), {"sqnr_db": 9.0}),
+        (ToleranceSpec(top_k=5, agreement=0.75), {"top_k": 5, "agreement": 0.75}),
+        (ToleranceSpec(top_k=5, cosine=0.0), {"top_k": 5, "cosine": 0.0}),
+    ],
+)
+def test_a_card_s_own_measure_takes_the_place_of_the_default_ones(
+    card: ToleranceSpec, stated: dict[str, float]
+) -> None:
+    expected = Tolerance(rtol=1e-2, k=5e-3, elementwise=False, **stated)  # type: ignore[arg-type]
+    assert choose(Precision.FP16, card, None) == expected
+    bounded = replace(card, atol=0.5)
+    expected = replace(expected, elementwise=True, atol=0.5, integer_atol=0.5, chosen=True)
+    assert choose(Precision.FP16, bounded, None) == expected
+
+
+def test_agreement_alone_changes_nothing_else() -> None:
+    agreed = choose(Precision.FP16, ToleranceSpec(agreement=0.5), None)
+    assert agreed == replace(choose(Precision.FP16, None, None), agreement=0.5)
+
+
+@pytest.mark.parametrize("field", ["rtol", "atol", "k", "integer_atol", "sqnr_db"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_no_figure_of_a_tolerance_may_be_infinite(field: str, value: float) -> None:
+    with pytest.raises(UsageError, match=rf"{field} is a finite number .* {value!r} isn't"):
+        Tolerance(**{"rtol": 0.0, field: value})  # type: ignore[arg-type]
+
+
+def test_decibels_may_be_negative_and_bounds_zero() -> None:
+    assert Tolerance(rtol=0.0, atol=0.0, k=0.0, sqnr_db=-3.0).sqnr_db == -3.0
+    with pytest.raises(UsageError, match=r"k is a finite number that isn't negative; -0\.5 isn't"):
+        Tolerance(rtol=0.0, k=-0.5)
 
 
 def test_an_output_s_own_entry_is_completed_by_the_one_for_all() -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -82,9 +83,16 @@ def test_the_worst_outputs_are_told_in_full_and_the_others_by_name() -> None:
     two = detail_lines([failure(f"o{number}") for number in range(20)])
     assert two[-1].split(": ")[0].endswith(" more outputs fail")
     full = len(two) // 2
+    two_more = detail_lines([failure(f"o{number}") for number in range(full + 2)])
+    assert two_more[-1] == f"2 more outputs fail: o{full}, o{full + 1}"
     one_more = detail_lines([failure(f"o{number}") for number in range(full + 1)])
     assert one_more[-1] == f"1 more output fails: o{full}"
     assert len(detail_lines([failure(f"o{number}") for number in range(full)])) == 2 * full
+
+
+def test_what_is_not_faithful_departs_and_what_is_not_usable_is_named_with_a_colon() -> None:
+    [faithful, _, usable, _] = detail_lines([failure("a", Check.FAITHFUL), failure("b")])
+    assert (faithful, usable) == ("a differs", "b: differs")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +114,10 @@ def test_the_worst_outputs_are_told_in_full_and_the_others_by_name() -> None:
             {"minimum_tolerance": 0.03, "atol": 0.02},
             "would pass with atol 0.03 (used 0.02); set",
         ),
+        (
+            {"minimum_tolerance": 0.03, "rtol": 0.01},
+            "would pass with rtol 0.03 and atol 0 (used 0.01 and 0); set",
+        ),
         ({"check": Check.FAITHFUL}, "no tolerance of the card mends that; set"),
         (
             {"minimum_tolerance": 0.03, "sets": 2},
@@ -121,6 +133,7 @@ def test_what_would_pass_is_told_of_each_failure(more: dict[str, Any], words: st
 def test_a_share_a_list_a_place_and_a_pair_in_words() -> None:
     assert share(1, 1) == "1 of 1 value (100%)"
     assert share(1, 10) == "1 of 10 values (10%)"
+    assert share(1, 20_000_000) == "1 of 20,000,000 values (5e-06%)"
     assert share(6_246, 102_400) == "6,246 of 102,400 values (6.1%)"
     names = [f"n{number}" for number in range(40)]
     shown = listed(names).split(" and ")
@@ -129,6 +142,9 @@ def test_a_share_a_list_a_place_and_a_pair_in_words() -> None:
     assert listed(names[:4], most=3) == "n0, n1, n2 and 1 more"
     assert (place(np.array(1.0), 0), place(np.zeros((2, 3)), 5)) == ("", " at [1, 2]")
     turned = np.array([1 + 2j, 3 + 4j])
+    matrix = np.array([[1 + 2j, 3 + 4j], [5 + 6j, 7 + 8j]])
+    assert (place(matrix, 5), element(matrix, 5), element(matrix, 7)) == (" at [1, 0]", 6.0, 8.0)
+    assert element(np.array([[1.0, 2.0], [3.0, 4.0]]), 2) == 3.0
     assert (place(turned, 3), element(turned, 2), element(turned, 3)) == (" at [1]", 3.0, 4.0)
     assert pair(np.array([0.402]), np.array([0.533]), 0) == "reference 0.402, got 0.533"
     near = pair(np.array([1.00001]), np.array([1.00002]), 0)
@@ -138,6 +154,33 @@ def test_a_share_a_list_a_place_and_a_pair_in_words() -> None:
         text = np.array(["x" * length], dtype=object)
         assert pair(text, text, 0).endswith(end)
         assert len(pair(text, text, 0)) == len("reference , got ") + 80
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "words"),
+    [
+        (0.4021, 0.5333, "reference 0.402, got 0.533"),
+        (1.00012345, 1.00022345, "reference 1.0001, got 1.0002"),
+        (1.0000011111, 1.0000022222, "reference 1.000001, got 1.000002"),
+        (1.00000001111, 1.00000002222, "reference 1.00000001, got 1.00000002"),
+        (1 / 3, 1 / 3 + 2.0**-54, "reference 0.33333333333333331, got 0.33333333333333337"),
+        (0.5, 0.5, "reference 0.5, got 0.5"),
+        (math.nan, math.inf, "reference nan, got inf"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float64, np.complex128])
+def test_two_numbers_get_the_digits_that_tell_them_apart(
+    dtype: Any, expected: float, actual: float, words: str
+) -> None:
+    assert pair(np.array([[expected]], dtype), np.array([[actual]], dtype), 0) == words
+
+
+def test_narrow_floats_are_written_as_numbers_and_other_elements_as_python_does() -> None:
+    for dtype in (np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn):
+        assert pair(np.array([0.5], dtype), np.array([2], dtype), 0) == "reference 0.5, got 2"
+    assert pair(np.array([True]), np.array([False]), 0) == "reference True, got False"
+    assert pair(np.array(["a"]), np.array(["b"]), 0) == "reference 'a', got 'b'"
+    assert pair(np.array([1], np.uint8), np.array([2], np.uint8), 0) == "reference 1, got 2"
 
 
 @pytest.mark.parametrize(
@@ -162,6 +205,31 @@ def test_flips_in_few_sets_of_a_kind_are_chance(
     remaining, remarks = without_flips([*failures, *steady], usual, unusual)
     assert remaining == (steady if stands else [*failures, *steady])
     assert bool(remarks) is stands
+
+
+def test_flips_are_counted_by_output_and_by_kind_of_set() -> None:
+    flips = [
+        failure("a", flip=True, at=0),
+        failure("b", flip=True, at=1),
+        failure("b", flip=True, at=4),
+        failure("b", Check.SQNR, flip=True, at=4),
+        failure("c", flip=True, at=2),
+        failure("c", flip=True, at=3),
+        failure("a", flip=True),
+        failure("a", flip=True, at=9),
+    ]
+    remaining, remarks = without_flips(flips, 4, 4)
+    assert remaining == [flips[place] for place in (4, 5, 6, 7)]
+    stands = "it departs as far as the model's own last bits move it in others, which stands"
+    assert remarks == [
+        f"a: in 1 of 4 input sets {stands}",
+        f"b: in 1 of 4 input sets {stands}",
+        f"b: in 1 of 4 unusual input sets {stands}",
+    ]
+    assert without_flips([failure("a", flip=True, at=4)], 4) == (
+        [failure("a", flip=True, at=4)],
+        [],
+    )
 
 
 def test_a_departure_on_a_grid_is_told_in_steps() -> None:

@@ -94,7 +94,7 @@ def check_nonfinite(
         f"({pair(reference, candidate, departure.nonfinite_at)})"
     )
     ideal = bound.range.nonfinite if bound and bound.range else 0
-    explained = bound is not None and 0 < departure.nonfinite <= MOST_L2 * ideal
+    explained = bound is not None and departure.nonfinite <= MOST_L2 * ideal
     if bound and explained:
         what += f"; ideal {bound.type} overflows too, in {ideal:,}"
     question = Question.USABLE if explained else Question.FAITHFUL
@@ -286,15 +286,12 @@ def _too_many_choices(
 
     One of them may be a tie. What quantizes is left out: its floor knows nothing of ties.
     """
-    most = max(1, math.floor((tolerance.choices_changed or 0.0) * departure.size))
-    if (
-        not tolerance.by_default
-        or not tolerance.share_beyond
-        or departure.beyond <= most
-        or departure.worst_at is None
-    ):
-        return None
     at = departure.worst_at
+    if at is None or tolerance.choices_changed is None or not tolerance.share_beyond:
+        return None
+    most = max(1, math.floor(tolerance.choices_changed * departure.size))
+    if departure.beyond <= most:
+        return None
     what = (
         f"{share(departure.beyond, departure.size)} are others, as the type itself makes them, "
         f"and at most {most:,} may be; "

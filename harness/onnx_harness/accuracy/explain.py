@@ -81,7 +81,7 @@ class Bound:
             else f"ideal {self.type} does"
         )
 
-    def explains(self, departure: Measured, moved: int = 0) -> bool:
+    def explains(self, departure: Measured, moved: int) -> bool:
         """Decide whether a departure is no more than noise and the type together account for.
 
         Args:
@@ -92,7 +92,7 @@ class Bound:
             return False
         return not self.on_grid or moved <= MOST_L2 * self.floor.moved
 
-    def happens(self, departure: Measured, moved: int = 0) -> bool:
+    def happens(self, departure: Measured, moved: int) -> bool:
         """Decide whether a departure is a flip.
 
         It is where the noise does no less in some other input set, which is rare.
@@ -154,8 +154,9 @@ class Yardstick:
     type: str = "float32"
     factor: float = 1.0
     usual: tuple[int, ...] = ()
-    _typical: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict)
-    _absolute: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict)
+    # Of one object each: a yardstick that is made out of another one has other noise.
+    _typical: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict, init=False)
+    _absolute: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict, init=False)
 
     def with_noise(self, more: Noise) -> Yardstick:
         """With noise that was measured on further input sets."""
@@ -186,8 +187,6 @@ class Yardstick:
             usual=tuple(position[place] for place in self.usual),
             ideal=chosen(self.ideal),
             range=chosen(self.range),
-            _typical={},
-            _absolute={},
         )
 
     def bound(self, index: int, name: str, reference: Array, scale: float) -> Bound:
@@ -295,7 +294,7 @@ class Yardstick:
 
 def _ulp(array: Array) -> float:
     """The distance from 1 to the next number of the array's type."""
-    if not is_float(array) or array.dtype.kind == "c":
+    if not is_float(array):
         return _FLOAT32_ULP
     return float(ml_dtypes.finfo(array.dtype).eps)  # type: ignore[no-untyped-call]
 

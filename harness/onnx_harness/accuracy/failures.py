@@ -215,7 +215,6 @@ def pair(reference: Array, candidate: Array, index: int) -> str:
     expected, actual = element(reference, index), element(candidate, index)
     if not (np.issubdtype(reference.dtype, np.floating) or reference.dtype.kind in "cV"):
         return f"reference {_clipped(expected)}, got {_clipped(actual)}"
-    texts = ("", "")
     for digits in (3, 5, 7, 9, 17):
         texts = (f"{float(expected):.{digits}g}", f"{float(actual):.{digits}g}")
         if texts[0] != texts[1]:

@@ -69,8 +69,7 @@ def is_flip(reference: Array, candidate: Array, departure: Measured, bound: Boun
         departure: of one from the other.
         bound: what explains it.
     """
-    moved = moved_elements(reference, candidate, bound.step) if bound.step > 0 else 0
-    return bound.happens(departure, moved)
+    return bound.happens(departure, moved_elements(reference, candidate, bound.step))
 
 
 def in_steps(

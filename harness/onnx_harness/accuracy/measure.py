@@ -135,6 +135,22 @@ def is_float(array: Array) -> bool:
     return array.dtype.kind in "fc" or (array.dtype.kind == "V" and "float" in array.dtype.name)
 
 
+def real_parts(flat: Array) -> Array:
+    """Return complex numbers as pairs of reals, narrow floats as float32, which holds them.
+
+    Anything else as it is.
+
+    Args:
+        flat: numbers in one dimension.
+    """
+    if flat.dtype.kind == "c":
+        flat = np.ascontiguousarray(flat)
+        return flat.view(flat.real.dtype)
+    if flat.dtype.kind == "V" or flat.dtype == np.float16:
+        return flat.astype(np.float32)
+    return flat
+
+
 def extent(array: Array) -> tuple[float, bool]:
     """The greatest finite magnitude in an array, and whether all its elements are one and the same.
 
@@ -146,8 +162,7 @@ def extent(array: Array) -> tuple[float, bool]:
         return 0.0, False
     if is_text(flat):
         return 0.0, bool(np.all(flat == flat[0]))
-    if flat.dtype.kind in "cV" or flat.dtype == np.float16:
-        flat = _real(flat)
+    flat = real_parts(flat)
     low, high = flat.min(), flat.max()
     constant = bool(low == high) or bool(flat[0] != flat[0] and np.isnan(flat).all())
     if not (math.isfinite(low) and math.isfinite(high)):
@@ -207,7 +222,7 @@ def measure(
         return result
     flat_reference, flat_candidate = reference.ravel(), candidate.ravel()
     if reference.dtype.kind == "c":
-        flat_reference, flat_candidate = _real(flat_reference), _real(flat_candidate)
+        flat_reference, flat_candidate = real_parts(flat_reference), real_parts(flat_candidate)
     with np.errstate(all="ignore"):  # overflow and 0/0 are expected here, and dealt with by value
         for start in range(0, flat_reference.size, CHUNK):
             _measure_chunk(
@@ -332,14 +347,6 @@ def _dot(first: Float64s, second: Float64s) -> float:
 def _bits(array: Array) -> Array:
     flat = np.ascontiguousarray(array).ravel()
     return flat.view({1: np.uint8, 2: np.uint16, 4: np.uint32}.get(flat.dtype.itemsize, np.uint64))
-
-
-def _real(flat: Array) -> Array:
-    """Return complex numbers as pairs of reals, and narrow floats as float32, which holds them."""
-    if flat.dtype.kind == "c":
-        flat = np.ascontiguousarray(flat)
-        return flat.view(flat.real.dtype)
-    return flat.astype(np.float32)
 
 
 def _finite(value: float) -> float | None:

@@ -12,7 +12,7 @@ import numpy as np
 from onnx_harness.accuracy.explain import MOST_L2, Bound
 from onnx_harness.accuracy.failures import Check, OutputFailure, Question
 from onnx_harness.accuracy.magnitudes import Magnitude
-from onnx_harness.accuracy.measure import Array, Measured, is_float, is_text, same_bits
+from onnx_harness.accuracy.measure import Array, Measured, is_float, is_text, real_parts, same_bits
 from onnx_harness.accuracy.sketch import Sketch
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.results.cells import Departure, OutputAccuracy
@@ -252,15 +252,15 @@ def _reacts(first: Array, second: Array) -> bool:
         return True
     overlap = tuple(slice(min(pair)) for pair in zip(first.shape, second.shape, strict=True))
     first_overlap, second_overlap = first[overlap], second[overlap]
-    if first_overlap.size == 0 or is_text(first_overlap) or not is_float(first_overlap):
+    if not is_float(first_overlap):
         return not same_bits(first_overlap, second_overlap)
-    wide = np.complex128 if first_overlap.dtype.kind == "c" else np.float64
-    first_wide, second_wide = first_overlap.astype(wide), second_overlap.astype(wide)
+    first_wide = real_parts(first_overlap.ravel()).astype(np.float64)
+    second_wide = real_parts(second_overlap.ravel()).astype(np.float64)
     finite = np.isfinite(first_wide) & np.isfinite(second_wide)
     if not finite.all():
         kinds = []
         for values in (first_wide, second_wide):
-            kinds.append((np.isnan(values), np.isposinf(values.real), np.isneginf(values.real)))
+            kinds.append((np.isnan(values), np.isposinf(values), np.isneginf(values)))
         if any((mine != its).any() for mine, its in zip(*kinds, strict=True)):
             return True
     if not finite.any():
@@ -278,9 +278,7 @@ def _step(array: Array) -> float:
 
 
 def _any_finite(array: Array) -> bool:
-    return bool(
-        np.isfinite(array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)).any()
-    )
+    return bool(np.isfinite(real_parts(array.ravel())).any())
 
 
 def _worst(previous: float | None, new: float | None) -> float | None:
