@@ -12,7 +12,7 @@ import pytest
 from onnx_harness.accuracy.checks import check_elements
 from onnx_harness.accuracy.compare import ComparedSet, compare
 from onnx_harness.accuracy.explain import Bound
-from onnx_harness.accuracy.failures import OutputFailure, Question
+from onnx_harness.accuracy.failures import Check, OutputFailure, Question
 from onnx_harness.accuracy.magnitudes import Magnitude, magnitudes
 from onnx_harness.accuracy.measure import measure
 from onnx_harness.accuracy.noise import FEW_ELEMENTS, Gap
@@ -373,3 +373,184 @@ def test_what_is_nested_in_a_map_is_of_the_map() -> None:
     [alone] = walk("y", [one], [one])
     assert isinstance(alone, Leaf)
     assert not alone.in_map
+
+
+EXACT = Bound(Gap(l2=0.5, greatest=0.25), norm=10.0)
+
+
+def explained(*sets: tuple[Any, Any, Bound], tolerance: Tolerance = LETTER) -> Total:
+    """Add sets of reference, candidate and what explains it, none of which fails."""
+    gathered = Total(tolerance)
+    for reference, candidate, bound in sets:
+        one, other = np.asarray(reference), np.asarray(candidate)
+        gathered.add(one, measure(one, other, rtol=0.0, atol=0.0), [], bound)
+    return gathered
+
+
+def test_without_an_explanation_there_is_no_answer() -> None:
+    gathered = Total(LETTER)
+    gathered.add(ONE, measure(ONE, ONE, rtol=0.0, atol=0.0), [], None)
+    record = gathered.accuracy("is so")
+    assert (record.faithful, record.usable, record.departure, record.factor) == (None,) * 4
+    assert (record.floor_rel_l2, record.ideal_rel_l2, record.vacuous) == (None, None, "is so")
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_explains_is_recorded_as_its_worst_share_of_the_reference(turned: bool) -> None:
+    first = Bound(Gap(l2=0.6), ideal=Gap(l2=0.1), norm=0.5, factor=3.0)
+    second = Bound(Gap(l2=2.0), ideal=Gap(l2=3.0), norm=10.0, factor=1.0)
+    sets = [(ONE, ONE + np.array([0.0, 0.3]), first), (ONE, ONE + np.array([0.0, 0.3]), second)]
+    record = explained(*(sets[::-1] if turned else sets)).accuracy(None)
+    assert record.floor_rel_l2 == pytest.approx(0.4)  # 0.6 / 3 / 0.5
+    assert record.ideal_rel_l2 == pytest.approx(0.3)
+    assert record.factor == pytest.approx(0.5)
+    assert (record.faithful, record.usable) == (True, True)
+    silent = explained((ONE, ONE, Bound(Gap(l2=1.0), ideal=Gap(l2=1.0)))).accuracy(None)
+    assert (silent.floor_rel_l2, silent.ideal_rel_l2, silent.factor) == (None, None, 0.0)
+    unexplained = explained((ONE, ONE + 1, Bound(Gap(), norm=5.0))).accuracy(None)
+    assert unexplained.factor is None  # infinitely many times nothing
+
+
+@pytest.mark.parametrize(
+    ("candidates", "word"),
+    [
+        ([ONE, ONE], "exact"),
+        ([ONE, ONE + np.array([0.0, 0.5])], "noise"),
+        ([ONE + np.array([0.0, 0.5]), ONE], "noise"),
+        ([ONE + np.array([0.0, 5.0]), ONE], "change"),
+        ([ONE, ONE + np.array([0.0, 5.0])], "change"),
+    ],
+)
+def test_a_departure_is_what_it_is_in_the_worst_set(candidates: list[Any], word: str) -> None:
+    gathered = explained(*((ONE, candidate, EXACT) for candidate in candidates))
+    assert gathered.accuracy(None).departure == word
+    gathered.refute()
+    refuted = gathered.accuracy(None)
+    assert (refuted.faithful, refuted.usable) == (False, True)
+    assert refuted.departure == ("exact" if word == "exact" else "change")
+    gathered.mismatched = True
+    broken = gathered.accuracy(None)
+    assert (broken.faithful, broken.usable, broken.departure) == (False, False, "change")
+    assert broken.minimum_tolerance is None
+
+
+WHOLE = np.array([3, 4, 5])
+
+
+@pytest.mark.parametrize(
+    ("candidates", "word"),
+    [
+        ([WHOLE, WHOLE], "exact"),
+        ([WHOLE + 1, WHOLE], "change"),
+        ([WHOLE, WHOLE + 1], "change"),
+    ],
+)
+def test_integers_have_no_noise(candidates: list[Any], word: str) -> None:
+    sets = ((WHOLE, candidate, EXACT) for candidate in candidates)
+    record = explained(*sets).accuracy(None)
+    assert record.departure == word
+    assert (record.floor_rel_l2, record.factor) == (None, None)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_the_most_integers_that_were_let_pass_are_remembered(turned: bool) -> None:
+    two, one = Bound(Gap(), ideal=Gap(changed=2)), Bound(Gap(changed=1))
+    sets = [
+        (WHOLE, WHOLE + np.array([0, 1, 1]), two),
+        (WHOLE, WHOLE + np.array([0, 0, 1]), one),
+        (WHOLE, WHOLE, one),
+    ]
+    assert explained(*(sets[::-1] if turned else sets)).forgiven == (2, 2)
+    assert explained((WHOLE, WHOLE + np.array([0, 0, 1]), one)).forgiven == (1, 1)
+    assert explained((WHOLE, WHOLE, two)).forgiven is None
+    assert explained((WHOLE, WHOLE + 1, Bound(Gap()))).forgiven is None
+    failed = Total(LETTER)
+    departed = measure(WHOLE, WHOLE + 1, rtol=0.0, atol=0.0)
+    failure = OutputFailure("y", Check.ELEMENTS, "differs", question=Question.FAITHFUL)
+    failed.add(WHOLE, departed, [failure], two)
+    assert failed.forgiven is None
+    record = failed.accuracy(None)
+    assert (record.faithful, record.usable) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("questions", "faithful", "usable"),
+    [
+        ([Question.FAITHFUL], False, True),
+        ([Question.USABLE], True, False),
+        ([Question.FAITHFUL, Question.USABLE], False, False),
+        ([], True, True),
+    ],
+)
+@pytest.mark.parametrize("turned", [False, True])
+def test_an_answer_is_that_of_the_worst_set(
+    questions: list[Question], faithful: bool, usable: bool, turned: bool
+) -> None:
+    failing = [OutputFailure("y", Check.SQNR, "differs", question=each) for each in questions]
+    gathered = Total(LETTER)
+    departed = measure(ONE, ONE + 1, rtol=9.0, atol=9.0)
+    for problems in ([], failing) if turned else (failing, []):
+        gathered.add(ONE, departed, problems, EXACT)
+    record = gathered.accuracy(None)
+    assert (record.faithful, record.usable) == (faithful, usable)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_nan_and_infinity_are_counted_over_all_sets_and_figures_are_of_what_is_finite(
+    turned: bool,
+) -> None:
+    sets = [([NAN, 4.0], [3.0, 4.0]), ([NAN, NAN], [1.0, 2.0]), ([3.0, 4.0], [NAN, 4.5])]
+    record = figures(*(sets[::-1] if turned else sets), tolerance=WIDE)
+    assert (record.nonfinite, record.max_abs, record.minimum_tolerance) == (4, 0.5, None)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_set_without_a_figure_leaves_that_of_the_others(turned: bool) -> None:
+    sets = [(ONE, ONE + np.array([0.0, 0.4])), (0 * ONE, 0 * ONE), (ONE, ONE)]
+    record = figures(*(sets[::-1] if turned else sets), tolerance=WIDE)
+    assert (record.max_rel, record.cosine) == (
+        pytest.approx(0.1),
+        pytest.approx(26.6 / 5 / math.sqrt(28.36)),
+    )
+    assert record.sqnr_db == pytest.approx(20 * math.log10(5 / 0.4))
+
+
+def test_of_sets_that_are_as_bad_the_first_one_s_bounds_are_recorded() -> None:
+    tolerance = Tolerance(rtol=0.0, k=0.25)
+    record = figures((ONE, ONE), (10 * ONE, 10 * ONE), tolerance=tolerance)
+    assert (record.minimum_tolerance, record.rtol, record.atol) == (0.0, 0.0, 1.0)
+    later = figures((ONE, ONE), (10 * ONE, 10 * ONE + 1), tolerance=tolerance)
+    assert (later.minimum_tolerance, later.atol) == (1.0, 10.0)
+
+
+@pytest.mark.parametrize(("decibels", "rtol"), [(20.0, 0.1), (None, 1.0), (-20.0, 10.0)])
+def test_a_demand_in_decibels_is_a_bound_on_the_relative_error(
+    decibels: float | None, rtol: float
+) -> None:
+    tolerance = replace(LETTER, elementwise=False, sqnr_db=decibels)
+    record = figures((ONE, ONE * 1.01), tolerance=tolerance)
+    assert (record.rtol, record.atol) == (pytest.approx(rtol), 0.0)
+    assert record.minimum_tolerance == pytest.approx(0.01)
+    # Integers are exact whatever is asked of floats.
+    whole = figures((WHOLE, WHOLE + 1), tolerance=tolerance)
+    assert (whole.rtol, whole.atol, whole.minimum_tolerance) == (0.0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("array", "empty_of_news"),
+    [
+        (np.array([NAN, 1.0], np.float16), False),
+        (np.array([NAN, NAN], np.float16), True),
+        (np.array([complex(NAN, 1.0)]), False),
+        (np.array([complex(NAN, NAN)]), True),
+        (np.array([math.inf], np.float32), True),
+        (np.array([0.0, NAN]), False),
+        (np.array([0, 0]), False),
+        (np.array(["a"]), False),
+    ],
+    ids=str,
+)
+def test_an_output_that_is_nowhere_finite_proves_nothing(array: Any, empty_of_news: bool) -> None:
+    record = figures((array, array), tolerance=WIDE)
+    told = record.vacuous == "is NaN or infinite throughout in the one input set"
+    assert told is empty_of_news
