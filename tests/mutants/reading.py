@@ -67,16 +67,33 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True)
 class Equivalent:
-    """A mutant that no test can notice, as a person has written it down."""
+    """A mutant that no test can notice, or a kind of them, as a person has written it down.
+
+    Attributes:
+        file: below the source root; of a kind also ``*``: any.
+        was: the line; of a kind a regular expression for the part of it that changes.
+        now: what becomes of the line; of a kind of that part, with ``\\1`` for its first group.
+        why: no test can notice it.
+        is_kind: whether it is a kind.
+    """
 
     file: str
     was: str
     now: str
     why: str
+    is_kind: bool = False
 
     def fits(self, mutant: Mutant) -> bool:
-        """Whether ``mutant`` is the one that is meant."""
-        return (self.file, self.was, self.now) == (mutant.file, mutant.was, mutant.now)
+        """Whether ``mutant`` is the one that is meant, or of the kind."""
+        if self.file not in (mutant.file, "*"):
+            return False
+        if not self.is_kind:
+            return (self.was, self.now) == (mutant.was, mutant.now)
+        return any(
+            mutant.was[: found.start()] + found.expand(self.now) + mutant.was[found.end() :]
+            == mutant.now
+            for found in re.finditer(self.was, mutant.was)
+        )
 
 
 def read_equivalents(path: Path) -> list[Equivalent]:
@@ -85,12 +102,19 @@ def read_equivalents(path: Path) -> list[Equivalent]:
     Raises:
         ValueError: an entry lacks a field, or gives no reason.
     """
-    entries = tomllib.loads(path.read_text("utf-8")).get("mutant", [])
+    tables = tomllib.loads(path.read_text("utf-8"))
     fields = {"file", "was", "is", "why"}
-    for entry in entries:
-        if entry.keys() != fields or not entry["why"].strip():
-            raise ValueError(f"{path.name}: an entry needs {', '.join(sorted(fields))}: {entry}")
-    return [Equivalent(entry["file"], entry["was"], entry["is"], entry["why"]) for entry in entries]
+    reasons = []
+    for table, is_kind in (("mutant", False), ("kind", True)):
+        for entry in tables.get(table, []):
+            if entry.keys() != fields or not entry["why"].strip():
+                raise ValueError(
+                    f"{path.name}: an entry needs {', '.join(sorted(fields))}: {entry}"
+                )
+            reasons.append(
+                Equivalent(entry["file"], entry["was"], entry["is"], entry["why"], is_kind)
+            )
+    return reasons
 
 
 def read_mutants(folder: Path, source: Path) -> Iterator[Mutant]:

@@ -73,6 +73,13 @@ def test_the_next_greatest_of_many_is_the_one_that_counts() -> None:
     assert changed_choices(reference, -reference, 1, 0.5) == (60, 60)
 
 
+def test_rows_that_choose_each_its_own_and_stay_have_not_changed() -> None:
+    rows = shuffled(60, MANY)
+    assert len(set(rows.argmax(axis=1).tolist())) > 1
+    assert changed_choices(rows, rows.copy(), 1, 0.5) == (0, 60)
+    assert changed_choices(rows, rows * 2, -1, 0.5) == (0, 60)
+
+
 def test_two_infinities_leave_doubt_and_one_does_not() -> None:
     reference = np.array([[math.inf, math.inf, 0.0], [math.inf, 1.0, 0.0]])
     assert changed_choices(reference, reference[:, ::-1], 1, 0.5) == (1, 1)

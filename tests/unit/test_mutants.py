@@ -212,6 +212,38 @@ def test_a_reason_for_what_is_noticed_or_gone_is_stale() -> None:
     assert mutants.stale(ROOM, [], [reason]) == [reason]
 
 
+@pytest.mark.parametrize(
+    ("file", "was", "now", "fits"),
+    [
+        ("*", "f(a.astype(np.float64), b)", "f(a.astype(None), b)", True),
+        (
+            "*",
+            "(a.astype(np.float64), b.astype(np.float64))",
+            "(a.astype(np.float64), b.astype(None))",
+            True,
+        ),
+        (
+            "*",
+            "(a.astype(np.float64), b.astype(np.float64))",
+            "(a.astype(None), b.astype(None))",
+            False,
+        ),
+        ("*", "f(a.astype(np.float64), b)", "f(a.astype(None), c)", False),
+        ("*", "f(a.astype(np.float32), b)", "f(a.astype(None), b)", False),
+        (ROOM.files[0], "a.astype(np.float64)", "a.astype(None)", True),
+        ("b.py", "a.astype(np.float64)", "a.astype(None)", False),
+    ],
+)
+def test_a_kind_of_mutants_is_excused_wherever_one_place_is_of_it(
+    file: str, was: str, now: str, fits: bool
+) -> None:
+    kind = Equivalent(file, r"astype\(np\.float64\)", "astype(None)", "why", is_kind=True)
+    assert kind.fits(mutant(was, now)) is fits
+    letters = Equivalent("*", r'kind in "(\w+)"', r'kind in "XX\1XX"', "why", is_kind=True)
+    assert letters.fits(mutant('a.kind in "iu"', 'a.kind in "XXiuXX"'))
+    assert not letters.fits(mutant('a.kind in "iu"', 'a.kind in "IU"'))
+
+
 def test_changed_lines_are_read_from_a_diff() -> None:
     diff = (
         "diff --git a/x.py b/x.py\n--- a/x.py\n+++ b/x.py\n@@ -3 +3,2 @@ def f():\n-a\n+b\n+c\n"
@@ -225,7 +257,8 @@ def test_every_room_has_files_and_tests_and_every_reason_a_room() -> None:
     assert len(rooms) >= 9
     files = {file for room in rooms for file in room.files}
     reasons = read_equivalents(mutants.HERE / "equivalent.toml")
-    assert {reason.file for reason in reasons} <= files
+    assert {reason.file for reason in reasons} <= files | {"*"}
+    assert all(reason.is_kind for reason in reasons if reason.file == "*")
 
 
 def test_a_reason_that_gives_none_is_refused(tmp_path: Path) -> None:

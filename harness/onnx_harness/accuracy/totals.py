@@ -186,7 +186,8 @@ class Total:
             self._noise = self._noise and departure.equal
             changed = round(bound.most_changed / MOST_L2)
             if departure.beyond and changed and not problems:
-                self.forgiven = max(self.forgiven or (0, 0), (departure.beyond, changed))
+                most = departure.beyond, changed
+                self.forgiven = max(self.forgiven or most, most)
             return
         self._noise = self._noise and (departure.equal or bound.is_noise(departure))
         if bound.norm > 0:
