@@ -104,7 +104,7 @@ def restrict(rules: Rules) -> str | None:
 
 def _add(ruleset: int, path: str, right: Right) -> None:
     with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        handle = os.open(path, os.O_PATH)
         try:
             if not stat.S_ISDIR(os.fstat(handle).st_mode):
                 right &= _OF_FILES
