@@ -38,10 +38,18 @@ class RecordingLibrary:
         version: of Landlock; -1: the kernel has none.
         refuses: how often ``landlock_restrict_self`` fails before it works.
         creates: whether a set of rules is given.
+        handle: of the set of rules; None: one that is open.
     """
 
-    def __init__(self, version: int = 3, refuses: int = 0, creates: bool = True) -> None:
+    def __init__(
+        self,
+        version: int = 3,
+        refuses: int = 0,
+        creates: bool = True,
+        handle: int | None = None,
+    ) -> None:
         self.version, self.refuses, self.creates = version, refuses, creates
+        self.handle = handle
         self.done: list[tuple[Any, ...]] = []
         self.handles: list[int] = []
         self.syscall = self._result_of_syscall()
@@ -61,16 +69,18 @@ class RecordingLibrary:
             assert (attributes, size) == (None, 0)
             return self.version
         assert (size, flags) == (8, 0)
-        (handled,) = struct.unpack("=Q", attributes.raw[:8])
+        (handled,) = struct.unpack("=Q", attributes)
         self.done.append(("create", handled))
         if not self.creates:
             return -1
-        self.handles.append(os.open(os.devnull, os.O_RDONLY))
-        return self.handles[0]
+        if self.handle is None:
+            self.handle = os.open(os.devnull, os.O_RDONLY)
+        self.handles.append(self.handle)
+        return self.handle
 
     def call_445(self, ruleset: int, rule: int, attributes: Any, flags: int) -> int:
         assert (ruleset, rule, flags) == (self.handles[0], 1, 0)  # LANDLOCK_RULE_PATH_BENEATH
-        allowed, handle = struct.unpack("=Qi", attributes.raw[:12])  # packed
+        allowed, handle = struct.unpack("=Qi", attributes)  # packed
         assert fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_PATH
         assert fcntl.fcntl(handle, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
         self.handles.append(handle)
@@ -84,7 +94,7 @@ class RecordingLibrary:
         self.refuses -= 1
         return -1 if self.refuses >= 0 else 0
 
-    def prctl(self, *arguments: int) -> int:
+    def prctl_without_number(self, *arguments: int) -> int:
         self.done.append(("prctl", *arguments))
         return 0
 
@@ -94,7 +104,10 @@ def use(monkeypatch: pytest.MonkeyPatch, library: Any) -> None:
 
     def load(name: object, use_errno: bool = False) -> Any:
         assert name is None
-        return library if use_errno else SimpleNamespace(prctl=library.prctl)
+        if use_errno:
+            return library
+        # Who doesn't ask for the error's number can't tell it.
+        return SimpleNamespace(prctl=getattr(library, "prctl_without_number", None))
 
     monkeypatch.setattr(ctypes, "CDLL", load)
 
@@ -126,6 +139,7 @@ def test_landlock_is_used_from_its_second_version_on(
 def test_another_system_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, SimpleNamespace())
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(landlock, "_call", lambda *_: 3)
     assert unsupported() == "Darwin has no Landlock"
     assert restrict((("/", int(READ)),)) == "Darwin has no Landlock"
 
@@ -204,6 +218,14 @@ def test_rights_that_grow_are_given_up_where_the_kernel_asks_for_that(
     assert told == [(NO_NEW_PRIVS, 1, 0, 0, 0)] * asked.count("prctl")
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(library.handles[0])
+
+
+def test_a_set_of_rules_may_be_the_first_handle_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[int] = []
+    use(monkeypatch, RecordingLibrary(handle=0))
+    monkeypatch.setattr(os, "close", closed.append)
+    assert restrict(()) is None
+    assert closed == [0]
 
 
 @pytest.mark.parametrize(("number", "name"), [(errno.EPERM, "EPERM"), (99_999, "unknown")])

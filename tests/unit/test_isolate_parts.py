@@ -6,6 +6,7 @@ import ctypes
 import errno
 import importlib
 import json
+import math
 import os
 import pickle
 import socket
@@ -42,14 +43,15 @@ class Resources:
     def __init__(self, hard: int = UNLIMITED) -> None:
         self.set: dict[str, tuple[int, int]] = {}
         self.hard = hard
-        self.refuses = False
+        self.refuses: type[Exception] | None = None
 
     def getrlimit(self, limit: str) -> tuple[int, int]:
+        assert limit in {"core", "file", "processes", "time"}
         return self.set.get(limit, (self.hard, self.hard))
 
     def setrlimit(self, limit: str, values: tuple[int, int]) -> None:
-        if self.refuses:
-            raise OSError(errno.EPERM, "not allowed")
+        if self.refuses is not None:
+            raise self.refuses("not allowed")
         self.set[limit] = values
 
     def getrusage(self, who: str) -> SimpleNamespace:
@@ -103,10 +105,18 @@ def test_a_lower_limit_of_the_system_stays(
     assert machine.set.get("time") == time
 
 
-def test_what_the_system_refuses_is_left(machine: Resources) -> None:
-    machine.refuses = True
+@pytest.mark.parametrize("error", [OSError, PermissionError, ValueError])
+def test_what_the_system_refuses_is_left(machine: Resources, error: type[Exception]) -> None:
+    machine.refuses = error
     confine.limit_resources(100.0, 5000)
     assert machine.set == {}
+
+
+def test_without_a_limit_of_time_there_is_none_of_the_processor_s(machine: Resources) -> None:
+    confine.renew_time(math.inf)
+    assert machine.set == {}
+    confine.renew_time(1.0)
+    assert machine.set == {"time": (7 + 6 + 10, UNLIMITED)}
 
 
 def test_without_an_affinity_the_cores_are_counted(

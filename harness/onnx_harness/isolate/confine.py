@@ -161,26 +161,27 @@ def _filter(architecture: int, socket_call: int, uring_call: int) -> list[bytes]
 
     Another architecture's calls and io_uring are refused, and sockets of some families.
     """
-    refuse = _step(_RETURN, value=_REFUSE | errno.EACCES)
+    refuse = _step(_RETURN, _REFUSE | errno.EACCES)
     steps = [
-        _step(_LOAD, value=_ARCHITECTURE),
-        _step(_JUMP_EQUAL, 1, 0, architecture),
+        _step(_LOAD, _ARCHITECTURE),
+        _step(_JUMP_EQUAL, architecture, 1, 0),
         refuse,
-        _step(_LOAD, value=_NUMBER),
-        _step(_JUMP_GREATER_EQUAL, 0, 1, _X32),
+        _step(_LOAD, _NUMBER),
+        _step(_JUMP_GREATER_EQUAL, _X32, 0, 1),
         refuse,
-        _step(_JUMP_EQUAL, 0, 1, uring_call),
+        _step(_JUMP_EQUAL, uring_call, 0, 1),
         refuse,
-        _step(_JUMP_EQUAL, 1, 0, socket_call),
-        _step(_RETURN, value=_ALLOW),
-        _step(_LOAD, value=_FIRST_ARGUMENT),
+        _step(_JUMP_EQUAL, socket_call, 1, 0),
+        _step(_RETURN, _ALLOW),
+        _step(_LOAD, _FIRST_ARGUMENT),
     ]
     for family in _FAMILIES:
-        steps += [_step(_JUMP_EQUAL, 0, 1, int(family)), refuse]
-    return [*steps, _step(_RETURN, value=_ALLOW)]
+        steps += [_step(_JUMP_EQUAL, int(family), 0, 1), refuse]
+    return [*steps, _step(_RETURN, _ALLOW)]
 
 
-def _step(code: int, when_true: int = 0, when_false: int = 0, value: int = 0) -> bytes:
+def _step(code: int, value: int, when_true: int = 0, when_false: int = 0) -> bytes:
+    """Return one step of a filter; a jump passes over so many."""
     return struct.pack("HBBI", code, when_true, when_false, value)
 
 

@@ -61,11 +61,11 @@ Rules = tuple[tuple[str, int], ...]
 
 def unsupported() -> str | None:
     """Return why this kernel can't hold a process to some files; None: it can."""
+    if platform.system() != "Linux":
+        return f"{platform.system()} has no Landlock"
     version = _version()
     if version >= _LEAST_VERSION:
         return None
-    if platform.system() != "Linux":
-        return f"{platform.system()} has no Landlock"
     if version > 0:
         return "the kernel's Landlock is older than Linux 5.19, and would refuse every rename"
     return "the kernel has no Landlock, or was started without it (lsm=…)"
@@ -84,8 +84,8 @@ def restrict(rules: Rules) -> str | None:
     if why is not None:
         return why
     handled = _ALL if _version() >= _TRUNCATE_VERSION else _ALL & ~Right.TRUNCATE
-    attributes = ctypes.create_string_buffer(struct.pack("Q", handled), 8)
-    ruleset = _call(_CREATE_RULESET, attributes, 8, 0)
+    attributes = struct.pack("=Q", handled)
+    ruleset = _call(_CREATE_RULESET, attributes, len(attributes), 0)
     if ruleset < 0:
         return f"the kernel refuses a set of rules: {_last_error()}"
     try:
@@ -108,15 +108,12 @@ def _add(ruleset: int, path: str, right: Right) -> None:
         try:
             if not stat.S_ISDIR(os.fstat(handle).st_mode):
                 right &= _OF_FILES
-            beneath = ctypes.create_string_buffer(struct.pack("=Qi", right, handle), 12)
-            _call(_ADD_RULE, ruleset, _PATH_BENEATH, beneath, 0)
+            _call(_ADD_RULE, ruleset, _PATH_BENEATH, struct.pack("=Qi", right, handle), 0)
         finally:
             os.close(handle)
 
 
 def _version() -> int:
-    if platform.system() != "Linux":
-        return 0
     return _call(_CREATE_RULESET, None, 0, _ASK_VERSION)
 
 
