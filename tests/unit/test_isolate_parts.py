@@ -233,14 +233,14 @@ def test_leaving_the_network_is_tried_with_a_socket(monkeypatch: pytest.MonkeyPa
     assert wanted == [(socket.AF_INET, socket.SOCK_STREAM)]
 
 
-@pytest.mark.parametrize(("container", "expected"), [("400", 300), ("max", 750), ("4000", 750)])
+@pytest.mark.parametrize(("container", "expected"), [("400", 300), ("max", 752), ("4000", 752)])
 def test_three_quarters_of_the_memory_that_there_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, container: str, expected: int
 ) -> None:
     file = tmp_path / "memory.max"
     monkeypatch.setattr(limits, "_CONTAINER_MEMORY", file)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1000))
-    assert default_memory_bytes() == 750
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=1003))
+    assert default_memory_bytes() == 752
     file.write_text(f"{container}\n")
     assert default_memory_bytes() == expected
 

@@ -105,6 +105,10 @@ def test_what_a_worker_may_open_already_is_nothing_new(store: Path, tmp_path: Pa
     assert made.include([tmp_path / "out" / "a", store / "m.onnx"])
     assert not made.include([store / "lib.so", store / "below" / "data.npz"])
     assert not made.include([])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "link").symlink_to(store / "data.npz")
+    fresh = Files([], [tmp_path / "out"])
+    assert not fresh.include([tmp_path / "out" / "link"])  # a worker can make such a link itself
 
 
 def test_modules_are_run_and_those_of_the_environment_are_nothing_new(tmp_path: Path) -> None:
@@ -133,6 +137,8 @@ def test_the_user_s_paths_are_separated_as_the_system_s(
     monkeypatch.setenv(VARIABLE, words)
     assert allowed_paths() == [Path(path) for path in paths]
     assert {rule(Path(path)) for path in paths} <= set(Files().rules() or ())
+    monkeypatch.delenv(VARIABLE)
+    assert allowed_paths() == []
 
 
 @pytest.fixture
@@ -188,13 +194,16 @@ def test_every_worker_may_open_the_system_s_own(
 def test_folders_that_libraries_are_loaded_from_may_be_run(
     home: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    words = ("/libs/one", "", "/libs/two", str(home), str(home.parent), str(home / "libs"))
+    words = ("/libs/one", "", "/libs/a blank", str(home), str(home.parent), str(home / "libs"))
     monkeypatch.setenv(name, os.pathsep.join(words))
     rules = set(Files().rules() or ())
-    expected = {("/libs/one", int(RUN)), ("/libs/two", int(RUN)), rule(home / "libs", RUN)}
+    expected = {("/libs/one", int(RUN)), ("/libs/a blank", int(RUN)), rule(home / "libs", RUN)}
     assert expected <= rules
     paths = {path for path, _ in rules}
     assert paths.isdisjoint({"", str(home), str(home.parent)})
+    for variable in files._VARIABLES:
+        monkeypatch.delenv(variable, raising=False)
+    assert all(path.startswith("/") for path, _ in Files().rules() or ())
 
 
 def test_devices_of_a_family_are_found_by_pattern(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -333,6 +342,55 @@ def test_what_is_left_over_goes(
     os.utime(left, (then, then))
     remove_leftovers()
     assert left.exists() is not goes
+
+
+@pytest.mark.parametrize(
+    ("name", "age", "goes"),
+    [
+        (f"{PREFIX}{DEAD}-x", 1.0, True),
+        (f"{PREFIX}{DEAD}-x", 0.96875, False),
+        (f"{PREFIX}{LIVING}-x", 60.0, False),
+        (f"{PREFIX}{LIVING}-x", 60.03125, True),
+    ],
+)
+def test_a_folder_is_young_for_a_second_and_its_number_its_own_for_a_minute(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, name: str, age: float, goes: bool
+) -> None:
+    (temporary / name).mkdir()
+    os.utime(temporary / name, (1024.0, 1024.0))
+    monkeypatch.setattr(time, "time", lambda: 1024.0 + age)
+    remove_leftovers()
+    assert (temporary / name).exists() is not goes
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_what_cannot_be_removed_keeps_nothing_else(
+    temporary: Path, monkeypatch: pytest.MonkeyPatch, is_folder: bool
+) -> None:
+    for number in range(3):
+        left = temporary / f"{PREFIX}{DEAD}-{number}"
+        if is_folder:
+            left.mkdir()
+        else:
+            left.touch()
+        os.utime(left, (0, 0))
+    removers = {"rmdir": os.rmdir, "unlink": os.unlink}
+    refused: list[object] = []
+
+    def refuses_once(name: str) -> Any:
+        def remove(path: Any, **options: Any) -> None:
+            if not refused:
+                refused.append(path)
+                raise PermissionError
+            removers[name](path, **options)
+
+        return remove
+
+    for name in removers:
+        monkeypatch.setattr(os, name, refuses_once(name))
+    remove_leftovers()
+    assert len(refused) == 1
+    assert len(list(temporary.iterdir())) == 1
 
 
 def test_what_is_somebody_else_s_or_locked_stays(

@@ -47,7 +47,7 @@ class OwnFolder:
         self.temporary.mkdir()
         self.given.mkdir()
         self._owner = os.getpid()
-        self._handle = -1
+        self._handle: int | None = None
         if fcntl is not None:
             self._handle = os.open(self.path, os.O_RDONLY)
             with contextlib.suppress(OSError):  # a file system without locks
@@ -86,9 +86,9 @@ class OwnFolder:
         if os.getpid() != self._owner:
             return
         shutil.rmtree(self.path, ignore_errors=True)
-        if self._handle >= 0:
+        if self._handle is not None:
             os.close(self._handle)
-            self._handle = -1
+            self._handle = None
 
 
 def remove_leftovers() -> None:
