@@ -243,9 +243,9 @@ def test_a_later_set_is_compared_with_the_first_and_with_the_widest() -> None:
 
 
 def test_what_is_absent_or_could_not_be_compared_leaves_no_trace_or_no_answer() -> None:
-    absent = Total(LETTER, absent=1)
+    absent = Total(LETTER, absent=True)
     assert absent.vacuous(1, True) == "is absent in the one input set"
-    assert Total(LETTER, absent=2).vacuous(2, True) == "is absent in every input set"
+    assert Total(LETTER, absent=True).vacuous(2, True) == "is absent in every input set"
     assert Total(LETTER).vacuous(1, True) is None
     broken = total([1.0, 2.0], [1.0, 2.0])
     broken.mismatched = True
@@ -255,7 +255,7 @@ def test_what_is_absent_or_could_not_be_compared_leaves_no_trace_or_no_answer() 
     lone.in_map = True
     assert not lone.inert(True, 2)
     beside = total([1.0, 2.0])
-    beside.absent = 1
+    beside.absent = True
     assert not beside.inert(True, 2)
 
 

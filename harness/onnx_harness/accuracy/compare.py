@@ -258,7 +258,7 @@ def _compare_set(
                 total.mismatched = True
                 problems = [check_kind(part), check_length(part)]
             elif part.reference is None or part.candidate is None:
-                total.absent += 1
+                total.absent = True
                 problems = []
             else:
                 bounded = None if explain is None else partial(explain, pool(part))

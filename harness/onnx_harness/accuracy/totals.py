@@ -28,7 +28,7 @@ class Total:
 
     Attributes:
         mismatched: in some set it couldn't be compared: missing, or another kind, dtype or shape.
-        absent: sets in which it's an absent optional on both sides.
+        absent: in some set it's an absent optional on both sides.
         greatest_atol: over the sets; what a single atol for all of them would have to be.
         usual_scale: its greatest finite magnitude over the usual input sets so far.
         magnitude: what its sets of few elements say together; None where they hold many.
@@ -39,7 +39,7 @@ class Total:
 
     tolerance: Tolerance
     mismatched: bool = False
-    absent: int = 0
+    absent: bool = False
     greatest_atol: float = 0.0
     usual_scale: float = 0.0
     forgiven: tuple[int, int] | None = None
