@@ -89,11 +89,7 @@ def ideal_conversion(
     Raises:
         Exception: the graph can't be changed so, or ONNX Runtime can't run it then.
     """
-    # Rounded otherwise: the inputs moved by no more than rounding them moves them.
-    draws: list[Draw] = [
-        _as_they_are,
-        *[partial(_moved, _UNITS[conversion.type])] * (DRAWS - 1 if few_elements(reference) else 0),
-    ]
+    draws = _draws(conversion, reference)
 
     def measured(
         details: list[object], change: Callable[[onnx.ModelProto], onnx.ModelProto]
@@ -132,6 +128,12 @@ def ideal_conversion(
         unlimited = conversion.clamp and replace(conversion.clamp, most=float("inf"))
         return Ideal(through(unlimited, ranged=False), ranged)
     return Ideal(ranged, ranged)
+
+
+def _draws(conversion: Conversion, reference: Reference) -> list[Draw]:
+    """Rounded otherwise: the inputs moved by no more than rounding them moves them."""
+    moved: Draw = partial(_moved, _UNITS[conversion.type])
+    return [_as_they_are, *[moved] * (DRAWS - 1 if few_elements(reference) else 0)]
 
 
 def _as_they_are(values: Mapping[str, Any], _: np.random.Generator) -> Mapping[str, Any]:
