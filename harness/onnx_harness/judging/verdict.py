@@ -18,8 +18,8 @@ from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.failures import OutputFailure, listed
 from onnx_harness.errors import first_line
 from onnx_harness.inputs.graph.chance import random_nodes
+from onnx_harness.judging.exact_sums import exact_sums
 from onnx_harness.judging.ideal import ideal_conversion
-from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.noise_floor import (
     INEXACT,
     NOT_NOISE,
