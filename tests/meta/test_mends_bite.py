@@ -20,7 +20,7 @@ from onnx_harness.judging.mixed import half_search
 from onnx_harness.judging.mixed.switches import Switched
 from onnx_harness.judging.verdict import Verdict
 from onnx_harness.names import parse_variant
-from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.results.cells import CellResult, Status, Symptom
 from onnx_harness.settings import Settings
 from tests.models import model, save
 
@@ -31,6 +31,10 @@ THERE_AND_BACK = """(float[n,8] x) => (float[n,8] y) {
   near = Div(most, c)  scale = Div(near, c)  y = Add(h, scale) }"""
 CENTRED = """(float[n,8] x) => (float[n,8] y) {
   h = MatMul(x, w)  far = Add(h, c)  m = ReduceMean<axes = [1], keepdims = 1>(far)  d = Sub(far, m)  y = Tanh(d) }"""
+# The places of what is above a number: float16 ties there, and so their number is another.
+SPOKEN = """(float[n,8] x) => (int64[m,2] y) {
+  h = MatMul(x, w)  b = Tanh(h)  r = MatMul(b, w)  far = Add(r, c)  g = Greater(far, c)
+  at = NonZero(g)  y = Transpose<perm = [1, 0]>(at) }"""
 # The product itself is what overflows, and there is nothing else.
 PRODUCT = "(float[n,8] x) => (float[n,8] y) { s = Mul(x, c)  b = MatMul(s, w)  y = Mul(b, b) }"
 
@@ -103,6 +107,16 @@ def test_what_is_offered_passes(
     assert result.status is Status.FAIL, result
     assert offered(result)[:2] == (offer, keeps)
     assert judged(path, offer).status is Status.PASS
+
+
+@pytest.mark.parametrize("variant", ["fp16.io32", "fp16()"])
+def test_another_number_of_rows_is_mended(tmp_path: Path, variant: str) -> None:
+    path = save(weighted(SPOKEN, 3000.0), tmp_path / "m.onnx")
+    result = judged(path, variant)
+    assert result.symptom is Symptom.CHANGED_TYPES, result
+    assert "has shape" in str(result.reason)
+    assert offered(result) == ("fp16.mixed", 2, 5)
+    assert judged(path, "fp16.mixed").status is Status.PASS
 
 
 def test_less_than_what_is_offered_fails(tmp_path: Path) -> None:
