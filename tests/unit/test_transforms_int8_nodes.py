@@ -229,11 +229,57 @@ def test_extra_options_reach_the_library() -> None:
         ("SmoothQuantAlpha=much", "SmoothQuantAlpha is a number"),
         ("DefaultTensorType=STRING", "DefaultTensorType is one of FLOAT"),
         ("WeightSymmetric", "has no value"),
+        (
+            "CalibPercentile=99",
+            "CalibPercentile has no effect with calibration='minmax': it's read with "
+            "calibration='percentile'",
+        ),
+        ("SmoothQuantAlpha=0.5", "no effect without 'SmoothQuant=true' beside it"),
+        ("CalibMovingAverageConstant=0.1", "no effect without 'CalibMovingAverage=true'"),
     ],
 )
 def test_extra_options_that_cannot_be_honoured_are_refused(written: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         bind(parse_variant(f"int8.static(extra_options=['{written}'])").steps[0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "calibration='percentile', extra_options=['CalibPercentile=99']",
+        "extra_options=['CalibMovingAverage=true', 'CalibMovingAverageConstant=0.1']",
+    ],
+)
+def test_extra_options_of_a_method_are_taken_with_it(options: str) -> None:
+    model = dense()
+    assert quantized(model, f"int8.static({options})", samples_for(model)) != quantized(
+        model, "int8.static", samples_for(model)
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "option", "kind"),
+    [
+        ("int8.static", "MatMulConstBOnly=true", "dynamic"),
+        ("int8.dynamic", "CalibPercentile=99", "static"),
+        ("int8.dynamic", "AddQDQPairToWeight=true", "static"),
+    ],
+)
+def test_extra_options_of_the_other_kind_are_remarked(step: str, option: str, kind: str) -> None:
+    model = dense()
+    with remarks() as said:
+        quantized(model, f"{step}(extra_options=['{option}'])", samples_for(model))
+    name = option.partition("=")[0]
+    assert f"extra_options: {name} has no effect here: int8.{kind} alone reads it" in said
+    with remarks() as said:
+        quantized(model, f"{step}(extra_options=['WeightSymmetric=true'])", samples_for(model))
+    assert not said
+
+
+def test_an_option_whose_library_is_missing_does_not_apply() -> None:
+    model = dense()
+    with pytest.raises(NotApplicable, match="SmoothQuant=true takes the library neural-compressor"):
+        quantized(model, "int8.static(extra_options=['SmoothQuant=true'])", samples_for(model))
 
 
 def test_the_calibration_is_written_as_the_library_writes_it() -> None:

@@ -21,6 +21,11 @@ from onnx_harness.transforms.quantization.operators import (
     STATIC_OPS,
 )
 from onnx_harness.transforms.quantization.options import extra_options as read_options
+from onnx_harness.transforms.quantization.options import (
+    refuse_uninstalled,
+    refuse_unread,
+    remark_unread,
+)
 from onnx_harness.transforms.quantization.preparing import (
     check_node_names,
     inline,
@@ -91,7 +96,9 @@ def quantize_dynamic(
         refuse_stacked_weights(model, types, excluded, nodes_to_quantize)
         untie(model)
     # What onnx can't infer the type of, such as what a Scaler gives, is float.
-    extra = {"DefaultTensorType": 1, **read_options(extra_options)}
+    own = read_options(extra_options)
+    remark_unread(own, static=False)
+    extra = {"DefaultTensorType": 1, **own}
 
     def quantize(source: Path, target: Path, aliases: Aliases) -> None:
         from onnxruntime import quantization
@@ -155,11 +162,17 @@ def quantize_static(
 
     Raises:
         NotApplicable: nothing can be quantized, the model is quantized already, holds float16 in an
-            opset below 19, takes no inputs, or is over 2 GB.
-        ValueError: there are no samples, or no node has a name that was given.
+            opset below 19, takes no inputs, or is over 2 GB, or an extra option takes a library
+            that isn't installed.
+        ValueError: there are no samples, no node has a name that was given, or an extra option
+            has no effect.
     """
     if not samples:
         raise ValueError("static quantization is calibrated on input sets, and got none")
+    own = read_options(extra_options)
+    refuse_unread(own, calibration)
+    refuse_uninstalled(own)
+    remark_unread(own, static=True)
     types = _chosen(op_types_to_quantize, op_types_to_exclude, STATIC_OPS)
     inline(model)
     refuse(model, types, float16_since=_OPSET_FLOAT16)
@@ -194,7 +207,7 @@ def quantize_static(
             extra_options={
                 "CalibStridedMinMax": 1,
                 "ActivationSymmetric": activation_type == "int8",
-                **read_options(extra_options),
+                **own,
             },
         )
 
@@ -217,6 +230,9 @@ def _check_dynamic(**options: Any) -> None:
 def check_static(**options: Any) -> None:
     """Raise ValueError for an option of static quantization that can't be honoured."""
     _check_options(options, STATIC_OPS)
+    refuse_unread(
+        read_options(options.get("extra_options", ())), str(options.get("calibration", "minmax"))
+    )
 
 
 def _check_options(options: Mapping[str, Any], known_types: Sequence[str]) -> None:
