@@ -175,8 +175,8 @@ def test_a_mend_that_keeps_nearly_all_weights_in_float32_is_one(tmp_path: Path) 
     assert listed(mixed) == ["b", "d"]
     again = judged(path, "fp16.io32(node_block_list=['b', 'd'])")
     assert again.status is Status.PASS
-    for passing in (mixed, again):
-        assert any(SHARE.match(note) for note in passing.notes), passing.notes
+    for passing in (mixed, again):  # once, though several models were tried
+        assert len([note for note in passing.notes if SHARE.match(note)]) == 1, passing.notes
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")

@@ -205,6 +205,42 @@ def test_a_node_that_is_not_there_is_refused(text: str, option: str) -> None:
         quantized(model, text % option, samples_for(model))
 
 
+@pytest.mark.parametrize("text", ["int8.dynamic", "int8.static"])
+def test_settings_that_models_share_may_name_what_one_lacks(text: str) -> None:
+    model = two_layers()
+    shared = "allow_missing=true, nodes_to_exclude=['frist', 'first'], op_types_to_exclude=['Loop']"
+    with remarks() as said:
+        result = quantized(model, f"{text}({shared})", samples_for(model))
+    expected = quantized(model, f"{text}(nodes_to_exclude=['first'])", samples_for(model))
+    assert result == expected
+    assert "nodes_to_exclude names 'frist', and the model has no such node" in said
+    only = quantized(
+        model,
+        f"{text}(allow_missing=True, nodes_to_quantize=['frist', 'second'])",
+        samples_for(model),
+    )
+    named = quantized(model, f"{text}(nodes_to_quantize=['second'])", samples_for(model))
+    assert only == named
+    with pytest.raises(NotApplicable, match="none of the nodes that nodes_to_quantize names"):
+        quantized(
+            model, f"{text}(allow_missing=True, nodes_to_quantize=['frist'])", samples_for(model)
+        )
+    with pytest.raises(NotApplicable, match="no operator that op_types_to_quantize names"):
+        quantized(
+            model, f"{text}(allow_missing=True, op_types_to_quantize=['Loop'])", samples_for(model)
+        )
+
+
+def test_int4_may_exclude_nodes_that_a_model_lacks() -> None:
+    model = two_layers()
+    with pytest.raises(ValueError, match="no node 'frist'"):
+        quantized(model, "int4(nodes_to_exclude=['frist'])")
+    with remarks() as said:
+        result = quantized(model, "int4(nodes_to_exclude=['frist', 'first'], allow_missing=True)")
+    assert result == quantized(model, "int4(nodes_to_exclude=['first'])")
+    assert said == ["nodes_to_exclude names 'frist', and the model has no such node"]
+
+
 def test_extra_options_reach_the_library() -> None:
     model = dense()
     plain = quantized(model, "int8.static", samples_for(model))

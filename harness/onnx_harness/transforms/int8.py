@@ -20,17 +20,17 @@ from onnx_harness.transforms.quantization.operators import (
     DYNAMIC_OPS,
     STATIC_OPS,
 )
-from onnx_harness.transforms.quantization.options import extra_options as read_options
 from onnx_harness.transforms.quantization.options import (
-    refuse_uninstalled,
+    dynamic_options,
     refuse_unread,
-    remark_unread,
+    static_options,
 )
+from onnx_harness.transforms.quantization.options import extra_options as read_options
 from onnx_harness.transforms.quantization.preparing import (
-    check_node_names,
     inline,
     left_alone,
     prepare,
+    present_nodes,
     refuse,
     refuse_stacked_weights,
     untie,
@@ -59,6 +59,7 @@ def quantize_dynamic(
     nodes_to_quantize: Sequence[str] = (),
     nodes_to_exclude: Sequence[str] = (),
     extra_options: Sequence[str] | Mapping[str, Any] = (),
+    allow_missing: bool = False,
 ) -> onnx.ModelProto:
     """Quantize constant weights to 8 bits now, and activations to uint8 as the model runs.
 
@@ -76,6 +77,8 @@ def quantize_dynamic(
         nodes_to_quantize: names of nodes; all of them when empty.
         nodes_to_exclude: names of nodes to leave out of those.
         extra_options: of onnxruntime.quantization: ``"WeightSymmetric=false"``, or a value by name.
+        allow_missing: nodes that the model doesn't have, and operators that can't be quantized, do
+            no harm in the four lists, for settings that models share.
 
     Returns:
         The quantized model, its inputs and outputs as before.
@@ -89,16 +92,16 @@ def quantize_dynamic(
     types = _chosen(op_types_to_quantize, op_types_to_exclude, DYNAMIC_OPS)
     inline(model)
     refuse(model, types, float16_since=None)
-    check_node_names(model, nodes_to_quantize, nodes_to_exclude)
+    nodes_to_quantize, nodes_to_exclude = present_nodes(
+        model, nodes_to_quantize, nodes_to_exclude, allow_missing
+    )
     prepare(model, _OPSET)
     excluded = [*nodes_to_exclude, *left_alone(model, dynamic=True)]
     if per_channel:
         refuse_stacked_weights(model, types, excluded, nodes_to_quantize)
         untie(model)
     # What onnx can't infer the type of, such as what a Scaler gives, is float.
-    own = read_options(extra_options)
-    remark_unread(own, static=False)
-    extra = {"DefaultTensorType": 1, **own}
+    extra = {"DefaultTensorType": 1, **dynamic_options(extra_options)}
 
     def quantize(source: Path, target: Path, aliases: Aliases) -> None:
         from onnxruntime import quantization
@@ -131,6 +134,7 @@ def quantize_static(
     nodes_to_quantize: Sequence[str] = (),
     nodes_to_exclude: Sequence[str] = (),
     extra_options: Sequence[str] | Mapping[str, Any] = (),
+    allow_missing: bool = False,
 ) -> onnx.ModelProto:
     """Quantize weights and activations to 8 bits.
 
@@ -156,6 +160,8 @@ def quantize_static(
         nodes_to_quantize: names of nodes; all of them when empty.
         nodes_to_exclude: names of nodes to leave out of those.
         extra_options: of onnxruntime.quantization: ``"WeightSymmetric=false"``, or a value by name.
+        allow_missing: nodes that the model doesn't have, and operators that can't be quantized, do
+            no harm in the four lists, for settings that models share.
 
     Returns:
         The quantized model, its inputs and outputs as before.
@@ -169,14 +175,13 @@ def quantize_static(
     """
     if not samples:
         raise ValueError("static quantization is calibrated on input sets, and got none")
-    own = read_options(extra_options)
-    refuse_unread(own, calibration)
-    refuse_uninstalled(own)
-    remark_unread(own, static=True)
+    own = static_options(extra_options, calibration)
     types = _chosen(op_types_to_quantize, op_types_to_exclude, STATIC_OPS)
     inline(model)
     refuse(model, types, float16_since=_OPSET_FLOAT16)
-    check_node_names(model, nodes_to_quantize, nodes_to_exclude)
+    nodes_to_quantize, nodes_to_exclude = present_nodes(
+        model, nodes_to_quantize, nodes_to_exclude, allow_missing
+    )
     prepare(model, _OPSET_PER_CHANNEL if per_channel else _OPSET)
     excluded = [*nodes_to_exclude, *left_alone(model, dynamic=False)]
     if per_channel:
@@ -217,7 +222,10 @@ def quantize_static(
 def _chosen(
     included: Sequence[str], excluded: Sequence[str], candidates: Sequence[str]
 ) -> list[str]:
-    types = [name for name in included or candidates if name not in excluded]
+    chosen = [name for name in included or candidates if name in candidates]
+    if not chosen:
+        raise NotApplicable("no operator that op_types_to_quantize names can be quantized so")
+    types = [name for name in chosen if name not in excluded]
     if not types:  # the library would take an empty list for all of them
         raise NotApplicable("every operator that could be quantized is excluded")
     return types
@@ -246,10 +254,11 @@ def _check_options(options: Mapping[str, Any], known_types: Sequence[str]) -> No
             )
     for option in ("op_types_to_quantize", "op_types_to_exclude"):
         for name in options.get(option, ()):
-            if name not in known_types:
+            if name not in known_types and not options.get("allow_missing"):
                 hint = did_you_mean(name, known_types, most=40)
                 raise ValueError(
-                    f"{option}: '{name}' is no operator that can be quantized so. {hint}"
+                    f"{option}: '{name}' is no operator that can be quantized so. {hint} "
+                    f"allow_missing=True lets it be."
                 )
     read_options(options.get("extra_options", ()))
     if options.get("activation_type") == "int8" and options.get("weight_type") == "uint8":
@@ -267,6 +276,7 @@ _OPTIONS: dict[str, type] = {
     "nodes_to_quantize": tuple,
     "nodes_to_exclude": tuple,
     "extra_options": tuple,
+    "allow_missing": bool,
 }
 STATIC_OPTIONS: dict[str, type] = {**_OPTIONS, "activation_type": str, "calibration": str}
 

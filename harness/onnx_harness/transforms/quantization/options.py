@@ -69,6 +69,38 @@ def extra_options(written: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     return {key: _value(key, value) for key, value in items}
 
 
+def static_options(written: Sequence[str] | Mapping[str, Any], calibration: str) -> dict[str, Any]:
+    """Return the options of static quantization, with a remark on those that it doesn't read.
+
+    Args:
+        written: as `extra_options` takes them.
+        calibration: the method: ``minmax``, ``percentile`` or ``entropy``.
+
+    Raises:
+        ValueError: one isn't known, isn't of its type, or has no effect.
+        NotApplicable: one takes a library that isn't installed.
+    """
+    options = extra_options(written)
+    refuse_unread(options, calibration)
+    _refuse_uninstalled(options)
+    _remark_unread(options, static=True)
+    return options
+
+
+def dynamic_options(written: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of dynamic quantization, with a remark on those that it doesn't read.
+
+    Args:
+        written: as `extra_options` takes them.
+
+    Raises:
+        ValueError: one isn't known, or isn't of its type.
+    """
+    options = extra_options(written)
+    _remark_unread(options, static=False)
+    return options
+
+
 def refuse_unread(options: Mapping[str, Any], calibration: str) -> None:
     """Refuse an option of static quantization that another one beside it keeps from being read.
 
@@ -93,7 +125,7 @@ def refuse_unread(options: Mapping[str, Any], calibration: str) -> None:
             )
 
 
-def remark_unread(options: Mapping[str, Any], *, static: bool) -> None:
+def _remark_unread(options: Mapping[str, Any], *, static: bool) -> None:
     """Remark on options that the other kind of quantization alone reads.
 
     A list of them may be meant for both, and so they aren't refused.
@@ -108,7 +140,7 @@ def remark_unread(options: Mapping[str, Any], *, static: bool) -> None:
             remark(f"extra_options: {key} has no effect here: int8.{other} alone reads it")
 
 
-def refuse_uninstalled(options: Mapping[str, Any]) -> None:
+def _refuse_uninstalled(options: Mapping[str, Any]) -> None:
     """Refuse an option that takes a library which isn't there.
 
     Raises:
