@@ -35,7 +35,7 @@ _MORE_THAN_DIGITS = 0.05
 
 # What rounding to nearest moves a number by, at most: half the distance of two neighbours, relative
 # to the lower one.
-_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-8}
+_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-8, "int4": 2.0**-8}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Conversion:
     """The type and the means of a variant's conversion.
 
     Attributes:
-        type: what it is called, for people: ``float16``, ``bfloat16`` or ``int8``.
+        type: what it is called, for people: ``float16``, ``bfloat16``, ``int8`` or ``int4``.
         clamp: of weights, which a conversion to float16 documents.
         all_inputs: the converted model takes its float inputs in the type.
         scheme: of the quantization, where that is what it is.

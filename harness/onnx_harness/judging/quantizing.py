@@ -71,7 +71,8 @@ class Scheme:
         """
         if spared_names.intersection(node.output):
             return False
-        kind = "MatMul" if node.op_type == "Gemm" and not self.static else node.op_type
+        is_product = node.op_type == "Gemm" and not self.static and not self.block
+        kind = "MatMul" if is_product else node.op_type
         named = (not self.only or node.name in self.only) and node.name not in self.never
         return kind in self.ops and named and not any(subgraphs(node))
 
@@ -159,7 +160,36 @@ def quantize_through(
                 node.output[index] = f"{name}/exact"
                 nodes += _fixed_pair(f"{name}/exact", name, ranges[name], scheme.signed_activations)
     replace_nodes(model.graph, nodes)
+    if scheme.block:
+        for node in model.graph.node:
+            for body in subgraphs(node):
+                _round_in_body(body, scheme, constants)
     return model
+
+
+def _round_in_body(
+    graph: onnx.GraphProto, scheme: Scheme, outer: Mapping[str, TensorProto]
+) -> None:
+    """Round the matrices of MatMuls in a body: MatMulNBits takes their place there too.
+
+    Args:
+        graph: it is changed, and the bodies inside it.
+        scheme: of weights in blocks.
+        outer: the constants of the graphs around it.
+    """
+    constants = {**outer, **_constants(graph)}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        for body in subgraphs(node):
+            _round_in_body(body, scheme, constants)
+        weight = constants.get(node.input[1]) if scheme.takes(node) else None
+        array = None if weight is None else numpy_helper.to_array(weight)
+        if array is not None and array.ndim == 2 and np.isfinite(array).all():
+            node.input[1] = f"{node.output[0]}/levels"
+            tensor = numpy_helper.from_array(quantized(array, scheme, None))
+            nodes.append(helper.make_node("Constant", [], [node.input[1]], value=tensor))
+        nodes.append(node)
+    replace_nodes(graph, nodes)
 
 
 def _shared(
