@@ -116,8 +116,8 @@ def test_where_nothing_would_be_quantized_that_is_said(
     assert mends(result) == []
     assert result.detail[-1] == (
         "No mend was found: none of int8.static(reduce_range=True), "
-        "int8.static(per_channel=True), int8.mixed passes (every node that would be quantized has "
-        "to stay float)"
+        "int8.static(per_channel=True), int8.mixed passes (no choice of nodes in float was "
+        "verified on the quantized model: with those in float nothing is left to quantize)"
     )
 
 

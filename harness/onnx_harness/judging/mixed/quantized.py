@@ -175,8 +175,6 @@ class _Quantizing:
                 return nodes, corrections
             if self._account.seconds > self._effort.seconds:
                 break
-        if not lacking:
-            raise NotApplicable("every node that would be quantized has to stay float")
         raise NotApplicable(
             f"no choice of nodes in float was verified on the quantized model: {lacking}"
         )
