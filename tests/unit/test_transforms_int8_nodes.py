@@ -588,3 +588,39 @@ def test_what_only_onnx_runtime_knows_the_type_of_is_quantized() -> None:
     result = quantized(model, "int8.static", samples_for(model))
     assert ops(result)["QuantizeLinear"] == 4
     assert signal_db(model, result, samples_for(model)[0]["x"]) > 20
+
+
+@pytest.mark.parametrize(
+    ("variant", "node", "w", "result"),
+    [
+        ("int8.static", "y = Mul(x, w)", (4,), "6,4"),
+        ("int8.static", "y = Add(x, w)", (6, 4), "6,4"),
+        ("int8.static", "y = MatMul(x, w)", (4,), "6"),
+        ("int8.static", "y = MatMul(x, w)", (4, 6), "6,6"),
+        ("int8.static(per_channel=True)", "y = Mul(x, w)", (6, 4), "6,4"),
+        ("int8.static(per_channel=True)", "y = MatMul(x, w)", (4, 6), "6,6"),
+        ("int8.static(activation_type='int8')", "y = Mul(x, w)", (4,), "6,4"),
+        ("int8.static(reduce_range=True)", "y = Mul(x, w)", (4,), "6,4"),
+        ("int8.dynamic", "i = ArgMax<axis=1, keepdims=0>(x) y = Gather(w, i)", (4,), "6"),
+        ("int8.dynamic", "i = ArgMax<axis=1, keepdims=0>(x) y = Gather(w, i)", (4, 3), "6,3"),
+    ],
+)
+def test_the_ideal_rounds_the_constants_that_the_library_rounds(
+    variant: str, node: str, w: tuple[int, ...], result: str
+) -> None:
+    model = weighted(f"agraph (float[6,4] x) => (float[{result}] y) {{ {node} }}", w=w)
+    feed = {"x": floats(6, 4)}
+    conversion = conversion_of(bind_variant(parse_variant(variant)))
+    assert conversion is not None
+    assert conversion.scheme is not None
+    ranges = {}
+    for name in watched(model, conversion.scheme):
+        seen = feed["x"] if name == "x" else run(model, **feed)[0]
+        ranges[name] = (float(seen.min()), float(seen.max()))
+    ideal = run(quantize_through(copy_of(model), conversion.scheme, ranges), **feed)[0]
+    library = run(quantized(model, variant, [feed]), **feed)[0]
+    # Where the sum of a product lies between two levels, either may be taken.
+    step = np.ptp(ideal) / 255
+    assert np.abs(ideal - library).max() <= 1.01 * step
+    assert np.abs(ideal - library).mean() < 0.1 * step
+    assert np.abs(ideal - run(model, **feed)[0]).max() > 1e-4
