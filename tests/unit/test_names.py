@@ -222,3 +222,11 @@ def test_an_id_never_changes() -> None:
         "fp16.min_positive_val_1e_07.cbef1924",
         "fp16.op_block_list_add.7330c39d",
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["int8.static(calibration=minmax)", "fp16(op_block_list=[minmax])", "x(a=-minmax)"]
+)
+def test_a_text_without_quotes_is_named(text: str) -> None:
+    with pytest.raises(NameGrammarError, match="a text stands in quotes: 'minmax'"):
+        parse_variant(text)

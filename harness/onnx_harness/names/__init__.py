@@ -267,6 +267,9 @@ def _options(call: str) -> dict[str, OptionValue]:
 def _literal(node: ast.expr) -> OptionValue:
     if isinstance(node, ast.Name) and node.id in _TRUTH:
         return _TRUTH[node.id]
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name):
+            raise ValueError(f"a text stands in quotes: '{inner.id}'")
     value = ast.literal_eval(node)
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)
