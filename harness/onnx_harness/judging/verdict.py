@@ -81,6 +81,19 @@ class Verdict:
         return self.status is Status.PASS
 
     @property
+    def of_values(self) -> bool:
+        """Return whether it fails by what was computed: wrong values, or another number of them.
+
+        A number of rows or boxes that hangs on a comparison changes with the last digits. Names,
+        kinds and types don't.
+        """
+        if self.symptom is Symptom.WRONG_VALUES:
+            return True
+        if self.symptom is not Symptom.CHANGED_TYPES or self.comparison is None:
+            return False
+        return self.comparison.only_values_or_shapes
+
+    @property
     def worst_sets(self) -> tuple[int, ...]:
         """The positions of the input sets on which an output is worst, where outputs fail."""
         failures = self.comparison.failures if self.comparison is not None else ()
