@@ -2,8 +2,10 @@
 
 ONNX Runtime's optimizer puts integer kernels into a graph that never asked for them: on x86-64
 without VNNI sums of uint8 x int8 products saturate
-(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html), and MatMulNBits
-quantizes its activations. What they do there is ONNX Runtime's own doing on this processor.
+(https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html), MatMulNBits
+quantizes its activations, and QLinearSoftmax sums a table of few digits: 3% of its values lie on
+another level than a Softmax between quantizers gives. What they do there is ONNX Runtime's own
+doing on this processor.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.constants import named_constants
+from onnx_harness.model.ops import MOVES, is_standard
 from onnx_harness.model.walk import graphs, walk
 
 _INTEGER_KERNELS = frozenset(
@@ -53,11 +56,32 @@ def exact_sums(
     if "DequantizeLinear" not in operators or not operators.isdisjoint(_INTEGER_KERNELS):
         return {}
     config = {_MATMULNBITS: "1"}
-    if _weights_can_be_made_unsigned(candidate or model):
+    if _has_quantized_softmax(candidate or model):
+        config[_NO_KERNELS] = "1"
+    elif _weights_can_be_made_unsigned(candidate or model):
         config[_WEIGHTS] = "1"
     elif _saturates():
         config[_NO_KERNELS] = "1"
     return config
+
+
+def _has_quantized_softmax(model: onnx.ModelProto) -> bool:
+    """Return whether a Softmax lies between quantizers, or does once they move past what moves."""
+    for graph in graphs(model.graph):
+        levels: set[str] = set()
+        softened: set[str] = set()
+        for node in graph.node:
+            if is_standard(node, "DequantizeLinear"):
+                levels.update(node.output)
+            elif is_standard(node, "Softmax") and not levels.isdisjoint(node.input):
+                softened.update(node.output)
+            elif is_standard(node, *MOVES):
+                for names in (levels, softened):
+                    if not names.isdisjoint(node.input[:1]):
+                        names.update(node.output)
+            elif is_standard(node, "QuantizeLinear") and not softened.isdisjoint(node.input):
+                return True
+    return False
 
 
 def _weights_can_be_made_unsigned(model: onnx.ModelProto) -> bool:
