@@ -23,7 +23,7 @@ from onnx_harness.judging.last_bits import (
     steps,
     with_last_bits,
 )
-from onnx_harness.judging.noise_floor import NOT_NOISE, RESTS_ON, noise_floor
+from onnx_harness.judging.noise_floor import INEXACT, NOT_NOISE, RESTS_ON, noise_floor
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.model.file import Model
@@ -206,3 +206,19 @@ def test_terms_of_a_sum_move_by_themselves_behind_a_quantizer() -> None:
     x = np.tile(np.array([1.23, -1.23], np.float32), 32)[None]
     assert moved(made, x, NOTHING, NOTHING) == 0
     assert moved(made, x, edges=NOTHING) != 0
+
+
+def test_a_note_says_what_integer_kernels_cost_and_which_options_avoid_them(
+    tmp_path: Path,
+) -> None:
+    made = model("""(float[64,64] x) => (float[64,64] y) <float s = {0.02}, uint8 z = {128},
+        float t = {0.0005}, uint8 u = {0}> {
+            xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)  h = Softmax(xd)
+            hq = QuantizeLinear(h, t, u)  y = DequantizeLinear(hq, t, u)
+    }""")
+    x = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    floor = noise_floor(*referred(made, tmp_path, x), Cache(tmp_path))
+    (note,) = [note for note in floor.notes if note.startswith(INEXACT)]
+    assert note.endswith(
+        "session.disable_quant_qdq = 1 and session.qdq_matmulnbits_accuracy_level = 1"
+    )
