@@ -24,6 +24,7 @@ def products(first: str, second: str) -> onnx.ModelProto:
     model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 13]>
         g (float[n,4] x) => (float[n,4] y) {{
             xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)
+            {"wq = QuantizeLinear(f, step, zero) wq2 = QuantizeLinear(f2, step, zero)" * ("wq" in first)}
             u = {first}  v = {second}
             h = MatMul(xd, u)
             hq = QuantizeLinear(h, s, z)  hd = DequantizeLinear(hq, s, z)
@@ -39,6 +40,8 @@ def products(first: str, second: str) -> onnx.ModelProto:
         "zeros": np.zeros(4, np.int8),
         "step": np.float32(0.01),
         "steps": np.full(4, 0.01, np.float32),
+        "f": random.normal(size=(4, 4)).astype(np.float32),
+        "f2": random.normal(size=(4, 4)).astype(np.float32),
         "w": random.integers(-127, 128, (4, 4)).astype(np.int8),
         "w2": random.integers(-127, 128, (4, 4)).astype(np.int8),
     }
@@ -54,6 +57,10 @@ SHARED = {
     "zero point": ("DequantizeLinear(w, step, zero)", "DequantizeLinear(w2, step, zero)"),
     "weight": ("DequantizeLinear(w, step, zero)", "DequantizeLinear(w, step, zero2)"),
     "value": ("DequantizeLinear(w, step, zero)", "Identity(u)"),
+    "zero point of quantized floats": (
+        "DequantizeLinear(wq, step, zero)",
+        "DequantizeLinear(wq2, step, zero)",
+    ),
     "zero points": (
         "DequantizeLinear<axis = 1>(w, steps, zeros)",
         "DequantizeLinear<axis = 1>(w2, steps, zeros)",

@@ -94,20 +94,34 @@ def _weights_can_be_made_unsigned(model: onnx.ModelProto) -> bool:
     dequantizers = [node for node in walk(model.graph) if node.op_type == "DequantizeLinear"]
     if any(not any(node.input[2:]) for node in dequantizers):
         return False
-    weights = set(_signed_weights(model.graph))
+    signed = set(_signed_tensors(model.graph))
+    constant = _constants(model.graph)
+    of_weights = []
+    for node in dequantizers:
+        if node.input[0] in constant and node.input[2] in signed:
+            of_weights.append(node)
     read = Counter(_all_reads(model.graph))
-    of_weights = [node for node in dequantizers if node.input[0] in weights]
     tensors = Counter(name for node in of_weights for name in (node.input[0], node.input[2]))
     return all(count == 1 for count in tensors.values()) and all(
         read[node.output[0]] == 1 for node in of_weights
     )
 
 
-def _signed_weights(graph: onnx.GraphProto) -> Iterator[str]:
+def _signed_tensors(graph: onnx.GraphProto) -> Iterator[str]:
     for inner in graphs(graph):
         for name, tensor in named_constants(inner):
             if tensor.data_type == TensorProto.INT8:
                 yield name
+
+
+def _constants(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of constants, and of what ONNX Runtime folds to one."""
+    names = {tensor.name for inner in graphs(graph) for tensor in inner.initializer}
+    for inner in graphs(graph):
+        for node in inner.node:
+            if names.issuperset(name for name in node.input if name):
+                names.update(node.output)
+    return names
 
 
 def _all_reads(graph: onnx.GraphProto) -> Iterator[str]:
