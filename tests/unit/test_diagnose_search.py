@@ -286,3 +286,48 @@ def test_a_quantization_has_the_mend_of_its_cell(tmp_path: Path) -> None:
     assert diagnosis.cause.transform == "int8.static", diagnosis
     assert diagnosis.mend is not None
     assert diagnosis.mend.variant == "int8.mixed"
+
+
+# What float16 makes of one operator, whose value goes on to others that a conversion casts it for.
+SQUARE_AND_ROOT = """(float[n,8] x) => (float[n,8] y) {
+  h = MatMul(x, w)  a = Mul(h, c)  b = Mul(a, a)  r = Sqrt(b)  t = Tanh(h)  y = Add(r, t) }"""
+TINY_EPSILON = """(float[n,8] x) => (float[n,8] y) {
+  h = MatMul(x, w)  a = Mul(h, c)  b = Mul(a, a)  s = Add(b, e)  r = Sqrt(s)
+  t = Div(a, r)  y = Sigmoid(t) }"""
+RUNNING_SUM = """(float[4,900] x) => (float[4,900] y) {
+  a = Abs(x)  f = Mul(a, c)  s = CumSum(f, one)  z = Div(s, d)  p = Sqrt(z)  y = Add(p, a) }"""
+
+
+@pytest.mark.parametrize(
+    ("text", "scale", "node", "converted"),
+    [
+        (SQUARE_AND_ROOT, 1000.0, ("Mul", "make_b"), "make_b"),
+        (TINY_EPSILON, 1e-4, ("Mul", "make_b"), "make_b"),
+        # The library leaves the sum as it is, and casts it for what reads it.
+        (RUNNING_SUM, 500.0, ("CumSum", "make_s"), "make_z"),
+    ],
+)
+def test_a_library_s_conversion_names_the_operator_of_the_model_and_no_cast(
+    tmp_path: Path, text: str, scale: float, node: tuple[str, str], converted: str
+) -> None:
+    made = model(text, opset=17)
+    arrays = {
+        "w": np.eye(8, dtype="f4"),
+        "c": np.array([scale], "f4"),
+        "d": np.array([scale], "f4"),
+        "e": np.array([1e-9], "f4"),
+        "one": np.array(1),
+    }
+    read = {name for each in made.graph.node for name in each.input}
+    for name in arrays.keys() & read:
+        made.graph.initializer.append(numpy_helper.from_array(arrays[name], name))
+    for each in made.graph.node:
+        each.name = f"make_{each.output[0]}"
+
+    diagnosis = searched(save(made, tmp_path / "m.onnx"), "fp16.onnxmltools.io32")
+
+    cause = diagnosis.cause
+    assert cause.transform == "fp16.onnxmltools.io32", diagnosis
+    assert cause.node is not None
+    assert (cause.node.op_type, cause.node.name) == node, diagnosis
+    assert cause.rules == (converted,), diagnosis

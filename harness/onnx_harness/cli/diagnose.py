@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -270,7 +271,8 @@ def show(diagnosis: Diagnosis) -> None:
     if diagnosis.smallest is not None:
         out.print(labelled("smallest model: ", "bold", diagnosis.smallest.path), soft_wrap=True)
     if diagnosis.mend is not None:
-        out.print(labelled("mend: ", "bold", f"--variant {diagnosis.mend.variant}"), soft_wrap=True)
+        variant = shlex.quote(diagnosis.mend.variant)
+        out.print(labelled("mend: ", "bold", f"--variant {variant}"), soft_wrap=True)
     spent = diagnosis.spent
     out.print(
         text(

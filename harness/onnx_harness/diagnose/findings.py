@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_harness.results.diagnosis import Cause, Mend, Smallest
+
+if TYPE_CHECKING:
+    from onnx_harness.diagnose.values import Watch
 
 
 @dataclass(slots=True)
@@ -20,6 +23,8 @@ class Findings:
         kind: of the parts of the transform: pass, rule or node.
         threads: it takes more than one thread to fail.
         proven: the parts at fault are a minimal set.
+        watch: of the values of the whole transform, where the node that departs there is the part
+            at fault.
         remark: what belongs to ``end``.
         end: why the search ended before its end; empty where it didn't.
         smallest: model that still fails.
@@ -33,6 +38,7 @@ class Findings:
     kind: str = ""
     threads: bool = False
     proven: bool = False
+    watch: Watch | None = None
     remark: str = ""
     end: str = ""
     smallest: Smallest | None = None

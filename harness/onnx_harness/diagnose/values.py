@@ -150,7 +150,7 @@ class _Watcher:
             sessions, runs = self._sessions, self._runs
             return Watch(None, 0, values, observer=observer, sessions=sessions, runs=runs)
         errors = self._errors(original, model, matched)
-        node = _cause(graph, errors, matched)
+        node = _cause(original.graph, graph, errors, matched)
         mended = None if node is None else self._mended(original, model, node, matched)
         return Watch(node, len(matched), values, mended, observer, self._sessions, self._runs)
 
@@ -401,22 +401,42 @@ def _observer_words(level: str, change: tuple[float, float], *, passes: bool) ->
 
 
 def _cause(
-    graph: onnx.GraphProto, errors: Mapping[str, tuple[float, float]], matched: Mapping[str, int]
+    original: onnx.GraphProto,
+    graph: onnx.GraphProto,
+    errors: Mapping[str, tuple[float, float]],
+    matched: Mapping[str, int],
 ) -> NodeError | None:
     """The first node in order whose own error is about as great as any."""
     greatest = max((own for own, _ in errors.values()), default=0.0)
     if greatest <= _LEAST:
         return None
     read_by = sources(graph, matched)
-    makers = {output: node for node in graph.node for output in node.output}
     least = _NEAR * greatest if math.isfinite(greatest) else math.inf
     name = next(name for name in matched if errors.get(name, (0.0, 0.0))[0] >= least)
     inherited = max(
         (errors[source][1] for source in read_by[name] if source in errors), default=0.0
     )
+    node = _maker_of(name, original, graph)
+    return NodeError(node.name or name, node.op_type, name, errors[name][0], inherited)
+
+
+def _maker_of(name: str, original: onnx.GraphProto, graph: onnx.GraphProto) -> onnx.NodeProto:
+    """The node that a value is blamed on.
+
+    It's the candidate's, but for a Cast that a conversion put behind a node: the value is that
+    node's, and the Cast only shows what the type makes of it. Then it's the untouched model's.
+    """
+    makers, untouched = _makers(graph), _makers(original)
     node = makers[name]
     while node.op_type == "Cast" and node.input[0].startswith(
         PREFIX
     ):  # what rounds it in simulated float16
         node = makers[node.input[0]]
-    return NodeError(node.name or name, node.op_type, name, errors[name][0], inherited)
+    return untouched[name] if node.op_type == "Cast" else node
+
+
+def _makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    makers: dict[str, onnx.NodeProto] = {}
+    for node in graph.node:
+        makers.update(dict.fromkeys(node.output, node))
+    return makers
