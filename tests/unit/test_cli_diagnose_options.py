@@ -13,6 +13,7 @@ import pytest
 from onnx_harness.cell.state import Task
 from onnx_harness.cli import main
 from onnx_harness.diagnose import releases, search
+from onnx_harness.diagnose.findings import Findings
 from onnx_harness.diagnose.trials import Question
 from onnx_harness.results.diagnosis import Diagnosis
 from tests.models import linear, save
@@ -40,6 +41,7 @@ class Recorder:
         public: bool = False,
     ) -> None:
         self.question, self.seconds, self.folder, self.public = question, seconds, folder, public
+        self.findings = Findings()
 
     def run(self) -> Diagnosis:
         return Diagnosis("Nothing is known.")
@@ -199,3 +201,19 @@ def test_a_narrow_tolerance_makes_a_failure_of_last_bits(
 
     main(["diagnose", *words, "--rtol=1e-10", "--atol=1e-10"])
     assert "beyond the tolerance" in json.loads(capsys.readouterr().out)["sentence"]
+
+
+def test_a_package_is_searched_before_the_cause(
+    asked: list[Recorder], bisected: list[tuple[Task, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["diagnose", "m.onnx", "--variant", "optimize"]
+
+    main(words)
+    assert bisected == []
+    main([*words, "--package", "onnxoptimizer"])
+    assert main(["diagnose", "m.onnx", "zoo/net.onnx", "--package", "onnx"]) == USAGE
+
+    [(task, package)] = bisected
+    assert (task.cell.id, package) == ("m-optimize-cpu", "onnxoptimizer")
+    assert asked[1].findings.evidence == ["It fails since 1.2."]
+    assert "--package is for a cell" in capsys.readouterr().err

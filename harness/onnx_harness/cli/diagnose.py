@@ -67,6 +67,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="replace names, weights and inputs of the smallest model, to publish it",
     )
     parser.add_argument(
+        "--package",
+        metavar="NAME",
+        help="also look for the release of this package since which the cell fails; takes minutes, "
+        "beside the budget",
+    )
+    parser.add_argument(
         "--float16-io", action="store_true", help="B may take and give float16 where A has float32"
     )
     parser.epilog = (
@@ -110,6 +116,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"there is no file {args.inputs}")
     task, candidate = named_task(args, settings)
     _refuse_provider(task.cell.provider, settings)
+    if args.package is not None and candidate is not None:
+        raise UsageError("--package is for a cell: two models have no first bad release")
 
     from onnx_harness.diagnose.search import Search
     from onnx_harness.diagnose.trials import Question
@@ -123,6 +131,8 @@ def run(args: argparse.Namespace) -> int:
         question = Question(task, bound, Path(name), candidate, args.float16_io)
         folder = None if args.no_repro else args.repro or _folder(task, candidate)
         search = Search(question, args.budget, folder=folder, public=args.public)
+        if args.package is not None:
+            search.findings.note(_first_bad_release(task, args.package))
         try:
             diagnosis, interrupted = search.run(), False
         except KeyboardInterrupt:
@@ -136,6 +146,13 @@ def run(args: argparse.Namespace) -> int:
         error_console().print("interrupted: this is what is known so far", soft_wrap=True)
         return INTERRUPTED
     return DONE if diagnosis.found else NEGATIVE
+
+
+def _first_bad_release(task: Task, package: str) -> str:
+    """Search over the releases of a package, which is remembered; what came of it, in a line."""
+    from onnx_harness.diagnose.releases import bisect
+
+    return bisect(task, package).sentence
 
 
 def _warn(diagnosis: Diagnosis) -> None:

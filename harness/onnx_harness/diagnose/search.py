@@ -23,6 +23,7 @@ from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.diagnose.faulty_optimizers import find_optimizers
 from onnx_harness.diagnose.faulty_parts import find_parts
 from onnx_harness.diagnose.findings import Findings
+from onnx_harness.diagnose.found_releases import found_release
 from onnx_harness.diagnose.hangs import confirm_hang, tell_hang
 from onnx_harness.diagnose.localization import find_input, find_node
 from onnx_harness.diagnose.minimal import OutOfBudget
@@ -31,7 +32,7 @@ from onnx_harness.diagnose.trials import Outcome, Question, Trial
 from onnx_harness.errors import WorkerDied, words_of
 from onnx_harness.judging.card_options import with_card
 from onnx_harness.results.cells import Stage, Status, Symptom
-from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend
+from onnx_harness.results.diagnosis import Diagnosis, Mend
 from onnx_harness.transforms import Precision
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
@@ -126,6 +127,8 @@ class Search:
         if failure is None:
             return
         self.findings.failure = failure.reason or self._known_failure
+        if self.question.candidate is None:
+            self.findings.set_cause(release=found_release(self.question.task, failure))
         if failure.places and failure.stage in (Stage.RUN, Stage.COMPARE):
             self.findings.set_cause(input_set=self._runner.ask(set_name, failure.places[0]))
         if failure.stage in (Stage.TRANSFORM, Stage.CHECK, Stage.SESSION):
@@ -144,7 +147,7 @@ class Search:
         ):
             self._start_anew()
             return
-        if self.findings.cause == Cause(input_set=self.findings.cause.input_set):
+        if not self.findings.named:
             self._threads(base, failure)
         try:
             find_node(self._runner, self.findings, self._reduced, failure)
