@@ -22,6 +22,7 @@ from onnx_harness.names import Variant, is_model_file
 from onnx_harness.settings import Settings, nearest_settings
 
 if TYPE_CHECKING:
+    from onnx_harness.diagnose.search import Search
     from onnx_harness.results.diagnosis import Diagnosis
 
 KEYS = (
@@ -141,6 +142,7 @@ def run(args: argparse.Namespace) -> int:
         write_json(diagnosis.as_json())
     else:
         show(diagnosis)
+        _show_entry(search, diagnosis)
     _warn(diagnosis)
     if interrupted:
         error_console().print("interrupted: this is what is known so far", soft_wrap=True)
@@ -153,6 +155,22 @@ def _first_bad_release(task: Task, package: str) -> str:
     from onnx_harness.diagnose.releases import bisect
 
     return bisect(task, package).sentence
+
+
+def _show_entry(search: Search, diagnosis: Diagnosis) -> None:
+    """Show the entry of the ledger for the card: the file that has it, or the text itself."""
+    if not diagnosis.found:
+        return
+    from onnx_harness.diagnose.ledger_entry import FILE
+
+    file = None if diagnosis.smallest is None else Path(diagnosis.smallest.path) / FILE
+    entry = search.known_failure()
+    if file is not None and file.is_file():
+        words = f"{file} is its entry for the card"
+        console().print(labelled("known failure: ", "bold", words), soft_wrap=True)
+    elif entry:
+        console().print(labelled("known failure:", "bold", ""), soft_wrap=True)
+        console().print(text(entry.rstrip(), "dim"), soft_wrap=True)
 
 
 def _warn(diagnosis: Diagnosis) -> None:

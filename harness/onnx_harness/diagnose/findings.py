@@ -19,6 +19,7 @@ class Findings:
         cause: as far as it was found.
         evidence: lines for a person, in the order in which they were found.
         failure: the reason of the failure.
+        stage: at which it fails; empty before that is known.
         operators: that ONNX Runtime's optimizers made.
         kind: of the parts of the transform: pass, rule or node.
         threads: it takes more than one thread to fail.
@@ -34,6 +35,7 @@ class Findings:
     cause: Cause = field(default_factory=Cause)
     evidence: list[str] = field(default_factory=list)
     failure: str = ""
+    stage: str = ""
     operators: tuple[str, ...] = ()
     kind: str = ""
     threads: bool = False

@@ -13,6 +13,7 @@ from onnx_harness.cell.state import Task
 from onnx_harness.diagnose import (
     attempts,
     handout,
+    ledger_entry,
     sentences,
     smallest_case,
     trial_runner,
@@ -127,6 +128,7 @@ class Search:
         if failure is None:
             return
         self.findings.failure = failure.reason or self._known_failure
+        self.findings.stage = failure.stage.value
         if self.question.candidate is None:
             self.findings.set_cause(release=found_release(self.question.task, failure))
         if failure.places and failure.stage in (Stage.RUN, Stage.COMPARE):
@@ -156,6 +158,7 @@ class Search:
             self.findings.note("no time was left to look for the node and the input")
         self._smallest(self._reduced, failure)
         self._mend(whole, failure)
+        self._keep_entry()
 
     def _start_anew(self) -> None:
         """Search for another failure than a hang: what was taken for one is slow."""
@@ -300,6 +303,27 @@ class Search:
         if answer.smallest is not None:
             self.findings.smallest = replace(answer.smallest, path=str(self._folder))
         self.findings.note(answer.words)
+
+    def known_failure(self) -> str:
+        """Return the cell as an entry of the ledger, to paste; empty where no cause was found."""
+        findings, cell = self.findings, self.question.task.cell
+        if self.question.candidate is not None or not findings.named or findings.end:
+            return ""
+        words = sentences.sentence(findings, self.question, self._seconds)
+        folder = self._folder if findings.smallest is not None else None
+        return ledger_entry.text_of(cell, ledger_entry.entry_of(cell, findings, words, folder))
+
+    def _keep_entry(self) -> None:
+        """Write the entry beside the smallest model, unless that is to be published."""
+        if self._folder is None or self._public or self.findings.smallest is None:
+            return
+        entry = self.known_failure()
+        if not entry:
+            return
+        try:
+            (self._folder / ledger_entry.FILE).write_text(entry, encoding="utf-8")
+        except OSError as error:
+            self.findings.note(f"no entry for the card: {words_of(error)}")
 
     def _mend(self, whole: Trial, failure: Outcome) -> None:
         """Try what mends a conversion or a quantization, where there is time for it."""
