@@ -221,6 +221,13 @@ def parts_of(question: Question, count: int) -> tuple[str, ...]:
     )
 
 
+def lacks_names(question: Question, count: int) -> bool:
+    """Return whether a step is applied to nodes without a name of their own. For the worker."""
+    graph = bench_of(question).before(count, named=False).graph
+    names = [node.name for node in graph.node]
+    return not all(names) or len(set(names)) < len(names)
+
+
 def mend(question: Question, trial: Trial) -> tuple[str | None, str]:
     """Return what mends a conversion to a half type or a quantization. Meant for the worker.
 

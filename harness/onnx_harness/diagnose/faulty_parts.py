@@ -36,7 +36,7 @@ def find_parts(runner: TrialRunner, findings: Findings, base: Trial, failure: Ou
     if not names or parts is None:
         return base
     findings.kind = parts.kind
-    if parts.kind == "node":
+    if parts.kind == "node" and runner.ask(attempts.lacks_names, base.count):
         named = runner.trial(replace(base, named=True))
         if not trials.same_failure(failure, named):
             findings.note(f"it takes nodes without names: once each node has one, {named.in_words}")
