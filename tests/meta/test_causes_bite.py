@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Task
+from onnx_harness.cell.workers import cell_worker
 from onnx_harness.diagnose import faulty_parts, trials
 from onnx_harness.diagnose.minimal import Minimal
 from onnx_harness.names import parse_variant
@@ -142,3 +144,22 @@ def test_large_smallest_models_and_many_checks_are_counted() -> None:
     assert not SMALLEST.reached([Outcome(1, 0, (), figures | {"nodes": 4.0})])
     assert not SMALLEST.reached([small, small, Outcome(1, 0, (), figures | {"nodes": 7.0})])
     assert not SMALLEST.reached([Outcome(1, 0, (), figures | {"checks": 41.0})])
+
+
+def test_slow_checks_are_counted() -> None:
+    model = Outcome(1, 0, (), {"nodes": 2.0, "checks": 30.0, "same": 1.0, "shown": 1.0})
+    fast, slow = (smallest_rows.rate_outcome(rate) for rate in (100.0, 99.0))
+
+    assert SMALLEST.reached([fast, model])
+    assert not SMALLEST.reached([slow, model])
+    assert SMALLEST.figure([fast, model]).endswith("100 checks a second of a tiny one")
+
+
+def test_the_checks_that_are_timed_show_the_fault() -> None:
+    assert smallest_rows._rate().figures["rate"] > 0
+    harmless = replace(next(planted_steps()), step=one_of_48(17).step, parts=("part_03",))
+    with (
+        pytest.raises(RuntimeError, match="doesn't show the planted fault"),
+        closing(cell_worker(Settings())) as worker,
+    ):
+        worker.call(smallest_rows.timed_checks, harmless, 1)
