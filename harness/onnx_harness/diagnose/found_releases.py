@@ -24,7 +24,12 @@ Answers = dict[str, dict[str, str]]
 """By package: its installed version, its first bad release, and marks of the failure."""
 
 
-def remember(task: Task, package: str, release: str, failure: Outcome) -> None:
+def remember(
+    task: Task,
+    package: str,
+    release: str,
+    failure: Outcome,
+) -> None:
     """Keep the answer of a search; a cache that can't be written keeps none.
 
     Args:

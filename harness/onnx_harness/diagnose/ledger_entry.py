@@ -23,7 +23,12 @@ FILE = "known_failure.toml"
 _RUNTIME = "onnxruntime"
 
 
-def entry_of(cell: Cell, findings: Findings, sentence: str, repro: Path | None) -> KnownFailure:
+def entry_of(
+    cell: Cell,
+    findings: Findings,
+    sentence: str,
+    repro: Path | None,
+) -> KnownFailure:
     """Return the entry for a cell whose failure has a cause.
 
     One that the card has already keeps all that it says, but for the cause and the folder.
