@@ -19,9 +19,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.diagnose.search import diagnose
 from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import Status
 from onnx_harness.results.diagnosis import Diagnosis
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import BoundStep, Parts, Transform
@@ -331,3 +333,21 @@ def test_a_library_s_conversion_names_the_operator_of_the_model_and_no_cast(
     assert cause.node is not None
     assert (cause.node.op_type, cause.node.name) == node, diagnosis
     assert cause.rules == (converted,), diagnosis
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "mend"),
+    [
+        ("53_fp16_unnamed_nodes_keep_io", "fp16.onnxmltools.io32", "fp16.io32"),  # no valid model
+        ("67_fp16_lstm_optional_names", "fp16.onnxmltools", "fp16()"),  # no model at all
+    ],
+)
+def test_a_library_that_makes_no_model_has_a_mend_too(name: str, variant: str, mend: str) -> None:
+    diagnosis = searched(DEFECTS / f"{name}.onnx", variant)
+
+    assert diagnosis.cause.transform == variant
+    assert diagnosis.mend is not None, diagnosis.evidence
+    assert diagnosis.mend.variant == mend
+    path = DEFECTS / f"{name}.onnx"
+    cell = Cell(card_for(path), parse_variant(mend), "cpu")
+    assert judge(Task(cell, path, Settings(input_sets=1))).result.status is Status.PASS

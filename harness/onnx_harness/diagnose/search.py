@@ -32,6 +32,7 @@ from onnx_harness.diagnose.trial_runner import TrialRunner
 from onnx_harness.diagnose.trials import Outcome, Question, Trial
 from onnx_harness.errors import WorkerDied, words_of
 from onnx_harness.judging.card_options import with_card
+from onnx_harness.judging.mends import is_of_library
 from onnx_harness.results.cells import Stage, Status, Symptom
 from onnx_harness.results.diagnosis import Diagnosis, Mend
 from onnx_harness.transforms import Precision
@@ -329,13 +330,18 @@ class Search:
         """Try what mends a conversion or a quantization, where there is time for it."""
         steps = self.question.bound.changing
         narrows = any(step.transform.precision is not Precision.FP32 for step in steps)
-        if not narrows or self.question.candidate is not None or failure.stage is not Stage.COMPARE:
+        if not narrows or self.question.candidate is not None:
+            return
+        # What a library's own conversion makes may not even be a model, where ours is right.
+        of_values = failure.stage is Stage.COMPARE
+        if not of_values and not any(map(is_of_library, steps)):
             return
         if self._runner.left < trial_runner.LEAST_SECONDS:
             self.findings.note("no time was left to look for a mend")
             return
         try:
-            spelling, words = self._runner.ask(attempts.mend, whole, limit=self._runner.left)
+            asked = attempts.mend, whole, of_values
+            spelling, words = self._runner.ask(*asked, limit=self._runner.left)
         except (OutOfBudget, WorkerDied):
             return
         if words:

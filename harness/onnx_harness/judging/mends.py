@@ -52,7 +52,7 @@ def tried_mend(standard: Standard, variant: BoundVariant, candidate: Model) -> s
     Args:
         standard: what the outputs are judged by.
         variant: the one that ran.
-        candidate: the model that it made.
+        candidate: the model that it made; the untouched one where it made none.
 
     Returns:
         A line for the failure's message: the variant that passes and what it keeps, or that none
@@ -107,10 +107,16 @@ def _tried_mend(
         )
     if any(step.transform.calibrated for step in chain):
         return None, "No mend is offered: the variant is calibrated as well"
-    if chain[at].transform.options.keys() >= _LISTS:
+    if not is_of_library(chain[at]):
         return _with_choice(standard, variant, at, mixed, known_to_fail=True)
     # A library's own conversion: ours, as it is, may be all that is missing.
     return _in_place_of_library(standard, variant, at, mixed)
+
+
+def is_of_library(step: BoundStep) -> bool:
+    """Return whether a step is a conversion to a half type that takes no lists, as ours do."""
+    transform = step.transform
+    return transform.precision in _MIXED and not transform.options.keys() >= _LISTS
 
 
 def _in_place_of_library(
