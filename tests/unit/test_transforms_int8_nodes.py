@@ -466,3 +466,79 @@ def test_a_cast_like_hands_on_what_it_casts_and_not_what_it_looks_like() -> None
     assert "t" not in huge_values(graph)
     assert {"m", "a", "n"} <= size_values(graph)
     assert "t" not in size_values(graph)
+
+
+def test_the_ideal_of_int4_has_sixteen_levels_in_bodies_too() -> None:
+    """MatMulNBits takes the place of a MatMul there as it does in the main graph."""
+    model = weighted(
+        """agraph (float[N,3,32] x) => (float[N,3,32] y) {
+            y = Scan<num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [1],
+                body = turn (float[N,32] a) => (float[N,32] b) { b = MatMul(a, w) }>(x)
+        }""",
+        w=(32, 32),
+    )
+    variant = parse_variant("int4(block_size=16)")
+    conversion = conversion_of(bind_variant(variant))
+    assert conversion is not None
+    assert conversion.type == "int4"
+    assert conversion.scheme is not None
+    x = floats(2, 3, 32)
+    (ideal,) = run(quantize_through(copy_of(model), conversion.scheme, {}), x=x)
+    (got,) = run(bind(variant.steps[0])(copy_of(model)), x=x)
+    (expected,) = run(model, x=x)
+    np.testing.assert_allclose(got, ideal, atol=1e-5)
+    assert np.abs(ideal - expected).max() > 1e-2
+
+
+def test_what_only_onnx_runtime_knows_the_type_of_is_quantized() -> None:
+    """Onnx infers no type for what GroupNormalization gives, nor for what follows."""
+    model = weighted(
+        """agraph (float[N,4,8,8] x) => (float[N,8] y) {
+            n = GroupNormalization<num_groups = 2>(x, s, t)
+            p = GlobalAveragePool(n) f = Flatten(p) y = Gemm(f, w, b)
+        }""",
+        opset=21,
+        s=(4,),
+        t=(4,),
+        w=(4, 8),
+        b=(8,),
+    )
+    result = quantized(model, "int8.static", samples_for(model))
+    assert ops(result)["QuantizeLinear"] == 4
+    assert signal_db(model, result, samples_for(model)[0]["x"]) > 20
+
+
+@pytest.mark.parametrize(
+    ("variant", "node", "w", "result"),
+    [
+        ("int8.static", "y = Mul(x, w)", (4,), "6,4"),
+        ("int8.static", "y = Add(x, w)", (6, 4), "6,4"),
+        ("int8.static", "y = MatMul(x, w)", (4,), "6"),
+        ("int8.static", "y = MatMul(x, w)", (4, 6), "6,6"),
+        ("int8.static(per_channel=True)", "y = Mul(x, w)", (6, 4), "6,4"),
+        ("int8.static(per_channel=True)", "y = MatMul(x, w)", (4, 6), "6,6"),
+        ("int8.static(activation_type='int8')", "y = Mul(x, w)", (4,), "6,4"),
+        ("int8.static(reduce_range=True)", "y = Mul(x, w)", (4,), "6,4"),
+        ("int8.dynamic", "i = ArgMax<axis=1, keepdims=0>(x) y = Gather(w, i)", (4,), "6"),
+        ("int8.dynamic", "i = ArgMax<axis=1, keepdims=0>(x) y = Gather(w, i)", (4, 3), "6,3"),
+    ],
+)
+def test_the_ideal_rounds_the_constants_that_the_library_rounds(
+    variant: str, node: str, w: tuple[int, ...], result: str
+) -> None:
+    model = weighted(f"agraph (float[6,4] x) => (float[{result}] y) {{ {node} }}", w=w)
+    feed = {"x": floats(6, 4)}
+    conversion = conversion_of(bind_variant(parse_variant(variant)))
+    assert conversion is not None
+    assert conversion.scheme is not None
+    ranges = {}
+    for name in watched(model, conversion.scheme):
+        seen = feed["x"] if name == "x" else run(model, **feed)[0]
+        ranges[name] = (float(seen.min()), float(seen.max()))
+    ideal = run(quantize_through(copy_of(model), conversion.scheme, ranges), **feed)[0]
+    library = run(quantized(model, variant, [feed]), **feed)[0]
+    # Where the sum of a product lies between two levels, either may be taken.
+    step = np.ptp(ideal) / 255
+    assert np.abs(ideal - library).max() <= 1.01 * step
+    assert np.abs(ideal - library).mean() < 0.1 * step
+    assert np.abs(ideal - run(model, **feed)[0]).max() > 1e-4

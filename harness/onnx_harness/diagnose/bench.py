@@ -176,6 +176,9 @@ def _bench(question: Question) -> Bench:
             task.settings,
             cache,
         )
+        if any(step.transform.calibrated for step in question.bound.changing):
+            sets = calibration_sets(subject.model, cell.card, task.settings, cache, task.recorded)
+            judged_standard = replace(judged_standard, calibration=tuple(sets))
         return Bench(question, subject, judged_standard)
     a, b = Model(task.model, "a"), Model(question.candidate, "b")
     pair = Pair(

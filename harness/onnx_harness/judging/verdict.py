@@ -337,7 +337,11 @@ def measured_yardstick(standard: Standard) -> tuple[Yardstick | None, list[str]]
         return Yardstick(floor, factor=factor, usual=tuple(_usual(standard))), notes
     try:
         ideal = ideal_conversion(
-            standard.model, standard.reference, standard.conversion, standard.kept
+            standard.model,
+            standard.reference,
+            standard.conversion,
+            standard.kept,
+            standard.calibration,
         )
     except Exception as error:  # what onnx and ONNX Runtime raise has no common class
         why = (
