@@ -42,6 +42,7 @@ class Recorder:
     ) -> None:
         self.question, self.seconds, self.folder, self.public = question, seconds, folder, public
         self.findings = Findings()
+        self.started_after = 0
 
     def run(self) -> Diagnosis:
         return Diagnosis("Nothing is known.")
@@ -204,9 +205,20 @@ def test_a_narrow_tolerance_makes_a_failure_of_last_bits(
 
 
 def test_a_package_is_searched_before_the_cause(
-    asked: list[Recorder], bisected: list[tuple[Task, str]], capsys: pytest.CaptureFixture[str]
+    asked: list[Recorder],
+    bisected: list[tuple[Task, str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     words = ["diagnose", "m.onnx", "--variant", "optimize"]
+    start = search.Search
+
+    def counted(*args: Any, **options: Any) -> Any:
+        recorder: Any = start(*args, **options)
+        recorder.started_after = len(bisected)
+        return recorder
+
+    monkeypatch.setattr(search, "Search", counted)
 
     main(words)
     assert bisected == []
@@ -214,6 +226,22 @@ def test_a_package_is_searched_before_the_cause(
     assert main(["diagnose", "m.onnx", "zoo/net.onnx", "--package", "onnx"]) == USAGE
 
     [(task, package)] = bisected
+    assert asked[1].started_after == 1  # its budget begins then
     assert (task.cell.id, package) == ("m-optimize-cpu", "onnxoptimizer")
     assert asked[1].findings.evidence == ["It fails since 1.2."]
     assert "--package is for a cell" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("bisected")
+def test_a_release_that_is_found_is_added_to_the_issue_once(tmp_path: Path) -> None:
+    words = ["bisect", "m.onnx", "--variant", "optimize"]
+    page = tmp_path / "reports" / "repro" / "m-optimize-cpu" / "ISSUE.md"
+    assert main(words) == FOUND  # without a page there is nothing to add to
+    page.parent.mkdir(parents=True)
+    page.write_text("# A fault\n\n## Cause\n\nIt.\n", encoding="utf-8")
+
+    for _ in range(2):
+        assert main(words) == FOUND
+
+    text = page.read_text("utf-8")
+    assert text == "# A fault\n\n## Cause\n\nIt.\n\n## First bad release\n\nIt fails since 1.2.\n"

@@ -125,15 +125,17 @@ def run(args: argparse.Namespace) -> int:
     from onnx_harness.judging.card_options import with_card
     from onnx_harness.transforms.variant import bind_variant
 
+    # Before the search, whose budget begins when it's made.
+    released = "" if args.package is None else _first_bad_release(task, args.package)
     with tempfile.TemporaryDirectory(
         prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True
     ) as name:
         bound = with_card(bind_variant(task.cell.variant), task.cell.card)
         question = Question(task, bound, Path(name), candidate, args.float16_io)
-        folder = None if args.no_repro else args.repro or _folder(task, candidate)
+        folder = None if args.no_repro else args.repro or repro_folder(task, candidate)
         search = Search(question, args.budget, folder=folder, public=args.public)
-        if args.package is not None:
-            search.findings.note(_first_bad_release(task, args.package))
+        if released:
+            search.findings.note(released)
         try:
             diagnosis, interrupted = search.run(), False
         except KeyboardInterrupt:
@@ -184,8 +186,8 @@ def _warn(diagnosis: Diagnosis) -> None:
     error_console().print(labelled("warning: ", "bold yellow", line), soft_wrap=True)
 
 
-def _folder(task: Task, candidate: Path | None) -> Path:
-    """The place of the smallest model: that of the cell among the reports."""
+def repro_folder(task: Task, candidate: Path | None) -> Path:
+    """Return the place of the smallest model: that of the cell among the reports."""
     from onnx_harness.diagnose.repro import FOLDER
 
     reports = nearest_settings({}).report_dir or Path("reports")
