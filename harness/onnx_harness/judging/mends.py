@@ -165,7 +165,7 @@ def _with_choice(
         plain = _spelled(_replaced(variant.variant, at, whole))
         return plain, _passes(plain)
     spelling = mended.variant.spelling
-    words = f"mend: `--variant {quoted(spelling)}` {mix.keeps()}{_named(mix.names)}"
+    words = f"mend: `--variant {quoted(spelling)}` {mix.keeps()}{named(mix.names)}"
     return spelling, words
 
 
@@ -261,7 +261,7 @@ def _applied(model: onnx.ModelProto, steps: Sequence[BoundStep]) -> onnx.ModelPr
     return model
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
     """Return the first of the nodes that stay, as the end of a sentence."""
     if not names:
         return ""
