@@ -83,7 +83,7 @@ operators: .venv/.made ## the official cases of ONNX's operators through our own
 selftest: .venv/.made ## how far the verdicts can be trusted, on the small models of the zoo (ROWS=honest ARGS="--seeds 1")
 	.venv/bin/onnx-harness selftest $(or $(ROWS),inputs defects honest fp16 half) --quick $(ARGS)
 
-CAUSES := causes defect-causes smallest observer mixed mixed-beside int8-beside slower
+CAUSES := causes defect-causes smallest cause-cost observer mixed mixed-beside int8-beside slower
 causes: .venv/.made ## causes, smallest models, mixed precision, slower operators: how often right (hours; ROWS="causes" ARGS="--sample 80")
 	.venv/bin/onnx-harness selftest $(or $(ROWS),$(CAUSES)) $(ARGS)
 

@@ -60,6 +60,22 @@ class GateError(HarnessError):
     """The pinned reference environment can't be made, or doesn't work."""
 
 
+class SideDied(GateError):
+    """The process of an environment died of a signal, or was ended since it took too long.
+
+    Attributes:
+        stage: what it had last said that it was doing; empty when it had said nothing.
+        what: the manner of its end.
+        late: it was ended since it took too long.
+    """
+
+    def __init__(self, what: str, stage: str = "", *, late: bool = False) -> None:
+        super().__init__(what)
+        self.what = what
+        self.stage = stage
+        self.late = late
+
+
 class WorkerDied(HarnessError):
     """The worker process ended, or was ended, before it answered.
 

@@ -16,6 +16,7 @@ from onnx import numpy_helper
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
+from onnx_harness.judging import mends
 from onnx_harness.judging.mixed import half_search
 from onnx_harness.judging.mixed.switches import Switched
 from onnx_harness.judging.verdict import Verdict
@@ -31,6 +32,10 @@ THERE_AND_BACK = """(float[n,8] x) => (float[n,8] y) {
   near = Div(most, c)  scale = Div(near, c)  y = Add(h, scale) }"""
 CENTRED = """(float[n,8] x) => (float[n,8] y) {
   h = MatMul(x, w)  far = Add(h, c)  m = ReduceMean<axes = [1], keepdims = 1>(far)  d = Sub(far, m)  y = Tanh(d) }"""
+# What computes the mean of squares stays float32 by itself in our conversion, and in no other.
+MEAN_SQUARE = """(float[n,8] x) => (float[n,8] y) {
+  h = MatMul(x, w)  far = Mul(h, c)  s = Mul(far, far)  m = ReduceMean<axes = [1], keepdims = 1>(s)
+  r = Sqrt(m)  y = Div(far, r) }"""
 # The places of what is above a number: float16 ties there, and so their number is another.
 SPOKEN = """(float[n,8] x) => (int64[m,2] y) {
   h = MatMul(x, w)  b = Tanh(h)  r = MatMul(b, w)  far = Add(r, c)  g = Greater(far, c)
@@ -234,10 +239,42 @@ def test_a_session_that_is_not_the_model_is_found_out(
     assert "with all of them in float32 the model departs" in judged(path, "fp16.io32").detail[-1]
 
 
-def test_a_form_without_block_lists_says_so(tmp_path: Path) -> None:
-    result = judged(
-        save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx"), "fp16.onnxmltools.io32"
+@pytest.mark.parametrize("peer", ["fp16.onnxmltools.io32", "fp16.onnxmltools()"])
+def test_a_library_without_block_lists_is_mended_by_the_conversion_that_has_them(
+    tmp_path: Path, peer: str
+) -> None:
+    path = save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx")
+    failed = judged(path, peer)
+    assert failed.status is Status.FAIL, failed
+    assert offered(failed)[:2] == ("fp16.mixed", 3)
+
+
+@pytest.mark.parametrize(
+    ("peer", "offer"),
+    [
+        ("fp16.onnxmltools.io32", "fp16.io32"),
+        ("fp16.onnxmltools()", "fp16()"),
+        ("ort.basic+fp16.onnxmltools.io32", "ort.basic+fp16.io32"),
+    ],
+)
+def test_where_the_library_is_at_fault_and_not_float16_no_node_has_to_be_kept(
+    tmp_path: Path, peer: str, offer: str
+) -> None:
+    path = save(weighted(MEAN_SQUARE, 1000.0), tmp_path / "m.onnx")
+    failed = judged(path, peer)
+    assert failed.status is Status.FAIL, failed
+    said = f'"{offer}"' if "(" in offer else offer
+    assert failed.detail[-1] == (
+        f"mend: `--variant {said}` passes, and has no list of nodes to keep"
     )
-    assert result.detail[-1].startswith(
-        "No mend is offered: fp16.onnxmltools.io32 takes no list"
-    ), result
+    assert judged(path, offer).status is Status.PASS
+
+
+def test_a_conversion_of_ours_that_fails_is_not_offered_in_a_library_s_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(weighted(MEAN_SQUARE, 1000.0), tmp_path / "m.onnx")
+    wrong = Verdict(Status.FAIL, reason="it is wrong")
+    monkeypatch.setattr(mends, "half_verdict", lambda *_: wrong)
+    monkeypatch.setattr(half_search, "half_verdict", lambda *_: wrong)
+    assert judged(path, "fp16.onnxmltools()").detail[-1].startswith("No mend was found: ")
