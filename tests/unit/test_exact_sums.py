@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,6 +15,8 @@ from onnx import numpy_helper
 
 from onnx_harness.judging import exact_sums as room
 from onnx_harness.judging.exact_sums import exact_sums
+
+Array = np.ndarray[Any, Any]
 
 _UNSIGNED = {"session.x64quantprecision", "session.qdq_matmulnbits_accuracy_level"}
 _NO_KERNELS = {"session.disable_quant_qdq", "session.qdq_matmulnbits_accuracy_level"}
@@ -51,6 +55,17 @@ def products(first: str, second: str) -> onnx.ModelProto:
             model.graph.initializer.append(numpy_helper.from_array(np.asarray(array), name))
     onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def _result(model: onnx.ModelProto, level: object, config: Mapping[str, str], x: Array) -> Array:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = level
+    for name, value in config.items():
+        options.add_session_config_entry(name, value)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return np.asarray(session.run(None, {"x": x.astype(np.float32)})[0])
 
 
 SHARED = {
@@ -132,16 +147,68 @@ def test_a_softmax_between_quantizers_keeps_its_digits(text: str, expected: bool
     levels = onnxruntime.GraphOptimizationLevel
     results = []
     for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL):
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = level
-        for name, value in config.items():
-            options.add_session_config_entry(name, value)
-        session = onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-        x = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
-        results.append(session.run(None, {"x": x})[0])
+        x = np.random.default_rng(0).normal(size=(64, 64))
+        results.append(_result(model, level, config, x))
     assert np.mean(results[0] != results[1]) < 1e-3
+
+
+@pytest.mark.parametrize("node", ["Conv(xd, w)", "ConvTranspose(xd, w)", "Gemm(xm, wm)"])
+@pytest.mark.parametrize("then", ["h = Identity(c)", "h = Relu(c)"])
+@pytest.mark.parametrize("folded", [True, False])
+def test_float_weights_between_quantizers_stay_float(node: str, then: str, folded: bool) -> None:
+    """ONNX Runtime quantizes them; not if the model holds them in levels."""
+    weights = "w = DequantizeLinear(wq, k, e) wm = DequantizeLinear(wmq, k, e)"
+    model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 13]>
+        g (float[4,8,6,6] x) => (float y) <float s = {{0.02}}, uint8 z = {{128}}, int8 e = {{0}},
+            float k = {{0.004}}, float t = {{0.03}}, int64[2] m = {{4, -1}}> {{
+            xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)  xm = Reshape(xd, m)
+            {"" if folded else weights}  c = {node}  {then}
+            hq = QuantizeLinear(h, t, z)  y = DequantizeLinear(hq, t, z)
+        }}""")
+    random = np.random.default_rng(0)
+    for name, shape in {"w": (8, 8, 3, 3), "wm": (288, 4)}.items():
+        array = random.normal(scale=0.1, size=shape).astype(np.float32)
+        if not folded:
+            name, array = f"{name}q", np.rint(array * 250).astype(np.int8)
+        model.graph.initializer.append(numpy_helper.from_array(array, name))
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    config = exact_sums(model)
+    assert ("session.disable_quant_qdq" in config) is folded
+    levels = onnxruntime.GraphOptimizationLevel
+    x = random.normal(size=(4, 8, 6, 6))
+    results = []
+    for level in (levels.ORT_DISABLE_ALL, levels.ORT_ENABLE_ALL):
+        results.append(_result(model, level, config, x))
+    assert np.mean(results[0] != results[1]) < 1e-3
+
+
+def test_what_folds_weights_in_levels_to_floats_answers_for_it() -> None:
+    """Not the untouched model: ONNX Runtime quantizes them anew, and otherwise."""
+    text = """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[4,16] x) => (float[4,8] y) <float s = {0.02}, uint8 z = {128}, int8 e = {0}> {
+            xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)  WEIGHT  h = Gemm(xd, w)
+            hq = QuantizeLinear(h, s, z)  y = DequantizeLinear(hq, s, z)
+        }"""
+    held = onnx.parser.parse_model(text.replace("WEIGHT", "w = DequantizeLinear(wq, s, e)"))
+    held.graph.initializer.append(numpy_helper.from_array(np.ones((16, 8), np.int8), "wq"))
+    folded = onnx.parser.parse_model(text.replace("WEIGHT", ""))
+    folded.graph.initializer.append(numpy_helper.from_array(np.ones((16, 8), np.float32), "w"))
+    assert "session.disable_quant_qdq" not in exact_sums(held, folded)
+    assert "session.disable_quant_qdq" in exact_sums(folded, folded)
+
+
+def test_integer_kernels_of_a_model_stay_and_those_beside_them_do_not_come() -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 13]>
+        g (float[4,16] x) => (float[4,16] y) <float s = {0.02}, uint8 z = {128}> {
+            xq = QuantizeLinear(x, s, z)  pq = QLinearMatMul(xq, s, z, wq, s, z, s, z)
+            xd = DequantizeLinear(pq, s, z)  h = OP(xd)
+            hq = QuantizeLinear(h, s, z)  y = DequantizeLinear(hq, s, z)
+        }""".replace("OP", "Softmax")
+    )
+    assert exact_sums(model) == {"session.disable_quant_qdq": "1"}
+    model.graph.node[3].op_type = "Sigmoid"
+    assert not exact_sums(model)
 
 
 def test_a_model_without_quantizers_needs_none() -> None:

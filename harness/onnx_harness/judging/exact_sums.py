@@ -4,8 +4,8 @@ ONNX Runtime's optimizer puts integer kernels into a graph that never asked for 
 without VNNI sums of uint8 x int8 products saturate
 (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html), MatMulNBits
 quantizes its activations, and QLinearSoftmax sums a table of few digits: 3% of its values lie on
-another level than a Softmax between quantizers gives. What they do there is ONNX Runtime's own
-doing on this processor.
+another level than a Softmax between quantizers gives. Where a Conv between quantizers has a float
+weight, that is quantized too. What they do there is ONNX Runtime's own doing on this processor.
 """
 
 from __future__ import annotations
@@ -33,6 +33,10 @@ _INTEGER_KERNELS = frozenset(
     | {"QAttention", "QGemm", "QLinearConv", "QLinearMatMul"}
 )
 
+# Their float weights are quantized where they lie between quantizers.
+_QUANTIZED_TOO = ("Conv", "ConvTranspose", "Gemm")
+_PASSED = MOVES | {"Clip", "Relu"}
+
 # From onnxruntime_session_options_config_keys.h: int8 weights made uint8, whose products with uint8
 # don't saturate; activations of MatMulNBits in float32; no integer kernel at all.
 _WEIGHTS = "session.x64quantprecision"
@@ -53,10 +57,14 @@ def exact_sums(
         candidate: what was made of it and is to be run; None: itself.
     """
     operators = {node.op_type for node in walk(model.graph)}
-    if "DequantizeLinear" not in operators or not operators.isdisjoint(_INTEGER_KERNELS):
+    if "DequantizeLinear" not in operators:
         return {}
+    # Of the untouched one: what folds the quantized weights of a model to floats answers for it.
+    coarse = _has_quantized(candidate or model, "Softmax") or _has_quantized(model, *_QUANTIZED_TOO)
+    if not operators.isdisjoint(_INTEGER_KERNELS):
+        return {_NO_KERNELS: "1"} if coarse else {}
     config = {_MATMULNBITS: "1"}
-    if _has_quantized_softmax(candidate or model):
+    if coarse:
         config[_NO_KERNELS] = "1"
     elif _weights_can_be_made_unsigned(candidate or model):
         config[_WEIGHTS] = "1"
@@ -65,21 +73,27 @@ def exact_sums(
     return config
 
 
-def _has_quantized_softmax(model: onnx.ModelProto) -> bool:
-    """Return whether a Softmax lies between quantizers, or does once they move past what moves."""
+def _has_quantized(model: onnx.ModelProto, *operators: str) -> bool:
+    """Return whether such a node lies between quantizers, or does once they move past what moves.
+
+    One with a weight counts where that is a float constant.
+    """
+    floats = _constants(model.graph)
     for graph in graphs(model.graph):
         levels: set[str] = set()
-        softened: set[str] = set()
+        found: set[str] = set()
         for node in graph.node:
             if is_standard(node, "DequantizeLinear"):
                 levels.update(node.output)
-            elif is_standard(node, "Softmax") and not levels.isdisjoint(node.input):
-                softened.update(node.output)
-            elif is_standard(node, *MOVES):
-                for names in (levels, softened):
+                floats.difference_update(node.output)
+            elif is_standard(node, *operators) and node.input[0] in levels:
+                if floats.issuperset(node.input[1:2]):
+                    found.update(node.output)
+            elif is_standard(node, *_PASSED):
+                for names in (levels, found):
                     if not names.isdisjoint(node.input[:1]):
                         names.update(node.output)
-            elif is_standard(node, "QuantizeLinear") and not softened.isdisjoint(node.input):
+            elif is_standard(node, "QuantizeLinear") and not found.isdisjoint(node.input):
                 return True
     return False
 
