@@ -5,6 +5,8 @@ small form of it.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import resource
 import subprocess
@@ -12,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +26,12 @@ from onnx_harness.model.bounds import check_bounds
 from onnx_harness.names import parse_variant
 from onnx_harness.report.merge import merge
 from onnx_harness.results.cells import CellResult
+from onnx_harness.results.codec import encode
 from onnx_harness.results.history_rows import Measured
 from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import Results, ResultsWriter
-from onnx_harness.results.verdicts import VerdictFiles
+from onnx_harness.results.union import unite_verdicts
+from onnx_harness.results.verdicts import VerdictFiles, run_list
 from onnx_harness.run.jobs import Jobs
 from onnx_harness.run.runner import Runner
 from onnx_harness.run.schedule import grouped, shards
@@ -170,25 +174,44 @@ def shards_of(count: int) -> Iterator[Row]:
 
 
 def merged(count: int) -> Iterator[Row]:
-    """Results of 100 shards, in two orders."""
-    parts = []
-    for shard in range(100):
-        own = tuple(cell(model=f"m{number}") for number in range(shard, count, 100))
-        run: RunInfo = replace(RUN, id=f"{RUN.id}{shard:03}", shards=(f"{shard + 1}/100 plan",))
-        parts.append(Results(run, own))
-    written = []
-    seconds = 0.0
-    for order in (parts, parts[::-1]):
-        with tempfile.TemporaryDirectory() as folder:
+    """Results and verdicts of 100 shards, in two orders."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        parts = []
+        for shard in range(100):
+            own = tuple(cell(model=f"m{number}") for number in range(shard, count, 100))
+            run: RunInfo = replace(RUN, id=f"{RUN.id}{shard:03}", shards=(f"{shard + 1}/100 plan",))
+            left_by_run(folder / f"shard{shard}", run, own)
+            parts.append((folder / f"shard{shard}", Results(run, own)))
+        written = []
+        seconds = 0.0
+        for number, order in enumerate((parts, parts[::-1])):
+            target = folder / f"merged{number}"
             started = time.perf_counter()
-            whole = merge(order)
-            writer = ResultsWriter(Path(folder), whole.run)
+            whole = merge([results for _, results in order])
+            writer = ResultsWriter(target, whole.run)
             writer.put_all(whole.cells)
             writer.finish()
+            unite_verdicts(target, whole, [(place, part.run.id) for place, part in order])
             seconds = max(seconds, time.perf_counter() - started)
-            written.append(Path(folder, "results.json").read_bytes())
+            files = [file for file in sorted(target.rglob("*")) if file.is_file()]
+            written.append([(file.relative_to(target), file.read_bytes()) for file in files])
     same = "byte-identical" if written[0] == written[1] else "DIFFERENT"
     yield f"merge of 100 shards, {count:,} cells", f"{seconds:.1f} s, {same}", "5 s"
+
+
+def left_by_run(folder: Path, run: RunInfo, cells: Sequence[CellResult]) -> None:
+    """Write the files of a run's verdicts, without bringing each to the disk."""
+    entries = []
+    for one in cells:
+        key = hashlib.sha256(one.id.encode()).hexdigest()
+        document = {"schema": 1, "key": key, "timing": "", "cell": encode(one)}
+        file = folder / "verdicts" / key[:2] / f"{key}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(document))
+        entries.append((one, key))
+    (folder / "runs").mkdir()
+    (folder / "runs" / f"{run.id}.jsonl").write_text(run_list(run, entries))
 
 
 def collected_and_resumed(count: int) -> Iterator[Row]:
