@@ -33,8 +33,8 @@ def unite_verdicts(target: Path, merged: Results, parts: Sequence[tuple[Path, st
     """
     sources: dict[str, list[Path]] = {}
     for folder, _ in parts:
-        files = (folder / VERDICTS).glob("??/*.json")
-        for file in files:
+        present = (folder / VERDICTS).glob("??/*.json")
+        for file in present:
             sources.setdefault(file.name, []).append(file)
     try:
         for name, files in sources.items():
