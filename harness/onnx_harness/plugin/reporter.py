@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from onnx_harness.plugin.state import (
 )
 
 if TYPE_CHECKING:
+    from onnx_harness.results.cells import CellResult
     from onnx_harness.run.account import Account
     from onnx_harness.settings import Settings
 
@@ -43,6 +45,7 @@ class Reporter:
         self._nothing_judged = False
         self._session_is_empty = False
         self._remarks: list[str] = []
+        self._stored: dict[str, CellResult] = {}  # by node id: no need to decode those
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -95,7 +98,9 @@ class Reporter:
             self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
             self._start_jobs(cells)
             self._show_pace(cells)
+            self._pass_over_done()
         ended = yield
+        gc.unfreeze()
         if self._account is not None:
             for result in runner_of(self._config).settle(self._say):
                 self._account.update(result)
@@ -129,7 +134,8 @@ class Reporter:
         from onnx_harness.results.codec import decode
         from onnx_harness.results.recorder import NO_ENTRY, Entry
 
-        result = decode(CellResult, encoded, report.nodeid)
+        stored = self._stored.pop(report.nodeid, None)
+        result = stored or decode(CellResult, encoded, report.nodeid)
         size = result.graph.bytes_before if result.graph else None
         try:
             account = self._begun()
@@ -204,6 +210,16 @@ class Reporter:
             test.nodeid: (cell_of(test).id, getattr(test, "originalname", "")) for test in tests
         }
         self._config.pluginmanager.register(Pace(terminal, named), "onnx-harness-pace")
+
+    def _pass_over_done(self) -> None:
+        """With ``--resume``, have the tests whose verdict is there reported without a run."""
+        from onnx_harness.plugin.resumed import Resumed, wants_phases
+
+        if settings_of(self._config).resume and not wants_phases(self._config):
+            past = runner_of(self._config).past
+            resumed = Resumed(past, self._is_done, self._stored.__setitem__)
+            self._config.pluginmanager.register(resumed, "onnx-harness-resumed")
+            gc.freeze()  # none of the tests is garbage: each look for some would go through all
 
     def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
         """With ``--jobs``, begin to judge the cells of the tests in the background."""

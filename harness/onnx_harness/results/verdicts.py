@@ -15,7 +15,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,13 @@ class Verdict:
         key: of the content that the verdict depends on.
         cell: with its latency where that was taken.
         timing: the key of what the latency depends on beyond that.
+        encoded: the cell as the file has it; it decides nothing.
     """
 
     key: str
     cell: CellResult
     timing: str = ""
+    encoded: Any = field(default=None, compare=False, repr=False)
 
 
 class VerdictFiles:
@@ -127,7 +129,7 @@ class VerdictFiles:
             cell = decode(CellResult, document["cell"], "cell")
             if document["schema"] != _SCHEMA or document["key"] != key:
                 return None
-            return Verdict(key, cell, str(document["timing"]))
+            return Verdict(key, cell, str(document["timing"]), document["cell"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError, ResultsError):
             return None
 

@@ -6,9 +6,11 @@ A run with ``--resume`` needn't find out again what they have left.
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 from onnx_harness.cards import fetch
-from onnx_harness.cell.content import Machine, content_key, this_machine, timing_key
+from onnx_harness.cell.content import Machine, content_key, model_digest, this_machine, timing_key
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import HarnessError
 from onnx_harness.results.cells import CellResult
@@ -32,6 +34,7 @@ class Past:
         self._keys: dict[tuple[str, str, int], str] = {}
         self._verdicts: dict[str, tuple[Verdict, Machine] | None] = {}
         self._timings: dict[str, str] = {}
+        self._models: dict[Path, tuple[Path, str]] = {}
 
     def key(self, cell: Cell, machine: Machine | None = None, limit: int = 0) -> str:
         """The content key of a cell, judged on a machine: this one, where none is named.
@@ -49,11 +52,26 @@ class Past:
         if name not in self._keys:
             settings = replace(self._settings, cell_memory=limit) if limit else self._settings
             try:
-                key = content_key(cell, fetch.materialize(cell.card), settings, machine)
+                model, digest = self._model(cell)
+                key = content_key(cell, model, settings, machine, digest)
             except (HarnessError, OSError):  # the cell's own verdict will say what is wrong with it
                 key = ""
             self._keys[name] = key
         return self._keys[name]
+
+    def _model(self, cell: Cell) -> tuple[Path, str]:
+        """Return the file of a cell's model and its digest.
+
+        A run that resumes asks for all keys before it judges anything, and for each model once.
+        """
+        path = cell.card.path
+        if path not in self._models:
+            file = fetch.materialize(cell.card)
+            self._models[path] = file, model_digest(cell, file)
+        model = self._models[path]
+        if not self._settings.resume:  # a model may change between its cells
+            del self._models[path]
+        return model
 
     def judged_on(self, cell: Cell, machine: Machine, limit: int = 0) -> None:
         """Note that a cell of this run was judged on another machine.
@@ -78,6 +96,11 @@ class Past:
             return None
         verdict, machine = stored
         return verdict.cell if verdict.timing == self._timing(machine) else None
+
+    def encoded(self, cell: Cell) -> Any:
+        """Return the verdict of :meth:`verdict` as its file has it, by the codec of results."""
+        stored = self._stored(cell)
+        return None if stored is None else stored[0].encoded
 
     def entry(self, cell: Cell, *, reused: bool) -> Entry:
         """Return what the file of the cell's verdict is called by."""
