@@ -24,7 +24,10 @@ from onnx_harness.cell.matrix import Cell, card_for, expand_variants
 from onnx_harness.errors import ModelError
 from onnx_harness.model.bounds import check_bounds
 from onnx_harness.names import parse_variant
+from onnx_harness.report.background import NOTHING
 from onnx_harness.report.merge import merge
+from onnx_harness.report.table import lines
+from onnx_harness.report.write import write_reports
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.codec import encode
 from onnx_harness.results.history_rows import Measured
@@ -39,6 +42,7 @@ from onnx_harness.settings import Settings
 from tests.hostile import kinds
 from tests.models import linear, save
 from tests.performance.big_models import rows as big_models
+from tests.performance.scale_runs import beside_others, kills, lost_processes, lost_workers
 from tests.unit.results_examples import RUN, cell
 
 Row = tuple[str, str, str]
@@ -51,7 +55,18 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the cells and of the kills"
     )
-    parser.add_argument("--zoo", type=Path, help="models for --jobs 2 beside 1, such as models")
+    parser.add_argument(
+        "--zoo",
+        type=Path,
+        help="models for --jobs 2 beside 1, such as models; ours are timed beside ONNX Runtime "
+        "and polygraphy too",
+    )
+    parser.add_argument(
+        "--cluster",
+        type=int,
+        metavar="N",
+        help="workers of Dask to lose, half a minute each, such as 50",
+    )
     parser.add_argument(
         "--big",
         type=float,
@@ -70,12 +85,16 @@ def main() -> int:
         lambda: shards_of(count),
         lambda: merged(count),
         lambda: collected_and_resumed(count),
-        lambda: kills(20 if args.quick else 200),
+        lambda: kills(20 if args.quick else 200, 2 if args.quick else 20),
+        lambda: lost_workers(10 if args.quick else 50),
     ]
-    names = ["hostile", "judged", "sleeping", "shards", "merged", "resumed", "kills"]
+    names = ["hostile", "judged", "sleeping", "shards", "merged", "resumed", "kills", "lost"]
+    if args.cluster is not None:
+        rows.append(lambda: lost_processes(args.cluster))
+        names.append("cluster")
     if args.zoo is not None:
-        rows.append(lambda: jobs_beside_one(args.zoo))
-        names.append("jobs")
+        rows += [lambda: jobs_beside_one(args.zoo), beside_others]
+        names += ["jobs", "beside"]
     if args.big is not None:
         rows.append(lambda: big_models(args.big))
         names.append("big")
@@ -118,6 +137,7 @@ def judged_hostile_files(every: int) -> Iterator[Row]:
         every: so many kinds are passed over for one that is judged.
     """
     slowest, peak, unclear, count = 0.0, 0, 0, 0
+    results: list[CellResult] = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ONNX_HARNESS_CACHE"] = f"{folder}/cache"
         settings = Settings(input_sets=1, cell_timeout=60, cell_memory=1 << 30)
@@ -132,10 +152,25 @@ def judged_hostile_files(every: int) -> Iterator[Row]:
             slowest = max(slowest, time.perf_counter() - started)
             peak = max(peak, result.peak_bytes or 0)
             unclear += "the harness itself failed" in (result.reason or "")
+            results.append(result)
             count += 1
         runner.close()
+        leaks, escapes = shown_of_hostile(results, Path(folder, "reports"))
     measured = f"{slowest:.1f} s, {peak / 2**20:.0f} MB, {unclear} unclear"
     yield f"hostile files: {count} kinds, judged", measured, "5 s, 1 GB, all clear"
+    shown = f"{leaks} read outside, {escapes} escapes"
+    yield "  in the verdicts, the table and the reports", shown, "0, 0"
+
+
+def shown_of_hostile(results: Sequence[CellResult], folder: Path) -> tuple[int, int]:
+    """Count verdicts with a line of /etc/passwd, and outputs with a character that steers."""
+    folder.mkdir()
+    outputs = [line.text for line in lines(RUN, results, width=120, models={})]
+    write_reports(folder, RUN, results, {}, NOTHING)
+    outputs += [file.read_text("utf-8") for file in folder.iterdir() if file.is_file()]
+    leaks = sum("root:" in repr(result) for result in results)
+    escapes = sum(any(sign in text for sign in "\x1b\x07\x00\u202e") for text in outputs)
+    return leaks, escapes
 
 
 def sleeping_cells() -> Iterator[Row]:
@@ -278,21 +313,6 @@ def processor_seconds(folder: Path, command: list[str]) -> float:
     subprocess.run(command, cwd=folder, capture_output=True, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def kills(count: int) -> Iterator[Row]:
-    """The test of killed runs, with as many kills."""
-    test = (
-        "tests/meta/test_nothing_lost.py::test_a_run_that_is_killed_at_any_moment_has_lost_nothing"
-    )
-    environment = {**os.environ, "ONNX_HARNESS_KILLS": str(count)}
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", test],
-        env=environment,
-        capture_output=True,
-        check=False,
-    )
-    yield f"kill -9 at {count} moments: cells lost", "0" if ended.returncode == 0 else "SOME", "0"
 
 
 def jobs_beside_one(zoo: Path) -> Iterator[Row]:
