@@ -44,6 +44,7 @@ class Reporter:
         self._planned: int | None = None
         self._nothing_judged = False
         self._session_is_empty = False
+        self._collects_later = False
         self._remarks: list[str] = []
         self._stored: dict[str, CellResult] = {}  # by node id: no need to decode those
 
@@ -95,12 +96,16 @@ class Reporter:
             self._planned = planned_cells(cells)
             self._join_cluster()  # before it's asked what is done: its machines' verdicts count
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
-            self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
+            if settings_of(self._config).resume and len(cells) == len(session.items):
+                self._pause_collection()
+            done = all(map(self._is_done, cells))
+            if not done:
+                self._resume_collection()
+            self._begin_run(timed=timed, done=done)
             self._start_jobs(cells)
             self._show_pace(cells)
             self._pass_over_done()
         ended = yield
-        gc.unfreeze()
         if self._account is not None:
             for result in runner_of(self._config).settle(self._say):
                 self._account.update(result)
@@ -158,6 +163,7 @@ class Reporter:
             lost = self._account.incomplete or self._account.unjudged()
             if lost and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._resume_collection()
         wants_cells = asked_for_cells(self._config) and not self._config.option.collectonly
         if wants_cells and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
             self._nothing_judged = True
@@ -211,6 +217,16 @@ class Reporter:
         }
         self._config.pluginmanager.register(Pace(terminal, named), "onnx-harness-pace")
 
+    def _pause_collection(self) -> None:
+        """Look for no garbage until the reports are written: no test and no verdict is any."""
+        self._collects_later = gc.isenabled()
+        gc.disable()
+
+    def _resume_collection(self) -> None:
+        if self._collects_later:
+            gc.enable()
+        self._collects_later = False
+
     def _pass_over_done(self) -> None:
         """With ``--resume``, have the tests whose verdict is there reported without a run."""
         from onnx_harness.plugin.resumed import Resumed, wants_phases
@@ -219,7 +235,6 @@ class Reporter:
             past = runner_of(self._config).past
             resumed = Resumed(past, self._is_done, self._stored.__setitem__)
             self._config.pluginmanager.register(resumed, "onnx-harness-resumed")
-            gc.freeze()  # none of the tests is garbage: each look for some would go through all
 
     def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
         """With ``--jobs``, begin to judge the cells of the tests in the background."""
