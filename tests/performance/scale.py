@@ -282,8 +282,11 @@ def collected_and_resumed(count: int) -> Iterator[Row]:
         yield f"{total:,} cells: collected, of the processor", f"{used:.1f} s", "2 s"
         empty = processor_seconds(empty_tests(folder, total, len(variants)), EMPTY)
         yield "  pytest itself, as many tests that do nothing", f"{empty:.1f} s", ""
+        before = processor_time()
         seconds, last = timed(folder, [*chosen, "--resume", "--report-dir", "reports"])
-        yield f"{total:,} cells: resumed, nothing to do", f"{seconds:.1f} s", "5 s"
+        used = processor_time() - before
+        told = f"{seconds:.1f} s, {used:.1f} s of the processor"
+        yield f"{total:,} cells: resumed, nothing to do", told, "5 s"
         yield "  pytest said", last[:34], ""
 
 
@@ -309,10 +312,15 @@ def empty_tests(folder: Path, count: int, of_a_model: int) -> Path:
 
 def processor_seconds(folder: Path, command: list[str]) -> float:
     """The time of the processor that a command takes, which others' work hardly changes."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = processor_time()
     subprocess.run(command, cwd=folder, capture_output=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return processor_time() - before
+
+
+def processor_time() -> float:
+    """The seconds that processes begun here have taken of the processor, if they have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def jobs_beside_one(zoo: Path) -> Iterator[Row]:
