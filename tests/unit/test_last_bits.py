@@ -19,7 +19,6 @@ from onnx_harness.judging.last_bits import (
     EDGES,
     NOTHING,
     ONE_UNIT,
-    exact_sums,
     has_steps,
     steps,
     with_last_bits,
@@ -109,17 +108,6 @@ def test_the_step_of_an_output_is_that_of_its_last_quantizer() -> None:
     assert steps(quantized(0.25)) == {"y": 0.25}
     assert steps(model(F + "{ r = Round(x) y = Relu(r) }")) == {"y": 1.0}
     assert steps(model(F + "{ r = Round(x) y = Exp(r) }")) == {}
-    assert set(exact_sums(quantized())) == {
-        "session.x64quantprecision",
-        "session.qdq_matmulnbits_accuracy_level",
-    }
-    without = quantized()
-    for node in without.graph.node:
-        if node.op_type == "DequantizeLinear":
-            del node.input[2:]
-    # ONNX Runtime 1.32 gives such a node a zero point of the wrong shape.
-    assert set(exact_sums(without)) == {"session.qdq_matmulnbits_accuracy_level"}
-    assert not exact_sums(model(F + "{ y = Round(x) }"))
 
 
 def referred(made: onnx.ModelProto, folder: Path, *arrays: Any) -> tuple[Model, Reference]:

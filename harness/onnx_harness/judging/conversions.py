@@ -39,7 +39,8 @@ def conversion_of(bound: BoundVariant) -> Conversion | None:
     if step is None:
         return None
     if bound.precision is Precision.INT8:
-        return Conversion("int8", scheme=_scheme(step))
+        scheme = _scheme(step)
+        return Conversion("int4" if scheme.block else "int8", scheme=scheme)
     all_inputs = bound.float_io is not None
     if bound.precision is not Precision.FP16:
         return Conversion("bfloat16", Clamp(0.0, LARGEST_BFLOAT16), all_inputs)

@@ -62,16 +62,6 @@ _QUANTIZERS = frozenset(
         "MatMulNBits",
     }
 )
-_INTEGER_KERNELS = frozenset(
-    {
-        "ConvInteger",
-        "MatMulInteger",
-        "MatMulIntegerToFloat",
-        "DynamicQuantizeMatMul",
-        "DynamicQuantizeLSTM",
-    }
-    | {"QAttention", "QGemm", "QLinearConv", "QLinearMatMul"}
-)
 # What these give of a quantizer's levels are its levels, or 0.
 _KEEP_LEVELS = MOVES | {"MaxPool", "Pad", "Relu"}
 # What a level of ONNX Runtime sums in another order.
@@ -88,50 +78,6 @@ _SUMS = frozenset(
     }
     | {"ReduceSum", "ReduceSumSquare", "ReduceL2"}
 )
-
-
-# ONNX Runtime's optimizer puts integer kernels into a graph that never asked for them, whose sums
-# are coarser than the float ones were: on x86-64 without VNNI sums of uint8 x int8 products
-# saturate, and MatMulNBits quantizes its activations. These settings
-# (onnxruntime_session_options_config_keys.h) ask for kernels that don't.
-_WEIGHTS = "session.x64quantprecision"
-_MATMULNBITS = "session.qdq_matmulnbits_accuracy_level"
-
-
-def exact_sums(
-    model: onnx.ModelProto, candidate: onnx.ModelProto | None = None
-) -> Mapping[str, str]:
-    """Return a configuration of sessions without integer kernels that saturate.
-
-    ONNX Runtime puts none into the model then.
-
-    A model that computes in floats between quantizers never saturates with optimizations off. One
-    that holds integer kernels itself saturates with them, and is left as it is.
-
-    Args:
-        model: the untouched one.
-        candidate: what was made of it and is to be run; None: itself.
-    """
-    operators = {node.op_type for node in walk(model.graph)}
-    if "DequantizeLinear" not in operators or not operators.isdisjoint(_INTEGER_KERNELS):
-        return {}
-    config = {_MATMULNBITS: "1"}
-    if not _lacks_zero_points(candidate or model):
-        config[_WEIGHTS] = "1"
-    return config
-
-
-def _lacks_zero_points(model: onnx.ModelProto) -> bool:
-    """Return whether a DequantizeLinear has no zero point.
-
-    To avoid saturation ONNX Runtime 1.32 makes int8 weights uint8, and gives each a scalar zero
-    point. A DequantizeLinear along an axis then can't run.
-    """
-    dequantizers = []
-    for node in walk(model.graph):
-        if node.op_type == "DequantizeLinear":
-            dequantizers.append(node)
-    return any(not any(node.input[2:]) for node in dequantizers)
 
 
 def has_steps(model: onnx.ModelProto) -> bool:

@@ -120,7 +120,7 @@ def _tried_mend(
     if mix.nodes == mix.of:
         return None, f"No mend was found: {mended.variant.spelling} {mix.keeps()}"
     spelling = mended.variant.spelling
-    return spelling, f"mend: `--variant {quoted(spelling)}` {mix.keeps()}{_named(mix.names)}"
+    return spelling, f"mend: `--variant {quoted(spelling)}` {mix.keeps()}{named(mix.names)}"
 
 
 def _mended(variant: Variant, at: int, mixed: str) -> Variant:
@@ -167,7 +167,7 @@ def _applied(model: onnx.ModelProto, steps: Sequence[BoundStep]) -> onnx.ModelPr
     return model
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
     """Return the first of the nodes that stay, as the end of a sentence."""
     if not names:
         return ""

@@ -20,11 +20,9 @@ from onnx_harness.accuracy.noise import Gap, Noise, worst
 from onnx_harness.errors import first_line
 from onnx_harness.inputs.values.sets import RISING
 from onnx_harness.isolate import risking
+from onnx_harness.judging.exact_sums import exact_sums
 from onnx_harness.judging.inside import Inside, Run
-from onnx_harness.judging.last_bits import (
-    exact_sums,
-    has_steps,
-)
+from onnx_harness.judging.last_bits import has_steps
 from onnx_harness.judging.nudges import (
     as_double,
     in_double,

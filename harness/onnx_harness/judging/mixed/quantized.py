@@ -168,7 +168,8 @@ class _Quantizing:
         for corrections, nodes in enumerate(self._attempts(searched, suspicion)):
             try:
                 lacking = self._shortfall(nodes)
-            except NotApplicable:  # with all of them in float nothing is quantized
+            except NotApplicable:
+                lacking = lacking or "with those in float nothing is left to quantize"
                 continue
             if not lacking:
                 return nodes, corrections

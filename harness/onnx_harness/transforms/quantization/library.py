@@ -90,6 +90,7 @@ def through_files(
     import onnx
 
     from onnx_harness.model.rewrite import sort_nodes
+    from onnx_harness.transforms.quantization.declared_types import declare_float_types
     from onnx_harness.transforms.quantization.draws import seed_draws, take_seeds_back
     from onnx_harness.transforms.quantization.nodes import captured, is_quantized, tied_tables
 
@@ -99,6 +100,7 @@ def through_files(
     floats = [tensor for tensor in model.graph.initializer if tensor.name in inside]
     with tempfile.TemporaryDirectory(prefix="int8-") as name, quiet(), aliased(model) as aliases:
         source, target = Path(name) / "model.onnx", Path(name) / "quantized.onnx"
+        declare_float_types(model, Path(name))
         onnx.save_model(model, source)
         quantize(source, target, aliases)
         quantized = onnx.load_model(target)

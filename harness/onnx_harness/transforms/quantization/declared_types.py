@@ -1,0 +1,64 @@
+"""The types of values that onnx can't infer, as ONNX Runtime does.
+
+onnxruntime.quantization takes a value without a type for one that isn't float, and leaves it alone:
+what GroupNormalization gives (onnx 1.23), ONNX Runtime's own operators and those of a custom
+library, and all that follows from them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto
+
+from onnx_harness.model.inference import infer_types
+
+_TYPES = {
+    "tensor(float)": TensorProto.FLOAT,
+    "tensor(float16)": TensorProto.FLOAT16,
+}
+
+
+def declare_float_types(model: onnx.ModelProto, folder: Path) -> None:
+    """State of each value of the main graph that it's float, where onnx wouldn't find out.
+
+    Nothing is stated where ONNX Runtime can't load the model either.
+
+    Args:
+        model: of up to 2 GB; it's changed.
+        folder: where a copy may be written.
+    """
+    inferred = infer_types(model).graph
+    known = {info.name for info in (*inferred.value_info, *inferred.output, *inferred.input)}
+    unknown = []
+    for node in model.graph.node:
+        for name in node.output:
+            if name and name not in known:
+                unknown.append(name)
+    if not unknown:
+        return
+    stated = {info.name: info for info in model.graph.value_info}
+    for name, kind in _types_by_session(model, unknown, folder / "exposed.onnx").items():
+        if kind in _TYPES:
+            info = stated[name] if name in stated else model.graph.value_info.add(name=name)
+            info.type.tensor_type.elem_type = _TYPES[kind]
+
+
+def _types_by_session(model: onnx.ModelProto, names: list[str], file: Path) -> dict[str, str]:
+    import onnxruntime
+
+    exposed = onnx.ModelProto()
+    exposed.CopyFrom(model)
+    for name in names:
+        exposed.graph.output.add(name=name)  # of the type that ONNX Runtime infers
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        onnx.save_model(exposed, file)
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception:  # what ONNX Runtime raises has no common class
+        return {}
+    finally:
+        file.unlink(missing_ok=True)
+    return {output.name: output.type for output in session.get_outputs()}
