@@ -228,8 +228,17 @@ def test_a_fixture_for_every_test_is_used_by_those_that_are_done(
     assert len((tmp_path / "fixture").read_text().splitlines()) == 2
 
 
-def test_what_is_done_goes_through_no_fixture(judged: Path, tmp_path: Path) -> None:
+DURATIONS = """
+from pathlib import Path
+
+def pytest_runtest_logreport(report):
+    with Path("durations").open("a") as log:
+        log.write(f"{report.duration!r}\\n")
+"""
+
+
+def test_what_is_done_goes_through_no_phase(judged: Path, tmp_path: Path) -> None:
     shutil.copytree(judged, tmp_path, dirs_exist_ok=True)
-    ended = run_pytest(tmp_path, "lin.onnx", *ARGUMENTS, "-k=accuracy", "--durations=0", "-vv")
-    durations = re.findall(r"(\d+\.\d\d)s (?:setup|call|teardown)", ended.told)
-    assert durations == ["0.00"] * 6, ended.told
+    (tmp_path / "conftest.py").write_text(DURATIONS)
+    run_pytest(tmp_path, "lin.onnx", *ARGUMENTS, "-k=accuracy")
+    assert set((tmp_path / "durations").read_text().split()) <= {"0", "0.0"}
