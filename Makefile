@@ -118,7 +118,7 @@ numbers: .venv/.made ## what was asked of FP16 and simplification beside what is
 scoreboard: .venv/.made ## a page of what released libraries keep right, in build/scoreboard (half an hour)
 	.venv/bin/python -m tests.scoreboard build/scoreboard
 
-scale: .venv/.made ## many cells, killed runs, hostile files: the figures in one table (ARGS="--quick", "--zoo models", "--big 2.5")
+scale: .venv/.made ## many cells, killed runs, hostile files: the figures in one table (ARGS="--quick", "--zoo models", "--big 2.5", "--cluster 50")
 	.venv/bin/python -m tests.performance.scale $(ARGS)
 
 experiment: .venv/.made ## how far the latency verdicts can be believed (two hours, resumable; ARGS="--row aa --minutes 10")

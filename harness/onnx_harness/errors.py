@@ -28,6 +28,10 @@ class ModelError(HarnessError):
     """
 
 
+class ModelTooLarge(ModelError):
+    """A model asks for more memory than the limit, by its bytes."""
+
+
 class FetchError(HarnessError):
     """A zoo model can't be fetched or isn't the file its card promises."""
 
