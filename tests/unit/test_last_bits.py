@@ -52,8 +52,10 @@ def moved(made: onnx.ModelProto, x: Any, amount: Any = ONE_UNIT, edges: Any = ON
     return run(open_cpu(with_last_bits(made)), {"x": x, AMOUNT: amount, EDGES: edges})["y"]
 
 
-def test_a_constant_moves_by_one_unit_in_its_last_place_and_whole_numbers_stay() -> None:
+@pytest.mark.parametrize("opset", [17, 22, 23])
+def test_a_constant_moves_by_one_unit_in_its_last_place_and_whole_numbers_stay(opset: int) -> None:
     made = model(F + "<float[64] w> { y = Add(x, w) }")
+    made.opset_import[0].version = opset
     values = np.linspace(-3, 3, 64, dtype=np.float32)
     values[::8] = np.round(values[::8])
     made.graph.initializer.append(numpy_helper.from_array(values, "w"))
@@ -62,7 +64,8 @@ def test_a_constant_moves_by_one_unit_in_its_last_place_and_whole_numbers_stay()
     whole = values == np.round(values)
     assert np.all(units[whole] == 0)
     assert np.all(units[~whole] == 1)
-    assert {-1.0, 1.0} == set(np.sign(y - values)[~whole])
+    up = np.sign(y - values)[~whole] > 0
+    assert 0.2 < up.mean() < 0.8
 
 
 def test_without_an_amount_nothing_moves() -> None:

@@ -45,6 +45,9 @@ _INTEGERS = frozenset(
     | {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
 )
 _SINCE = 9  # Where and Sign
+# ONNX Runtime 1.32 has no kernel for RandomUniformLike from here on, and one for Dropout.
+_WITHOUT_RANDOM = 22
+_PRIME = 104_729
 
 _COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _CHOICES = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK"})
@@ -124,7 +127,7 @@ def with_last_bits(model: onnx.ModelProto) -> onnx.ModelProto:
     changed.CopyFrom(infer_types(inlined, required=True))
     changed.graph.ClearField("initializer")
     changed.graph.initializer.extend(inlined.graph.initializer)
-    _Mover().move(changed.graph, {})
+    _Mover(opset).move(changed.graph, {})
     for name in (AMOUNT, EDGES):
         changed.graph.input.append(helper.make_tensor_value_info(name, _FLOAT, []))
     return changed
@@ -176,6 +179,7 @@ def _step_of(
 class _Mover:
     """Rewrites graphs so that their values move."""
 
+    opset: int
     count: int = 0
 
     def move(self, graph: onnx.GraphProto, outer: Mapping[str, int]) -> None:
@@ -236,8 +240,18 @@ class _Mover:
             return result
 
         # The seed makes one session's draws the same in every run of the harness.
-        drawn = add("RandomUniformLike", source, low=-1.0, high=1.0, seed=float(self.count))
-        part = add("Mul", add("Sign", drawn), amount)
+        if self.opset < _WITHOUT_RANDOM:
+            drawn = add("RandomUniformLike", source, low=-1.0, high=1.0, seed=float(self.count))
+            sign = add("Sign", drawn)
+        else:
+            one = numpy_helper.from_array(np.ones(1, np.float32))
+            ones = add("ConstantOfShape", add("Shape", source), value=one)
+            half_of_them = add("Constant", value=numpy_helper.from_array(np.float32(0.5)))
+            training = add("Constant", value=numpy_helper.from_array(np.array(True)))
+            # 0 or 2. A small seed's first draws are alike.
+            drawn = add("Dropout", ones, half_of_them, training, seed=self.count * _PRIME)
+            sign = add("Sub", drawn, ones)
+        part = add("Mul", sign, amount)
         shifted = add("Add", source, add("Mul", source, part))
         result = add("Where", add("Less", add("Floor", source), source), shifted, source)
         if half:
