@@ -246,7 +246,7 @@ class _Mover:
         else:
             one = numpy_helper.from_array(np.ones(1, np.float32))
             ones = add("ConstantOfShape", add("Shape", source), value=one)
-            half_of_them = add("Constant", value=numpy_helper.from_array(np.float32(0.5)))
+            half_of_them = add("Constant", value=numpy_helper.from_array(np.array(0.5, np.float32)))
             training = add("Constant", value=numpy_helper.from_array(np.array(True)))
             # 0 or 2. A small seed's first draws are alike.
             drawn = add("Dropout", ones, half_of_them, training, seed=self.count * _PRIME)
