@@ -165,11 +165,11 @@ def test_what_a_library_raises_is_left_as_it_is() -> None:
 
 @pytest.mark.parametrize("transform", ["optimize", "pass.eliminate_duplicate_initializer"])
 def test_a_type_that_onnxoptimizer_lacks_is_named(transform: str) -> None:
-    model = model_of(
-        "agraph (float[2,4] x) => (float[2,4] y) <float s = {0.1}> "
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> '
+        "g (float[2,4] x) => (float[2,4] y) <float s = {0.1}> "
         "{ d = DequantizeLinear(v, s) e = DequantizeLinear(w, s) h = MatMul(x, d) y = MatMul(h, e) }"
     )
-    model.opset_import[0].version, model.ir_version = 21, 10
     for name in ("v", "w"):
         tensor = onnx.helper.make_tensor(name, onnx.TensorProto.INT4, [4, 4], range(-8, 8))
         model.graph.initializer.append(tensor)
