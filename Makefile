@@ -83,7 +83,7 @@ operators: .venv/.made ## the official cases of ONNX's operators through our own
 selftest: .venv/.made ## how far the verdicts can be trusted, on the small models of the zoo (ROWS=honest ARGS="--seeds 1")
 	.venv/bin/onnx-harness selftest $(or $(ROWS),inputs defects honest fp16 half) --quick $(ARGS)
 
-CAUSES := causes defect-causes smallest observer mixed mixed-beside int8-beside slower
+CAUSES := causes defect-causes smallest cause-cost observer mixed mixed-beside int8-beside slower
 causes: .venv/.made ## causes, smallest models, mixed precision, slower operators: how often right (hours; ROWS="causes" ARGS="--sample 80")
 	.venv/bin/onnx-harness selftest $(or $(ROWS),$(CAUSES)) $(ARGS)
 
@@ -118,7 +118,7 @@ numbers: .venv/.made ## what was asked of FP16 and simplification beside what is
 scoreboard: .venv/.made ## a page of what released libraries keep right, in build/scoreboard (half an hour)
 	.venv/bin/python -m tests.scoreboard build/scoreboard
 
-scale: .venv/.made ## many cells, killed runs, hostile files: the figures in one table (ARGS="--quick", "--zoo models", "--big 2.5")
+scale: .venv/.made ## many cells, killed runs, hostile files: the figures in one table (ARGS="--quick", "--zoo models", "--big 2.5", "--cluster 50")
 	.venv/bin/python -m tests.performance.scale $(ARGS)
 
 experiment: .venv/.made ## how far the latency verdicts can be believed (two hours, resumable; ARGS="--row aa --minutes 10")

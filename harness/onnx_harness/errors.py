@@ -28,6 +28,10 @@ class ModelError(HarnessError):
     """
 
 
+class ModelTooLarge(ModelError):
+    """A model asks for more memory than the limit, by its bytes."""
+
+
 class FetchError(HarnessError):
     """A zoo model can't be fetched or isn't the file its card promises."""
 
@@ -58,6 +62,22 @@ class ResultsError(HarnessError):
 
 class GateError(HarnessError):
     """The pinned reference environment can't be made, or doesn't work."""
+
+
+class SideDied(GateError):
+    """The process of an environment died of a signal, or was ended since it took too long.
+
+    Attributes:
+        stage: what it had last said that it was doing; empty when it had said nothing.
+        what: the manner of its end.
+        late: it was ended since it took too long.
+    """
+
+    def __init__(self, what: str, stage: str = "", *, late: bool = False) -> None:
+        super().__init__(what)
+        self.what = what
+        self.stage = stage
+        self.late = late
 
 
 class WorkerDied(HarnessError):

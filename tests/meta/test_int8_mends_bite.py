@@ -19,7 +19,7 @@ from onnx_harness.settings import Settings
 from tests.models import model, save
 
 SEVEN_BITS = 'mend: `--variant "int8.static(reduce_range=True)"` passes'
-MIXED = "mend: `--variant int8.mixed` keeps 1 of 2 nodes in float"
+MIXED = "mend: `--variant int8.mixed` keeps 1 of 2 nodes in float: 'y'"
 
 
 def exponential() -> onnx.ModelProto:
@@ -39,6 +39,86 @@ def failing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Task:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
     card = card_for(save(exponential(), tmp_path / "model.onnx"))
     return Task(Cell(card, parse_variant("int8.static"), "cpu"), card.path, Settings())
+
+
+def products(text: str, **weights: np.ndarray) -> onnx.ModelProto:
+    made = model(text)
+    for name, value in weights.items():
+        made.graph.initializer.append(numpy_helper.from_array(value.astype("f4"), name))
+    return made
+
+
+def drawn(*shape: int, wild: bool = False) -> np.ndarray:
+    """Weights of a normal distribution; where ``wild``, a few are 200 times as large."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=shape)
+    return values * np.where(rng.random(shape) < 0.02, 200, 1) if wild else values
+
+
+STACKED = """(float[2,n,32] x) => (float[2,n,32] y) {
+  h = MatMul(x, w)  t = Tanh(h)  y = MatMul(t, u) }"""
+VECTOR = "(float[n,32] x) => (float[n] y) { y = MatMul(x, v) }"
+FIRST = "(float[32] x) => (float[16] y) { h = MatMul(x, w)  t = Tanh(h)  y = MatMul(t, u) }"
+
+
+def judged(folder: Path, made: onnx.ModelProto, variant: str) -> CellResult:
+    card = card_for(save(made, folder / "model.onnx"))
+    return judge(
+        Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=2))
+    ).result
+
+
+@pytest.mark.parametrize(
+    ("made", "variant", "offer", "words"),
+    [
+        (
+            products(STACKED, w=drawn(2, 32, 32, wild=True), u=drawn(2, 32, 32)),
+            "int8.static",
+            "int8.mixed",
+            "keeps 1 of 2 nodes in float: 'h'",
+        ),
+        (
+            products(STACKED, w=drawn(2, 32, 32, wild=True), u=drawn(2, 32, 32)),
+            "int8.dynamic",
+            "int8.dynamic(nodes_to_exclude=['h'])",
+            "passes: 'h' stays float",
+        ),
+        (
+            products(FIRST, w=drawn(32, 32, wild=True), u=drawn(32, 16)),
+            "int8.dynamic",
+            "int8.dynamic(per_channel=True)",
+            "passes: a scale for each output channel of a weight",
+        ),
+    ],
+    ids=["mixed", "a node left out", "a scale for each channel"],
+)
+def test_what_is_offered_for_products_passes(
+    made: onnx.ModelProto,
+    variant: str,
+    offer: str,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    [mend] = mends(judged(tmp_path, made, variant))
+    spelling = f'"{offer}"' if "(" in offer else offer
+    assert mend == f"mend: `--variant {spelling}` {words}"
+    assert judged(tmp_path, made, offer).status is Status.PASS
+
+
+def test_where_nothing_would_be_quantized_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    made = products(VECTOR, v=drawn(32))
+    result = judged(tmp_path, made, "int8.static")
+    assert mends(result) == []
+    assert result.detail[-1] == (
+        "No mend was found: none of int8.static(reduce_range=True), "
+        "int8.static(per_channel=True), int8.mixed passes (no choice of nodes in float was "
+        "verified on the quantized model: with those in float nothing is left to quantize)"
+    )
 
 
 def mends(result: CellResult) -> list[str]:
@@ -72,7 +152,9 @@ def test_what_fails_is_not_offered(
             raise answer
 
     monkeypatch.setattr(int8_mends, "_passes", passes)
-    assert mends(judge(failing).result) == []
+    result = judge(failing).result
+    assert mends(result) == []
+    assert result.detail[-1].startswith("No mend was found: none of int8.static(reduce_range=True)")
 
 
 def test_a_verdict_that_passes_everything_would_offer_what_fails(

@@ -21,10 +21,15 @@ from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.recorder import Entry, Recorder
 from onnx_harness.results.store import read_results
 from onnx_harness.results.verdicts import VerdictFiles
+from tests.models import linear, save, two_outputs
+from tests.plugin.running import read_cells, run_pytest, start_pytest
 from tests.unit.results_examples import RUN, cell
 
 KILLS = int(os.environ.get("ONNX_HARNESS_KILLS", "6"))
 """``make scale`` asks for 200."""
+
+REAL_KILLS = int(os.environ.get("ONNX_HARNESS_REAL_KILLS", "1"))
+"""Of runs that judge models; ``make scale`` asks for 20."""
 
 # Says an id once everything about the cell has been kept; never stops.
 WRITER = """
@@ -78,6 +83,47 @@ def test_a_run_that_is_killed_at_any_moment_has_lost_nothing(tmp_path: Path) -> 
             kept = [each.id for each in past.cells(run_id)]
         assert set(kept) >= set(said)
         assert len(kept) == len(set(kept))
+
+
+REAL = (
+    *("zoo", "--variant=original", "--variant=simplify", "--variant=optimize"),
+    *("--variant=fp16.io32", "-k=accuracy", "--report-dir=reports", "--resume"),
+)
+
+
+def verdicts_in(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in (folder / "reports/verdicts").glob("*/*.json")}
+
+
+def test_a_real_run_that_is_killed_judges_nothing_twice(tmp_path: Path) -> None:
+    """Pytest on two models, killed at a random moment after its first verdict, then resumed."""
+    draw = random.Random(0)
+    for kill in range(REAL_KILLS):
+        folder = tmp_path / str(kill)
+        save(linear(), folder / "zoo" / "a.onnx")
+        save(two_outputs(), folder / "zoo" / "b.onnx")
+        with start_pytest(folder, *REAL) as run:
+            while not read_cells(folder) and run.poll() is None:
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0, 0.5))
+            shown = set(read_cells(folder))
+            run.kill()
+        kept = verdicts_in(folder)
+        assert shown
+        assert {json.loads(text)["cell"]["id"] for text in kept.values()} >= shown
+        ended = run_pytest(folder, *REAL)
+        assert ended.code == pytest.ExitCode.OK, ended.told
+        assert len(ended.cells) == 8
+        after = verdicts_in(folder)
+        assert len(after) == 8
+        # A cell that is judged again has other seconds.
+        assert all(after[file] == text for file, text in kept.items())
+        assert integrity(folder / "reports") == "ok"
+        with History(folder / "reports" / FILE_NAME) as past:
+            for of_run in past.runs():
+                ids = [each.id for each in past.cells(of_run.id)]
+                assert len(ids) == len(set(ids))
+            assert {each.id for each in past.cells(past.runs()[0].id)} >= shown
 
 
 def test_a_full_disk_loses_nothing_that_was_kept(tmp_path: Path) -> None:

@@ -84,6 +84,15 @@ def masked() -> onnx.ModelProto:
                scale=np.float32(0.7), mask=mask)  # fmt: skip
 
 
+def sifted() -> onnx.ModelProto:
+    """Places where x is above 0, or where adding 1e-9, which a conversion makes 1e-7, shows."""
+    return model("""(float[4,64] x) => (int64[m,2] y) {
+      one = Constant<value_float = 1.0>()  tiny = Constant<value_float = 1e-9>()
+      size = Abs(x)  b = Add(size, one)  c = Add(b, tiny)  shows = Greater(c, b)
+      zero = Sub(x, x)  above = Greater(x, zero)  either = Or(shows, above)
+      at = NonZero(either)  y = Transpose<perm = [1, 0]>(at) }""")
+
+
 def harmless() -> onnx.ModelProto:
     weights = RANDOM.normal(size=(64, 64)).astype(np.float32) / 8
     return net([node("MatMul", "x w", "h"), node("Tanh", "h", "y")], w=weights)
@@ -154,6 +163,17 @@ def test_a_mask_that_float32_alone_sees_through_is_right(
     assert result.accuracy.outputs["y"].usable is True
     monkeypatch.setattr(judge_module, "judge_half", lambda *verdicts: verdicts[-1])
     assert judged(tmp_path, masked()).status is Status.FAIL
+
+
+def test_a_number_of_rows_that_float32_alone_makes_is_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = judged(tmp_path, sifted(), 0.0, 0.5)
+    assert result.status is Status.PASS, result
+    (note,) = (note for note in result.notes if note.startswith(DECIDES))
+    assert "output y: has shape" in note
+    monkeypatch.setattr(judge_module, "judge_half", lambda *verdicts: verdicts[-1])
+    assert judged(tmp_path, sifted(), 0.0, 0.5).symptom is Symptom.CHANGED_TYPES
 
 
 @pytest.mark.filterwarnings(

@@ -16,7 +16,7 @@ from onnx_harness.cell.state import Task
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.settings import Settings
-from onnx_harness.transforms.half import convert
+from onnx_harness.transforms.half import vain
 from onnx_harness.transforms.half.decide import Halving
 from tests.models import model, save
 
@@ -45,7 +45,7 @@ def test_a_model_whose_weights_all_stay_float32_is_no_pass(
     result = judged(tmp_path, BLOCKED)
     assert (result.status, result.stage) == (Status.NOT_APPLICABLE, Stage.TRANSFORM)
     assert "0% of the float32 weights would be converted" in str(result.reason)
-    monkeypatch.setattr(convert, "_LEAST_SHARE", 0.0)
+    monkeypatch.setattr(vain, "LEAST_SHARE", 0.0)
     assert judged(tmp_path, BLOCKED).status is Status.PASS
 
 

@@ -5,6 +5,8 @@ small form of it.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import json
 import os
 import resource
 import subprocess
@@ -12,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +24,17 @@ from onnx_harness.cell.matrix import Cell, card_for, expand_variants
 from onnx_harness.errors import ModelError
 from onnx_harness.model.bounds import check_bounds
 from onnx_harness.names import parse_variant
+from onnx_harness.report.background import NOTHING
 from onnx_harness.report.merge import merge
+from onnx_harness.report.table import lines
+from onnx_harness.report.write import write_reports
 from onnx_harness.results.cells import CellResult
+from onnx_harness.results.codec import encode
 from onnx_harness.results.history_rows import Measured
 from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import Results, ResultsWriter
-from onnx_harness.results.verdicts import VerdictFiles
+from onnx_harness.results.union import unite_verdicts
+from onnx_harness.results.verdicts import VerdictFiles, run_list
 from onnx_harness.run.jobs import Jobs
 from onnx_harness.run.runner import Runner
 from onnx_harness.run.schedule import grouped, shards
@@ -35,6 +42,7 @@ from onnx_harness.settings import Settings
 from tests.hostile import kinds
 from tests.models import linear, save
 from tests.performance.big_models import rows as big_models
+from tests.performance.scale_runs import beside_others, kills, lost_processes, lost_workers
 from tests.unit.results_examples import RUN, cell
 
 Row = tuple[str, str, str]
@@ -47,7 +55,18 @@ def main() -> int:
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the cells and of the kills"
     )
-    parser.add_argument("--zoo", type=Path, help="models for --jobs 2 beside 1, such as models")
+    parser.add_argument(
+        "--zoo",
+        type=Path,
+        help="models for --jobs 2 beside 1, such as models; ours are timed beside ONNX Runtime "
+        "and polygraphy too",
+    )
+    parser.add_argument(
+        "--cluster",
+        type=int,
+        metavar="N",
+        help="workers of Dask to lose, half a minute each, such as 50",
+    )
     parser.add_argument(
         "--big",
         type=float,
@@ -66,12 +85,16 @@ def main() -> int:
         lambda: shards_of(count),
         lambda: merged(count),
         lambda: collected_and_resumed(count),
-        lambda: kills(20 if args.quick else 200),
+        lambda: kills(20 if args.quick else 200, 2 if args.quick else 20),
+        lambda: lost_workers(10 if args.quick else 50),
     ]
-    names = ["hostile", "judged", "sleeping", "shards", "merged", "resumed", "kills"]
+    names = ["hostile", "judged", "sleeping", "shards", "merged", "resumed", "kills", "lost"]
+    if args.cluster is not None:
+        rows.append(lambda: lost_processes(args.cluster))
+        names.append("cluster")
     if args.zoo is not None:
-        rows.append(lambda: jobs_beside_one(args.zoo))
-        names.append("jobs")
+        rows += [lambda: jobs_beside_one(args.zoo), beside_others]
+        names += ["jobs", "beside"]
     if args.big is not None:
         rows.append(lambda: big_models(args.big))
         names.append("big")
@@ -114,6 +137,7 @@ def judged_hostile_files(every: int) -> Iterator[Row]:
         every: so many kinds are passed over for one that is judged.
     """
     slowest, peak, unclear, count = 0.0, 0, 0, 0
+    results: list[CellResult] = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ["ONNX_HARNESS_CACHE"] = f"{folder}/cache"
         settings = Settings(input_sets=1, cell_timeout=60, cell_memory=1 << 30)
@@ -128,10 +152,25 @@ def judged_hostile_files(every: int) -> Iterator[Row]:
             slowest = max(slowest, time.perf_counter() - started)
             peak = max(peak, result.peak_bytes or 0)
             unclear += "the harness itself failed" in (result.reason or "")
+            results.append(result)
             count += 1
         runner.close()
+        leaks, escapes = shown_of_hostile(results, Path(folder, "reports"))
     measured = f"{slowest:.1f} s, {peak / 2**20:.0f} MB, {unclear} unclear"
     yield f"hostile files: {count} kinds, judged", measured, "5 s, 1 GB, all clear"
+    shown = f"{leaks} read outside, {escapes} escapes"
+    yield "  in the verdicts, the table and the reports", shown, "0, 0"
+
+
+def shown_of_hostile(results: Sequence[CellResult], folder: Path) -> tuple[int, int]:
+    """Count verdicts with a line of /etc/passwd, and outputs with a character that steers."""
+    folder.mkdir()
+    outputs = [line.text for line in lines(RUN, results, width=120, models={})]
+    write_reports(folder, RUN, results, {}, NOTHING)
+    outputs += [file.read_text("utf-8") for file in folder.iterdir() if file.is_file()]
+    leaks = sum("root:" in repr(result) for result in results)
+    escapes = sum(any(sign in text for sign in "\x1b\x07\x00\u202e") for text in outputs)
+    return leaks, escapes
 
 
 def sleeping_cells() -> Iterator[Row]:
@@ -170,25 +209,44 @@ def shards_of(count: int) -> Iterator[Row]:
 
 
 def merged(count: int) -> Iterator[Row]:
-    """Results of 100 shards, in two orders."""
-    parts = []
-    for shard in range(100):
-        own = tuple(cell(model=f"m{number}") for number in range(shard, count, 100))
-        run: RunInfo = replace(RUN, id=f"{RUN.id}{shard:03}", shards=(f"{shard + 1}/100 plan",))
-        parts.append(Results(run, own))
-    written = []
-    seconds = 0.0
-    for order in (parts, parts[::-1]):
-        with tempfile.TemporaryDirectory() as folder:
+    """Results and verdicts of 100 shards, in two orders."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        parts = []
+        for shard in range(100):
+            own = tuple(cell(model=f"m{number}") for number in range(shard, count, 100))
+            run: RunInfo = replace(RUN, id=f"{RUN.id}{shard:03}", shards=(f"{shard + 1}/100 plan",))
+            left_by_run(folder / f"shard{shard}", run, own)
+            parts.append((folder / f"shard{shard}", Results(run, own)))
+        written = []
+        seconds = 0.0
+        for number, order in enumerate((parts, parts[::-1])):
+            target = folder / f"merged{number}"
             started = time.perf_counter()
-            whole = merge(order)
-            writer = ResultsWriter(Path(folder), whole.run)
+            whole = merge([results for _, results in order])
+            writer = ResultsWriter(target, whole.run)
             writer.put_all(whole.cells)
             writer.finish()
+            unite_verdicts(target, whole, [(place, part.run.id) for place, part in order])
             seconds = max(seconds, time.perf_counter() - started)
-            written.append(Path(folder, "results.json").read_bytes())
+            files = [file for file in sorted(target.rglob("*")) if file.is_file()]
+            written.append([(file.relative_to(target), file.read_bytes()) for file in files])
     same = "byte-identical" if written[0] == written[1] else "DIFFERENT"
     yield f"merge of 100 shards, {count:,} cells", f"{seconds:.1f} s, {same}", "5 s"
+
+
+def left_by_run(folder: Path, run: RunInfo, cells: Sequence[CellResult]) -> None:
+    """Write the files of a run's verdicts, without bringing each to the disk."""
+    entries = []
+    for one in cells:
+        key = hashlib.sha256(one.id.encode()).hexdigest()
+        document = {"schema": 1, "key": key, "timing": "", "cell": encode(one)}
+        file = folder / "verdicts" / key[:2] / f"{key}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(document))
+        entries.append((one, key))
+    (folder / "runs").mkdir()
+    (folder / "runs" / f"{run.id}.jsonl").write_text(run_list(run, entries))
 
 
 def collected_and_resumed(count: int) -> Iterator[Row]:
@@ -224,8 +282,11 @@ def collected_and_resumed(count: int) -> Iterator[Row]:
         yield f"{total:,} cells: collected, of the processor", f"{used:.1f} s", "2 s"
         empty = processor_seconds(empty_tests(folder, total, len(variants)), EMPTY)
         yield "  pytest itself, as many tests that do nothing", f"{empty:.1f} s", ""
+        before = processor_time()
         seconds, last = timed(folder, [*chosen, "--resume", "--report-dir", "reports"])
-        yield f"{total:,} cells: resumed, nothing to do", f"{seconds:.1f} s", "5 s"
+        used = processor_time() - before
+        told = f"{seconds:.1f} s, {used:.1f} s of the processor"
+        yield f"{total:,} cells: resumed, nothing to do", told, "5 s"
         yield "  pytest said", last[:34], ""
 
 
@@ -251,25 +312,15 @@ def empty_tests(folder: Path, count: int, of_a_model: int) -> Path:
 
 def processor_seconds(folder: Path, command: list[str]) -> float:
     """The time of the processor that a command takes, which others' work hardly changes."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    before = processor_time()
     subprocess.run(command, cwd=folder, capture_output=True, check=False)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return processor_time() - before
 
 
-def kills(count: int) -> Iterator[Row]:
-    """The test of killed runs, with as many kills."""
-    test = (
-        "tests/meta/test_nothing_lost.py::test_a_run_that_is_killed_at_any_moment_has_lost_nothing"
-    )
-    environment = {**os.environ, "ONNX_HARNESS_KILLS": str(count)}
-    ended = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", test],
-        env=environment,
-        capture_output=True,
-        check=False,
-    )
-    yield f"kill -9 at {count} moments: cells lost", "0" if ended.returncode == 0 else "SOME", "0"
+def processor_time() -> float:
+    """The seconds that processes begun here have taken of the processor, if they have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def jobs_beside_one(zoo: Path) -> Iterator[Row]:

@@ -14,7 +14,7 @@ import yaml
 
 from onnx_harness.cli import main
 from onnx_harness.gate.scaffold import GITHUB_FILE
-from onnx_harness.results.store import read_results
+from onnx_harness.results.store import Results, read_results
 from tests.models import model, save
 from tests.plugin.running import made_reference, run_pytest
 
@@ -160,15 +160,28 @@ def test_shards_of_a_slurm_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     few = ["--variant=original", "--variant=simplify", "-k=accuracy", "-p", "no:hypothesispytest"]
-    for part in ("1", "2"):
+
+    def task(array: str, part: str) -> Results:
+        """One of two tasks; Slurm keeps both numbers of one that it starts again."""
+        monkeypatch.setenv("SLURM_ARRAY_JOB_ID", array)
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", part)
         monkeypatch.setenv("SLURM_ARRAY_TASK_COUNT", "2")
         ended = subprocess.run(
             ["sh", "shard.sh", *few], cwd=folder, capture_output=True, text=True, check=False
         )
         assert ended.returncode == 0, ended.stdout + ended.stderr
-        assert f"shards/{part}/summary.md" in ended.stdout
-    _merge_shards(folder, monkeypatch)
+        assert f"shards/{array}/{part}/summary.md" in ended.stdout
+        return read_results(folder / "shards" / array / part)
+
+    first, _ = task("4711", "1"), task("4711", "2")
+    again = task("4711", "1")
+    assert again.cells == first.cells  # with their seconds: nothing was judged again
+    _merge_shards(folder, monkeypatch, "shards/4711")
+    night = task("4712", "1")
+    assert not {cell.id for cell in night.cells} - {"net-original-cpu", "net-simplify-cpu"}
+    verdicts = sorted((folder / "shards/4712/1/verdicts").rglob("*.json"))
+    assert len(verdicts) == len(night.cells)
+    assert night.cells[0].seconds != first.cells[0].seconds  # judged anew, not taken over
 
 
 def test_shards_of_a_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,12 +202,12 @@ def test_shards_of_a_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         step["run"] for step in jobs["report"]["steps"] if "report --merge" in step.get("run", "")
     ]
     assert merging == "onnx-harness report --merge shards/* -o reports"
-    _merge_shards(folder, monkeypatch)
+    _merge_shards(folder, monkeypatch, "shards")
 
 
-def _merge_shards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _merge_shards(folder: Path, monkeypatch: pytest.MonkeyPatch, parts: str) -> None:
     monkeypatch.chdir(folder)
-    assert main(["report", "--merge", "shards/1", "shards/2", "-o", "reports"]) == 0
+    assert main(["report", "--merge", f"{parts}/1", f"{parts}/2", "-o", "reports"]) == 0
     whole = read_results(folder / "reports")
     assert [cell.id for cell in whole.cells] == ["net-original-cpu", "net-simplify-cpu"]
     assert {shard[:3] for shard in whole.run.shards} == {"1/2", "2/2"}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.models import linear, save, two_outputs
+from tests.models import linear, model, save, two_outputs
 from tests.plugin.running import Ended, install, run_pytest
 
 pytestmark = pytest.mark.usefixtures("unconfined")  # their transforms write files
@@ -127,3 +129,116 @@ def test_a_crash_is_tried_once_more_and_is_flaky_if_it_stays_away(
     assert (cell["status"], cell["symptom"]) == ("fail", "crash")
     assert (tmp_path / "tried").read_text() == "xx"
     assert any(note.startswith("flaky") for note in cell["notes"]) == (crashes == "once")
+
+
+KNOWN = """
+[model]
+license = "MIT"
+[source]
+path = "known.onnx"
+[[known_failure]]
+variants = ["original"]
+stage = "load"
+reason = "it is no model"
+versions = { onnx = "1" }
+"""
+
+SEEN = """
+from pathlib import Path
+import pytest
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    with Path("protocol").open("a") as log:
+        log.write(item.nodeid + "\\n")
+    return (yield)
+"""
+
+FIXTURE = """
+from pathlib import Path
+import pytest
+
+@pytest.fixture(autouse=True)
+def seen(request):
+    with Path("fixture").open("a") as log:
+        log.write(request.node.nodeid + "\\n")
+"""
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which cells of every status were judged, and those that pass timed."""
+    folder = tmp_path_factory.mktemp("judged")
+    save(linear(), folder / "lin.onnx")
+    whole = model("(int64[4] x) => (int64[4] y) { y = Neg(x) }")
+    save(whole, folder / "whole.onnx")
+    for name in ("broken", "known"):
+        (folder / f"{name}.onnx").write_text("this is no model")
+    (folder / "known.model.toml").write_text(KNOWN)
+    (folder / "test_own.py").write_text("def test_own():\n    pass\n")
+    run_pytest(folder, *MIXED)
+    return folder
+
+
+MIXED = (
+    *("lin.onnx", "test_own.py", "broken.onnx", "known.model.toml", *ARGUMENTS),
+    *(
+        "whole.onnx",
+        "--variant=fp16.io32",
+        "--latency-budget=0.1",
+        "-v",
+        "-rA",
+        "--junit-xml=junit.xml",
+    ),
+)
+
+
+def told(folder: Path, *more: str) -> tuple[int, str, str, dict[str, Any]]:
+    """What a resumed run ends with, prints and writes, without times, places and ids of runs."""
+    ended = run_pytest(folder, *more, *MIXED)
+    changing = re.compile(
+        r'(time|timestamp|hostname)="[^"]*"|\d+\.\d\ds|run \d+t\w+-\w+|/[\w/.-]*/'
+    )
+    written = changing.sub("", (folder / "junit.xml").read_text("utf-8"))
+    return ended.code, changing.sub("", ended.told), written, ended.cells
+
+
+def test_what_is_done_is_reported_as_its_test_would_report_it(judged: Path, tmp_path: Path) -> None:
+    """Another plugin makes each test go through pytest's own protocol, and the run says the same."""
+    folders = [shutil.copytree(judged, tmp_path / name / "zoo") for name in "ab"]
+    (folders[1] / "seen.py").write_text(SEEN)
+    thin, whole = told(folders[0]), told(folders[1], "-p", "seen")
+    assert len((folders[1] / "protocol").read_text().splitlines()) == 25
+    assert {cell["status"] for cell in whole[3].values()} == {
+        "pass",
+        "fail",
+        "known_failure",
+        "not_applicable",
+    }
+    for one, other in zip(thin, whole, strict=True):
+        assert one == other
+
+
+def test_a_fixture_for_every_test_is_used_by_those_that_are_done(
+    judged: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(judged, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "conftest.py").write_text(FIXTURE)
+    run_pytest(tmp_path, "lin.onnx", *ARGUMENTS, "-k=accuracy")
+    assert len((tmp_path / "fixture").read_text().splitlines()) == 2
+
+
+DURATIONS = """
+from pathlib import Path
+
+def pytest_runtest_logreport(report):
+    with Path("durations").open("a") as log:
+        log.write(f"{report.duration!r}\\n")
+"""
+
+
+def test_what_is_done_goes_through_no_phase(judged: Path, tmp_path: Path) -> None:
+    shutil.copytree(judged, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "conftest.py").write_text(DURATIONS)
+    run_pytest(tmp_path, "lin.onnx", *ARGUMENTS, "-k=accuracy")
+    assert set((tmp_path / "durations").read_text().split()) <= {"0", "0.0"}

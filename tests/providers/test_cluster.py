@@ -49,7 +49,10 @@ class Scheduler:
         self._start("scheduler", "--scheduler-file", self._file, "--port", "0", "--no-dashboard")
         wait_until(lambda: self._file.is_file() and json.loads(self._file.read_text())["address"])
 
-    def add_worker(self, name: str, resources: str) -> subprocess.Popen[bytes]:
+    def add_worker(
+        self, name: str, resources: str, *, path: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker; modules in ``path`` come before those that are installed."""
         before = self._registered()
         started = self._start(
             "worker",
@@ -66,6 +69,7 @@ class Scheduler:
             resources,
             "--local-directory",
             self._folder / name,
+            path=path,
         )
         wait_until(lambda: self._registered() > before)
         return started
@@ -80,12 +84,14 @@ class Scheduler:
             process.kill()
             process.wait()
 
-    def _start(self, what: str, *args: object) -> subprocess.Popen[bytes]:
+    def _start(self, what: str, *args: object, path: Path | None = None) -> subprocess.Popen[bytes]:
         # A worker that is cut off counts as lost after this, and not after five minutes.
         environment = os.environ | {
             "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "40s",
             "ONNX_HARNESS_CACHE": str(self._folder / "worker-cache"),
         }
+        if path is not None:
+            environment["PYTHONPATH"] = f"{path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
         command = [sys.executable, "-m", "dask", what, *map(str, (*args, *self._security))]
         with (self._folder / "dask.log").open("ab") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
@@ -183,6 +189,58 @@ def test_a_lost_worker_and_a_restarted_coordinator_lose_no_cell_and_judge_none_t
     assert max(listed.values()) <= 2
     assert max(in_history(zoo).values()) <= 2
     assert len(list((zoo / "reports" / "verdicts").rglob("*.json"))) == 20
+
+
+# Of a machine whose disk is full: a cell process gets no folder for its files.
+FULL_DISK = """
+import errno, tempfile
+made = tempfile.mkdtemp
+
+def full(suffix=None, prefix=None, dir=None):
+    if prefix == "onnx-harness-profile-":
+        raise OSError(errno.ENOSPC, "No space left on device")
+    return made(suffix, prefix, dir)
+
+tempfile.mkdtemp = full
+"""
+BROKEN = {
+    "a full disk": ("sitecustomize.py", FULL_DISK),
+    "no provider": ("onnxruntime.py", "raise ImportError('its libraries are gone')"),
+}
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_what_fails_on_a_broken_worker_is_judged_by_another_one(
+    zoo: Path, scheduler: Scheduler, fault: str
+) -> None:
+    name, text = BROKEN[fault]
+    broken = zoo / "broken"
+    broken.mkdir()
+    (broken / name).write_text(text)
+    scheduler.add_worker("broken", "ep:cpu=1", path=broken)
+    scheduler.add_worker("whole", "ep:cpu=1")
+    options = ("zoo", "--variant=original", "--variant=simplify", "-k=accuracy")
+    ended = run_pytest(zoo, *options, "--report-dir=reports", "--cluster=scheduler.json")
+    assert ended.code == pytest.ExitCode.OK, ended.told
+    assert len(ended.cells) == 10
+
+
+def test_what_fails_on_every_worker_ends_as_an_error_that_names_them(
+    zoo: Path, scheduler: Scheduler
+) -> None:
+    (zoo / "broken").mkdir()
+    (zoo / "broken" / "sitecustomize.py").write_text(FULL_DISK)
+    for name in ("one", "two"):
+        scheduler.add_worker(name, "ep:cpu=1", path=zoo / "broken")
+    options = ("zoo/m0.onnx", "--variant=original", "-k=accuracy", "--report-dir=reports")
+    ended = run_pytest(zoo, *options, "--cluster=scheduler.json")
+    assert ended.code == pytest.ExitCode.TESTS_FAILED, ended.told
+    cell = ended.cells["m0-original-cpu"]
+    assert (cell["status"], cell["symptom"]) == ("error", "environment")
+    assert cell["reason"].startswith("tried 3 times, on tcp://")
+    assert cell["reason"].count("tcp://") == 2
+    assert cell["reason"].endswith("No space left on device")
+    assert not list((zoo / "reports" / "verdicts").rglob("*.json"))
 
 
 def test_a_cluster_with_certificates_is_reached_with_them_alone(zoo: Path) -> None:

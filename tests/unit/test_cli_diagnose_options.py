@@ -13,6 +13,7 @@ import pytest
 from onnx_harness.cell.state import Task
 from onnx_harness.cli import main
 from onnx_harness.diagnose import releases, search
+from onnx_harness.diagnose.findings import Findings
 from onnx_harness.diagnose.trials import Question
 from onnx_harness.results.diagnosis import Diagnosis
 from tests.models import linear, save
@@ -40,6 +41,8 @@ class Recorder:
         public: bool = False,
     ) -> None:
         self.question, self.seconds, self.folder, self.public = question, seconds, folder, public
+        self.findings = Findings()
+        self.started_after = 0
 
     def run(self) -> Diagnosis:
         return Diagnosis("Nothing is known.")
@@ -199,3 +202,46 @@ def test_a_narrow_tolerance_makes_a_failure_of_last_bits(
 
     main(["diagnose", *words, "--rtol=1e-10", "--atol=1e-10"])
     assert "beyond the tolerance" in json.loads(capsys.readouterr().out)["sentence"]
+
+
+def test_a_package_is_searched_before_the_cause(
+    asked: list[Recorder],
+    bisected: list[tuple[Task, str]],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["diagnose", "m.onnx", "--variant", "optimize"]
+    start = search.Search
+
+    def counted(*args: Any, **options: Any) -> Any:
+        recorder: Any = start(*args, **options)
+        recorder.started_after = len(bisected)
+        return recorder
+
+    monkeypatch.setattr(search, "Search", counted)
+
+    main(words)
+    assert bisected == []
+    main([*words, "--package", "onnxoptimizer"])
+    assert main(["diagnose", "m.onnx", "zoo/net.onnx", "--package", "onnx"]) == USAGE
+
+    [(task, package)] = bisected
+    assert asked[1].started_after == 1  # its budget begins then
+    assert (task.cell.id, package) == ("m-optimize-cpu", "onnxoptimizer")
+    assert asked[1].findings.evidence == ["It fails since 1.2."]
+    assert "--package is for a cell" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("bisected")
+def test_a_release_that_is_found_is_added_to_the_issue_once(tmp_path: Path) -> None:
+    words = ["bisect", "m.onnx", "--variant", "optimize"]
+    page = tmp_path / "reports" / "repro" / "m-optimize-cpu" / "ISSUE.md"
+    assert main(words) == FOUND  # without a page there is nothing to add to
+    page.parent.mkdir(parents=True)
+    page.write_text("# A fault\n\n## Cause\n\nIt.\n", encoding="utf-8")
+
+    for _ in range(2):
+        assert main(words) == FOUND
+
+    text = page.read_text("utf-8")
+    assert text == "# A fault\n\n## Cause\n\nIt.\n\n## First bad release\n\nIt fails since 1.2.\n"

@@ -21,6 +21,7 @@ from onnx_harness.isolate.answers import pack, unpack
 from onnx_harness.names import parse_variant
 from onnx_harness.providers.probe import Availability
 from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
+from onnx_harness.results.verdicts import VerdictFiles
 from onnx_harness.run.cluster import coordinator, worker
 from onnx_harness.run.cluster.address import parse_address
 from onnx_harness.run.cluster.coordinator import Cluster
@@ -44,9 +45,10 @@ from onnx_harness.run.cluster.parcels import (
 )
 from onnx_harness.run.cluster.workers import Load, Place, rank
 from onnx_harness.run.fatal import FatalSet
+from onnx_harness.run.past import Past
 from onnx_harness.run.schedule import grouped
 from onnx_harness.settings import Settings
-from tests.models import linear, save, with_external_data
+from tests.models import linear, save, two_outputs, with_external_data
 from tests.unit.results_examples import cell as result_of
 from tests.unit.results_examples import full_latency
 
@@ -72,6 +74,8 @@ class Workers:
     judge: Judge = passed
     offers: dict[str, dict[str, float]] = field(default_factory=dict)
     boots: dict[str, str] = field(default_factory=dict)
+    limits: dict[str, int] = field(default_factory=dict)
+    refusing: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
     log: list[tuple[str, str, bool]] = field(default_factory=list)
     timing: list[tuple[float, float, str]] = field(default_factory=list)
@@ -93,7 +97,8 @@ class Workers:
     def run(self, _function: object, workers: list[str]) -> dict[str, bytes]:
         boot = self.boots.get(workers[0], "one")
         host = replace(this_machine().host, cpu=f"processor of {boot}")
-        return {workers[0]: DESCRIBED.dumps(Described(machine_of(host), boot))}
+        limit = self.limits.get(workers[0], 0)
+        return {workers[0]: DESCRIBED.dumps(Described(machine_of(host), boot, limit))}
 
     def submit(self, function: Any, *args: Any, workers: list[str], **_: Any) -> Future[Any]:
         [address] = workers
@@ -113,6 +118,9 @@ class Workers:
             return Store().receive(*args)
         request = unpack(args[0])
         assert isinstance(request, Request)
+        if address in self.refusing:
+            self.log.append((address, "refused", False))
+            return REPLY.dumps(Reply(refusal="the provider doesn't load"))
         store = Store()
         if missing := store.missing(request.parcel, request.inline):
             return REPLY.dumps(Reply(missing=missing))
@@ -132,6 +140,7 @@ class Workers:
                 replace(result, machine=described.machine.host),
                 described.machine,
                 boot=described.boot,
+                limit=described.limit if "--cell-memory" in (result.reason or "") else 0,
             )
             verdicts.append(VERDICT.dumps(found).decode())
             if address in self.lost:
@@ -231,6 +240,134 @@ def test_a_cell_whose_workers_are_all_lost_is_an_error_of_the_environment(
     assert (ended.status, ended.symptom) == (Status.ERROR, Symptom.ENVIRONMENT)
     assert "3 workers were lost or failed with it" in (ended.reason or "")
     assert cluster.verdict(models[1][0]).result.status is Status.PASS
+
+
+def full_disk(cell: Cell) -> CellResult:
+    return replace(
+        passed("", cell),
+        status=Status.ERROR,
+        stage=Stage.LOAD,
+        reason="OSError: no space left",
+        symptom=Symptom.ENVIRONMENT,
+    )
+
+
+def test_what_fails_for_a_machines_sake_is_judged_on_another_one(
+    cluster: Cluster, workers: Workers, models: list[list[Cell]]
+) -> None:
+    troubled = models[0][1].id
+
+    def judge(address: str, cell: Cell) -> CellResult:
+        first = not any(cell_id == troubled for _, cell_id, _ in workers.log[:-1])
+        return full_disk(cell) if cell.id == troubled and first else passed(address, cell)
+
+    workers.judge = judge
+    start(cluster, models[:1])
+    assert all(cluster.verdict(cell).result.status is Status.PASS for cell in models[0])
+    tries = [address for address, cell, _ in workers.log if cell == troubled]
+    assert sorted(tries) == ["a", "b"]
+    assert len(workers.log) == 4  # the others of its model were judged once
+
+
+def test_what_fails_on_every_machine_is_tried_three_times_and_names_them(
+    cluster: Cluster, workers: Workers, models: list[list[Cell]]
+) -> None:
+    workers.offers |= {name: {"ep:cpu": 1} for name in "cd"}
+    troubled = models[0][1].id
+    workers.judge = lambda address, cell: (
+        full_disk(cell) if cell.id == troubled else passed(address, cell)
+    )
+    start(cluster, models[:1])
+    ended = cluster.verdict(models[0][1]).result
+    tries = [address for address, cell, _ in workers.log if cell == troubled]
+    assert len(tries) == len(set(tries)) == 3
+    assert (ended.status, ended.symptom) == (Status.ERROR, Symptom.ENVIRONMENT)
+    assert ended.reason == f"tried 3 times, on {', '.join(tries)}: OSError: no space left"
+    assert cluster.verdict(models[0][2]).result.status is Status.PASS
+
+
+def test_a_cell_that_costs_workers_costs_its_neighbours_no_try(
+    cluster: Cluster, workers: Workers, models: list[list[Cell]]
+) -> None:
+    """Two cells of a model that each cost workers: the third one is judged all the same."""
+    workers.offers |= {name: {"ep:cpu": 1} for name in "cdefgh"}
+    fatal = {models[0][0].id, models[0][1].id}
+
+    def judge(address: str, cell: Cell) -> CellResult:
+        if cell.id in fatal:
+            workers.lost.add(address)
+        return passed(address, cell)
+
+    workers.judge = judge
+    start(cluster, models[:1])
+    ended = [cluster.verdict(cell).result.status for cell in models[0]]
+    assert ended == [Status.ERROR, Status.ERROR, Status.PASS]
+    assert len(workers.lost) == 6
+
+
+def test_a_worker_that_cannot_use_the_provider_is_asked_once(
+    cluster: Cluster, workers: Workers, models: list[list[Cell]]
+) -> None:
+    workers.refusing = {"a"}
+    said = start(cluster, models)
+    for group in models:
+        for cell in group:
+            assert cluster.verdict(cell).result.status is Status.PASS
+    assert [address for address, cell, _ in workers.log if cell == "refused"] == ["a"]
+    assert any("the provider doesn't load" in line for line in said)
+
+
+def out_of_memory(address: str, cell: Cell) -> CellResult:
+    reason = f"on {address}, used more memory than the limit (--cell-memory)"
+    return replace(
+        passed(address, cell),
+        status=Status.FAIL,
+        stage=Stage.RUN,
+        reason=reason,
+        symptom=Symptom.CRASH,
+    )
+
+
+def test_what_a_small_worker_has_no_memory_for_goes_to_a_larger_one(
+    cluster: Cluster, workers: Workers, models: list[list[Cell]]
+) -> None:
+    large = CLUSTER.cell_memory
+    workers.offers = {name: {"ep:cpu": 1} for name in ("a", "b", "z")}
+    workers.limits = {"a": large // 4, "b": large // 4, "z": large}
+    workers.judge = lambda address, cell: (passed if address == "z" else out_of_memory)(
+        address, cell
+    )
+    start(cluster, models[:1])
+    assert all(cluster.verdict(cell).result.status is Status.PASS for cell in models[0])
+    assert [address for address, *_ in workers.log] == ["a"] * 3 + ["z"] * 3
+
+
+def test_a_lack_of_memory_is_final_where_no_worker_has_more(
+    cluster: Cluster, workers: Workers, models: list[list[Cell]]
+) -> None:
+    workers.limits = dict.fromkeys("ab", CLUSTER.cell_memory // 4)
+    workers.judge = out_of_memory
+    start(cluster, models[:1])
+    told = cluster.verdict(models[0][0])
+    assert (told.result.status, told.limit) == (Status.FAIL, CLUSTER.cell_memory // 4)
+    assert len(workers.log) == 3
+
+
+def test_a_verdict_is_found_again_under_the_limit_of_memory_that_it_hangs_on(
+    tmp_path: Path,
+) -> None:
+    [cell] = cells_of(save(linear(), tmp_path / "m.onnx"), "original")
+    large = Settings(report_dir=tmp_path / "reports", resume=True, cell_memory=64 << 30)
+    small = replace(large, cell_memory=8 << 30)
+    noted = Past(large)
+    noted.judged_on(cell, this_machine(), small.cell_memory)
+    noted.judged_on(cell, this_machine())  # times come later, and hang on nothing
+    files = VerdictFiles(tmp_path / "reports")
+    files.put(out_of_memory("a", cell), noted.entry(cell, reused=False).key)
+    assert Past(large).verdict(cell) is None
+    found = Past(small).verdict(cell)
+    assert found is not None
+    assert found.status is Status.FAIL
 
 
 def test_a_provider_that_no_worker_has_tags_for_is_refused_before_anything_runs(
@@ -401,6 +538,39 @@ def test_a_worker_judges_and_times_in_a_cell_process(
     latency = VERDICT.loads(timed.verdicts[0].encode()).result.latency
     assert latency is not None
     assert latency.pairs > 0
+    for _, runner in worker._idle:
+        runner.close()
+    worker._idle.clear()
+
+
+def test_a_worker_judges_a_changed_model_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cell has the same id, and the runner that judged it may still be there."""
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    digests = set()
+    for model in (linear(), two_outputs()):
+        path = save(model, tmp_path / "m.onnx")
+        moved, sent, parcel = packed(cells_of(path, "original"), path, CLUSTER)
+        request = Request(moved, sent, parcel, {}, this_machine().source, "topic")
+        [verdict] = REPLY.loads(worker.judge_group(pack(request))).verdicts
+        digests.add(VERDICT.loads(verdict.encode()).result.model_sha256)
+    assert len(digests) == 2
+    [(_, runner)] = worker._idle
+    runner.close()
+    worker._idle.clear()
+
+
+def test_a_worker_refuses_a_provider_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    path = save(linear(), tmp_path / "m.onnx")
+    cells = cells_of(path, "original", provider="cuda")
+    moved, sent, parcel = packed(cells, path, replace(CLUSTER, provider=("cuda",)))
+    request = Request(moved, sent, parcel, {}, this_machine().source, "topic")
+    refusal = REPLY.loads(worker.judge_group(pack(request))).refusal
+    assert refusal.startswith("provider 'cuda' can't be used there: ")
     for _, runner in worker._idle:
         runner.close()
     worker._idle.clear()

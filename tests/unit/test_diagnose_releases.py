@@ -6,7 +6,7 @@ import sys
 import zipfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -37,6 +37,8 @@ TRANSFORM = Transform("planted", planted, {{"planted": {{}}}})
 """
 SPOILS = "weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 2, weight.name))"
 RIGHT, RAISES = "pass", "raise ValueError('planted')"
+DIES = "import os; os.kill(os.getpid(), 11)"
+HANGS = "import time; time.sleep(60)"
 USES_HELPER = "import planted_helper"
 NOT_IMPORTED = "import nowhere"
 
@@ -129,12 +131,13 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def searched(folder: Path, count: int) -> Diagnosis:
+def searched(folder: Path, count: int, **settings: Any) -> Diagnosis:
     """The search over that many planted releases."""
     path = save(linear(), folder / "m.onnx")
     cell = Cell(card_for(path), Variant("planted", (Step("planted"),)), "cpu")
     releases = [f"1.{number}" for number in range(count)]
-    return bisect(Task(cell, path, Settings(input_sets=1)), "planted-release", releases)
+    task = Task(cell, path, Settings(input_sets=1, **settings))
+    return bisect(task, "planted-release", releases)
 
 
 def test_a_cell_is_judged_in_the_environment_of_each_release(wheels: Path) -> None:
@@ -162,6 +165,37 @@ def test_releases_that_fail_otherwise_or_cannot_be_imported_are_no_answer(wheels
     assert "can't be judged (" in lines["planted-release 1.1"]
     assert "can't be judged (it fails otherwise, at transform" in lines["planted-release 1.2"]
     assert lines["planted-release 1.0"] == "planted-release 1.0: passes"
+
+
+def test_the_release_since_which_the_process_dies_is_found(wheels: Path) -> None:
+    for number, effect in enumerate([RIGHT, DIES, DIES, DIES]):
+        wheel(wheels, f"1.{number}", effect)
+
+    diagnosis = searched(wheels.parent, 4)
+
+    assert diagnosis.cause.release == "planted-release 1.1", diagnosis.evidence
+    assert "the process died of signal 11" in diagnosis.sentence
+
+
+def test_a_release_that_dies_is_no_answer_where_another_raises(wheels: Path) -> None:
+    for number, effect in enumerate([RIGHT, DIES, RAISES]):
+        wheel(wheels, f"1.{number}", effect)
+
+    diagnosis = searched(wheels.parent, 3)
+
+    assert diagnosis.cause.release == "planted-release 1.2"
+    lines = {line.split(":")[0]: line for line in diagnosis.evidence}
+    assert "can't be judged (it fails otherwise, at transform" in lines["planted-release 1.1"]
+
+
+def test_the_release_since_which_a_step_never_ends_is_found(wheels: Path) -> None:
+    for number, effect in enumerate([RIGHT, HANGS]):
+        wheel(wheels, f"1.{number}", effect)
+
+    diagnosis = searched(wheels.parent, 2, cell_timeout=4.0)
+
+    assert diagnosis.cause.release == "planted-release 1.1", diagnosis.evidence
+    assert "did not end within 4 s" in diagnosis.sentence
 
 
 def test_where_no_older_release_can_be_judged_nothing_is_found(wheels: Path) -> None:

@@ -19,9 +19,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.diagnose.search import diagnose
 from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import Status
 from onnx_harness.results.diagnosis import Diagnosis
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import BoundStep, Parts, Transform
@@ -286,3 +288,66 @@ def test_a_quantization_has_the_mend_of_its_cell(tmp_path: Path) -> None:
     assert diagnosis.cause.transform == "int8.static", diagnosis
     assert diagnosis.mend is not None
     assert diagnosis.mend.variant == "int8.mixed"
+
+
+# What float16 makes of one operator, whose value goes on to others that a conversion casts it for.
+SQUARE_AND_ROOT = """(float[n,8] x) => (float[n,8] y) {
+  h = MatMul(x, w)  a = Mul(h, c)  b = Mul(a, a)  r = Sqrt(b)  t = Tanh(h)  y = Add(r, t) }"""
+TINY_EPSILON = """(float[n,8] x) => (float[n,8] y) {
+  h = MatMul(x, w)  a = Mul(h, c)  b = Mul(a, a)  s = Add(b, e)  r = Sqrt(s)
+  t = Div(a, r)  y = Sigmoid(t) }"""
+RUNNING_SUM = """(float[4,900] x) => (float[4,900] y) {
+  a = Abs(x)  f = Mul(a, c)  s = CumSum(f, one)  z = Div(s, d)  p = Sqrt(z)  y = Add(p, a) }"""
+
+
+@pytest.mark.parametrize(
+    ("text", "scale", "node", "converted"),
+    [
+        (SQUARE_AND_ROOT, 1000.0, ("Mul", "make_b"), "make_b"),
+        (TINY_EPSILON, 1e-4, ("Mul", "make_b"), "make_b"),
+        # The library leaves the sum as it is, and casts it for what reads it.
+        (RUNNING_SUM, 500.0, ("CumSum", "make_s"), "make_z"),
+    ],
+)
+def test_a_library_s_conversion_names_the_operator_of_the_model_and_no_cast(
+    tmp_path: Path, text: str, scale: float, node: tuple[str, str], converted: str
+) -> None:
+    made = model(text, opset=17)
+    arrays = {
+        "w": np.eye(8, dtype="f4"),
+        "c": np.array([scale], "f4"),
+        "d": np.array([scale], "f4"),
+        "e": np.array([1e-9], "f4"),
+        "one": np.array(1),
+    }
+    read = {name for each in made.graph.node for name in each.input}
+    for name in arrays.keys() & read:
+        made.graph.initializer.append(numpy_helper.from_array(arrays[name], name))
+    for each in made.graph.node:
+        each.name = f"make_{each.output[0]}"
+
+    diagnosis = searched(save(made, tmp_path / "m.onnx"), "fp16.onnxmltools.io32")
+
+    cause = diagnosis.cause
+    assert cause.transform == "fp16.onnxmltools.io32", diagnosis
+    assert cause.node is not None
+    assert (cause.node.op_type, cause.node.name) == node, diagnosis
+    assert cause.rules == (converted,), diagnosis
+
+
+@pytest.mark.parametrize(
+    ("name", "variant", "mend"),
+    [
+        ("53_fp16_unnamed_nodes_keep_io", "fp16.onnxmltools.io32", "fp16.io32"),  # no valid model
+        ("67_fp16_lstm_optional_names", "fp16.onnxmltools", "fp16()"),  # no model at all
+    ],
+)
+def test_a_library_that_makes_no_model_has_a_mend_too(name: str, variant: str, mend: str) -> None:
+    diagnosis = searched(DEFECTS / f"{name}.onnx", variant)
+
+    assert diagnosis.cause.transform == variant
+    assert diagnosis.mend is not None, diagnosis.evidence
+    assert diagnosis.mend.variant == mend
+    path = DEFECTS / f"{name}.onnx"
+    cell = Cell(card_for(path), parse_variant(mend), "cpu")
+    assert judge(Task(cell, path, Settings(input_sets=1))).result.status is Status.PASS

@@ -199,7 +199,7 @@ def test_a_process_gets_no_input_no_folder_and_the_variables_that_it_needs(
         assert made._memory_bytes() == 5
         monkeypatch.setattr(psutil, "Process", gone)
         assert made._memory_bytes() == 0
-        assert made._gone() == "the process died of signal 11; it last said: two"
+        assert str(made._gone()) == "the process died of signal 11; it last said: two"
     [(command, options)] = started
     assert command[:3] == ["python", "-P", "-c"]
     assert options["stdin"] == subprocess.DEVNULL

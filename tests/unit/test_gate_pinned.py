@@ -517,6 +517,7 @@ def test_every_request_has_its_answer() -> None:
     assert dict(side._ANSWERS) == {
         name: getattr(side, name)
         for name in (
+            "note_in",
             "versions",
             "judge",
             "open_model",

@@ -19,12 +19,11 @@ from onnx_harness.judging.last_bits import (
     EDGES,
     NOTHING,
     ONE_UNIT,
-    exact_sums,
     has_steps,
     steps,
     with_last_bits,
 )
-from onnx_harness.judging.noise_floor import NOT_NOISE, RESTS_ON, noise_floor
+from onnx_harness.judging.noise_floor import INEXACT, NOT_NOISE, RESTS_ON, noise_floor
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.model.file import Model
@@ -53,8 +52,10 @@ def moved(made: onnx.ModelProto, x: Any, amount: Any = ONE_UNIT, edges: Any = ON
     return run(open_cpu(with_last_bits(made)), {"x": x, AMOUNT: amount, EDGES: edges})["y"]
 
 
-def test_a_constant_moves_by_one_unit_in_its_last_place_and_whole_numbers_stay() -> None:
+@pytest.mark.parametrize("opset", [17, 22, 23])
+def test_a_constant_moves_by_one_unit_in_its_last_place_and_whole_numbers_stay(opset: int) -> None:
     made = model(F + "<float[64] w> { y = Add(x, w) }")
+    made.opset_import[0].version = opset
     values = np.linspace(-3, 3, 64, dtype=np.float32)
     values[::8] = np.round(values[::8])
     made.graph.initializer.append(numpy_helper.from_array(values, "w"))
@@ -63,7 +64,8 @@ def test_a_constant_moves_by_one_unit_in_its_last_place_and_whole_numbers_stay()
     whole = values == np.round(values)
     assert np.all(units[whole] == 0)
     assert np.all(units[~whole] == 1)
-    assert {-1.0, 1.0} == set(np.sign(y - values)[~whole])
+    up = np.sign(y - values)[~whole] > 0
+    assert 0.2 < up.mean() < 0.8
 
 
 def test_without_an_amount_nothing_moves() -> None:
@@ -109,17 +111,6 @@ def test_the_step_of_an_output_is_that_of_its_last_quantizer() -> None:
     assert steps(quantized(0.25)) == {"y": 0.25}
     assert steps(model(F + "{ r = Round(x) y = Relu(r) }")) == {"y": 1.0}
     assert steps(model(F + "{ r = Round(x) y = Exp(r) }")) == {}
-    assert set(exact_sums(quantized())) == {
-        "session.x64quantprecision",
-        "session.qdq_matmulnbits_accuracy_level",
-    }
-    without = quantized()
-    for node in without.graph.node:
-        if node.op_type == "DequantizeLinear":
-            del node.input[2:]
-    # ONNX Runtime 1.32 gives such a node a zero point of the wrong shape.
-    assert set(exact_sums(without)) == {"session.qdq_matmulnbits_accuracy_level"}
-    assert not exact_sums(model(F + "{ y = Round(x) }"))
 
 
 def referred(made: onnx.ModelProto, folder: Path, *arrays: Any) -> tuple[Model, Reference]:
@@ -218,3 +209,19 @@ def test_terms_of_a_sum_move_by_themselves_behind_a_quantizer() -> None:
     x = np.tile(np.array([1.23, -1.23], np.float32), 32)[None]
     assert moved(made, x, NOTHING, NOTHING) == 0
     assert moved(made, x, edges=NOTHING) != 0
+
+
+def test_a_note_says_what_integer_kernels_cost_and_which_options_avoid_them(
+    tmp_path: Path,
+) -> None:
+    made = model("""(float[64,64] x) => (float[64,64] y) <float s = {0.02}, uint8 z = {128},
+        float t = {0.0005}, uint8 u = {0}> {
+            xq = QuantizeLinear(x, s, z)  xd = DequantizeLinear(xq, s, z)  h = Softmax(xd)
+            hq = QuantizeLinear(h, t, u)  y = DequantizeLinear(hq, t, u)
+    }""")
+    x = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    floor = noise_floor(*referred(made, tmp_path, x), Cache(tmp_path))
+    (note,) = [note for note in floor.notes if note.startswith(INEXACT)]
+    assert note.endswith(
+        "session.disable_quant_qdq = 1 and session.qdq_matmulnbits_accuracy_level = 1"
+    )

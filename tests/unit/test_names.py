@@ -87,6 +87,7 @@ def test_a_cell_id_is_model_variant_provider() -> None:
         ("x(a=-1e-7)", (Step("x", (("a", -1e-7),)),)),
         ("x(a=1e+5)+y", (Step("x", (("a", 1e5),)), Step("y"))),
         ("x(a=True, b='c')", (Step("x", (("a", True), ("b", "c"))),)),
+        ("x(a=true, b=false)", (Step("x", (("a", True), ("b", False))),)),
         ("x(a=['Conv', 'Add'])", (Step("x", (("a", ("Conv", "Add")),)),)),
         ("x(a=[])", (Step("x", (("a", ()),)),)),
         (
@@ -148,6 +149,8 @@ def test_a_grammar_error_is_a_usage_error() -> None:
         ("fp16(max_finite_val=65504)", "fp16.max_finite_val_65504"),
         ("fp16(max_finite_val=0.5)+simplify", "fp16.max_finite_val_0.5+simplify"),
         ("optimize(skip_fuse_bn=True)", "optimize.skip_fuse_bn_true"),
+        ("optimize(skip_fuse_bn=true)", "optimize.skip_fuse_bn_true"),
+        ("optimize(skip_fuse_bn=false)", "optimize.skip_fuse_bn_false"),
         ("x(b=1, a=2)", "x.a_2.b_1"),
     ],
 )
@@ -219,3 +222,11 @@ def test_an_id_never_changes() -> None:
         "fp16.min_positive_val_1e_07.cbef1924",
         "fp16.op_block_list_add.7330c39d",
     ]
+
+
+@pytest.mark.parametrize(
+    "text", ["int8.static(calibration=minmax)", "fp16(op_block_list=[minmax])", "x(a=-minmax)"]
+)
+def test_a_text_without_quotes_is_named(text: str) -> None:
+    with pytest.raises(NameGrammarError, match="a text stands in quotes: 'minmax'"):
+        parse_variant(text)

@@ -426,3 +426,17 @@ def test_the_random_nodes_behind_an_output_are_named() -> None:
     assert random_nodes(model, {"y"}) == ["RandomNormalLike 'noise'"]
     assert random_nodes(model, {"z"}) == ["RandomUniformLike (which gives 'u')"]
     assert random_nodes(model, {"d"}) == ["Dropout 'drop'"]
+
+
+def test_static_ranges_are_those_of_the_calibration(tmp_path: Path) -> None:
+    """What lies beyond them is cut off, as the quantized model cuts it off."""
+    model, reference = referred(product(), tmp_path, {"x": X})
+    conversion = Conversion("int8", scheme=Scheme(frozenset({"MatMul"}), static=True))
+    errors = []
+    for share in (1.0, 0.25):
+        sets = [InputSet("calibration", {"x": X * np.float32(share)})]
+        noise = ideal_conversion(model, reference, conversion, Cache(tmp_path), sets).digits
+        errors.append(noise.sets[0]["y"].l2 / noise.sets[0]["y"].norm)
+    own = ideal_conversion(model, reference, conversion, Cache(tmp_path)).digits.sets[0]["y"]
+    assert errors[0] == own.l2 / own.norm < 0.05
+    assert errors[1] > 0.3

@@ -38,6 +38,7 @@ def named_model() -> onnx.ModelProto:
     [
         ({"op_block_list": ["SoftMax"]}, "no operator 'SoftMax'. Did you mean 'Softmax'?"),
         ({"node_block_list": ["make_c", "make_a"]}, "no node 'make_c'. Did you mean 'make_"),
+        ({"force_fp16_inputs": {"SoftMax": [0]}}, "no operator 'SoftMax'. Did you mean 'Softmax'"),
         ({"keep_io_types": ["X"]}, "no input or output 'X'"),
     ],
 )
@@ -54,6 +55,9 @@ def test_settings_that_models_share_may_name_what_one_lacks() -> None:
         named_model(), op_block_list=["LSTM", "Softmax"], allow_missing=True
     )
     assert ops(result)["Cast"] == 2
+    assert convert_float_to_float16(
+        named_model(), force_fp16_inputs={"GroupNorm": [0]}, allow_missing=True
+    )
     variant = parse_variant("fp16.io32(allow_missing=True, op_block_list=['LSTM'])")
     assert bind(variant.steps[0])(named_model())
 

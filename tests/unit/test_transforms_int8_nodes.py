@@ -205,6 +205,42 @@ def test_a_node_that_is_not_there_is_refused(text: str, option: str) -> None:
         quantized(model, text % option, samples_for(model))
 
 
+@pytest.mark.parametrize("text", ["int8.dynamic", "int8.static"])
+def test_settings_that_models_share_may_name_what_one_lacks(text: str) -> None:
+    model = two_layers()
+    shared = "allow_missing=true, nodes_to_exclude=['frist', 'first'], op_types_to_exclude=['Loop']"
+    with remarks() as said:
+        result = quantized(model, f"{text}({shared})", samples_for(model))
+    expected = quantized(model, f"{text}(nodes_to_exclude=['first'])", samples_for(model))
+    assert result == expected
+    assert "nodes_to_exclude names 'frist', and the model has no such node" in said
+    only = quantized(
+        model,
+        f"{text}(allow_missing=True, nodes_to_quantize=['frist', 'second'])",
+        samples_for(model),
+    )
+    named = quantized(model, f"{text}(nodes_to_quantize=['second'])", samples_for(model))
+    assert only == named
+    with pytest.raises(NotApplicable, match="none of the nodes that nodes_to_quantize names"):
+        quantized(
+            model, f"{text}(allow_missing=True, nodes_to_quantize=['frist'])", samples_for(model)
+        )
+    with pytest.raises(NotApplicable, match="no operator that op_types_to_quantize names"):
+        quantized(
+            model, f"{text}(allow_missing=True, op_types_to_quantize=['Loop'])", samples_for(model)
+        )
+
+
+def test_int4_may_exclude_nodes_that_a_model_lacks() -> None:
+    model = two_layers()
+    with pytest.raises(ValueError, match="no node 'frist'"):
+        quantized(model, "int4(nodes_to_exclude=['frist'])")
+    with remarks() as said:
+        result = quantized(model, "int4(nodes_to_exclude=['frist', 'first'], allow_missing=True)")
+    assert result == quantized(model, "int4(nodes_to_exclude=['first'])")
+    assert said == ["nodes_to_exclude names 'frist', and the model has no such node"]
+
+
 def test_extra_options_reach_the_library() -> None:
     model = dense()
     plain = quantized(model, "int8.static", samples_for(model))
@@ -229,11 +265,57 @@ def test_extra_options_reach_the_library() -> None:
         ("SmoothQuantAlpha=much", "SmoothQuantAlpha is a number"),
         ("DefaultTensorType=STRING", "DefaultTensorType is one of FLOAT"),
         ("WeightSymmetric", "has no value"),
+        (
+            "CalibPercentile=99",
+            "CalibPercentile has no effect with calibration='minmax': it's read with "
+            "calibration='percentile'",
+        ),
+        ("SmoothQuantAlpha=0.5", "no effect without 'SmoothQuant=true' beside it"),
+        ("CalibMovingAverageConstant=0.1", "no effect without 'CalibMovingAverage=true'"),
     ],
 )
 def test_extra_options_that_cannot_be_honoured_are_refused(written: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         bind(parse_variant(f"int8.static(extra_options=['{written}'])").steps[0])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "calibration='percentile', extra_options=['CalibPercentile=99']",
+        "extra_options=['CalibMovingAverage=true', 'CalibMovingAverageConstant=0.1']",
+    ],
+)
+def test_extra_options_of_a_method_are_taken_with_it(options: str) -> None:
+    model = dense()
+    assert quantized(model, f"int8.static({options})", samples_for(model)) != quantized(
+        model, "int8.static", samples_for(model)
+    )
+
+
+@pytest.mark.parametrize(
+    ("step", "option", "kind"),
+    [
+        ("int8.static", "MatMulConstBOnly=true", "dynamic"),
+        ("int8.dynamic", "CalibPercentile=99", "static"),
+        ("int8.dynamic", "AddQDQPairToWeight=true", "static"),
+    ],
+)
+def test_extra_options_of_the_other_kind_are_remarked(step: str, option: str, kind: str) -> None:
+    model = dense()
+    with remarks() as said:
+        quantized(model, f"{step}(extra_options=['{option}'])", samples_for(model))
+    name = option.partition("=")[0]
+    assert f"extra_options: {name} has no effect here: int8.{kind} alone reads it" in said
+    with remarks() as said:
+        quantized(model, f"{step}(extra_options=['WeightSymmetric=true'])", samples_for(model))
+    assert not said
+
+
+def test_an_option_whose_library_is_missing_does_not_apply() -> None:
+    model = dense()
+    with pytest.raises(NotApplicable, match="SmoothQuant=true takes the library neural-compressor"):
+        quantized(model, "int8.static(extra_options=['SmoothQuant=true'])", samples_for(model))
 
 
 def test_the_calibration_is_written_as_the_library_writes_it() -> None:
@@ -506,3 +588,39 @@ def test_what_only_onnx_runtime_knows_the_type_of_is_quantized() -> None:
     result = quantized(model, "int8.static", samples_for(model))
     assert ops(result)["QuantizeLinear"] == 4
     assert signal_db(model, result, samples_for(model)[0]["x"]) > 20
+
+
+@pytest.mark.parametrize(
+    ("variant", "node", "w", "result"),
+    [
+        ("int8.static", "y = Mul(x, w)", (4,), "6,4"),
+        ("int8.static", "y = Add(x, w)", (6, 4), "6,4"),
+        ("int8.static", "y = MatMul(x, w)", (4,), "6"),
+        ("int8.static", "y = MatMul(x, w)", (4, 6), "6,6"),
+        ("int8.static(per_channel=True)", "y = Mul(x, w)", (6, 4), "6,4"),
+        ("int8.static(per_channel=True)", "y = MatMul(x, w)", (4, 6), "6,6"),
+        ("int8.static(activation_type='int8')", "y = Mul(x, w)", (4,), "6,4"),
+        ("int8.static(reduce_range=True)", "y = Mul(x, w)", (4,), "6,4"),
+        ("int8.dynamic", "i = ArgMax<axis=1, keepdims=0>(x) y = Gather(w, i)", (4,), "6"),
+        ("int8.dynamic", "i = ArgMax<axis=1, keepdims=0>(x) y = Gather(w, i)", (4, 3), "6,3"),
+    ],
+)
+def test_the_ideal_rounds_the_constants_that_the_library_rounds(
+    variant: str, node: str, w: tuple[int, ...], result: str
+) -> None:
+    model = weighted(f"agraph (float[6,4] x) => (float[{result}] y) {{ {node} }}", w=w)
+    feed = {"x": floats(6, 4)}
+    conversion = conversion_of(bind_variant(parse_variant(variant)))
+    assert conversion is not None
+    assert conversion.scheme is not None
+    ranges = {}
+    for name in watched(model, conversion.scheme):
+        seen = feed["x"] if name == "x" else run(model, **feed)[0]
+        ranges[name] = (float(seen.min()), float(seen.max()))
+    ideal = run(quantize_through(copy_of(model), conversion.scheme, ranges), **feed)[0]
+    library = run(quantized(model, variant, [feed]), **feed)[0]
+    # Where the sum of a product lies between two levels, either may be taken.
+    step = np.ptp(ideal) / 255
+    assert np.abs(ideal - library).max() <= 1.01 * step
+    assert np.abs(ideal - library).mean() < 0.1 * step
+    assert np.abs(ideal - run(model, **feed)[0]).max() > 1e-4

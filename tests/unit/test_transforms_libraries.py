@@ -161,3 +161,22 @@ def test_what_a_library_raises_is_left_as_it_is() -> None:
     scaled = "agraph (float[3] x) => (float[3] z) <float[3] w = {1,2,3}> { z = Mul(x, w) }"
     with pytest.raises(RuntimeError, match="Unresolved value references"):
         bind(Step("pass.lift_lexical_references"))(model_of(scaled))
+
+
+@pytest.mark.parametrize("transform", ["optimize", "pass.eliminate_duplicate_initializer"])
+def test_a_type_that_onnxoptimizer_lacks_is_named(transform: str) -> None:
+    model = onnx.parser.parse_model(
+        '<ir_version: 10, opset_import: ["" : 21]> '
+        "g (float[2,4] x) => (float[2,4] y) <float s = {0.1}> "
+        "{ d = DequantizeLinear(v, s) e = DequantizeLinear(w, s) h = MatMul(x, d) y = MatMul(h, e) }"
+    )
+    for name in ("v", "w"):
+        tensor = onnx.helper.make_tensor(name, onnx.TensorProto.INT4, [4, 4], range(-8, 8))
+        model.graph.initializer.append(tensor)
+    with pytest.raises(NotApplicable, match=r"can't compare tensors of int4.*`simplify`"):
+        bind(Step(transform))(model)
+
+
+def test_other_errors_of_onnxoptimizer_stay_its_own() -> None:
+    with pytest.raises(RuntimeError, match=r"^something else$"), optimize_module.refused_types():
+        raise RuntimeError("something else")

@@ -180,6 +180,44 @@ def test_clamps_in_a_row_are_one(text: str, expected: dict[str, int]) -> None:
     assert left(text, 17, **used) == expected
 
 
+@pytest.mark.parametrize("opset", [6, 7, 8, 10])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a = Clip<min = -1.0, max = 6.0>(x) z = Clip<min = 0.0, max = 7.0>(a)", {"Clip": 1}),
+        ("a = Relu(x) z = Clip<max = 6.0>(a)", {"Clip": 1}),
+        ("a = Clip<max = 6.0>(x) z = Relu(a)", {"Clip": 1}),
+        ("a = Clip(x) z = Relu(a)", {"Clip": 1}),
+        ("a = Clip<min = -1.0>(x) b = Relu(a) z = Clip<min = 0.5>(b)", {"Clip": 1}),
+        ("a = Relu(x) z = Relu(a)", {"Relu": 1}),
+        ("a = Clip<min = 0.0, max = 1.0>(x) z = Clip<min = 6.0>(a)", {"Clip": 2}),
+        ("a = Clip<min = -0.0>(x) z = Relu(a)", {"Clip": 1}),
+        ("a = Relu(x) z = Clip<min = -0.0>(a)", {"Clip": 1}),
+    ],
+)
+def test_clamps_whose_bounds_are_attributes_are_one(
+    text: str, opset: int, expected: dict[str, int]
+) -> None:
+    assert left(text, opset) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "opset", "expected"),
+    [
+        ("a = Relu(x) z = Min(a, six)", 8, {"Clip": 1}),
+        ("a = Min(x, six) z = Clip<min = 1.0>(a)", 10, {"Clip": 1}),
+        ("a = Relu(x) z = Max(a, six)", 8, {"Max": 1}),
+        ("a = Relu(x) z = Min(a, sixes)", 7, {"Relu": 1, "Min": 1}),
+    ],
+)
+def test_clamps_by_min_and_max_are_one_since_they_broadcast(
+    text: str, opset: int, expected: dict[str, int]
+) -> None:
+    numbers = {"six": np.float32(6), "sixes": np.full((2, 2, 3), 6, np.float32)}
+    used = {name: value for name, value in numbers.items() if f" {name})" in text}
+    assert left(text, opset, **used) == expected
+
+
 def test_clamps_of_integers_have_no_signed_zero() -> None:
     model = model_of(
         "agraph (int64[N] x) => (int64[N] z) <int64 zero = {0}, int64 six = {6}> { a = Max(x, "
@@ -286,6 +324,69 @@ def test_what_does_nothing_between_an_input_and_an_output_drops_its_operands() -
             {"Neg": 1, "Gather": 1},
         ),
         (
+            "q = SequenceConstruct(x, y, x) n = SequenceLength(q) f = Cast<to = 1>(n) z = Add(y, f)",
+            17,
+            {"Neg": 1, "Add": 1},
+        ),
+        (
+            "q = SplitToSequence<axis = 2, keepdims = 0>(y) n = SequenceLength(q) "
+            "f = Cast<to = 1>(n) z = Add(y, f)",
+            17,
+            {"Neg": 1, "Add": 1},
+        ),
+        (
+            "q = SplitToSequence<axis = 2>(y, two) n = SequenceLength(q) a = SequenceAt(q, i0) "
+            "f = Cast<to = 1>(n) z = Add(a, f)",
+            17,
+            {"Neg": 1, "Split": 1, "Add": 1},
+        ),
+        (
+            "q = SequenceConstruct(y, c2) e = SequenceAt(q, last) f = Exp(e) z = Add(y, f)",
+            17,
+            {"Neg": 1, "Add": 1},
+        ),
+        (
+            "t = Neg(s) q = SplitToSequence(t) n = SequenceLength(q) z = Cast<to = 1>(n)",
+            17,
+            {"Neg": 1, "SplitToSequence": 1, "SequenceLength": 1, "Cast": 1},
+        ),
+        (
+            "q = SplitToSequence<axis = 1>(y) z = ConcatFromSequence<axis = -2>(q)",
+            17,
+            {"Neg": 1},
+        ),
+        (
+            "q = SplitToSequence<axis = 1, keepdims = 0>(y) "
+            "z = ConcatFromSequence<axis = 1, new_axis = 1>(q)",
+            17,
+            {"Neg": 1},
+        ),
+        (
+            "t = Neg(s) q = SplitToSequence(t, two) z = ConcatFromSequence<axis = 0>(q)",
+            11,
+            {"Neg": 1},
+        ),
+        (
+            "q = SplitToSequence<axis = 2>(y, parts) z = ConcatFromSequence<axis = 2>(q)",
+            17,
+            {"Neg": 1},
+        ),
+        (
+            "q = SplitToSequence<axis = 1>(y) z = ConcatFromSequence<axis = 2>(q)",
+            17,
+            {"Neg": 1, "SplitToSequence": 1, "ConcatFromSequence": 1},
+        ),
+        (
+            "q = SplitToSequence<axis = 1, keepdims = 0>(y) z = ConcatFromSequence<axis = 1>(q)",
+            17,
+            {"Neg": 1, "SplitToSequence": 1, "ConcatFromSequence": 1},
+        ),
+        (
+            "q = SplitToSequence<axis = 1>(y) z = ConcatFromSequence<axis = 1, new_axis = 1>(q)",
+            17,
+            {"Neg": 1, "SplitToSequence": 1, "ConcatFromSequence": 1},
+        ),
+        (
             "q = SequenceConstruct(x, y) z = ConcatFromSequence<axis = 1, new_axis = 1>(q)",
             17,
             {"Neg": 1, "SequenceConstruct": 1, "ConcatFromSequence": 1},
@@ -304,6 +405,7 @@ def test_a_sequence_that_is_taken_apart_is_not_put_together(
 ) -> None:
     numbers = {"i0": 0, "last": -1, "parts": [2, 1], "two": 2}
     constants = {name: np.array(value, np.int64) for name, value in numbers.items() if name in text}
+    constants |= {"c2": np.array([0.5, 2, 3], np.float32)} if "c2" in text else {}
     assert left(f"y = Neg(x) {text}", opset, **constants) == expected
 
 

@@ -86,6 +86,13 @@ class Comparison:
         )
 
     @property
+    def only_values_or_shapes(self) -> bool:
+        """Names, kinds and dtypes are the reference's; what fails is something computed."""
+        return bool(self.failures) and not any(
+            failure.check in (Check.NAMES, Check.KIND, Check.DTYPE) for failure in self.failures
+        )
+
+    @property
     def faithful(self) -> bool | None:
         """Every departure is explained; None where the noise wasn't measured."""
         return _all(output.faithful for output in self.record.outputs.values())

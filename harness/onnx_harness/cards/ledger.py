@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
@@ -37,6 +38,31 @@ def range_fault(versions: str) -> str | None:
     except InvalidSpecifier:
         return "isn't a range of versions such as '>=1.30,<1.33' (PEP 440)"
     return None
+
+
+def as_toml(entry: KnownFailure) -> str:
+    """Return an entry as a card has it: ``[[known_failure]]`` and its keys, a line each."""
+    fields: dict[str, object] = {
+        "variants": list(entry.variants),
+        "providers": list(entry.providers),
+        "stage": entry.stage,
+        "reason": entry.reason,
+    }
+    lines = ["[[known_failure]]"]
+    for key, value in fields.items():
+        if value:
+            lines.append(f"{key} = {_quoted(value)}")
+    pairs = [f"{_quoted(name)} = {_quoted(text)}" for name, text in entry.versions.items()]
+    lines.append(f"versions = {{ {', '.join(pairs)} }}")
+    for key, text in {"cause": entry.cause, "repro": entry.repro}.items():
+        if text:
+            lines.append(f"{key} = {_quoted(text)}")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(value: object) -> str:
+    """Return texts as TOML has them: JSON's are the same, but for the last control character."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def left_range(entry: KnownFailure, installed: Installed = installed_version) -> str:

@@ -95,10 +95,14 @@ def _calibrating(way: Way, step: BoundStep, subject: Subject, cache: Cache) -> l
     """Return the input sets that a step is calibrated on; none where it isn't."""
     if not step.transform.calibrated:
         return []
-    task = way.task
-    sets = calibration_sets(subject.model, task.cell.card, task.settings, cache, task.recorded)
+    sets = _calibration(way, subject, cache)
     way.notes += _judged_too(step, sets, subject.reference.sets)
     return sets
+
+
+def _calibration(way: Way, subject: Subject, cache: Cache) -> list[InputSet]:
+    task = way.task
+    return calibration_sets(subject.model, task.cell.card, task.settings, cache, task.recorded)
 
 
 def _judged_too(
@@ -140,7 +144,10 @@ def judged_by(way: Way, subject: Subject, cache: Cache) -> Standard:
         way.task.settings,
         cache,
     )
-    return replace(judged_standard, explained=way.task.explained)
+    calibration: list[InputSet] = []
+    if any(step.transform.calibrated for step in way.bound.changing):
+        calibration = _calibration(way, subject, cache)
+    return replace(judged_standard, explained=way.task.explained, calibration=tuple(calibration))
 
 
 def standard_key(judged_standard: Standard) -> list[object]:

@@ -22,10 +22,10 @@ from onnx_harness.cell.subjects import without_sets
 from onnx_harness.errors import HarnessError, InputError, ModelError, words_of
 from onnx_harness.inputs import InputSet
 from onnx_harness.isolate import note_stage, noting
+from onnx_harness.judging.exact_sums import exact_sums
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.ideal import Conversion
 from onnx_harness.judging.judge import judge_outputs
-from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import Reference, given, reference
 from onnx_harness.judging.rounding import Clamp

@@ -72,7 +72,13 @@ def machine_of(host: HostInfo) -> Machine:
     return Machine(source, installed, host, Cache.key(source, installed, asdict(host)))
 
 
-def content_key(cell: Cell, model: Path, settings: Settings, machine: Machine | None = None) -> str:
+def content_key(
+    cell: Cell,
+    model: Path,
+    settings: Settings,
+    machine: Machine | None = None,
+    digest: str | None = None,
+) -> str:
     """The key of a cell's verdict on accuracy: SHA-256, in hexadecimal.
 
     It covers the model with its external data, the custom operators, the recorded inputs, the card,
@@ -84,13 +90,14 @@ def content_key(cell: Cell, model: Path, settings: Settings, machine: Machine | 
         model: its ``.onnx`` on this machine.
         settings: of the run.
         machine: that judges it; None: this one.
+        digest: of the model, where :func:`model_digest` was asked before.
 
     Raises:
         OSError: the model or a recorded input set can't be read.
     """
     judging = machine or this_machine()
     return Cache.key(
-        _of_model(cell, model),
+        digest or model_digest(cell, model),
         [[step.name, dict(step.options)] for step in cell.variant.steps],
         _of_parts(tuple(step.name for step in cell.variant.steps), cell.provider),
         cell.id,
@@ -112,7 +119,7 @@ def timing_key(settings: Settings, machine: Machine | None = None) -> str:
 _models: dict[Path, tuple[object, str]] = {}
 
 
-def _of_model(cell: Cell, model: Path) -> str:
+def model_digest(cell: Cell, model: Path) -> str:
     """Hash the model, its external data, its recorded inputs and its card.
 
     Once for all cells of a model.
@@ -209,6 +216,18 @@ def _source(function: object) -> str | None:
 
 
 def _of_settings(settings: Settings) -> dict[str, object]:
+    # Ten thousand cells of a run have one and the same settings.
+    if _last_settings and _last_settings[0][0] is settings:
+        return _last_settings[0][1]
+    fields = _deciding(settings)
+    _last_settings[:] = [(settings, fields)]
+    return fields
+
+
+_last_settings: list[tuple[Settings, dict[str, object]]] = []
+
+
+def _deciding(settings: Settings) -> dict[str, object]:
     fields: dict[str, object] = {}
     for name, value in asdict(settings).items():
         if name not in _NOT_DECIDING:

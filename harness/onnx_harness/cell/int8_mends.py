@@ -2,23 +2,27 @@
 
 Without VNNI an x86 processor adds two products of uint8 and int8 in 16 bits, and what doesn't fit
 saturates: results are then far from what the quantization itself costs, and weights of 7 bits mend
-it (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html). Else
-``int8.mixed`` looks for the nodes that have to stay float.
+it (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html). Channels of
+different sizes share a scale badly: one for each mends that. Else ``int8.mixed`` looks for the
+nodes that have to stay float; of a dynamic quantization, one node at a time is left out.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from dataclasses import replace
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from onnx_harness import providers, transforms
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.state import Subject, Way
+from onnx_harness.errors import NotApplicable
 from onnx_harness.isolate import risking
 from onnx_harness.judging.judge import judge_outputs
-from onnx_harness.judging.mends import quoted
+from onnx_harness.judging.mends import named, quoted
 from onnx_harness.judging.mixed.account import Effort, Mix
 from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.reference import calibration_sets
@@ -32,13 +36,42 @@ from onnx_harness.results.cache import Cache
 from onnx_harness.transforms import Precision
 from onnx_harness.transforms.variant import bind_variant
 
-_MIXED, _STATIC = "int8.mixed", "int8.static"
+if TYPE_CHECKING:
+    import onnx
+
+_MIXED, _STATIC, _DYNAMIC = "int8.mixed", "int8.static", "int8.dynamic"
+_EXCLUDED = "nodes_to_exclude"
+# The options that cost least, and what a reader should know of each.
+_SWITCHES = {
+    "reduce_range": (
+        "passes: weights of 7 bits, whose products don't saturate on processors without VNNI"
+    ),
+    "per_channel": "passes: a scale for each output channel of a weight",
+}
+# The operators whose weights cost a dynamic quantization its digits, and how many nodes are tried.
+_PRODUCTS = frozenset({"Conv", "Gemm", "MatMul"})
+_MOST_NODES = 12
 _MOST_BYTES = 1 << 28  # a larger model takes longer than a person waits for advice
 _MOST_SECONDS = 20.0  # for the search of nodes
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A variant to try.
+
+    Attributes:
+        variant: the chain.
+        why: what a reader should know of it, where it chooses no nodes itself.
+        node: the one that it leaves out; empty for other candidates.
+    """
+
+    variant: Variant
+    why: str = ""
+    node: str = ""
+
+
 def tried_int8_mend(way: Way, subject: Subject, cache: Cache) -> str:
-    """Return a line on the first variant of a quantization that passes; empty if none does.
+    """Return a line on the first variant of a quantization that passes, or that none does.
 
     Meant for the worker, after a cell failed by the values of its outputs.
     """
@@ -51,24 +84,46 @@ def int8_mend_of(way: Way, subject: Subject, cache: Cache) -> tuple[str | None, 
     See `tried_int8_mend`.
 
     Returns:
-        None and an empty line where none was found.
+        The spelling is None where no mend was found; the line is empty where none was tried.
     """
     if subject.model.size_bytes > _MOST_BYTES:
-        return None, ""
-    for variant, why in _candidates(way):
+        return None, "No mend is offered: the model is too large to try one"
+    started = time.monotonic()
+    tried: list[_Candidate] = []
+    reason = ""
+    for candidate in _candidates(way, subject):
+        if candidate.node and time.monotonic() - started > _MOST_SECONDS:
+            break
+        tried.append(candidate)
+        variant = candidate.variant
         try:
             with risking(f"mend {variant.spelling} {subject.model.sha256[:16]}"):
                 words = _passes(way, subject, cache, variant)
+        except NotApplicable as error:
+            reason = str(error)
+            continue
         except Exception:  # whatever a library raises: then it's no mend
             continue
         if words is not None:
-            line = f"mend: `--variant {quoted(variant.spelling)}` {words or why}"
-            return variant.spelling, line
-    return None, ""
+            why = words or candidate.why
+            return variant.spelling, f"mend: `--variant {quoted(variant.spelling)}` {why}"
+    return None, _not_found(tried, reason)
 
 
-def _candidates(way: Way) -> Iterator[tuple[Variant, str]]:
-    """The variants to try, each with what a reader should know of it."""
+def _not_found(tried: Sequence[_Candidate], reason: str) -> str:
+    """Return what was tried in vain, in a sentence; empty where nothing was."""
+    spellings = [candidate.variant.spelling for candidate in tried if not candidate.node]
+    nodes = len(tried) - len(spellings)
+    if not tried:
+        return ""
+    words = f"none of {', '.join(spellings)} passes"
+    if nodes:
+        words += f", nor what leaves out one node ({nodes} tried)"
+    return f"No mend was found: {words}{f' ({reason})' if reason else ''}"
+
+
+def _candidates(way: Way, subject: Subject) -> Iterator[_Candidate]:
+    """The variants to try, the cheapest first."""
     places = []
     for place, step in enumerate(way.bound.steps):
         if step.transform.precision is Precision.INT8:
@@ -77,16 +132,33 @@ def _candidates(way: Way) -> Iterator[tuple[Variant, str]]:
         return
     steps, place = way.bound.variant.steps, places[0]
     quantizer, written = way.bound.steps[place], steps[place]
-    options = dict(written.options)
-    if "reduce_range" in quantizer.transform.options and not quantizer.options.get("reduce_range"):
-        fewer_bits = Step(written.name, tuple(sorted({**options, "reduce_range": True}.items())))
-        yield (
-            Variant("", (*steps[:place], fewer_bits, *steps[place + 1 :])),
-            "passes: weights of 7 bits, whose products don't saturate on processors without VNNI",
-        )
+
+    def instead(step: Step) -> Variant:
+        return Variant("", (*steps[:place], step, *steps[place + 1 :]))
+
+    for option, why in _SWITCHES.items():
+        if option in quantizer.transform.options and not quantizer.options.get(option):
+            yield _Candidate(instead(_with(written, option, True)), why)
     if written.name == _STATIC:
-        mixed = Step(_MIXED, written.options)
-        yield Variant("", (*steps[:place], mixed, *steps[place + 1 :])), ""
+        yield _Candidate(instead(Step(_MIXED, written.options)))
+    if written.name != _DYNAMIC or place > 0:  # a step before may rename nodes
+        return
+    listed = quantizer.options.get(_EXCLUDED)
+    excluded = listed if isinstance(listed, tuple) else ()
+    for name in _products(subject.model.skeleton.graph)[:_MOST_NODES]:
+        if name not in excluded:
+            without = _with(written, _EXCLUDED, (*excluded, name))
+            yield _Candidate(instead(without), f"passes: '{name}' stays float", name)
+
+
+def _with(step: Step, option: str, value: bool | tuple[str, ...]) -> Step:
+    """Return a step with one option more."""
+    return Step(step.name, tuple(sorted({**dict(step.options), option: value}.items())))
+
+
+def _products(graph: onnx.GraphProto) -> list[str]:
+    """Return the names of products; one without is named by its first output, as in the option."""
+    return [node.name or node.output[0] for node in graph.node if node.op_type in _PRODUCTS]
 
 
 def _passes(way: Way, subject: Subject, cache: Cache, variant: Variant) -> str | None:
@@ -122,4 +194,4 @@ def _passes(way: Way, subject: Subject, cache: Cache, variant: Variant) -> str |
         outputs = [run(session, feeds_for(session, input_set.values)) for input_set in sets]
         if not judge_outputs(standard, outputs, candidate, emulated=False).passed:
             return None
-    return mixes[0].keeps() if mixes else ""
+    return f"{mixes[0].keeps()}{named(mixes[0].names)}" if mixes else ""

@@ -47,9 +47,9 @@ def compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, cache: C
     way.notes += outcome.notes
     if not outcome.passed:
         reason, detail = outcome.reason or "the outputs differ", outcome.detail
-        if emulated and outcome.symptom is Symptom.WRONG_VALUES:
+        if emulated and outcome.of_values:
             detail = (*detail, tried_mend(judged_standard, way.bound, artifact.model))
-        elif way.bound.precision is Precision.INT8 and outcome.symptom is Symptom.WRONG_VALUES:
+        elif way.bound.precision is Precision.INT8 and outcome.of_values:
             mend = tried_int8_mend(way, subject, cache)
             detail = (*detail, mend) if mend else detail
         raise CellEnded(outcome.status, reason, detail, outcome.symptom, outcome.worst_sets)
@@ -75,7 +75,7 @@ def compare_simulated(
     way.notes += (*outcome.notes, f"{BF16_SIMULATED}: {why}")
     if not outcome.passed:
         reason, detail = outcome.reason or "the outputs differ", outcome.detail
-        if outcome.symptom is Symptom.WRONG_VALUES:
+        if outcome.of_values:
             detail = (*detail, tried_mend(judged_standard, way.bound, artifact.model))
         raise CellEnded(outcome.status, reason, detail, outcome.symptom, outcome.worst_sets)
     _judge_recorded(way, subject)

@@ -82,7 +82,8 @@ def _judge(way: Way, cache: Cache, scratch: Path) -> Judged:
                 judge_decoding(way, subject, opened, judged_standard)
     except CellEnded as end:
         failing = tuple(way.task.place(place) for place in end.failing)
-        return Judged(way.result(end.status, end.reason, end.detail, end.symptom), failing=failing)
+        result = way.result(end.status, end.reason, end.detail, end.symptom)
+        return Judged(result, failing=failing, starved=end.starved)
     return Judged(way.result(Status.PASS), artifact.model.path, artifact.level)
 
 

@@ -21,6 +21,7 @@ from onnx_harness.errors import (
     HarnessError,
     InputError,
     ModelError,
+    ModelTooLarge,
     NotApplicable,
     ResultsError,
     first_line,
@@ -127,6 +128,7 @@ class Judged:
         failing: positions of the reference's input sets on which an output is worst, where outputs
             fail, or that the worker died of.
         crashed: the worker died of it, by itself.
+        starved: it hangs on the limit of memory: with more, it might be another one.
     """
 
     result: CellResult
@@ -134,6 +136,7 @@ class Judged:
     level: str = "all"
     failing: tuple[int, ...] = ()
     crashed: bool = False
+    starved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +176,12 @@ class CellEnded(Exception):
         detail: tuple[str, ...] = (),
         symptom: Symptom | None = None,
         failing: tuple[int, ...] = (),
+        *,
+        starved: bool = False,
     ) -> None:
         super().__init__(reason)
         self.status, self.reason, self.detail, self.symptom = status, reason, detail, symptom
-        self.failing = failing
+        self.failing, self.starved = failing, starved
 
 
 _RUN_NOTE = "run on "
@@ -191,6 +196,12 @@ _MACHINE_ERRORS = {
     errno.ENFILE,
     errno.EIO,
 }
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Return whether an error says nothing about a cell: another machine may have the room."""
+    return isinstance(error, OSError) and error.errno in _MACHINE_ERRORS
+
 
 # What an exception at a stage is a symptom of.
 _SYMPTOMS = {
@@ -266,14 +277,21 @@ class Way:
                 Status.ERROR, first_line(error), further_lines(error), environment
             ) from error
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _MACHINE_ERRORS:
+            if is_of_the_machine(error):
                 raise CellEnded(
                     Status.ERROR, named(error), further_lines(error), Symptom.ENVIRONMENT
                 ) from error
             status = Status.FAIL if isinstance(error, ModelError) else fault
             words = first_line(error) if isinstance(error, HarnessError) else named(error)
             detail = (*further_lines(error), *own_frames(error))
-            raise CellEnded(status, words, detail, _SYMPTOMS.get(stage)) from error
+            starved = isinstance(error, ModelTooLarge)
+            raise CellEnded(
+                status,
+                words,
+                detail,
+                _SYMPTOMS.get(stage),
+                starved=starved,
+            ) from error
         finally:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
 

@@ -6,7 +6,7 @@ import argparse
 
 from onnx_harness.cli import DONE, NEGATIVE
 from onnx_harness.cli.common import settings_of
-from onnx_harness.cli.diagnose import KEYS, declare_subject, named_task, show
+from onnx_harness.cli.diagnose import KEYS, declare_subject, named_task, repro_folder, show
 from onnx_harness.cli.show import write_json
 from onnx_harness.errors import UsageError
 
@@ -37,9 +37,12 @@ def run(args: argparse.Namespace) -> int:
             "a cell or a model with --variant has a first bad release; two models have none"
         )
 
+    from onnx_harness.diagnose.handout import tell_release
     from onnx_harness.diagnose.releases import bisect
 
     diagnosis = bisect(task, args.package)
+    if diagnosis.found:
+        tell_release(repro_folder(task, candidate), diagnosis.sentence)
     if args.json:
         write_json(diagnosis.as_json())
     else:

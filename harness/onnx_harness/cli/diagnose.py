@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from onnx_harness.names import Variant, is_model_file
 from onnx_harness.settings import Settings, nearest_settings
 
 if TYPE_CHECKING:
+    from onnx_harness.diagnose.search import Search
     from onnx_harness.results.diagnosis import Diagnosis
 
 KEYS = (
@@ -66,6 +68,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="replace names, weights and inputs of the smallest model, to publish it",
     )
     parser.add_argument(
+        "--package",
+        metavar="NAME",
+        help="also look for the release of this package since which the cell fails; takes minutes, "
+        "beside the budget",
+    )
+    parser.add_argument(
         "--float16-io", action="store_true", help="B may take and give float16 where A has float32"
     )
     parser.epilog = (
@@ -109,19 +117,25 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(f"there is no file {args.inputs}")
     task, candidate = named_task(args, settings)
     _refuse_provider(task.cell.provider, settings)
+    if args.package is not None and candidate is not None:
+        raise UsageError("--package is for a cell: two models have no first bad release")
 
     from onnx_harness.diagnose.search import Search
     from onnx_harness.diagnose.trials import Question
     from onnx_harness.judging.card_options import with_card
     from onnx_harness.transforms.variant import bind_variant
 
+    # Before the search, whose budget begins when it's made.
+    released = "" if args.package is None else _first_bad_release(task, args.package)
     with tempfile.TemporaryDirectory(
         prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True
     ) as name:
         bound = with_card(bind_variant(task.cell.variant), task.cell.card)
         question = Question(task, bound, Path(name), candidate, args.float16_io)
-        folder = None if args.no_repro else args.repro or _folder(task, candidate)
+        folder = None if args.no_repro else args.repro or repro_folder(task, candidate)
         search = Search(question, args.budget, folder=folder, public=args.public)
+        if released:
+            search.findings.note(released)
         try:
             diagnosis, interrupted = search.run(), False
         except KeyboardInterrupt:
@@ -130,11 +144,35 @@ def run(args: argparse.Namespace) -> int:
         write_json(diagnosis.as_json())
     else:
         show(diagnosis)
+        _show_entry(search, diagnosis)
     _warn(diagnosis)
     if interrupted:
         error_console().print("interrupted: this is what is known so far", soft_wrap=True)
         return INTERRUPTED
     return DONE if diagnosis.found else NEGATIVE
+
+
+def _first_bad_release(task: Task, package: str) -> str:
+    """Search over the releases of a package, which is remembered; what came of it, in a line."""
+    from onnx_harness.diagnose.releases import bisect
+
+    return bisect(task, package).sentence
+
+
+def _show_entry(search: Search, diagnosis: Diagnosis) -> None:
+    """Show the entry of the ledger for the card: the file that has it, or the text itself."""
+    if not diagnosis.found:
+        return
+    from onnx_harness.diagnose.ledger_entry import FILE
+
+    file = None if diagnosis.smallest is None else Path(diagnosis.smallest.path) / FILE
+    entry = search.known_failure()
+    if file is not None and file.is_file():
+        words = f"{file} is its entry for the card"
+        console().print(labelled("known failure: ", "bold", words), soft_wrap=True)
+    elif entry:
+        console().print(labelled("known failure:", "bold", ""), soft_wrap=True)
+        console().print(text(entry.rstrip(), "dim"), soft_wrap=True)
 
 
 def _warn(diagnosis: Diagnosis) -> None:
@@ -148,8 +186,8 @@ def _warn(diagnosis: Diagnosis) -> None:
     error_console().print(labelled("warning: ", "bold yellow", line), soft_wrap=True)
 
 
-def _folder(task: Task, candidate: Path | None) -> Path:
-    """The place of the smallest model: that of the cell among the reports."""
+def repro_folder(task: Task, candidate: Path | None) -> Path:
+    """Return the place of the smallest model: that of the cell among the reports."""
     from onnx_harness.diagnose.repro import FOLDER
 
     reports = nearest_settings({}).report_dir or Path("reports")
@@ -270,7 +308,8 @@ def show(diagnosis: Diagnosis) -> None:
     if diagnosis.smallest is not None:
         out.print(labelled("smallest model: ", "bold", diagnosis.smallest.path), soft_wrap=True)
     if diagnosis.mend is not None:
-        out.print(labelled("mend: ", "bold", f"--variant {diagnosis.mend.variant}"), soft_wrap=True)
+        variant = shlex.quote(diagnosis.mend.variant)
+        out.print(labelled("mend: ", "bold", f"--variant {variant}"), soft_wrap=True)
     spent = diagnosis.spent
     out.print(
         text(

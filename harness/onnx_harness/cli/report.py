@@ -27,6 +27,7 @@ from onnx_harness.report.write import REPORT, SUMMARY, write_reports
 from onnx_harness.results import history
 from onnx_harness.results.files import cannot_write, replace_text
 from onnx_harness.results.store import Results, ResultsWriter, read_results
+from onnx_harness.results.union import unite_verdicts
 from onnx_harness.results.verdicts import VerdictFiles
 from onnx_harness.run.background import background
 from onnx_harness.settings import nearest_settings
@@ -129,6 +130,12 @@ def run(args: argparse.Namespace) -> int:
     if len(sources) > 1 or bounds is not None:
         _refuse_overwriting(folder, sources)
         _write_results(folder, results)
+    if len(sources) > 1 and bounds is None:
+        parts = []
+        for source in sources:
+            if source.folder is not None:
+                parts.append((source.folder, source.results.run.id))
+        unite_verdicts(folder, results, parts)
     amiss = list(shards_amiss(all_results)) if len(sources) > 1 else []
     if len(sources) > 1 and bounds is None and not amiss:
         _write_history(folder, results)

@@ -81,9 +81,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add_json(parser)
     parser.epilog = (
         "Rows: inputs, faults, defects, honest, fp16, half, quantized, mixed, mixed-beside,\n"
-        "int8-beside, trees, vocabularies, causes, defect-causes, smallest, observer, slower\n"
-        "(a quiet machine), cost. What was found stays in the log and isn't looked for again,\n"
-        "until the code or a library changes. Exits with 1 when something isn't reached."
+        "int8-beside, trees, vocabularies, causes, defect-causes, smallest, cause-cost,\n"
+        "observer, slower (a quiet machine), cost. What was found stays in the log and isn't\n"
+        "looked for again, until the code or a library changes. Exits with 1 when something\n"
+        "isn't reached."
     )
     parser.set_defaults(run=run)
 

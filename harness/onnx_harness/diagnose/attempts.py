@@ -221,14 +221,27 @@ def parts_of(question: Question, count: int) -> tuple[str, ...]:
     )
 
 
-def mend(question: Question, trial: Trial) -> tuple[str | None, str]:
+def lacks_names(question: Question, count: int) -> bool:
+    """Return whether a step is applied to nodes without a name of their own. For the worker."""
+    graph = bench_of(question).before(count, named=False).graph
+    names = [node.name for node in graph.node]
+    return not all(names) or len(set(names)) < len(names)
+
+
+def mend(question: Question, trial: Trial, made: bool) -> tuple[str | None, str]:
     """Return what mends a conversion to a half type or a quantization. Meant for the worker.
 
     See `mend_of` and `int8_mend_of`.
+
+    Args:
+        question: what is diagnosed.
+        trial: what fails.
+        made: there is a model, whose values are wrong; else making it may end the worker.
     """
     bench = bench_of(question)
     precisions = {step.transform.precision for step in question.bound.changing}
     if Precision.INT8 in precisions and precisions.isdisjoint({Precision.FP16, Precision.BF16}):
         way = Way(question.task, _bound=question.bound)
         return int8_mend_of(way, bench.subject, workbench().cache)
-    return mend_of(bench.standard, question.bound, bench.model(trial.count, trial.off))
+    candidate = bench.model(trial.count, trial.off) if made else bench.subject.model
+    return mend_of(bench.standard, question.bound, candidate)

@@ -17,8 +17,8 @@ from onnx_harness.cell.comparison import Pair, pair_reference, pair_standard
 from onnx_harness.cell.state import Subject
 from onnx_harness.cell.subjects import subject_of
 from onnx_harness.diagnose.trials import Cost, Question, Trial
+from onnx_harness.judging.exact_sums import exact_sums
 from onnx_harness.judging.half_range import computes_in_half
-from onnx_harness.judging.last_bits import exact_sums
 from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.precision import loosest
 from onnx_harness.judging.reference import calibration_sets
@@ -176,6 +176,9 @@ def _bench(question: Question) -> Bench:
             task.settings,
             cache,
         )
+        if any(step.transform.calibrated for step in question.bound.changing):
+            sets = calibration_sets(subject.model, cell.card, task.settings, cache, task.recorded)
+            judged_standard = replace(judged_standard, calibration=tuple(sets))
         return Bench(question, subject, judged_standard)
     a, b = Model(task.model, "a"), Model(question.candidate, "b")
     pair = Pair(

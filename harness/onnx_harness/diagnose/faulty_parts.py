@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from onnx_harness.diagnose import attempts, trials
 from onnx_harness.diagnose.findings import Findings
+from onnx_harness.diagnose.localization import watched
 from onnx_harness.diagnose.minimal import Minimal, OutOfBudget, minimal_part
 from onnx_harness.diagnose.trial_runner import TrialRunner
 from onnx_harness.diagnose.trials import Outcome, Trial
@@ -35,7 +36,7 @@ def find_parts(runner: TrialRunner, findings: Findings, base: Trial, failure: Ou
     if not names or parts is None:
         return base
     findings.kind = parts.kind
-    if parts.kind == "node":
+    if parts.kind == "node" and runner.ask(attempts.lacks_names, base.count):
         named = runner.trial(replace(base, named=True))
         if not trials.same_failure(failure, named):
             findings.note(f"it takes nodes without names: once each node has one, {named.in_words}")
@@ -46,12 +47,20 @@ def find_parts(runner: TrialRunner, findings: Findings, base: Trial, failure: Ou
         return replace(base, off=tuple(name for name in names if name not in chosen))
 
     runner.shorten(without_others(()))
-    suspects = _named_in(failure.reason or "", names)
+    watch = watched(runner, findings, base, failure) if parts.kind == "node" else None
+    suspected = set()
+    if watch is not None and watch.node is not None:
+        suspected.add(watch.node.name)
+    departing = tuple(name for name in names if name in suspected)
+    suspects = [departing, _named_in(failure.reason or "", names)]
     result = minimal_part(
         names,
         lambda part: runner.still_fails(without_others(part), failure),
-        guesses=[suspects] if suspects else [],
+        guesses=[group for group in suspects if group],
     )
+    # With fewer nodes converted, a value may depart that the whole conversion has right.
+    if not result.items or not suspected.isdisjoint(result.items):
+        findings.watch = watch
     _note_parts(findings, parts.kind, names, result)
     return without_others(result.items) if result.items else base
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onnx_harness.results.diagnosis import Cause, Mend, Smallest
+
+if TYPE_CHECKING:
+    from onnx_harness.diagnose.values import Watch
 
 
 @dataclass(slots=True)
@@ -16,10 +19,13 @@ class Findings:
         cause: as far as it was found.
         evidence: lines for a person, in the order in which they were found.
         failure: the reason of the failure.
+        stage: at which it fails; empty before that is known.
         operators: that ONNX Runtime's optimizers made.
         kind: of the parts of the transform: pass, rule or node.
         threads: it takes more than one thread to fail.
         proven: the parts at fault are a minimal set.
+        watch: of the values of the whole transform, where the node that departs there is the part
+            at fault.
         remark: what belongs to ``end``.
         end: why the search ended before its end; empty where it didn't.
         smallest: model that still fails.
@@ -29,10 +35,12 @@ class Findings:
     cause: Cause = field(default_factory=Cause)
     evidence: list[str] = field(default_factory=list)
     failure: str = ""
+    stage: str = ""
     operators: tuple[str, ...] = ()
     kind: str = ""
     threads: bool = False
     proven: bool = False
+    watch: Watch | None = None
     remark: str = ""
     end: str = ""
     smallest: Smallest | None = None

@@ -42,6 +42,7 @@ MODEL, INPUTS, EXPECTED, SCRIPT, ISSUE = (
 )
 TRANSFORMED, CONTROL, WHOLE = "transformed.onnx", "control.onnx", "whole"
 _TEMPLATE = "handout_script.txt"
+_RELEASE = "## First bad release"
 _SECONDS = 60
 _RIGHT = 1e-6
 _MOST_TEXT = 6000
@@ -98,6 +99,25 @@ def place(made: Path, folder: Path, *, public: bool) -> None:
         handout = Path(name) / "made"
         shutil.move(made, handout)  # perhaps from another file system
         _place(handout, folder, public=public)
+
+
+def tell_release(folder: Path, sentence: str) -> bool:
+    """Add a first bad release, found afterwards, to the page of a smallest model.
+
+    Args:
+        folder: of the smallest model.
+        sentence: the answer of the search; it takes the place of an earlier one.
+
+    Returns:
+        Whether there is such a page that can be written.
+    """
+    page = folder / ISSUE
+    try:
+        text = page.read_text(encoding="utf-8").partition(f"\n{_RELEASE}\n")[0]
+        page.write_text(f"{text.rstrip()}\n\n{_RELEASE}\n\n{sentence}\n", encoding="utf-8")
+    except OSError:
+        return False
+    return True
 
 
 def _place(handout: Path, folder: Path, *, public: bool) -> None:

@@ -26,17 +26,9 @@ def find_node(runner: TrialRunner, findings: Findings, base: Trial, failure: Out
     Raises:
         OutOfBudget: there is no time left.
     """
-    outcome = runner.trial(base)
-    if failure.stage is not Stage.COMPARE or not outcome.places:
+    watch = findings.watch or watched(runner, findings, base, failure)
+    if watch is None:
         return
-    try:
-        watch = runner.ask(values.first_departure, base, outcome.places[0], limit=runner.left)
-    except OutOfBudget:
-        raise
-    except Exception as error:  # a graph that can't be cut has no such node
-        findings.note(f"its values can't be compared one by one: {words_of(error)}")
-        return
-    runner.add(Cost(sessions=watch.sessions, runs=watch.runs))
     if watch.observer:
         findings.note(watch.observer)
     findings.note(f"{watch.compared} of {watch.values} values compared with the reference's")
@@ -46,6 +38,31 @@ def find_node(runner: TrialRunner, findings: Findings, base: Trial, failure: Out
     findings.set_cause(node=NodeCause(node.name, node.op_type, own, inherited))
     right = {True: "are right", False: "are still wrong", None: "can't be had"}[watch.mended]
     findings.note(f"with the reference's value in the place of '{node.value}', the outputs {right}")
+
+
+def watched(
+    runner: TrialRunner,
+    findings: Findings,
+    base: Trial,
+    failure: Outcome,
+) -> values.Watch | None:
+    """Compare every value of a trial with the reference's; None where that can't be done.
+
+    Raises:
+        OutOfBudget: there is no time left.
+    """
+    outcome = runner.trial(base)
+    if failure.stage is not Stage.COMPARE or not outcome.places:
+        return None
+    try:
+        watch = runner.ask(values.first_departure, base, outcome.places[0], limit=runner.left)
+    except OutOfBudget:
+        raise
+    except Exception as error:  # a graph that can't be cut has no such node
+        findings.note(f"its values can't be compared one by one: {words_of(error)}")
+        return None
+    runner.add(Cost(sessions=watch.sessions, runs=watch.runs))
+    return watch
 
 
 def find_input(runner: TrialRunner, findings: Findings, base: Trial, failure: Outcome) -> None:

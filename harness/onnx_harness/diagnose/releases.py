@@ -15,11 +15,13 @@ from pathlib import Path
 
 from onnx_harness import providers
 from onnx_harness.cell.state import Judged, Task
-from onnx_harness.diagnose import sentences
+from onnx_harness.diagnose import apart, sentences
+from onnx_harness.diagnose.found_releases import remember
 from onnx_harness.diagnose.release_environments import environment_of, releases_of
 from onnx_harness.diagnose.trials import Outcome, same_failure
-from onnx_harness.errors import GateError
+from onnx_harness.errors import GateError, SideDied
 from onnx_harness.gate.process import EnvironmentProcess, python_of
+from onnx_harness.isolate import RISK
 from onnx_harness.results.cells import Stage, Status
 from onnx_harness.results.diagnosis import Cause, Diagnosis, Spent
 
@@ -165,10 +167,20 @@ class _Judge:
             environment = environment_of(self._package, release)
             self.sessions += 1
             result = judged_with(self._task, environment).result
+        except SideDied as death:
+            return self._of_death(release, death)
         except GateError as error:
             self.reasons[release] = str(error)
             return None
         return Outcome(result.status, result.stage, result.reason, result.symptom)
+
+    def _of_death(self, release: str, death: SideDied) -> Outcome | None:
+        """Return the failure that a process died of; None where it hadn't begun with the cell."""
+        if not death.stage or death.stage.startswith(RISK):
+            self.reasons[release] = death.what
+            return None
+        seconds = self._task.settings.limits.seconds
+        return apart.of_note(death.stage, apart.too_long(seconds) if death.late else death.what)
 
 
 def bisect(task: Task, package: str, releases: Sequence[str] | None = None) -> Diagnosis:
@@ -194,6 +206,8 @@ def bisect(task: Task, package: str, releases: Sequence[str] | None = None) -> D
         evidence.append(f"{package} {release}: {_in_words(answer, judge.reasons[release])}")
     cause = Cause(release=f"{package} {bounds.bad}" if bounds.bad and bounds.good else None)
     shown = bounds.bad or (chosen[-1] if chosen else "")
+    if bounds.bad and bounds.good and judge.failure is not None:
+        remember(task, package, bounds.bad, judge.failure)
     words = sentences.of_release(task.cell.id, package, bounds, judge.reasons.get(shown, ""))
     return Diagnosis(
         words,
@@ -215,11 +229,13 @@ def judged_with(task: Task, environment: Path) -> Judged:
     """Return what the packages of an environment make of a cell.
 
     Raises:
-        GateError: the process died, or can't be asked.
+        SideDied: the process died of the cell, or takes too long.
+        GateError: it can't be asked.
     """
     variables = providers.get(task.cell.provider).environment
     with EnvironmentProcess(
         python_of(environment), task.settings.limits, variables, apart=True
     ) as side:
+        side.take_notes()
         judged: Judged = side.ask("judge", task, "", environment / "models")
     return judged

@@ -13,6 +13,7 @@ from onnx_harness.cell.state import Task
 from onnx_harness.diagnose import (
     attempts,
     handout,
+    ledger_entry,
     sentences,
     smallest_case,
     trial_runner,
@@ -23,6 +24,7 @@ from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.diagnose.faulty_optimizers import find_optimizers
 from onnx_harness.diagnose.faulty_parts import find_parts
 from onnx_harness.diagnose.findings import Findings
+from onnx_harness.diagnose.found_releases import found_release
 from onnx_harness.diagnose.hangs import confirm_hang, tell_hang
 from onnx_harness.diagnose.localization import find_input, find_node
 from onnx_harness.diagnose.minimal import OutOfBudget
@@ -30,8 +32,9 @@ from onnx_harness.diagnose.trial_runner import TrialRunner
 from onnx_harness.diagnose.trials import Outcome, Question, Trial
 from onnx_harness.errors import WorkerDied, words_of
 from onnx_harness.judging.card_options import with_card
+from onnx_harness.judging.mends import is_of_library
 from onnx_harness.results.cells import Stage, Status, Symptom
-from onnx_harness.results.diagnosis import Cause, Diagnosis, Mend
+from onnx_harness.results.diagnosis import Diagnosis, Mend
 from onnx_harness.transforms import Precision
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
@@ -126,6 +129,9 @@ class Search:
         if failure is None:
             return
         self.findings.failure = failure.reason or self._known_failure
+        self.findings.stage = failure.stage.value
+        if self.question.candidate is None:
+            self.findings.set_cause(release=found_release(self.question.task, failure))
         if failure.places and failure.stage in (Stage.RUN, Stage.COMPARE):
             self.findings.set_cause(input_set=self._runner.ask(set_name, failure.places[0]))
         if failure.stage in (Stage.TRANSFORM, Stage.CHECK, Stage.SESSION):
@@ -144,7 +150,7 @@ class Search:
         ):
             self._start_anew()
             return
-        if self.findings.cause == Cause(input_set=self.findings.cause.input_set):
+        if not self.findings.named:
             self._threads(base, failure)
         try:
             find_node(self._runner, self.findings, self._reduced, failure)
@@ -153,6 +159,7 @@ class Search:
             self.findings.note("no time was left to look for the node and the input")
         self._smallest(self._reduced, failure)
         self._mend(whole, failure)
+        self._keep_entry()
 
     def _start_anew(self) -> None:
         """Search for another failure than a hang: what was taken for one is slow."""
@@ -298,17 +305,43 @@ class Search:
             self.findings.smallest = replace(answer.smallest, path=str(self._folder))
         self.findings.note(answer.words)
 
+    def known_failure(self) -> str:
+        """Return the cell as an entry of the ledger, to paste; empty where no cause was found."""
+        findings, cell = self.findings, self.question.task.cell
+        if self.question.candidate is not None or not findings.named or findings.end:
+            return ""
+        words = sentences.sentence(findings, self.question, self._seconds)
+        folder = self._folder if findings.smallest is not None else None
+        return ledger_entry.text_of(cell, ledger_entry.entry_of(cell, findings, words, folder))
+
+    def _keep_entry(self) -> None:
+        """Write the entry beside the smallest model, unless that is to be published."""
+        if self._folder is None or self._public or self.findings.smallest is None:
+            return
+        entry = self.known_failure()
+        if not entry:
+            return
+        try:
+            (self._folder / ledger_entry.FILE).write_text(entry, encoding="utf-8")
+        except OSError as error:
+            self.findings.note(f"no entry for the card: {words_of(error)}")
+
     def _mend(self, whole: Trial, failure: Outcome) -> None:
         """Try what mends a conversion or a quantization, where there is time for it."""
         steps = self.question.bound.changing
         narrows = any(step.transform.precision is not Precision.FP32 for step in steps)
-        if not narrows or self.question.candidate is not None or failure.stage is not Stage.COMPARE:
+        if not narrows or self.question.candidate is not None:
+            return
+        # What a library's own conversion makes may not even be a model, where ours is right.
+        of_values = failure.stage is Stage.COMPARE
+        if not of_values and not any(map(is_of_library, steps)):
             return
         if self._runner.left < trial_runner.LEAST_SECONDS:
             self.findings.note("no time was left to look for a mend")
             return
         try:
-            spelling, words = self._runner.ask(attempts.mend, whole, limit=self._runner.left)
+            asked = attempts.mend, whole, of_values
+            spelling, words = self._runner.ask(*asked, limit=self._runner.left)
         except (OutOfBudget, WorkerDied):
             return
         if words:

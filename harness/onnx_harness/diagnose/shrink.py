@@ -27,14 +27,44 @@ _MOST_RUNS = 160
 _MOST_GROUPS = 256
 _HALF = 0.5
 _HALF_LARGEST, _HALF_SMALLEST = 65504.0, 2.0**-14
+_KINDS = "fiub"
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def _smaller(array: Array) -> Array:
+    smaller: Array = (array * 0.01).astype(array.dtype)
+    return smaller
+
+
+def _without_greatest(array: Array) -> Array:
+    return _without_edge(array, array.max())
+
+
+def _without_least(array: Array) -> Array:
+    return _without_edge(array, array.min())
+
+
+def _without_edge(array: Array, edge: Any) -> Array:
+    """Return an input whose values at an edge are the nearest of its other values."""
+    inner = array[array != edge]
+    if not inner.size:
+        return array
+    nearest = inner.max() if (inner < edge).any() else inner.min()
+    return np.where(array == edge, nearest, array).astype(array.dtype)
+
 
 # What is tried on a whole input: where the failure goes with it, that property matters.
 _PROPERTIES: Mapping[str, Callable[[Array], Array]] = {
     "its negative values": np.abs,
     "its positive values": lambda array: -np.abs(array),
-    "the size of its values": lambda array: array * array.dtype.type(0.01),
+    "the size of its values": _smaller,
+}
+# An integer is an index, a length or a label more often than an amount: which one it is comes
+# first.
+_EDGES: Mapping[str, Callable[[Array], Array]] = {
+    "its greatest value": _without_greatest,
+    "its least value": _without_least,
 }
 
 
@@ -67,7 +97,12 @@ class _Shrinker:
         return self.departs(values)
 
 
-def shown_by(question: Question, trial: Trial, place: int, seconds: float) -> Shown:
+def shown_by(
+    question: Question,
+    trial: Trial,
+    place: int,
+    seconds: float,
+) -> Shown:
     """Return what of an input set shows a failure of values. Meant for the worker.
 
     Args:
@@ -104,17 +139,30 @@ def shown_by(question: Question, trial: Trial, place: int, seconds: float) -> Sh
     return Shown(tuple(shrinker.words), 2, 2 * shrinker.runs + 2)
 
 
+def _properties(array: Array) -> Mapping[str, Callable[[Array], Array]]:
+    """Return the properties that an input of its type may have, the most telling first."""
+    if array.size == 1:  # the value says it all
+        return {}
+    if array.dtype.kind == "f":
+        return {**_PROPERTIES, **_EDGES}
+    if array.dtype.kind == "i":
+        return {**_EDGES, **_PROPERTIES}
+    return _EDGES if array.dtype.kind == "u" else {}
+
+
 def _shrink(shrinker: _Shrinker, name: str) -> None:
     """Set all of an input's elements to zero that the failure doesn't need.
 
     What is left is put into words.
     """
     array = shrinker.values[name]
-    if not isinstance(array, np.ndarray) or array.dtype.kind != "f" or array.size < 2:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in _KINDS or not array.size:
         return
     properties = []
-    for words, change in _PROPERTIES.items():
-        if not shrinker.shows({**shrinker.values, name: np.asarray(change(array))}):
+    for words, change in _properties(array).items():
+        changed = np.asarray(change(array))
+        differs = not np.array_equal(changed, array)
+        if differs and not shrinker.shows({**shrinker.values, name: changed}):
             properties.append(words)
     groups = tuple(range(min(array.size, _MOST_GROUPS)))
 
@@ -141,20 +189,37 @@ def _words(name: str, array: Array, remaining: Array) -> str:
     places = np.flatnonzero(remaining.reshape(-1))
     if not places.size:
         return ""
+    value = remaining.reshape(-1)[places[0]]
+    at = [int(axis) for axis in np.unravel_index(int(places[0]), array.shape)]
+    if array.size == 1:
+        return f"it takes '{name}' to be {_number(value)}{_kind(value)}"
     if places.size > max(array.size // 2, 1):
         return ""
-    value = float(remaining.reshape(-1)[places[0]])
-    at = [int(axis) for axis in np.unravel_index(int(places[0]), array.shape)]
     if places.size == 1:
-        return f"one element of '{name}' is enough: {value:g} at {at}{_kind(value)}"
+        return f"one element of '{name}' is enough: {_number(value)} at {at}{_kind(value)}"
     return (
         f"{places.size:,} of {array.size:,} elements of '{name}' are enough, the first "
-        f"{value:g} at {at}"
+        f"{_number(value)} at {at}"
     )
 
 
-def _kind(value: float) -> str:
+def _number(value: Any) -> str:
+    """Return a number as a person reads it: an integer in full."""
+    return f"{float(value):g}" if value.dtype.kind == "f" else str(value)
+
+
+def _kind(value: Any) -> str:
     """Return what is special about a number."""
+    if value.dtype.kind == "f":
+        return _float_kind(float(value))
+    if value.dtype.kind == "b":
+        return ""
+    if value in (np.iinfo(value.dtype).max, np.iinfo(value.dtype).min):
+        return f", at the edge of {value.dtype}"
+    return ", negative" if value < 0 else ""
+
+
+def _float_kind(value: float) -> str:
     magnitude = abs(value)
     if math.isnan(value) or math.isinf(value):
         return ", not a finite number"
@@ -162,4 +227,6 @@ def _kind(value: float) -> str:
         return ", beyond float16"
     if 0 < magnitude < _HALF_SMALLEST:
         return ", subnormal in float16"
+    if magnitude % 1 == _HALF:  # where rules of rounding differ
+        return ", halfway between two whole numbers"
     return ""

@@ -138,6 +138,7 @@ class _Watcher:
         self._sessions = 0
         self._runs = 0
         self._half: set[str] = set()
+        self._watching: ort.InferenceSession | None = None  # the candidate, its values exposed
 
     def watch(self) -> Watch:
         model = self._explicit()
@@ -150,7 +151,7 @@ class _Watcher:
             sessions, runs = self._sessions, self._runs
             return Watch(None, 0, values, observer=observer, sessions=sessions, runs=runs)
         errors = self._errors(original, model, matched)
-        node = _cause(graph, errors, matched)
+        node = _cause(original.graph, graph, errors, matched)
         mended = None if node is None else self._mended(original, model, node, matched)
         return Watch(node, len(matched), values, mended, observer, self._sessions, self._runs)
 
@@ -202,9 +203,12 @@ class _Watcher:
             return ""
         try:
             watching = exposed(model, matching_values(original, model))
-            watched = self._outputs_of(open_candidate(bench, trial, watching))
+            session = open_candidate(bench, trial, watching)
+            watched = self._outputs_of(session)
         except Exception as error:  # exposing them all isn't always possible
             return f"its values can't be watched at level '{trial.level}': {words_of(error)}"
+        if trial.level == "disable" and trial.provider == "cpu":
+            self._watching = session  # it's what every value is read from
         right = bench.standard.reference.outputs[self._place]
         change = _change(right, unwatched, watched)
         if change is None:
@@ -224,7 +228,9 @@ class _Watcher:
     ) -> dict[str, tuple[float, float]]:
         """Own error and whole error of each matched value."""
         reference = self._opened(exposed(original, matched), "reference")
-        candidate = self._opened(exposed(copied(model), matched), "exposed")
+        candidate = self._watching
+        if candidate is None:
+            candidate = self._opened(exposed(copied(model), matched), "exposed")
         apart = severed(copied(model), matched)
         read_by = sources(model.graph, matched)
         errors: dict[str, tuple[float, float]] = {}
@@ -401,22 +407,42 @@ def _observer_words(level: str, change: tuple[float, float], *, passes: bool) ->
 
 
 def _cause(
-    graph: onnx.GraphProto, errors: Mapping[str, tuple[float, float]], matched: Mapping[str, int]
+    original: onnx.GraphProto,
+    graph: onnx.GraphProto,
+    errors: Mapping[str, tuple[float, float]],
+    matched: Mapping[str, int],
 ) -> NodeError | None:
     """The first node in order whose own error is about as great as any."""
     greatest = max((own for own, _ in errors.values()), default=0.0)
     if greatest <= _LEAST:
         return None
     read_by = sources(graph, matched)
-    makers = {output: node for node in graph.node for output in node.output}
     least = _NEAR * greatest if math.isfinite(greatest) else math.inf
     name = next(name for name in matched if errors.get(name, (0.0, 0.0))[0] >= least)
     inherited = max(
         (errors[source][1] for source in read_by[name] if source in errors), default=0.0
     )
+    node = _maker_of(name, original, graph)
+    return NodeError(node.name or name, node.op_type, name, errors[name][0], inherited)
+
+
+def _maker_of(name: str, original: onnx.GraphProto, graph: onnx.GraphProto) -> onnx.NodeProto:
+    """The node that a value is blamed on.
+
+    It's the candidate's, but for a Cast that a conversion put behind a node: the value is that
+    node's, and the Cast only shows what the type makes of it. Then it's the untouched model's.
+    """
+    makers, untouched = _makers(graph), _makers(original)
     node = makers[name]
     while node.op_type == "Cast" and node.input[0].startswith(
         PREFIX
     ):  # what rounds it in simulated float16
         node = makers[node.input[0]]
-    return NodeError(node.name or name, node.op_type, name, errors[name][0], inherited)
+    return untouched[name] if node.op_type == "Cast" else node
+
+
+def _makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
+    makers: dict[str, onnx.NodeProto] = {}
+    for node in graph.node:
+        makers.update(dict.fromkeys(node.output, node))
+    return makers

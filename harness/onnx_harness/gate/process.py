@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 
 import onnx_harness
-from onnx_harness.errors import GateError, UsageError
+from onnx_harness.errors import GateError, SideDied, UsageError
 from onnx_harness.gate.side import BOOTSTRAP
 from onnx_harness.isolate import Limits
 from onnx_harness.isolate.own_folder import OwnFolder
@@ -92,7 +92,7 @@ class EnvironmentProcess:
         try:
             self._pipe.send((name, args))
         except OSError:
-            raise GateError(self._gone()) from None
+            raise self._gone() from None
 
     def receive(self) -> Any:
         """Return the answer to the last request.
@@ -104,14 +104,13 @@ class EnvironmentProcess:
         try:
             while not self._pipe.poll(_WATCH_SECONDS):
                 if time.monotonic() > ends:
-                    raise GateError(
-                        f"did not answer within {self._limits.seconds:g} s (--cell-timeout)"
-                    )
+                    late = f"did not answer within {self._limits.seconds:g} s (--cell-timeout)"
+                    raise SideDied(late, self._noted(), late=True)
                 if self._memory_bytes() > self._limits.memory_bytes:
                     raise GateError("used more memory than --cell-memory allows")
             succeeded, answer = self._pipe.recv()
         except (EOFError, OSError):
-            raise GateError(self._gone()) from None
+            raise self._gone() from None
         if not succeeded:
             raise GateError(answer)
         return answer
@@ -120,6 +119,10 @@ class EnvironmentProcess:
         """Send a request and return its answer."""
         self.send(name, *args)
         return self.receive()
+
+    def take_notes(self) -> None:
+        """Have the process note what it is doing: `SideDied` says at what it ended."""
+        self.ask("note_in", self._notes)
 
     def close(self) -> None:
         """End the process, whatever it's doing."""
@@ -143,16 +146,29 @@ class EnvironmentProcess:
             return int(psutil.Process(self._process.pid).memory_info().rss)
         return 0  # it has ended, which reading its answer will show
 
-    def _gone(self) -> str:
+    @property
+    def _notes(self) -> Path:
+        return self._folder.path / "notes"
+
+    def _noted(self) -> str:
+        """Return what the process last noted; empty where it takes no notes."""
+        with contextlib.suppress(OSError):
+            return self._notes.read_bytes().decode(errors="replace")
+        return ""
+
+    def _gone(self) -> GateError:
         """Say how the process ended, with the last line that it printed."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(5)
-        ended = f"the process {_manner(self._process.returncode)}"
+        code = self._process.returncode
+        ended = f"the process {_manner(code)}"
         self._log.seek(0)
         lines = self._log.read().decode(errors="replace").strip().splitlines()
-        if not lines:
-            return ended
-        return f"{ended}; it last said: {lines[-1].strip()}"
+        if lines:
+            ended = f"{ended}; it last said: {lines[-1].strip()}"
+        if code is None or code >= 0:  # it left by itself: it couldn't be started, for one
+            return GateError(ended)
+        return SideDied(ended, self._noted())
 
 
 def _manner(code: int | None) -> str:

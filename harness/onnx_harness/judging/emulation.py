@@ -54,7 +54,7 @@ def judge_half(standard: Standard, candidate: Model, emulated: Verdict) -> Verdi
         What is to be said of the model. The distances are those of the outputs that decide; those
         of both runs are kept beside them.
     """
-    if not emulated.passed and emulated.symptom is not Symptom.WRONG_VALUES:
+    if not emulated.passed and not emulated.of_values:
         return emulated
     half, notes = _simulate(standard, candidate)
     outcome = _decided(standard, candidate, emulated, half, (*emulated.notes, *notes))

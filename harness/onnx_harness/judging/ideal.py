@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from onnx_harness.accuracy.noise import Noise
+from onnx_harness.inputs import InputSet
 from onnx_harness.judging.quantizing import Range, Scheme, quantize_through, watch, watched
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.rounding import Clamp, round_through
@@ -69,7 +70,11 @@ class Ideal:
 
 
 def ideal_conversion(
-    model: Model, reference: Reference, conversion: Conversion, cache: Cache
+    model: Model,
+    reference: Reference,
+    conversion: Conversion,
+    cache: Cache,
+    calibration: Sequence[InputSet] = (),
 ) -> Ideal:
     """The gaps of the ideal conversion of a model; from the cache when they're there.
 
@@ -78,15 +83,13 @@ def ideal_conversion(
         reference: its input sets and outputs.
         conversion: the type, and what is documented about the conversion.
         cache: the cache.
+        calibration: the input sets over which a static quantization finds its ranges, which those
+            that it is judged on may exceed; the reference's where there are none.
 
     Raises:
         Exception: the graph can't be changed so, or ONNX Runtime can't run it then.
     """
-    # Rounded otherwise: the inputs moved by no more than rounding them moves them.
-    draws: list[Draw] = [
-        _as_they_are,
-        *[partial(_moved, _UNITS[conversion.type])] * (DRAWS - 1 if few_elements(reference) else 0),
-    ]
+    draws = _draws(conversion, reference)
 
     def measured(
         details: list[object], change: Callable[[onnx.ModelProto], onnx.ModelProto]
@@ -102,9 +105,10 @@ def ideal_conversion(
 
     scheme = conversion.scheme
     if scheme is not None:
+        sets = list(calibration) or [reference.sets[place] for place in reference.usual]
         noise = measured(
-            [repr(scheme)],
-            lambda graph: quantize_through(graph, scheme, _ranges(model, reference, scheme)),
+            [repr(scheme), [input_set.digest() for input_set in calibration]],
+            lambda graph: quantize_through(graph, scheme, _ranges(model, sets, scheme)),
         )
         return Ideal(noise, noise)
     kind = {"float16": onnx.TensorProto.FLOAT16, "bfloat16": onnx.TensorProto.BFLOAT16}[
@@ -126,6 +130,12 @@ def ideal_conversion(
     return Ideal(ranged, ranged)
 
 
+def _draws(conversion: Conversion, reference: Reference) -> list[Draw]:
+    """Rounded otherwise: the inputs moved by no more than rounding them moves them."""
+    moved: Draw = partial(_moved, _UNITS[conversion.type])
+    return [_as_they_are, *[moved] * (DRAWS - 1 if few_elements(reference) else 0)]
+
+
 def _as_they_are(values: Mapping[str, Any], _: np.random.Generator) -> Mapping[str, Any]:
     return values
 
@@ -144,18 +154,15 @@ def _overflows(noise: Noise) -> bool:
     return False
 
 
-def _ranges(model: Model, reference: Reference, scheme: Scheme) -> dict[str, Range]:
-    """Return the least and the greatest of each activation of the untouched model.
-
-    They're those over the input sets.
-    """
+def _ranges(model: Model, sets: Sequence[InputSet], scheme: Scheme) -> dict[str, Range]:
+    """Return the least and the greatest of each activation of the untouched model on input sets."""
     graph = in_memory(model)
     names = watch(graph, watched(graph, scheme))
     if not names:
         return {}
     session = open_cpu(graph)
     ranges: dict[str, Range] = {}
-    for input_set in (reference.sets[index] for index in reference.usual):
+    for input_set in sets:
         seen = run(session, input_set.values)
         for name, (least, most) in names.items():
             low, high = ranges.get(name, (float("inf"), float("-inf")))

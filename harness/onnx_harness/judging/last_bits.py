@@ -45,6 +45,9 @@ _INTEGERS = frozenset(
     | {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
 )
 _SINCE = 9  # Where and Sign
+# ONNX Runtime 1.32 has no kernel for RandomUniformLike from here on, and one for Dropout.
+_WITHOUT_RANDOM = 22
+_PRIME = 104_729
 
 _COMPARISONS = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"})
 _CHOICES = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK"})
@@ -62,16 +65,6 @@ _QUANTIZERS = frozenset(
         "MatMulNBits",
     }
 )
-_INTEGER_KERNELS = frozenset(
-    {
-        "ConvInteger",
-        "MatMulInteger",
-        "MatMulIntegerToFloat",
-        "DynamicQuantizeMatMul",
-        "DynamicQuantizeLSTM",
-    }
-    | {"QAttention", "QGemm", "QLinearConv", "QLinearMatMul"}
-)
 # What these give of a quantizer's levels are its levels, or 0.
 _KEEP_LEVELS = MOVES | {"MaxPool", "Pad", "Relu"}
 # What a level of ONNX Runtime sums in another order.
@@ -88,50 +81,6 @@ _SUMS = frozenset(
     }
     | {"ReduceSum", "ReduceSumSquare", "ReduceL2"}
 )
-
-
-# ONNX Runtime's optimizer puts integer kernels into a graph that never asked for them, whose sums
-# are coarser than the float ones were: on x86-64 without VNNI sums of uint8 x int8 products
-# saturate, and MatMulNBits quantizes its activations. These settings
-# (onnxruntime_session_options_config_keys.h) ask for kernels that don't.
-_WEIGHTS = "session.x64quantprecision"
-_MATMULNBITS = "session.qdq_matmulnbits_accuracy_level"
-
-
-def exact_sums(
-    model: onnx.ModelProto, candidate: onnx.ModelProto | None = None
-) -> Mapping[str, str]:
-    """Return a configuration of sessions without integer kernels that saturate.
-
-    ONNX Runtime puts none into the model then.
-
-    A model that computes in floats between quantizers never saturates with optimizations off. One
-    that holds integer kernels itself saturates with them, and is left as it is.
-
-    Args:
-        model: the untouched one.
-        candidate: what was made of it and is to be run; None: itself.
-    """
-    operators = {node.op_type for node in walk(model.graph)}
-    if "DequantizeLinear" not in operators or not operators.isdisjoint(_INTEGER_KERNELS):
-        return {}
-    config = {_MATMULNBITS: "1"}
-    if not _lacks_zero_points(candidate or model):
-        config[_WEIGHTS] = "1"
-    return config
-
-
-def _lacks_zero_points(model: onnx.ModelProto) -> bool:
-    """Return whether a DequantizeLinear has no zero point.
-
-    To avoid saturation ONNX Runtime 1.32 makes int8 weights uint8, and gives each a scalar zero
-    point. A DequantizeLinear along an axis then can't run.
-    """
-    dequantizers = []
-    for node in walk(model.graph):
-        if node.op_type == "DequantizeLinear":
-            dequantizers.append(node)
-    return any(not any(node.input[2:]) for node in dequantizers)
 
 
 def has_steps(model: onnx.ModelProto) -> bool:
@@ -178,7 +127,7 @@ def with_last_bits(model: onnx.ModelProto) -> onnx.ModelProto:
     changed.CopyFrom(infer_types(inlined, required=True))
     changed.graph.ClearField("initializer")
     changed.graph.initializer.extend(inlined.graph.initializer)
-    _Mover().move(changed.graph, {})
+    _Mover(opset).move(changed.graph, {})
     for name in (AMOUNT, EDGES):
         changed.graph.input.append(helper.make_tensor_value_info(name, _FLOAT, []))
     return changed
@@ -230,6 +179,7 @@ def _step_of(
 class _Mover:
     """Rewrites graphs so that their values move."""
 
+    opset: int
     count: int = 0
 
     def move(self, graph: onnx.GraphProto, outer: Mapping[str, int]) -> None:
@@ -290,8 +240,18 @@ class _Mover:
             return result
 
         # The seed makes one session's draws the same in every run of the harness.
-        drawn = add("RandomUniformLike", source, low=-1.0, high=1.0, seed=float(self.count))
-        part = add("Mul", add("Sign", drawn), amount)
+        if self.opset < _WITHOUT_RANDOM:
+            drawn = add("RandomUniformLike", source, low=-1.0, high=1.0, seed=float(self.count))
+            sign = add("Sign", drawn)
+        else:
+            one = numpy_helper.from_array(np.ones(1, np.float32))
+            ones = add("ConstantOfShape", add("Shape", source), value=one)
+            half_of_them = add("Constant", value=numpy_helper.from_array(np.array(0.5, np.float32)))
+            training = add("Constant", value=numpy_helper.from_array(np.array(True)))
+            # 0 or 2. A small seed's first draws are alike.
+            drawn = add("Dropout", ones, half_of_them, training, seed=self.count * _PRIME)
+            sign = add("Sub", drawn, ones)
+        part = add("Mul", sign, amount)
         shifted = add("Add", source, add("Mul", source, part))
         result = add("Where", add("Less", add("Floor", source), source), shifted, source)
         if half:

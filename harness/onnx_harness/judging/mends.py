@@ -52,7 +52,7 @@ def tried_mend(standard: Standard, variant: BoundVariant, candidate: Model) -> s
     Args:
         standard: what the outputs are judged by.
         variant: the one that ran.
-        candidate: the model that it made.
+        candidate: the model that it made; the untouched one where it made none.
 
     Returns:
         A line for the failure's message: the variant that passes and what it keeps, or that none
@@ -98,14 +98,6 @@ def _tried_mend(
         )
     at = halving[0]
     mixed = _MIXED[chain[at].transform.precision]
-    if not chain[at].transform.options.keys() >= _LISTS:
-        return (
-            None,
-            (
-                f"No mend is offered: {chain[at].name} takes no list of what stays float32, as "
-                f"{mixed.replace('mixed', 'io32')} does"
-            ),
-        )
     if chain[at].name == mixed:
         return None, f"No mend is offered: {mixed} is what would be"
     if candidate.size_bytes > _MOST_BYTES or standard.model.size_bytes > 2 * _MOST_BYTES:
@@ -115,27 +107,121 @@ def _tried_mend(
         )
     if any(step.transform.calibrated for step in chain):
         return None, "No mend is offered: the variant is calibrated as well"
-    mended = with_card(bind_variant(_mended(variant.variant, at, mixed)), standard.card)
-    mix = _tried(replace(standard, float_io=None, conversion=conversion_of(mended)), mended, at)
+    if not is_of_library(chain[at]):
+        return _with_choice(standard, variant, at, mixed, known_to_fail=True)
+    # A library's own conversion: ours, as it is, may be all that is missing.
+    return _in_place_of_library(standard, variant, at, mixed)
+
+
+def is_of_library(step: BoundStep) -> bool:
+    """Return whether a step is a conversion to a half type that takes no lists, as ours do."""
+    transform = step.transform
+    return transform.precision in _MIXED and not transform.options.keys() >= _LISTS
+
+
+def _in_place_of_library(
+    standard: Standard,
+    variant: BoundVariant,
+    at: int,
+    mixed: str,
+) -> tuple[str | None, str]:
+    """Return our conversion in the place of one that takes no lists.
+
+    It has no list of nodes where it's right without one. Its inputs and outputs are of the types
+    that the other one left them in, where one of ours does the same.
+    """
+    if variant.float_io is not None:
+        plain = _plain_half(standard, variant, at, mixed.removesuffix(".mixed"))
+        if plain is not None:
+            return plain, _passes(plain)
+    return _with_choice(standard, variant, at, mixed, known_to_fail=False)
+
+
+def _with_choice(
+    standard: Standard,
+    variant: BoundVariant,
+    at: int,
+    mixed: str,
+    *,
+    known_to_fail: bool,
+) -> tuple[str | None, str]:
+    """Return the conversion that chooses what stays float32, or ours without where nothing has to.
+
+    Args:
+        standard: what the outputs are judged by.
+        variant: the one that failed.
+        at: the place of its conversion.
+        mixed: the conversion that chooses.
+        known_to_fail: it's known that something has to stay.
+    """
+    mended = with_card(bind_variant(_replaced(variant.variant, at, mixed)), standard.card)
+    effort = Effort(_MOST_SECONDS, known_to_fail=known_to_fail)
+    judging = replace(standard, float_io=None, conversion=conversion_of(mended))
+    mix = _tried(judging, mended, at, effort)
     if mix.nodes == mix.of:
         return None, f"No mend was found: {mended.variant.spelling} {mix.keeps()}"
+    if not known_to_fail and not mix.names:
+        whole = mixed.replace("mixed", "io32")
+        plain = _spelled(_replaced(variant.variant, at, whole))
+        return plain, _passes(plain)
     spelling = mended.variant.spelling
-    return spelling, f"mend: `--variant {quoted(spelling)}` {mix.keeps()}{_named(mix.names)}"
+    words = f"mend: `--variant {quoted(spelling)}` {mix.keeps()}{named(mix.names)}"
+    return spelling, words
 
 
-def _mended(variant: Variant, at: int, mixed: str) -> Variant:
-    """Return the variant with the conversion at a place replaced by the one that chooses."""
+def _plain_half(
+    standard: Standard,
+    variant: BoundVariant,
+    at: int,
+    name: str,
+) -> str | None:
+    """Return the variant with our conversion of that name, where that alone is right.
+
+    It leaves inputs and outputs in the half type, as the conversion in its place does.
+    """
+    replacing = with_card(bind_variant(_replaced(variant.variant, at, name)), standard.card)
+    if replacing.float_io != variant.float_io:
+        return None
+    try:
+        with transforms.remarks():
+            converted = _applied(standard.model.load(), replacing.steps)
+        _verify(replace(standard, conversion=conversion_of(replacing)), replacing, converted)
+    except NotApplicable:
+        return None
+    return _spelled(replacing.variant)
+
+
+def _passes(spelling: str) -> str:
+    return f"mend: `--variant {quoted(spelling)}` passes, and has no list of nodes to keep"
+
+
+def _spelled(variant: Variant) -> str:
+    """Return a variant as a command line takes it, where its name may be a group's as well."""
+    groups: set[str] = set()
+    for transform in transforms.registry().values():
+        groups.update(transform.groups)
+    spelling = variant.spelling
+    return f"{spelling}()" if spelling in groups else spelling
+
+
+def _replaced(variant: Variant, at: int, name: str) -> Variant:
+    """Return the variant with the conversion at a place replaced by the one of that name."""
     step = variant.steps[at]
-    allowed = transforms.registry()[mixed].options
+    allowed = transforms.registry()[name].options
     options_allowed = []
-    for name, value in step.options:
-        if name in allowed:
-            options_allowed.append((name, value))
+    for option, value in step.options:
+        if option in allowed:
+            options_allowed.append((option, value))
     options = tuple(options_allowed)
-    return Variant("", (*variant.steps[:at], Step(mixed, options), *variant.steps[at + 1 :]))
+    return Variant("", (*variant.steps[:at], Step(name, options), *variant.steps[at + 1 :]))
 
 
-def _tried(standard: Standard, variant: BoundVariant, at: int) -> Mix:
+def _tried(
+    standard: Standard,
+    variant: BoundVariant,
+    at: int,
+    effort: Effort,
+) -> Mix:
     """Return what the variant's conversion keeps, verified at the end of its chain.
 
     Raises:
@@ -145,18 +231,26 @@ def _tried(standard: Standard, variant: BoundVariant, at: int) -> Mix:
     chain = variant.steps
     with transforms.remarks():  # they were told when the cell's own model was made
         before = _applied(standard.model.load(), chain[:at])
-        choose = chooser(standard, lambda _: None, mixes, Effort(_MOST_SECONDS, known_to_fail=True))
+        choose = chooser(standard, lambda _: None, mixes, effort)
         converted = chain[at](before, choose=choose)
         after = _applied(converted, chain[at + 1 :])
     if any(not step.transform.session for step in chain[at + 1 :]):
-        with tempfile.TemporaryDirectory(
-            prefix="onnx-harness-mend-", ignore_cleanup_errors=True
-        ) as folder:
-            source = Source(after, Path(folder))
-            judged = half_verdict(standard, Model(source.saved(after)))
-        if not judged.passed:
-            raise NotApplicable(f"{variant.variant.spelling} fails all the same: {judged.reason}")
+        _verify(standard, variant, after)
     return mixes[0]
+
+
+def _verify(standard: Standard, variant: BoundVariant, made: onnx.ModelProto) -> None:
+    """Judge what a variant made.
+
+    Raises:
+        NotApplicable: it fails.
+    """
+    with tempfile.TemporaryDirectory(
+        prefix="onnx-harness-mend-", ignore_cleanup_errors=True
+    ) as folder:
+        judged = half_verdict(standard, Model(Source(made, Path(folder)).saved(made)))
+    if not judged.passed:
+        raise NotApplicable(f"{variant.variant.spelling} fails all the same: {judged.reason}")
 
 
 def _applied(model: onnx.ModelProto, steps: Sequence[BoundStep]) -> onnx.ModelProto:
@@ -167,7 +261,7 @@ def _applied(model: onnx.ModelProto, steps: Sequence[BoundStep]) -> onnx.ModelPr
     return model
 
 
-def _named(names: Sequence[str]) -> str:
+def named(names: Sequence[str]) -> str:
     """Return the first of the nodes that stay, as the end of a sentence."""
     if not names:
         return ""

@@ -20,11 +20,9 @@ from onnx_harness.accuracy.noise import Gap, Noise, worst
 from onnx_harness.errors import first_line
 from onnx_harness.inputs.values.sets import RISING
 from onnx_harness.isolate import risking
+from onnx_harness.judging.exact_sums import exact_sums
 from onnx_harness.judging.inside import Inside, Run
-from onnx_harness.judging.last_bits import (
-    exact_sums,
-    has_steps,
-)
+from onnx_harness.judging.last_bits import has_steps
 from onnx_harness.judging.nudges import (
     as_double,
     in_double,
@@ -261,14 +259,13 @@ def _inexact(model: Model, reference: Reference, floor: Noise) -> list[str]:
     if not far:
         return []
     name = max(far, key=lambda output: far[output])
+    options = exact_sums(model.skeleton).items()
     return [
         f"{INEXACT} at its default settings ONNX Runtime moves {name} by {far[name]:.1e} "
-        f"(relative L2) on this "
-        "processor. Its integer kernels saturate there (uint8 x int8 without VNNI), or quantize "
-        "more than the model "
-        "does, which is no evidence against the model. Mend: the session options "
-        "session.x64quantprecision = 1 and "
-        "session.qdq_matmulnbits_accuracy_level = 1"
+        "(relative L2) on this processor. Its integer kernels saturate there (uint8 x int8 without "
+        "VNNI), quantize more than the model does, or round more coarsely (QLinearSoftmax), which "
+        "is no evidence against the model. Mend: the session options "
+        + " and ".join(f"{option} = {value}" for option, value in sorted(options))
     ]
 
 

@@ -11,7 +11,7 @@ arithmetic stays in float32.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,19 @@ _SINCE = 11
 _WEIGHTS_ONLY = frozenset({"Gather", "Transpose", "EmbedLayerNormalization"})
 # Where the output channels of a weight lie.
 _CHANNELS = {"Conv": 0, "MatMul": -1, "Gemm": -1}
+# Their third input is a bias, which is added in 32 bits, and so is what follows it.
+_BIASED = frozenset(
+    {
+        "BatchNormalization",
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "InstanceNormalization",
+        "LayerNormalization",
+    }
+)
+# Static quantization takes any other operator's constants for activations; dynamic, a Gather's.
+_WEIGHTED = _BIASED | {"MatMul"}
 
 Array = np.ndarray[Any, Any]
 Range = tuple[float, float]
@@ -273,12 +286,10 @@ def _quantize_inputs(
         if key not in quantized_names:
             if weight is not None:
                 array = numpy_helper.to_array(weight)
-                if array.ndim < 2 or not np.isfinite(array).all():
-                    continue  # a bias is added in 32 bits
-                if scheme.block and (array.ndim > 2 or index != 1):
+                if not _is_rounded(node, index, array, scheme):
                     continue
-                axis = _channel_axis(node) if scheme.per_channel else None
-                tensor = numpy_helper.from_array(quantized(array, scheme, axis))
+                levels = _levels(node, array, scheme)
+                tensor = numpy_helper.from_array(levels)
                 nodes.append(helper.make_node("Constant", [], [f"{key}/levels"], value=tensor))
             elif not scheme.static and not scheme.block and node.op_type not in _WEIGHTS_ONLY:
                 parts = [f"{key}/{part}" for part in ("level", "step", "zero")]
@@ -288,6 +299,27 @@ def _quantize_inputs(
                 continue
             quantized_names[key] = f"{key}/levels"
         node.input[index] = quantized_names[key]
+
+
+def _is_rounded(node: onnx.NodeProto, index: int, array: Array, scheme: Scheme) -> bool:
+    """Return whether a constant that a quantized node reads is held in levels."""
+    if not array.size or not np.isfinite(array).all():
+        return False
+    if scheme.block:
+        return array.ndim == 2 and index == 1
+    if scheme.static:
+        return node.op_type not in _BIASED or index < 2
+    return array.ndim > 1 or node.op_type in _WEIGHTS_ONLY or node.op_type == "MatMul"
+
+
+def _levels(node: onnx.NodeProto, array: Array, scheme: Scheme) -> Array:
+    """A constant as a quantized node reads it."""
+    is_activation = node.op_type not in _WEIGHTED if scheme.static else node.op_type == "Gather"
+    if is_activation:
+        scheme = replace(scheme, signed_weights=scheme.signed_activations, narrow=False)
+        return quantized(array, scheme, None)
+    per_channel = scheme.per_channel and array.ndim > 1
+    return quantized(array, scheme, _channel_axis(node) if per_channel else None)
 
 
 def _fixed_pair(source: str, target: str, bounds: Range, signed: bool) -> list[onnx.NodeProto]:

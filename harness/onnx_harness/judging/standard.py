@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from onnx_harness.cards.card import Card
+from onnx_harness.inputs import InputSet
 from onnx_harness.judging.choices import choice_axes
 from onnx_harness.judging.conversions import conversion_of
 from onnx_harness.judging.ideal import Conversion
@@ -39,6 +40,8 @@ class Standard:
         override: (rtol, atol) of the command line.
         kept: where what is measured once for a model is kept.
         explained: whether a departure has to be explained, beside being within the bounds.
+        calibration: the input sets that the variant is calibrated on; none where it isn't, or where
+            nobody knows.
     """
 
     model: Model
@@ -52,6 +55,7 @@ class Standard:
     override: tuple[float, float] | None
     kept: Cache
     explained: bool = True
+    calibration: tuple[InputSet, ...] = ()
 
 
 def standard(

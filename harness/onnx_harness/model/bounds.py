@@ -12,7 +12,7 @@ from collections import ChainMap
 from collections.abc import MutableMapping
 from pathlib import Path
 
-from onnx_harness.errors import ModelError
+from onnx_harness.errors import ModelError, ModelTooLarge
 from onnx_harness.model.ops import STANDARD_DOMAINS
 from onnx_harness.model.scan import scan
 from onnx_harness.model.scanned import (
@@ -142,7 +142,8 @@ class _Checked:
             raise self._refused(
                 f"asks for more memory than there is: {what} takes {_many(size)} bytes, and the "
                 f"limit is "
-                f"{self._memory:,} (--cell-memory)"
+                f"{self._memory:,} (--cell-memory)",
+                ModelTooLarge,
             )
 
     def _expanded(self, graph: ScannedGraph, inside: tuple[tuple[str, str], ...]) -> int:
@@ -242,8 +243,8 @@ class _Checked:
         trips = inputs[0].values
         return max(trips[0], 1) if trips else 1
 
-    def _refused(self, why: str) -> ModelError:
-        return ModelError(f"{self._name} {why}")
+    def _refused(self, why: str, kind: type[ModelError] = ModelError) -> ModelError:
+        return kind(f"{self._name} {why}")
 
 
 def _with_inputs(body: ScannedGraph, inputs: list[Static]) -> ScannedGraph:

@@ -28,6 +28,8 @@ _NOT_NAME = re.compile(r"[^a-z0-9_.]+")
 # What splits a chain, and the quoted text in which nothing does.
 _MARK = re.compile(r"""[()+]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)
 _CONTENT_HASH = re.compile(r"[0-9a-f]{20,}")
+# As TOML and JSON write them; a step's own spelling and id have Python's.
+_TRUTH = {"true": True, "false": False}
 _READABLE_OPTION = 40  # letters of an option in an id: a chain of several still makes a file name
 
 
@@ -175,9 +177,9 @@ def cell_id(model: str, variant: str, provider: str) -> str:
 def parse_variant(text: str, id: str | None = None) -> Variant:
     """Read ``simplify+fp16.io32(max_finite_val=65504)``.
 
-    Values in parentheses are Python literals: numbers, ``True``, strings, lists of strings. The
-    order of a step's options means nothing: they are kept sorted, so that a step has one spelling
-    and one id.
+    Values in parentheses are Python literals: numbers, ``True``, strings, lists of strings;
+    ``true`` and ``false`` are taken too. The order of a step's options means nothing: they are kept
+    sorted, so that a step has one spelling and one id.
 
     Args:
         text: the chain.
@@ -263,6 +265,11 @@ def _options(call: str) -> dict[str, OptionValue]:
 
 
 def _literal(node: ast.expr) -> OptionValue:
+    if isinstance(node, ast.Name) and node.id in _TRUTH:
+        return _TRUTH[node.id]
+    for inner in ast.walk(node):
+        if isinstance(inner, ast.Name):
+            raise ValueError(f"a text stands in quotes: '{inner.id}'")
     value = ast.literal_eval(node)
     if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
         return tuple(value)

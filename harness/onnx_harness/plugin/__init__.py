@@ -11,7 +11,7 @@ import contextlib
 import importlib
 import importlib.util
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ from onnx_harness.plugin.state import (
     SELECTIONS,
     SHARD,
     arguments,
+    attach,
     dest,
     named_folders,
     only_models,
@@ -385,11 +386,7 @@ def pytest_runtest_makereport(
         from onnx_harness.results.codec import encode
 
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
-        card = cell.card
-        vars(report).update(
-            onnx_result=encode(item.stash[RESULT]), onnx_license=card.license, onnx_suite=card.suite
-        )
-        vars(report).update(onnx_entry=asdict(item.stash[ENTRY]))
+        attach(report, cell.card, encode(item.stash[RESULT]), item.stash[ENTRY])
     if report.when == "call" and (results := item.stash.get(OWN_RESULTS, None)):
         from onnx_harness.results.codec import encode
 

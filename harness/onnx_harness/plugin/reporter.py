@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shlex
 from collections.abc import Generator, Sequence
 from dataclasses import replace
@@ -23,6 +24,7 @@ from onnx_harness.plugin.state import (
 )
 
 if TYPE_CHECKING:
+    from onnx_harness.results.cells import CellResult
     from onnx_harness.run.account import Account
     from onnx_harness.settings import Settings
 
@@ -42,7 +44,9 @@ class Reporter:
         self._planned: int | None = None
         self._nothing_judged = False
         self._session_is_empty = False
+        self._collects_later = False
         self._remarks: list[str] = []
+        self._stored: dict[str, CellResult] = {}  # by node id: no need to decode those
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionstart(self, session: pytest.Session) -> None:
@@ -92,9 +96,15 @@ class Reporter:
             self._planned = planned_cells(cells)
             self._join_cluster()  # before it's asked what is done: its machines' verdicts count
             timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
-            self._begin_run(timed=timed, done=all(map(self._is_done, cells)))
+            if settings_of(self._config).resume and len(cells) == len(session.items):
+                self._pause_collection()
+            done = all(map(self._is_done, cells))
+            if not done:
+                self._resume_collection()
+            self._begin_run(timed=timed, done=done)
             self._start_jobs(cells)
             self._show_pace(cells)
+            self._pass_over_done()
         ended = yield
         if self._account is not None:
             for result in runner_of(self._config).settle(self._say):
@@ -129,7 +139,8 @@ class Reporter:
         from onnx_harness.results.codec import decode
         from onnx_harness.results.recorder import NO_ENTRY, Entry
 
-        result = decode(CellResult, encoded, report.nodeid)
+        stored = self._stored.pop(report.nodeid, None)
+        result = stored or decode(CellResult, encoded, report.nodeid)
         size = result.graph.bytes_before if result.graph else None
         try:
             account = self._begun()
@@ -152,6 +163,7 @@ class Reporter:
             lost = self._account.incomplete or self._account.unjudged()
             if lost and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._resume_collection()
         wants_cells = asked_for_cells(self._config) and not self._config.option.collectonly
         if wants_cells and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
             self._nothing_judged = True
@@ -204,6 +216,25 @@ class Reporter:
             test.nodeid: (cell_of(test).id, getattr(test, "originalname", "")) for test in tests
         }
         self._config.pluginmanager.register(Pace(terminal, named), "onnx-harness-pace")
+
+    def _pause_collection(self) -> None:
+        """Look for no garbage until the reports are written: no test and no verdict is any."""
+        self._collects_later = gc.isenabled()
+        gc.disable()
+
+    def _resume_collection(self) -> None:
+        if self._collects_later:
+            gc.enable()
+        self._collects_later = False
+
+    def _pass_over_done(self) -> None:
+        """With ``--resume``, have the tests whose verdict is there reported without a run."""
+        from onnx_harness.plugin.resumed import Resumed, wants_phases
+
+        if settings_of(self._config).resume and not wants_phases(self._config):
+            past = runner_of(self._config).past
+            resumed = Resumed(past, self._is_done, self._stored.__setitem__)
+            self._config.pluginmanager.register(resumed, "onnx-harness-resumed")
 
     def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
         """With ``--jobs``, begin to judge the cells of the tests in the background."""

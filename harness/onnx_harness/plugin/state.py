@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from onnx_harness.settings import Settings, combine
 
 if TYPE_CHECKING:
     from onnx_harness.cards import backend_suite
+    from onnx_harness.cards.card import Card
     from onnx_harness.names import Variant
     from onnx_harness.results.cells import CellResult
     from onnx_harness.results.recorder import Entry
@@ -94,6 +95,23 @@ def dest(name: str) -> str:
 def key(name: str) -> str:
     """Return an option's key in pyproject.toml."""
     return name.replace("-", "_")
+
+
+def attach(report: pytest.TestReport, card: Card, encoded: Any, entry: Entry) -> None:
+    """Put a cell's verdict on the report of its test, as plain values that xdist can send.
+
+    Args:
+        report: of the phase ``call``.
+        card: of the cell.
+        encoded: its verdict, by the codec of results.
+        entry: what the file of the verdict is called by.
+    """
+    vars(report).update(
+        onnx_result=encoded,
+        onnx_license=card.license,
+        onnx_suite=card.suite,
+        onnx_entry=asdict(entry),
+    )
 
 
 def arguments(config: pytest.Config) -> list[Path]:

@@ -14,8 +14,8 @@ import contextlib
 import json
 import os
 import secrets
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,13 @@ class Verdict:
         key: of the content that the verdict depends on.
         cell: with its latency where that was taken.
         timing: the key of what the latency depends on beyond that.
+        encoded: the cell as the file has it; it decides nothing.
     """
 
     key: str
     cell: CellResult
     timing: str = ""
+    encoded: Any = field(default=None, compare=False, repr=False)
 
 
 class VerdictFiles:
@@ -127,9 +129,17 @@ class VerdictFiles:
             cell = decode(CellResult, document["cell"], "cell")
             if document["schema"] != _SCHEMA or document["key"] != key:
                 return None
-            return Verdict(key, cell, str(document["timing"]))
+            return Verdict(key, cell, str(document["timing"]), document["cell"])
         except (OSError, ValueError, KeyError, TypeError, RecursionError, ResultsError):
             return None
+
+    def holds(self, key: str, cell: CellResult) -> bool:
+        """Return whether the file of a key has that verdict, by its bytes."""
+        end = f'"cell": {json.dumps(encode(cell), ensure_ascii=True)}}}'
+        try:
+            return self._path(key).read_bytes().endswith(end.encode("ascii"))
+        except OSError:
+            return False
 
     def runs(self) -> list[str]:
         """Return the ids of the runs that have a list here.
@@ -194,6 +204,18 @@ class VerdictFiles:
                 cells[cell.id] = cell
         return run, tuple(cells.values())
 
+    def keys(self, run_id: str) -> dict[str, str]:
+        """Return the keys of a run's verdicts by cell id; nothing where it has no list here."""
+        keys = {}
+        for line in _lines(self._folder / RUNS / f"{run_id}.jsonl"):
+            cell_id = line.get("id")
+            key = line.get("key")
+            if not isinstance(cell_id, str) or not isinstance(key, str):
+                continue
+            if _is_key(key):
+                keys[cell_id] = key
+        return keys
+
     def close(self) -> None:
         """Give up the list of the run."""
         if self._log is not None:
@@ -208,7 +230,7 @@ class VerdictFiles:
                 return decode(CellResult, line["cell"], "cell")
             return None
         key = line.get("key")
-        if not isinstance(key, str) or not key or not _KEY_DIGITS.issuperset(key):
+        if not isinstance(key, str) or not _is_key(key):
             return None
         verdict = self.get(key)
         return None if verdict is None or verdict.cell.id != line.get("id") else verdict.cell
@@ -218,16 +240,46 @@ class VerdictFiles:
 
     def _append(self, line: dict[str, Any]) -> None:
         # A line that a full disk cut short ends here, and not in the middle of the next one.
-        data = json.dumps(line, ensure_ascii=True).encode("ascii") + b"\n"
+        data = f"{_as_line(line)}\n".encode("ascii")
         assert self._log is not None
         if (written := os.write(self._log, data)) < len(data):
             os.write(self._log, b"\n")
             raise OSError(28, f"{written} of {len(data)} bytes were written")
 
 
+def run_list(run: RunInfo, entries: Iterable[tuple[CellResult, str]]) -> str:
+    """Return the list of a run that has ended, as a file.
+
+    Args:
+        run: the run.
+        entries: its cells, each with its key; one of an empty key is written out.
+    """
+    head = {
+        "schema": _SCHEMA,
+        "number": 1,
+        "run": encode(run),
+    }
+    lines = [_as_line(head)]
+    for cell, key in entries:
+        line = {"id": cell.id, "key": key}
+        if not key:
+            line["cell"] = encode(cell)
+        lines.append(_as_line(line))
+    lines.append(_END.decode("ascii"))
+    return "\n".join(lines)
+
+
 def reusable(cell: CellResult) -> bool:
     """Decide whether a verdict came from the cell's content, not from the state of the machine."""
     return cell.symptom is not Symptom.ENVIRONMENT
+
+
+def _is_key(word: str) -> bool:
+    return bool(word) and _KEY_DIGITS.issuperset(word)
+
+
+def _as_line(value: dict[str, Any]) -> str:
+    return json.dumps(value, ensure_ascii=True)
 
 
 def _has_end(path: Path) -> bool:

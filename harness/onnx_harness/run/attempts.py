@@ -10,13 +10,15 @@ from typing import Any
 
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.cell.state import Judged, RunNote, Task, never_loaded
+from onnx_harness.cell.state import Judged, RunNote, Task, is_of_the_machine, never_loaded
 from onnx_harness.errors import (
     HarnessError,
     ResultsError,
     WorkerCrashed,
     WorkerDied,
     WorkerNotStarted,
+    WorkerOutOfMemory,
+    named,
 )
 from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.isolate import RISK
@@ -44,19 +46,28 @@ class Attempts:
         unloadable: by model, the verdict on its load, which no variant has a part in.
     """
 
-    def __init__(self, call: Callable[..., Any], task: Callable[[Cell], Task]) -> None:
+    def __init__(
+        self,
+        call: Callable[..., Any],
+        task: Callable[[Cell], Task],
+        machine_retries: int = MACHINE_RETRIES,
+    ) -> None:
         """Start with nothing remembered.
 
         Args:
             call: asks the worker: `Runner.call`.
             task: says what it is asked about a cell: `Runner.task`.
+            machine_retries: so often is a cell judged again that failed for the machine's sake; 0
+                where another machine can be asked.
         """
         self._call = call
         self._task = task
+        self._machine_retries = machine_retries
         self.without_unusual: dict[Path, str] = {}
         self.fatal: dict[str, list[FatalSet]] = {}
         self.unloadable: dict[Path, Judged] = {}
         self._deaths: Counter[Path] = Counter()  # of what can be done without, by model
+        self._starved: set[Path] = set()  # models that lack unusual inputs for want of memory
 
     def adopt(self, cell: Cell, attempts: Attempts) -> None:
         """Take over what is remembered elsewhere of a cell and its model."""
@@ -78,7 +89,7 @@ class Attempts:
         A crash that doesn't come back is a failure all the same, and says that it is flaky.
         """
         judged = self._judge(cell)
-        for _ in range(MACHINE_RETRIES):
+        for _ in range(self._machine_retries):
             if judged.result.symptom is not Symptom.ENVIRONMENT:
                 break
             judged = self._judge(cell)
@@ -100,10 +111,11 @@ class Attempts:
             judged = self._call(pipeline.judge, self._task(cell))
             if (died := self.without_unusual.get(cell.card.path)) is not None:
                 note = f"fed usual inputs alone: on unusual ones, {died}"
-                judged = replace(
-                    judged, result=replace(judged.result, notes=(*judged.result.notes, note))
-                )
-            if judged.result.stage is Stage.LOAD:
+                result = replace(judged.result, notes=(*judged.result.notes, note))
+                starved = judged.starved or cell.card.path in self._starved
+                judged = replace(judged, result=result, starved=starved)
+            of_the_machine = judged.result.symptom is Symptom.ENVIRONMENT
+            if judged.result.stage is Stage.LOAD and not of_the_machine:
                 self.unloadable[cell.card.path] = judged
             return self._with_fatal_sets(cell, judged)
         except WorkerDied as death:
@@ -113,6 +125,8 @@ class Attempts:
         except HarnessError as error:
             return Judged(replace(ended, reason=str(error)))
         except Exception as error:
+            if is_of_the_machine(error):
+                return Judged(replace(ended, reason=named(error), symptom=Symptom.ENVIRONMENT))
             return Judged(
                 replace(ended, reason=f"the harness itself failed, {type(error).__name__}: {error}")
             )
@@ -131,6 +145,8 @@ class Attempts:
             # What no user would feed killed ONNX Runtime itself: that says nothing about the
             # variant.
             self.without_unusual[cell.card.path] = death.what
+            if isinstance(death, WorkerOutOfMemory):
+                self._starved.add(cell.card.path)
             return self._judge(cell)
         if death.stage.startswith(RISK):
             if self._may_try_again(cell, death):
@@ -144,7 +160,9 @@ class Attempts:
         if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
             return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
         judged = Judged(
-            replace(ended, symptom=Symptom.CRASH), crashed=isinstance(death, WorkerCrashed)
+            replace(ended, symptom=Symptom.CRASH),
+            crashed=isinstance(death, WorkerCrashed),
+            starved=isinstance(death, WorkerOutOfMemory),
         )
         if at_load:
             self.unloadable[cell.card.path] = judged
@@ -173,7 +191,12 @@ class Attempts:
         crash = replace(
             ended, status=Status.FAIL, stage=Stage.RUN, reason=reason, symptom=Symptom.CRASH
         )
-        return Judged(crash, failing=(note.place,), crashed=isinstance(death, WorkerCrashed))
+        return Judged(
+            crash,
+            failing=(note.place,),
+            crashed=isinstance(death, WorkerCrashed),
+            starved=isinstance(death, WorkerOutOfMemory),
+        )
 
     def _with_fatal_sets(self, cell: Cell, judged: Judged) -> Judged:
         """``judged`` with what is to be said of the unusual input sets that the worker died of."""

@@ -27,7 +27,7 @@ from onnx_harness.providers.sessions import thread_environment
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.results.run import this_host
 from onnx_harness.results.workbench import workbench
-from onnx_harness.run.attempts import Attempts, of_another_cell
+from onnx_harness.run.attempts import MACHINE_RETRIES, Attempts, of_another_cell
 from onnx_harness.run.jobs import Jobs
 from onnx_harness.run.past import Past
 from onnx_harness.run.schedule import Group
@@ -58,6 +58,7 @@ class Runner:
         recorded: Path | None = None,
         threads: int | None = None,
         readable: Sequence[Path] = (),
+        machine_retries: int = MACHINE_RETRIES,
     ) -> None:
         """Nothing is started before it's needed.
 
@@ -68,6 +69,7 @@ class Runner:
             threads: of the worker's sessions, where several runners share the machine.
             readable: where its models are, as far as that is known: a worker that is told of a
                 folder later is replaced.
+            machine_retries: as for `onnx_harness.run.attempts.Attempts`.
         """
         self.settings = settings
         self._plain = plain
@@ -84,7 +86,7 @@ class Runner:
         self._paths: dict[Path, Path] = {}
         self._pinned: Pinned | None = None
         self._timed: dict[str, tuple[Cell, CellResult]] = {}  # beside the pinned reference
-        self._attempts = Attempts(self.call, self.task)
+        self._attempts = Attempts(self.call, self.task, machine_retries)
 
     def start(self) -> None:
         """Start the worker now: it gets ready while the run is still being prepared."""
@@ -186,6 +188,11 @@ class Runner:
             self._judged[cell.id] = judged
         return self._judged[cell.id].result
 
+    def forget(self, cell: Cell) -> None:
+        """Judge the cell anew when it is asked for again: another model may have its id now."""
+        self._judged.pop(cell.id, None)
+        self._attempts.fatal.pop(cell.id, None)
+
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
         """Return the verdict on a cell that :meth:`judge` passed, with its latency.
 
@@ -243,10 +250,7 @@ class Runner:
     def beside(
         self, cell: Cell, result: CellResult, values: dict[str, Any] | None = None
     ) -> CellResult:
-        """Add to ``result`` what the pinned reference makes of the cell.
-
-        It's timed on ``values`` where there are any.
-        """
+        """Add what the pinned reference makes of the cell, timed on ``values`` if there are any."""
         if self._pinned is None:
             return result
         try:
@@ -277,10 +281,7 @@ class Runner:
         )
 
     def apart(self, settings: Settings, recorded: Path | None) -> Runner:
-        """Return a runner of other settings on the same worker process.
-
-        Ending that is left to this one.
-        """
+        """Return a runner of other settings on the same worker process, which this one ends."""
         runner = Runner(settings, recorded=recorded)
         runner._worker = self._started_worker()
         return runner
@@ -368,7 +369,9 @@ class Runner:
         """Return what was found of a cell that :meth:`judge` has judged, for another machine."""
         from onnx_harness.run.cluster.messages import RemoteVerdict
 
-        judged, machine = self._judged[cell.id], machine_of(this_host(self.devices))
+        judged = self._judged[cell.id]
+        machine = machine_of(this_host(self.devices))
+        limit = self.settings.cell_memory if judged.starved else 0
         return RemoteVerdict(
             replace(judged.result, machine=machine.host),
             machine,
@@ -377,6 +380,7 @@ class Runner:
             judged.crashed,
             tuple(self._attempts.fatal.get(cell.id, ())),
             self._attempts.without_unusual.get(cell.card.path, ""),
+            limit=limit,
         )
 
     def _take(self, cell: Cell, remote: RemoteVerdict) -> None:
@@ -385,7 +389,7 @@ class Runner:
         if remote.machine.fingerprint == machine_of(this_host()).fingerprint:
             judged = replace(judged, result=replace(judged.result, machine=None))
         self._judged[cell.id] = judged
-        self.past.judged_on(cell, remote.machine)
+        self.past.judged_on(cell, remote.machine, remote.limit)
         self._attempts.adopt_deaths(cell, remote.fatal, remote.died)
 
     def _with_times(self, cell: Cell, accurate: CellResult, remote: RemoteVerdict) -> CellResult:

@@ -57,6 +57,11 @@ def planted_steps() -> Iterator[Planted]:
     yield _planted("sign", negate, ("part_36",), "rule")
 
 
+def one_of_48(number: int) -> Planted:
+    """Give a fault of one pass of a step that has 48, by its number from 0."""
+    return _planted("one of 48 passes", scale, (_NAMES[number],))
+
+
 def scale(model: onnx.ModelProto) -> None:
     """Scale the weights of the first product."""
     from onnx import numpy_helper

@@ -20,6 +20,7 @@ from onnx_harness.names import ORIGINAL, parse_variant
 from onnx_harness.results.cells import Status
 from onnx_harness.run.runner import Runner
 from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed, own_cache
+from onnx_harness.selftest.cause_cost import COST
 from onnx_harness.selftest.cause_rows import CAUSES, CAUSES_OF_DEFECTS
 from onnx_harness.selftest.half_rows import HALF
 from onnx_harness.selftest.int8_beside import INT8_BESIDE
@@ -277,6 +278,7 @@ ROWS = {
         CAUSES,
         CAUSES_OF_DEFECTS,
         SMALLEST,
+        COST,
         OBSERVED,
         SLOWER,
         Row(

@@ -9,7 +9,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,12 +22,16 @@ from onnx_harness.cards.card import Card
 from onnx_harness.cards.fetch import materialize
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Task
+from onnx_harness.cell.workers import cell_worker
 from onnx_harness.diagnose import handout
+from onnx_harness.diagnose.fault import Fault
+from onnx_harness.diagnose.oracle import Observer
 from onnx_harness.diagnose.search import diagnose
+from onnx_harness.diagnose.smaller_case import Case
 from onnx_harness.names import ORIGINAL, parse_variant
 from onnx_harness.results.diagnosis import Diagnosis, Smallest
 from onnx_harness.selftest.bench import Bench, Outcome
-from onnx_harness.selftest.cause_rows import of_tiny
+from onnx_harness.selftest.cause_rows import of_tiny, tiny
 from onnx_harness.selftest.planted_causes import STEP, Planted, planted_steps
 from onnx_harness.selftest.table import Row, Step, none_bad, summed, total
 from onnx_harness.settings import Settings
@@ -35,10 +41,12 @@ from onnx_harness.transforms.variant import bind_variant
 _NOT_IN_THE_GRAPH = frozenset({"exception", "crash", "hang"})
 _MEDIAN_NODES, _MOST_NODES, _MEDIAN_CHECKS = 3, 6, 40
 _SCRIPT_SECONDS = 120
+_TIMED_CHECKS, _LEAST_RATE, _CHECK_SECONDS = 200, 100, 10.0
 _SETTINGS = Settings(input_sets=1)
 
 
 def _steps(bench: Bench) -> Iterator[Step]:
+    yield Step("checks a second", _rate, "rate")
     faults = [fault for fault in planted_steps() if fault.kind not in _NOT_IN_THE_GRAPH]
     if bench.quick:
         for fault in (faults[0], faults[-1]):
@@ -47,6 +55,41 @@ def _steps(bench: Bench) -> Iterator[Step]:
     for card in bench.cards:
         for fault in faults:
             yield Step(f"{card.name}, {fault.kind}", partial(judge, card, fault), fault.kind)
+
+
+def timed_checks(fault: Planted, count: int) -> float:
+    """Return the seconds of so many checks of a tiny model, once the fork is there.
+
+    Meant for a worker: what is forked must have no sessions.
+    """
+    values = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
+    case = Case(tiny(), {"x": values})
+    observer = Observer(Fault(fault.step, fault.parts, "disable"))
+    try:
+        sign = observer.look(case, _CHECK_SECONDS)
+        if sign is None or not sign.fails:
+            raise RuntimeError(f"the tiny model doesn't show the planted fault: {sign}")
+        started = time.perf_counter()
+        for _ in range(count):
+            observer.look(case, _CHECK_SECONDS)
+        return time.perf_counter() - started
+    finally:
+        observer.close()
+
+
+def _rate() -> Outcome:
+    """Measure the checks a second; none of the models is counted."""
+    with closing(cell_worker(Settings(), preload=("onnx", "onnxruntime"))) as worker:
+        seconds = worker.call(timed_checks, next(planted_steps()), _TIMED_CHECKS)
+    return rate_outcome(_TIMED_CHECKS / seconds)
+
+
+def rate_outcome(rate: float) -> Outcome:
+    """Return what counts of a number of checks a second."""
+    words: tuple[str, ...] = ()
+    if rate < _LEAST_RATE:
+        words = (f"a tiny model: {rate:.0f} checks a second, at least {_LEAST_RATE} are asked for",)
+    return Outcome(0, int(bool(words)), words, {"rate": rate})
 
 
 def judge(card: Card, fault: Planted) -> Outcome:
@@ -127,10 +170,11 @@ def _figure(outcomes: Sequence[Outcome]) -> str:
         _quantile(outcomes, "checks", 0.5),
     )
     count = total(outcomes)
+    rate = max((outcome.figures.get("rate", 0.0) for outcome in outcomes), default=0.0)
     return (
         f"{count} models: median {nodes:.0f} nodes, 95th percentile {most:.0f}; median "
         f"{checks:.0f} checks; the same cause at the end of {summed(outcomes, 'same')}; the "
-        f"script right for {summed(outcomes, 'shown')}"
+        f"script right for {summed(outcomes, 'shown')}; {rate:.0f} checks a second of a tiny one"
     )
 
 
@@ -144,7 +188,8 @@ def _reached(outcomes: Sequence[Outcome]) -> bool:
 SMALLEST = Row(
     "smallest",
     "the smallest models of planted faults: nodes, checks, cause at the end, script",
-    "median 3 nodes, 95th percentile 6, median 40 checks; all the same cause, all scripts right",
+    "median 3 nodes, 95th percentile 6, median 40 checks; all the same cause, all scripts right; "
+    "100 checks a second",
     _steps,
     _figure,
     _reached,

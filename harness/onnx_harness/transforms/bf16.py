@@ -90,7 +90,8 @@ def convert_in_place(
 
     Raises:
         NotApplicable: as there, no node would compute in the half type, or less than a tenth
-            of the float32 weights would be converted.
+            of the float32 weights would be converted, those that only nodes of
+            ``node_block_list`` read left out.
         UsageError: as there.
     """
     from onnx_harness.transforms.half.convert import convert_to_half

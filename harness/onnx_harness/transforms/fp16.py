@@ -72,8 +72,8 @@ def convert_float_to_float16(
             allows it though they would stay float32, such as the region of a Resize.
         use_bfloat16_as_blocked_nodes_dtype: what ``op_block_list`` and ``node_block_list`` keep
             computes in bfloat16. Operators that stay float32 without being named do so still.
-        allow_missing: names in the two lists that the model doesn't have do no harm, for settings
-            that models share.
+        allow_missing: names in the two lists and in ``force_fp16_inputs`` that the model doesn't
+            have do no harm, for settings that models share.
 
     Returns:
         The converted model, its inputs and outputs named as before.
@@ -166,7 +166,8 @@ def convert_in_place(
 
     Raises:
         NotApplicable: as there, no node would compute in the half type, or less than a tenth
-            of the float32 weights would be converted.
+            of the float32 weights would be converted, those that only nodes of
+            ``node_block_list`` read left out.
         UsageError: as there.
     """
     from onnx_harness.model.streaming import weights_folder

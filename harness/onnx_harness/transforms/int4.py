@@ -15,7 +15,7 @@ from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.transforms import Precision, Transform
 from onnx_harness.transforms.optimize import MAX_BYTES
 from onnx_harness.transforms.quantization.library import aliased, quiet
-from onnx_harness.transforms.quantization.preparing import inline
+from onnx_harness.transforms.quantization.preparing import inline, present_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -32,6 +32,7 @@ def quantize_weights(
     symmetric: bool = False,
     accuracy_level: int = 0,
     nodes_to_exclude: Sequence[str] = (),
+    allow_missing: bool = False,
 ) -> onnx.ModelProto:
     """Store constant matrices that a MatMul multiplies by in 4 bits; activations stay as they are.
 
@@ -42,6 +43,7 @@ def quantize_weights(
         accuracy_level: the least arithmetic, from 0 (ONNX Runtime's choice) and 1 (float32) to 4
             (int8 activations).
         nodes_to_exclude: names of nodes to leave out.
+        allow_missing: names that no node has do no harm, for settings that models share.
 
     Returns:
         The quantized model, its inputs and outputs as before.
@@ -49,22 +51,17 @@ def quantize_weights(
     Raises:
         NotApplicable: no MatMul has a constant matrix, the model is quantized already, or is over 2
             GB.
-        ValueError: no node has a name that was given.
+        ValueError: no node has a name that was given, and none may be missing.
     """
     import onnx
 
     from onnx_harness.model.rewrite import sort_nodes
     from onnx_harness.model.walk import walk
-    from onnx_harness.transforms.quantization.nodes import (
-        is_quantized,
-        name_by_output,
-        refuse_unknown_nodes,
-    )
+    from onnx_harness.transforms.quantization.nodes import is_quantized
 
     inline(model)
     _refuse(model)
-    name_by_output(model.graph)
-    refuse_unknown_nodes(model.graph, "nodes_to_exclude", nodes_to_exclude)
+    _, excluded = present_nodes(model, (), nodes_to_exclude, allow_missing)
     _make_initializers(model)
     with tempfile.TemporaryDirectory(prefix="int4-") as folder, quiet(), aliased(model) as aliases:
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
@@ -75,7 +72,7 @@ def quantize_weights(
             block_size=block_size,
             is_symmetric=symmetric,
             accuracy_level=accuracy_level or None,
-            nodes_to_exclude=[aliases.of_node(name) for name in nodes_to_exclude],
+            nodes_to_exclude=[aliases.of_node(name) for name in excluded],
         )
         quantizer.process()
         target = Path(folder) / "quantized.onnx"
@@ -117,6 +114,7 @@ def _check(
     symmetric: bool = False,  # noqa: ARG001 (either value can be honoured)
     accuracy_level: int = 0,
     nodes_to_exclude: Sequence[str] = (),  # noqa: ARG001
+    allow_missing: bool = False,  # noqa: ARG001
 ) -> None:
     if block_size < LEAST_BLOCK or block_size > MOST_BLOCK or block_size & (block_size - 1):
         raise ValueError(f"block_size is {block_size}; it is 16, 32, 64, 128 or 256")
@@ -133,6 +131,7 @@ TRANSFORM = Transform(
         "symmetric": bool,
         "accuracy_level": int,
         "nodes_to_exclude": tuple,
+        "allow_missing": bool,
     },
     precision=Precision.INT8,
     check=_check,

@@ -20,12 +20,17 @@ from onnx_harness.transforms.quantization.operators import (
     DYNAMIC_OPS,
     STATIC_OPS,
 )
+from onnx_harness.transforms.quantization.options import (
+    dynamic_options,
+    refuse_unread,
+    static_options,
+)
 from onnx_harness.transforms.quantization.options import extra_options as read_options
 from onnx_harness.transforms.quantization.preparing import (
-    check_node_names,
     inline,
     left_alone,
     prepare,
+    present_nodes,
     refuse,
     refuse_stacked_weights,
     untie,
@@ -54,6 +59,7 @@ def quantize_dynamic(
     nodes_to_quantize: Sequence[str] = (),
     nodes_to_exclude: Sequence[str] = (),
     extra_options: Sequence[str] | Mapping[str, Any] = (),
+    allow_missing: bool = False,
 ) -> onnx.ModelProto:
     """Quantize constant weights to 8 bits now, and activations to uint8 as the model runs.
 
@@ -71,6 +77,8 @@ def quantize_dynamic(
         nodes_to_quantize: names of nodes; all of them when empty.
         nodes_to_exclude: names of nodes to leave out of those.
         extra_options: of onnxruntime.quantization: ``"WeightSymmetric=false"``, or a value by name.
+        allow_missing: nodes that the model doesn't have, and operators that can't be quantized, do
+            no harm in the four lists, for settings that models share.
 
     Returns:
         The quantized model, its inputs and outputs as before.
@@ -84,14 +92,16 @@ def quantize_dynamic(
     types = _chosen(op_types_to_quantize, op_types_to_exclude, DYNAMIC_OPS)
     inline(model)
     refuse(model, types, float16_since=None)
-    check_node_names(model, nodes_to_quantize, nodes_to_exclude)
+    nodes_to_quantize, nodes_to_exclude = present_nodes(
+        model, nodes_to_quantize, nodes_to_exclude, allow_missing
+    )
     prepare(model, _OPSET)
     excluded = [*nodes_to_exclude, *left_alone(model, dynamic=True)]
     if per_channel:
         refuse_stacked_weights(model, types, excluded, nodes_to_quantize)
         untie(model)
     # What onnx can't infer the type of, such as what a Scaler gives, is float.
-    extra = {"DefaultTensorType": 1, **read_options(extra_options)}
+    extra = {"DefaultTensorType": 1, **dynamic_options(extra_options)}
 
     def quantize(source: Path, target: Path, aliases: Aliases) -> None:
         from onnxruntime import quantization
@@ -124,6 +134,7 @@ def quantize_static(
     nodes_to_quantize: Sequence[str] = (),
     nodes_to_exclude: Sequence[str] = (),
     extra_options: Sequence[str] | Mapping[str, Any] = (),
+    allow_missing: bool = False,
 ) -> onnx.ModelProto:
     """Quantize weights and activations to 8 bits.
 
@@ -149,21 +160,28 @@ def quantize_static(
         nodes_to_quantize: names of nodes; all of them when empty.
         nodes_to_exclude: names of nodes to leave out of those.
         extra_options: of onnxruntime.quantization: ``"WeightSymmetric=false"``, or a value by name.
+        allow_missing: nodes that the model doesn't have, and operators that can't be quantized, do
+            no harm in the four lists, for settings that models share.
 
     Returns:
         The quantized model, its inputs and outputs as before.
 
     Raises:
         NotApplicable: nothing can be quantized, the model is quantized already, holds float16 in an
-            opset below 19, takes no inputs, or is over 2 GB.
-        ValueError: there are no samples, or no node has a name that was given.
+            opset below 19, takes no inputs, or is over 2 GB, or an extra option takes a library
+            that isn't installed.
+        ValueError: there are no samples, no node has a name that was given, or an extra option
+            has no effect.
     """
     if not samples:
         raise ValueError("static quantization is calibrated on input sets, and got none")
+    own = static_options(extra_options, calibration)
     types = _chosen(op_types_to_quantize, op_types_to_exclude, STATIC_OPS)
     inline(model)
     refuse(model, types, float16_since=_OPSET_FLOAT16)
-    check_node_names(model, nodes_to_quantize, nodes_to_exclude)
+    nodes_to_quantize, nodes_to_exclude = present_nodes(
+        model, nodes_to_quantize, nodes_to_exclude, allow_missing
+    )
     prepare(model, _OPSET_PER_CHANNEL if per_channel else _OPSET)
     excluded = [*nodes_to_exclude, *left_alone(model, dynamic=False)]
     if per_channel:
@@ -194,7 +212,7 @@ def quantize_static(
             extra_options={
                 "CalibStridedMinMax": 1,
                 "ActivationSymmetric": activation_type == "int8",
-                **read_options(extra_options),
+                **own,
             },
         )
 
@@ -204,7 +222,10 @@ def quantize_static(
 def _chosen(
     included: Sequence[str], excluded: Sequence[str], candidates: Sequence[str]
 ) -> list[str]:
-    types = [name for name in included or candidates if name not in excluded]
+    chosen = [name for name in included or candidates if name in candidates]
+    if not chosen:
+        raise NotApplicable("no operator that op_types_to_quantize names can be quantized so")
+    types = [name for name in chosen if name not in excluded]
     if not types:  # the library would take an empty list for all of them
         raise NotApplicable("every operator that could be quantized is excluded")
     return types
@@ -217,6 +238,9 @@ def _check_dynamic(**options: Any) -> None:
 def check_static(**options: Any) -> None:
     """Raise ValueError for an option of static quantization that can't be honoured."""
     _check_options(options, STATIC_OPS)
+    refuse_unread(
+        read_options(options.get("extra_options", ())), str(options.get("calibration", "minmax"))
+    )
 
 
 def _check_options(options: Mapping[str, Any], known_types: Sequence[str]) -> None:
@@ -230,10 +254,11 @@ def _check_options(options: Mapping[str, Any], known_types: Sequence[str]) -> No
             )
     for option in ("op_types_to_quantize", "op_types_to_exclude"):
         for name in options.get(option, ()):
-            if name not in known_types:
+            if name not in known_types and not options.get("allow_missing"):
                 hint = did_you_mean(name, known_types, most=40)
                 raise ValueError(
-                    f"{option}: '{name}' is no operator that can be quantized so. {hint}"
+                    f"{option}: '{name}' is no operator that can be quantized so. {hint} "
+                    f"allow_missing=True lets it be."
                 )
     read_options(options.get("extra_options", ()))
     if options.get("activation_type") == "int8" and options.get("weight_type") == "uint8":
@@ -251,6 +276,7 @@ _OPTIONS: dict[str, type] = {
     "nodes_to_quantize": tuple,
     "nodes_to_exclude": tuple,
     "extra_options": tuple,
+    "allow_missing": bool,
 }
 STATIC_OPTIONS: dict[str, type] = {**_OPTIONS, "activation_type": str, "calibration": str}
 

@@ -5,7 +5,9 @@ The model is checked before and after.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import NotApplicable, did_you_mean
@@ -42,6 +44,7 @@ FUSE_BN = "fuse_bn_into_conv"
 
 # A protobuf message holds at most this many bytes, and onnxoptimizer takes a model as one message.
 MAX_BYTES = 2**31 - 1
+_REFUSED = re.compile(r"no supported data type: (\d+)")
 LARGER = "Mend: `simplify` takes a model of any size, and has a rule for what most passes do"
 
 
@@ -62,7 +65,8 @@ def optimize(
         The optimized model, checked again.
 
     Raises:
-        NotApplicable: the model is over 2 GB, more than onnxoptimizer takes.
+        NotApplicable: the model is over 2 GB, more than onnxoptimizer takes, or has tensors of a
+            type that it lacks.
         ValueError: ``skipped_optimizers`` names a pass that isn't in the list.
         onnx.checker.ValidationError: the model is invalid, or has become so.
         onnx.shape_inference.InferenceError: the optimized model's types contradict each other, the
@@ -79,7 +83,8 @@ def optimize(
     _check(model)
     was_consistent = _is_consistent(model)
     strip_doc_strings(model)
-    optimized: onnx.ModelProto = onnxoptimizer.optimize(model, list(passes), fixed_point=True)
+    with refused_types():
+        optimized: onnx.ModelProto = onnxoptimizer.optimize(model, list(passes), fixed_point=True)
     # onnxoptimizer raises an older version and leaves the constants listed, inputs that a caller
     # may set from then on.
     if model.ir_version < FREE_INITIALIZERS:
@@ -190,6 +195,24 @@ def refuse_over_2_gb(model: onnx.ModelProto) -> None:
             f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB. "
             f"{LARGER}"
         )
+
+
+@contextlib.contextmanager
+def refused_types() -> Iterator[None]:
+    """Raise NotApplicable where onnxoptimizer (0.4.2) meets tensors of a type that it lacks."""
+    import onnx
+
+    try:
+        yield
+    except RuntimeError as error:
+        found = _REFUSED.search(str(error))
+        if found is None:
+            raise
+        name = onnx.TensorProto.DataType.Name(int(found[1])).lower()
+        raise NotApplicable(
+            f"onnxoptimizer can't compare tensors of {name}, and the model has some. Mend: "
+            f"`simplify` takes them, and has a rule for what most passes do"
+        ) from error
 
 
 def _apply(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:

@@ -26,6 +26,21 @@ def node_parts(option: str, **further: bool) -> Parts:
     return Parts("node", partial(_names, option), partial(_without, option, further))
 
 
+def inner_node_parts(option: str) -> Parts:
+    """Return the nodes as `node_parts` does, but for those that give an output of the graph.
+
+    For a conversion that changes the type of an output whose node stays as it is, though the
+    outputs are to keep theirs: leaving such a node out is a failure of its own.
+    """
+    return Parts("node", partial(_inner_names, option), partial(_without, option, {}))
+
+
+def _inner_names(option: str, model: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:
+    outputs = {info.name for info in model.graph.output}
+    last = {node.name for node in model.graph.node if not outputs.isdisjoint(node.output)}
+    return tuple(name for name in _names(option, model, options) if name not in last)
+
+
 def _names(option: str, model: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:
     counts = Counter(node.name for node in model.graph.node)
     blocked = set(options.get(option) or ())

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.transforms import Parts, Transform
-from onnx_harness.transforms.optimize import LARGER, MAX_BYTES, refuse_over_2_gb
+from onnx_harness.transforms.optimize import LARGER, MAX_BYTES, refuse_over_2_gb, refused_types
 
 if TYPE_CHECKING:
     import onnx
@@ -69,13 +69,17 @@ def run_pass(model: onnx.ModelProto, name: str, skipped: Sequence[str] = ()) -> 
     """Run the pass ``name`` once, as onnxoptimizer's documentation does, unless it is ``skipped``.
 
     Raises:
-        NotApplicable: the model is over 2 GB, more than onnxoptimizer takes.
+        NotApplicable: the model is over 2 GB, more than onnxoptimizer takes, or has tensors of a
+            type that it lacks.
     """
     refuse_over_2_gb(model)
 
     import onnxoptimizer
 
-    optimized: onnx.ModelProto = onnxoptimizer.optimize(model, [] if name in skipped else [name])
+    with refused_types():
+        optimized: onnx.ModelProto = onnxoptimizer.optimize(
+            model, [] if name in skipped else [name]
+        )
     return optimized
 
 

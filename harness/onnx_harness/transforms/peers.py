@@ -13,7 +13,7 @@ from unittest import mock
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.transforms import Apply, Parts, Precision, Transform
-from onnx_harness.transforms.parts import node_parts
+from onnx_harness.transforms.parts import inner_node_parts, node_parts
 
 if TYPE_CHECKING:
     import onnx
@@ -228,7 +228,7 @@ TRANSFORM = (
         forms={"fp16.onnxmltools.io32": {"keep_io_types": True}},
         requires=("onnxconverter-common",),
         precision=Precision.FP16,
-        parts=node_parts("node_block_list"),
+        parts=inner_node_parts("node_block_list"),
         groups=("fp16", "peers"),
     ),
 )

@@ -11,6 +11,7 @@ from onnx_harness.judging.mixed.half_search import find_float32
 from onnx_harness.judging.mixed.quantized import find_floats
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.standard import Standard
+from onnx_harness.transforms import remarks
 from onnx_harness.transforms.half.mixed import MixedConversion
 from onnx_harness.transforms.quantization.mixed import QuantizedConversion
 
@@ -31,7 +32,8 @@ def chooser(
     """
 
     def choose(conversion: MixedConversion | QuantizedConversion) -> Sequence[str]:
-        mix = find_mix(standard, conversion, effort)
+        with remarks():  # on models that were tried; the one that is made gets its own
+            mix = find_mix(standard, conversion, effort)
         if chosen is not None:
             chosen.append(mix)
         for sentence in mix.sentences(conversion.spelling):

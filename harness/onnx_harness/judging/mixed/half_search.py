@@ -211,8 +211,13 @@ class _Mixing:
             try:
                 reason = self._fails(names)
             except NotApplicable as error:  # as its weights all stay float32
-                if len(self._switches.graph.closed(nodes)) < len(self._switches.graph.labels):
-                    raise
+                of, nodes_kept = (
+                    len(self._switches.graph.labels),
+                    self._switches.graph.closed(nodes),
+                )
+                if len(nodes_kept) < of:
+                    kept = f"{len(nodes_kept)} of its {of} nodes have to stay float32, and then"
+                    raise NotApplicable(f"{kept} {error}") from error
                 raise NotApplicable(
                     f"each of its {len(nodes)} nodes has to stay float32 ({error})"
                 ) from error

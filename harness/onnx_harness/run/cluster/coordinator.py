@@ -49,12 +49,6 @@ from onnx_harness.run.cluster.workers import Load, Place, rank
 from onnx_harness.run.schedule import Group
 from onnx_harness.settings import Settings
 
-MOST_ATTEMPTS = 3
-"""So often is a cell begun whose worker is lost or whose machine fails.
-
-Once, and twice elsewhere.
-"""
-
 WORKERLESS_SECONDS = 120.0
 """So long is a worker waited for where none is left that offers what a cell needs."""
 
@@ -84,6 +78,8 @@ class Cluster:
         self._pool = Pool(self._client, self._address)
         self._verdicts: dict[str, Future[RemoteVerdict]] = {}
         self._times: dict[str, Future[RemoteVerdict]] = {}
+        self._doubtful: dict[str, RemoteVerdict] = {}
+        self._refusing: dict[str, set[str]] = {}  # workers that can't use a provider
         self._parcels = Parcels(settings, lambda cell: cell.card.path)
         self._topic = f"onnx-harness-{secrets.token_hex(8)}"
         self._ended = threading.Event()
@@ -204,7 +200,8 @@ class Cluster:
             for work in running:
                 used[work.place.address].append(work.share.load)
             hosts = {self._pool.host(work.place) for work in running}
-            able = rank(places, share.load, used, share.avoided)
+            avoided = share.avoided | self._refusing.get(share.load.provider, set())
+            able = rank(places, share.load, used, avoided)
             if share.timed:  # alone on its machine, the one that judged it where that is there
                 able = [place for place in able if self._pool.host(place) not in hosts]
                 able.sort(key=lambda place: self._pool.host(place) != share.host)
@@ -230,44 +227,82 @@ class Cluster:
             return self._again(work)
         if reply.refusal:
             progress(f"{work.place.address} judges nothing: {reply.refusal}")
-            work.share.avoided.add(work.place.address)
-            return self._again(work)
+            self._refusing.setdefault(work.share.load.provider, set()).add(work.place.address)
+            return self._again(work, nothing_begun=reply.refusal)
         if reply.missing:
             try:
                 self._deliver(work, reply)
             except Exception as error:  # of Dask, the disk or the network: the next try may do
                 progress(f"to {work.place.address}: {first_line(error)}")
-                return self._again(work)
+                return self._again(work, nothing_begun=first_line(error))
             return [work.share]
         for verdict in reply.verdicts:
             self._take(verdict)
         return self._again(work) if self._left(work.share) else []
 
-    def _again(self, work: Running) -> list[Share]:
-        """Return what is left of a share whose worker is lost.
+    def _again(self, work: Running, *, nothing_begun: str = "") -> list[Share]:
+        """Return what is left of a share whose worker is lost, or failed for its machine's sake.
 
-        So is one that failed for its machine's sake.
+        A try is counted of the cells that the worker told a failure of, and of the one in hand.
+
+        Args:
+            work: that has ended.
+            nothing_begun: why the worker judged none of the cells, which all count as tried then.
         """
-        share = work.share
+        share, address = work.share, work.place.address
+        share.avoided.add(address)
+        left = self._left(share)
+        told = {cell.id: self._doubtful.pop(cell.id, None) for cell in left}
+        untold = [cell for cell in left if told[cell.id] is None]
+        begun = untold if nothing_begun else untold[:1]
+        for cell in left:
+            verdict = told[cell.id]
+            if verdict is not None or cell in begun:
+                share.charge(cell, address, verdict)
+            if verdict is not None and verdict.limit and not self._leave_to_larger(share, verdict):
+                settle(self._futures(share)[cell.id], verdict)
+            elif share.is_tried_enough(cell):
+                self._settle_tried(share, cell, nothing_begun)
         share.cells = self._left(share)
-        share.attempts += 1
-        share.avoided.add(work.place.address)
-        if not share.cells:
-            return []
-        if share.attempts >= MOST_ATTEMPTS:
-            self._give_up(share, f"{share.attempts} workers were lost or failed with it")
-            return []
-        return [share]
+        return [share] if share.cells else []
+
+    def _leave_to_larger(self, share: Share, verdict: RemoteVerdict) -> bool:
+        """Have a share go to workers with more memory than a verdict hangs on, if there are any."""
+        is_larger_one_there = False
+        for place in self._pool.places():
+            if not share.load.fits(place):
+                continue
+            if self._pool.limit(place) > verdict.limit:
+                is_larger_one_there = True
+            else:
+                share.avoided.add(place.address)
+        return is_larger_one_there
+
+    def _settle_tried(self, share: Share, cell: Cell, nothing_begun: str) -> None:
+        """End a cell that was tried often enough, as its last worker said, or as lost."""
+        outcome = share.outcome(cell)
+        if outcome is None:
+            tries, workers = len(share.tries[cell.id]), share.workers(cell)
+            why = f"{tries} workers were lost or failed with it, {workers}"
+            if nothing_begun:
+                why = f"{why}: {nothing_begun}"
+            outcome = self._unfinished(share, cell, why)
+        settle(self._futures(share)[cell.id], outcome)
+
+    def _futures(self, share: Share) -> dict[str, Future[RemoteVerdict]]:
+        return self._times if share.timed else self._verdicts
 
     def _left(self, share: Share) -> list[Cell]:
-        futures = self._times if share.timed else self._verdicts
+        futures = self._futures(share)
         return [cell for cell in share.cells if not futures[cell.id].done()]
 
     def _give_up(self, share: Share, why: str) -> None:
         for cell in self._left(share):
-            accurate = self._verdicts[cell.id].result() if share.timed and cell in self else None
-            lost = untimed(cell, why, accurate) if share.timed else unjudged(cell, why)
-            settle((self._times if share.timed else self._verdicts)[cell.id], lost)
+            settle(self._futures(share)[cell.id], self._unfinished(share, cell, why))
+
+    def _unfinished(self, share: Share, cell: Cell, why: str) -> RemoteVerdict:
+        accurate = self._verdicts[cell.id].result() if share.timed and cell in self else None
+        return untimed(cell, why, accurate) if share.timed else unjudged(cell, why)
 
     def _hear(self, event: tuple[float, Any]) -> None:
         """Take a verdict that a worker tells before its share is done."""
@@ -278,12 +313,17 @@ class Cluster:
     def _take(self, text: str) -> None:
         """Take a verdict, the first one of a cell.
 
-        A worker that was thought lost may tell another.
+        A worker that was thought lost may tell another. One that says more of the machine than of
+        the cell waits until the worker is done: the cell goes elsewhere then.
         """
         verdict = VERDICT.loads(text.encode())
         timed = verdict.result.latency is not None or verdict.result.stage is Stage.LATENCY
         future = (self._times if timed else self._verdicts).get(verdict.result.id)
-        if future is not None:
+        if future is None or future.done():
+            return
+        if verdict.is_of_the_machine(self._settings):
+            self._doubtful[verdict.result.id] = verdict
+        else:
             settle(future, verdict)
 
     def _send(self, share: Share, place: Place, places: Sequence[Place]) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from onnx_harness.cell.content import Machine
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged
-from onnx_harness.results.cells import CellResult
+from onnx_harness.results.cells import CellResult, Symptom
 from onnx_harness.results.codec import as_json
 from onnx_harness.results.run import HostInfo
 from onnx_harness.run.cluster.parcels import Parcel
@@ -53,6 +53,7 @@ class RemoteVerdict:
         fatal: unusual input sets that the cell process died of.
         died: what the model's cell process died of on unusual inputs; empty where it didn't.
         boot: as in `Described`.
+        limit: bytes of memory that the cell might have needed more of; 0 where it didn't matter.
     """
 
     result: CellResult
@@ -63,6 +64,7 @@ class RemoteVerdict:
     fatal: tuple[FatalSet, ...] = ()
     died: str = ""
     boot: str = ""
+    limit: int = 0
 
     def timed(self, accurate: CellResult, machine: HostInfo | None) -> CellResult:
         """Return an accuracy verdict with the latency that was taken here, and by which machine."""
@@ -75,10 +77,20 @@ class RemoteVerdict:
             machine=machine,
         )
 
+    def is_of_the_machine(self, settings: Settings) -> bool:
+        """Return whether another worker may come to another verdict.
+
+        Args:
+            settings: of the run, whose limit of memory a worker may have lowered to what it has.
+        """
+        failed = self.result.symptom is Symptom.ENVIRONMENT
+        return failed or 0 < self.limit < settings.cell_memory
+
     @property
     def judged(self) -> Judged:
         """The outcome as a runner keeps it; the model file that was judged is elsewhere."""
-        return Judged(self.result, None, self.level, self.failing, self.crashed)
+        starved = self.limit > 0
+        return Judged(self.result, None, self.level, self.failing, self.crashed, starved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +116,12 @@ class Described:
         machine: that it runs on.
         boot: of the machine's kernel: workers of one boot share a machine, whatever their
             addresses.
+        limit: bytes of memory that a cell process may hold there at most.
     """
 
     machine: Machine
     boot: str
+    limit: int = 0
 
 
 VERDICT = as_json(RemoteVerdict)

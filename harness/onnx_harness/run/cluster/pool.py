@@ -120,6 +120,11 @@ class Pool:
         machine = self._describe(place)
         return machine.boot if machine is not None else place.host
 
+    def limit(self, place: Place) -> int:
+        """Return how many bytes a cell process may hold at most on a worker; 0: it isn't known."""
+        machine = self._describe(place)
+        return machine.limit if machine is not None else 0
+
     def submit(
         self, function: Callable[..., Any], place: Place, *args: Any, load: Load | None = None
     ) -> Any:

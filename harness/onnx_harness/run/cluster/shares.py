@@ -18,6 +18,12 @@ from onnx_harness.run.cluster.parcels import Parcel, packed
 from onnx_harness.run.cluster.workers import Load, Place
 from onnx_harness.settings import Settings
 
+MOST_ATTEMPTS = 3
+"""So often is a cell begun whose worker is lost or whose machine fails.
+
+Once, and twice elsewhere.
+"""
+
 
 @dataclass(slots=True)
 class Share:
@@ -25,7 +31,8 @@ class Share:
 
     Attributes:
         load: what they need of a worker.
-        attempts: how often a worker was given them.
+        tries: by cell, the workers that were lost or failed with it.
+        failures: by cell, what the last of them said, if it lived to say it.
         avoided: workers that were lost or failed with them.
         host: the machine that they should go to; empty: any.
         since: when no worker was found for them, on the monotonic clock; 0: one was.
@@ -34,10 +41,49 @@ class Share:
     cells: list[Cell]
     load: Load
     timed: bool = False
-    attempts: int = 0
+    tries: dict[str, list[str]] = field(default_factory=dict)
+    failures: dict[str, RemoteVerdict] = field(default_factory=dict)
     avoided: set[str] = field(default_factory=set)
     host: str = ""
     since: float = 0.0
+
+    def charge(
+        self,
+        cell: Cell,
+        address: str,
+        told: RemoteVerdict | None,
+    ) -> None:
+        """Count a try of a cell that came to nothing.
+
+        Args:
+            cell: that was begun.
+            address: of the worker that was lost, or that failed with it.
+            told: its verdict, which says more of the machine than of the cell; None without any.
+        """
+        self.tries.setdefault(cell.id, []).append(address)
+        self.failures.pop(cell.id, None)
+        if told is not None:
+            self.failures[cell.id] = told
+
+    def is_tried_enough(self, cell: Cell) -> bool:
+        """Return whether no further worker is given the cell."""
+        return len(self.tries.get(cell.id, ())) >= MOST_ATTEMPTS
+
+    def outcome(self, cell: Cell) -> RemoteVerdict | None:
+        """Return the last worker's verdict on a cell, which names all that had it.
+
+        None where it was lost, or where nothing was tried.
+        """
+        told = self.failures.get(cell.id)
+        if told is None or told.result.symptom is not Symptom.ENVIRONMENT:
+            return told  # a verdict on the cell, under that worker's limit of memory
+        workers = self.workers(cell)
+        tried = f"tried {len(self.tries[cell.id])} times, on {workers}: {told.result.reason}"
+        return replace(told, result=replace(told.result, reason=tried))
+
+    def workers(self, cell: Cell) -> str:
+        """Return the workers that had the cell, each once, in words."""
+        return ", ".join(dict.fromkeys(self.tries.get(cell.id, ())))
 
 
 @dataclass(slots=True)

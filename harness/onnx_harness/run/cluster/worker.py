@@ -12,11 +12,12 @@ from pathlib import Path
 from onnx_harness.cell import timing
 from onnx_harness.cell.content import machine_of
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.errors import HarnessError, named
+from onnx_harness.cell.state import is_of_the_machine
+from onnx_harness.errors import HarnessError, ResultsError, WorkerNotStarted, named
 from onnx_harness.isolate import default_memory_bytes
 from onnx_harness.isolate.answers import pack, unpack
 from onnx_harness.results.cache import source_digest
-from onnx_harness.results.cells import CellResult, Stage, Status
+from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from onnx_harness.results.run import this_host
 from onnx_harness.run.cluster.messages import (
     DESCRIBED,
@@ -35,11 +36,17 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 _idle: list[tuple[tuple[Settings, int | None], Runner]] = []
 _guard = threading.Lock()
+_usable: set[str] = set()
 
 
 def describe() -> bytes:
     """Return what the coordinator has to know of this worker."""
-    return DESCRIBED.dumps(Described(machine_of(this_host()), _boot()))
+    described = Described(
+        machine_of(this_host()),
+        _boot(),
+        limit=default_memory_bytes(),
+    )
+    return DESCRIBED.dumps(described)
 
 
 def probe_provider(name: str) -> bytes:
@@ -87,17 +94,34 @@ def _serve(message: bytes, *, timed: bool) -> bytes:
     threads = None if timed else max(1, cores // request.sharing)
     verdicts = []
     with _runner(_local(settings, cells[0].provider), threads) as runner:
+        if refusal := _refusal(runner, cells[0].provider):
+            return REPLY.dumps(Reply(refusal=refusal))
         for place, cell in enumerate(cells):
             if not _is_awaited():
                 break
             if timed:
                 verdict = _timed(runner, cell, request.results[place])
             else:
+                runner.forget(cell)  # the runner may be an earlier run's
                 runner.judge(cell)
                 verdict = runner.told_elsewhere(cell)
             verdicts.append(VERDICT.dumps(replace(verdict, boot=_boot())).decode("ascii"))
             _tell(request.topic, verdicts[-1])
     return REPLY.dumps(Reply(tuple(verdicts)))
+
+
+def _refusal(runner: Runner, provider: str) -> str:
+    """Return why a provider can't be used on this machine; empty where it can.
+
+    What has once worked isn't tried again: a driver that goes away is the verdict's to tell.
+    """
+    if provider in _usable:
+        return ""
+    availability = runner.probe(provider)
+    if availability.usable:
+        _usable.add(provider)
+        return ""
+    return f"provider '{provider}' can't be used there: {availability.reason}"
 
 
 def _boot() -> str:
@@ -113,8 +137,14 @@ def _timed(runner: Runner, cell: Cell, accurate: CellResult) -> RemoteVerdict:
         record = runner.call(timing.time_by_itself, runner.task(cell), accurate)
         result = replace(accurate, latency=record, machine=machine.host)
     except Exception as error:  # whatever a model does, the others are timed
-        reason = f"can't be timed: {named(error)}"
-        result = replace(accurate, status=Status.ERROR, stage=Stage.LATENCY, reason=reason)
+        of_the_machine = isinstance(error, WorkerNotStarted | ResultsError)
+        result = replace(
+            accurate,
+            status=Status.ERROR,
+            stage=Stage.LATENCY,
+            reason=f"can't be timed: {named(error)}",
+            symptom=Symptom.ENVIRONMENT if of_the_machine or is_of_the_machine(error) else None,
+        )
     return RemoteVerdict(result, machine)
 
 
@@ -149,7 +179,8 @@ def _runner(settings: Settings, threads: int | None) -> Iterator[Runner]:
             _idle.clear()
     for idle_runner in others:  # of other settings: its process holds memory that this one needs
         idle_runner.close()
-    runner = runner or Runner(settings, threads=threads)
+    # What fails for this machine's sake is tried on another one: the coordinator counts.
+    runner = runner or Runner(settings, threads=threads, machine_retries=0)
     try:
         yield runner
     except BaseException:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections import Counter
 from collections.abc import Iterator
 
 import onnx
@@ -28,6 +27,7 @@ from onnx_harness.transforms.half.requests import Request, names_of_functions
 from onnx_harness.transforms.half.rewrite import Rewiring
 from onnx_harness.transforms.half.schemas import BFLOAT16, DEFAULT_OP_BLOCK_LIST, FLOAT, FLOAT16
 from onnx_harness.transforms.half.unfuse import unfuse
+from onnx_harness.transforms.half.vain import refuse_vain
 from onnx_harness.transforms.half.weights import Rounder
 
 # From this many weights on, the result is a new model. A message never gives memory back while it
@@ -38,10 +38,6 @@ _HALVES = (FLOAT16, BFLOAT16)
 # Elements of a tensor that is copied: a stand-in for it takes as long to make. What needs the
 # numbers of a constant themselves looks at no more than 64.
 _COPIED = 1 << 14
-# A model of fewer elements has no weights to speak of: what it computes is all that can be
-# converted.
-_WEIGHTS = 1 << 10
-_LEAST_SHARE = 0.1
 _NAMED_READERS = 3
 # Before, a Cast says its type in words, from which neither onnx nor ONNX Runtime infers it.
 _CASTS_INFER = 6
@@ -155,7 +151,7 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
         Rewiring(model, reading, halving, rounder).write()
         moves = rounder.half == FLOAT16 and may_multiply_before_moving(reading)
         if request.refuse_vain:
-            _refuse_vain(reading, rounder)
+            refuse_vain(reading, rounder, blocked_nodes)
         if not halving.halves and not rounder.waiting:
             remark(f"nothing was converted: {_stays_whole(reading)}")
     if not rounder.stands_in and rounder.waiting >= _LARGE:
@@ -226,43 +222,6 @@ def _unconverted(model: onnx.ModelProto, reading: Reading, request: Request) -> 
         raise NotApplicable(f"nothing is converted: {why}{already}")
     remark(f"nothing was converted: {why}")
     return model
-
-
-def _refuse_vain(reading: Reading, rounder: Rounder) -> None:
-    """Refuse a conversion that leaves nine tenths of the float32 weights as they are.
-
-    A pass would say nothing.
-    """
-    tensors = []
-    for tensor in reading.initializers.values():
-        if tensor.data_type == FLOAT:
-            tensors.append(tensor)
-    tensors += [step.tensor for step in reading.floating if step.tensor is not None]
-    total = sum(math.prod(tensor.dims) for tensor in tensors)
-    if total < _WEIGHTS:
-        return
-    share = rounder.waiting / total
-    if share >= _LEAST_SHARE:
-        return
-    readers = Counter(_reader_names(reading, rounder))
-    which = ", ".join(name for name, _ in readers.most_common(_NAMED_READERS))
-    raise NotApplicable(
-        f"{share:.0%} of the float32 weights would be converted, which says nothing of the others: "
-        f"they stay float32 for {which or 'nobody'}"
-    )
-
-
-def _reader_names(reading: Reading, rounder: Rounder) -> Iterator[str]:
-    """The operators that read float32 weights which aren't converted."""
-    rounded = rounder.sources
-    unread = {}
-    for name, tensor in reading.initializers.items():
-        if id(tensor) not in rounded:
-            unread[name] = tensor
-    for step in reading.floating:
-        for name in step.ins:
-            if name in unread and unread[name].data_type == FLOAT:
-                yield step.node.op_type
 
 
 def _moved(model: onnx.ModelProto, rounder: Rounder) -> onnx.ModelProto:

@@ -56,10 +56,13 @@ class Request:
                 self.keep_io_types,
                 {info.name for info in infos},
             )
-        if self.allow_missing or not (self.op_block_list or self.node_block_list):
+        if self.allow_missing:
+            return
+        if not (self.op_block_list or self.node_block_list or self.force_inputs):
             return
         nodes = list(walk(model.graph))
         operators = {node.op_type for node in nodes}.union(functions)
+        _refuse_missing("force_fp16_inputs", "operator", self.force_inputs, operators)
         operators.update(_listed_by_default(self.op_block_list or ()))
         _refuse_missing("op_block_list", "operator", self.op_block_list or (), operators)
         names = {label(node) for node in nodes}.union(functions)

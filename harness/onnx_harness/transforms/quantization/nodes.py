@@ -14,6 +14,7 @@ from onnx_harness.errors import did_you_mean
 from onnx_harness.model.ops import STANDARD_DOMAINS, is_standard
 from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import body_reads, subgraphs
+from onnx_harness.transforms import remark
 from onnx_harness.transforms.quantization.exact import exact_outputs
 from onnx_harness.transforms.quantization.masks import huge_values, masked_scores
 from onnx_harness.transforms.quantization.operators import STATIC_OPS
@@ -240,13 +241,34 @@ def name_by_output(graph: onnx.GraphProto) -> None:
             taken.add(name)
 
 
-def refuse_unknown_nodes(graph: onnx.GraphProto, option: str, names: Sequence[str]) -> None:
-    """Raise ValueError for a name that no node of the main graph has."""
-    known = [node.name for node in graph.node if node.name]
+def nodes_that_exist(
+    graph: onnx.GraphProto, option: str, names: Sequence[str], allow_missing: bool
+) -> list[str]:
+    """Return the names that nodes of the main graph have.
+
+    Args:
+        graph: the main graph.
+        option: it lists the names.
+        names: of nodes.
+        allow_missing: a name that no node has is left out, with a remark.
+
+    Raises:
+        ValueError: no node has a name, and none may be missing.
+    """
+    existing = [node.name for node in graph.node if node.name]
+    present = []
     for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known) if known else "None of its nodes has a name."
-            raise ValueError(f"{option}: the model has no node '{name}' outside bodies. {hint}")
+        if name in existing:
+            present.append(name)
+        elif allow_missing:
+            remark(f"{option} names '{name}', and the model has no such node")
+        else:
+            hint = did_you_mean(name, existing) if existing else "None of its nodes has a name."
+            raise ValueError(
+                f"{option}: the model has no node '{name}' outside bodies. {hint} "
+                f"allow_missing=True lets names be that a model doesn't have."
+            )
+    return present
 
 
 def tied_tables(graph: onnx.GraphProto) -> dict[str, list[str]]:

@@ -59,15 +59,31 @@ def refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | No
             )
 
 
-def check_node_names(
-    model: onnx.ModelProto, included: Sequence[str], excluded: Sequence[str]
-) -> None:
-    """Raise ValueError for a name that no node has: one without is named by its first output."""
-    from onnx_harness.transforms.quantization.nodes import name_by_output, refuse_unknown_nodes
+def present_nodes(
+    model: onnx.ModelProto,
+    included: Sequence[str],
+    excluded: Sequence[str],
+    allow_missing: bool,
+) -> tuple[list[str], list[str]]:
+    """Return the names that nodes have, of two lists; one without is named by its first output.
+
+    Args:
+        model: nodes of its main graph without a name get one.
+        included: ``nodes_to_quantize``.
+        excluded: ``nodes_to_exclude``.
+        allow_missing: a name that no node has is left out, with a remark.
+
+    Raises:
+        ValueError: no node has a name, and none may be missing.
+        NotApplicable: no node has a name of ``included``.
+    """
+    from onnx_harness.transforms.quantization.nodes import name_by_output, nodes_that_exist
 
     name_by_output(model.graph)
-    refuse_unknown_nodes(model.graph, "nodes_to_quantize", included)
-    refuse_unknown_nodes(model.graph, "nodes_to_exclude", excluded)
+    chosen = nodes_that_exist(model.graph, "nodes_to_quantize", included, allow_missing)
+    if included and not chosen:  # the library would take an empty list for all of them
+        raise NotApplicable("the model has none of the nodes that nodes_to_quantize names")
+    return chosen, nodes_that_exist(model.graph, "nodes_to_exclude", excluded, allow_missing)
 
 
 def left_alone(model: onnx.ModelProto, dynamic: bool) -> list[str]:

@@ -19,10 +19,15 @@ from onnx_harness.transforms.simplification.constants import constant_array, new
 from onnx_harness.transforms.simplification.no_ops import Facts, fact_of
 
 _CLAMPS = ("Clip", "Relu", "Min", "Max")
-# Since this version a Clip has its bounds as inputs, and Min and Max broadcast.
-_BOUNDS_ARE_INPUTS = 11
+# Since these versions a Clip has its bounds as inputs, Min and Max broadcast, and a Clip and a Relu
+# have no list of buffers to reuse.
+_BOUNDS_ARE_INPUTS, _BROADCASTS, _SINCE = 11, 8, 6
+# Before, ONNX Runtime's Clip is of float32 alone.
+_CLIPPED = np.dtype("f4")
 _CLIPS_INTEGERS = 12
 _DTYPES = tuple(np.dtype(code) for code in ("f2", "f4", "f8", "i1", "i4", "i8", "u1", "u4", "u8"))
+
+_BOUNDS = ("min", "max")
 
 Number = Any
 
@@ -50,14 +55,19 @@ def merge_clamps(editing: Editing, facts: Facts) -> int:
     Precondition: bounds are constants of one element, none is NaN, and the two ranges have a value
     in common.
     """
-    if editing.opset < _BOUNDS_ARE_INPUTS:
+    if editing.opset < _SINCE:
         return 0
     merged = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
-            if editing.is_standard(node, *_CLAMPS):
+            if editing.is_standard(node, *_mergeable(editing)):
                 merged += _merge(editing, node, facts)
     return merged
+
+
+def _mergeable(editing: Editing) -> tuple[str, ...]:
+    """Return the operators that can be one with others in the model's opset."""
+    return _CLAMPS if editing.opset >= _BROADCASTS else ("Clip", "Relu")
 
 
 def _merge(editing: Editing, node: ir.Node, facts: Facts) -> bool:
@@ -65,9 +75,11 @@ def _merge(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     if fact is None:
         return False
     dtype = ir.DataType(fact.dtype).numpy()
-    outer = _clamp_of(node, facts, dtype) if dtype in _DTYPES else None
+    if dtype not in _DTYPES or (editing.opset < _BOUNDS_ARE_INPUTS and dtype != _CLIPPED):
+        return False
+    outer = _clamp_of(node, facts, dtype)
     first = outer.source.producer() if outer is not None else None
-    if outer is None or first is None or not editing.is_standard(first, *_CLAMPS):
+    if outer is None or first is None or not editing.is_standard(first, *_mergeable(editing)):
         return False
     inner = _clamp_of(first, facts, dtype)
     if inner is None or not _overlap(inner, outer):
@@ -128,6 +140,8 @@ def _clip(node: ir.Node, source: ir.Value, dtype: np.dtype) -> _Clamp | None:
     # pass it.
     limits: npt.NDArray[Any] = _limits(dtype)
     bounds: list[Number] = []
+    if any(name in node.attributes for name in _BOUNDS):
+        return _clip_of_attributes(node, source, dtype)
     for index in (1, 2):
         given = node.inputs[index] if len(node.inputs) > index else None
         bound = constant_array(given)
@@ -136,6 +150,17 @@ def _clip(node: ir.Node, source: ir.Value, dtype: np.dtype) -> _Clamp | None:
         ):
             return None
         bounds.append(limits[index - 1] if bound is None else bound.reshape(-1)[0])
+    return _Clamp(source, bounds[0], bounds[1]) if bounds[0] <= bounds[1] else None
+
+
+def _clip_of_attributes(node: ir.Node, source: ir.Value, dtype: np.dtype) -> _Clamp | None:
+    """Return the interval of a Clip as opsets below 11 write it."""
+    bounds: list[Number] = []
+    for name, limit in zip(_BOUNDS, _limits(dtype), strict=True):
+        attribute = node.attributes.get(name)
+        if attribute is not None and (attribute.is_ref() or np.isnan(attribute.as_float())):
+            return None
+        bounds.append(limit if attribute is None else dtype.type(attribute.as_float()))
     return _Clamp(source, bounds[0], bounds[1]) if bounds[0] <= bounds[1] else None
 
 
@@ -191,6 +216,11 @@ def _rewrite(editing: Editing, node: ir.Node, clamp: _Clamp, op_type: str, dtype
         bounds = [bound for bound in bounds if bound is not None]
     node.op_type = op_type
     node.attributes.clear()
+    if op_type == "Clip" and editing.opset < _BOUNDS_ARE_INPUTS:
+        for name, bound in zip(_BOUNDS, bounds, strict=True):
+            if bound is not None:
+                node.attributes[name] = ir.AttrFloat32(name, float(bound))
+        bounds = []
     node.resize_inputs(1 + len(bounds))
     node.replace_input_with(0, clamp.source)
     for index, bound in enumerate(bounds, start=1):

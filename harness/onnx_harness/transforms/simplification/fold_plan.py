@@ -73,10 +73,12 @@ def is_constant(node: ir.Node | None) -> bool:
 
 
 def tensor_of(value: ir.Value) -> ir.TensorProtocol | None:
-    """The tensor of an initializer or of a dense ``Constant`` node."""
+    """The tensor of an initializer or a dense ``Constant`` node, or what an Identity hands on."""
     producer = value.producer()
     if producer is None:
         return value.const_value
+    if producer.op_type == "Identity" and producer.domain == "" and producer.inputs[0] is not None:
+        return tensor_of(producer.inputs[0])
     return ir_constant(producer) if is_constant(producer) else None
 
 

@@ -164,7 +164,10 @@ class ConstantFolder:
         for node in nodes:
             outputs = [value for value in node.outputs if value.name]
             ready = all(
-                value in values or value.producer() is None or is_constant(value.producer())
+                value in values
+                or value.producer() is None
+                or is_constant(value.producer())
+                or tensor_of(value) is not None
                 for value in reads(node)
             )
             try:

@@ -5,10 +5,15 @@ Their tensors are handed on without them.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.constants import constant_array, constant_value
+from onnx_harness.transforms.simplification.constants import (
+    constant_array,
+    constant_value,
+    new_constant,
+)
 from onnx_harness.transforms.simplification.no_ops import Facts, fact_of
 
 _SPLITS_ARE_INPUTS = 13
@@ -25,7 +30,9 @@ def merge_sequences(editing: Editing, facts: Facts) -> int:
             if node.graph is not graph:
                 continue
             if editing.is_standard(node, "ConcatFromSequence"):
-                merged += _concat(editing, node)
+                merged += _concat(editing, node) or _whole(editing, node, facts)
+            elif editing.is_standard(node, "SequenceLength"):
+                merged += _length(editing, node, facts)
             elif editing.is_standard(node, "SequenceAt"):
                 merged += _element(editing, node) or _gather(editing, node, facts)
             elif editing.is_standard(node, "SplitToSequence"):
@@ -53,6 +60,70 @@ def _concat(editing: Editing, node: ir.Node) -> bool:
     node.op_type = "Concat"
     node.attributes.pop("new_axis", None)
     _read(node, list(first.inputs))
+    return True
+
+
+def _whole(editing: Editing, node: ir.Node, facts: Facts) -> bool:
+    """Hand on the tensor that a SplitToSequence takes apart, and this puts together again.
+
+    Precondition: both do so along one axis, which is dropped and added, or neither; the lengths of
+    the parts are right for certain.
+    """
+    split = _maker(editing, node, "SplitToSequence")
+    axis, added = _integer(node, "axis", None), _integer(node, "new_axis", 0)
+    if split is None or axis is None or added is None:
+        return False
+    apart, keeps = _integer(split, "axis", 0), _integer(split, "keepdims", 1)
+    if apart is None or keeps is None or not _are_one_axis(split, apart, axis, facts):
+        return False
+    if len(split.inputs) > 1 and split.inputs[1] is not None:  # then no dimension is dropped
+        parts = constant_array(split.inputs[1])
+        is_chunk = parts is not None and parts.ndim == 0 and int(parts) > 0
+        fits = added == 0 and (is_chunk or _lengths(split, facts) is not None)
+    else:
+        fits = (added == 0) == (keeps != 0)
+    if not fits:
+        return False
+    node.op_type = "Identity"
+    node.attributes.clear()
+    _read(node, [split.inputs[0]])
+    return True
+
+
+def _integer(node: ir.Node, name: str, default: int | None) -> int | None:
+    """Return an attribute; None where it isn't certain."""
+    attribute = node.attributes.get(name)
+    if attribute is None:
+        return default
+    return None if attribute.is_ref() else attribute.as_int()
+
+
+def _are_one_axis(node: ir.Node, apart: int, together: int, facts: Facts) -> bool:
+    """Return whether two numbers mean one axis of what ``node`` reads."""
+    if apart == together:
+        return True
+    fact = fact_of(node.inputs[0], facts)
+    if fact is None or fact.shape is None:
+        return False
+    return apart % len(fact.shape) == together % len(fact.shape)
+
+
+def _length(editing: Editing, node: ir.Node, facts: Facts) -> bool:
+    """Count the elements of a sequence that this graph puts together, or takes apart."""
+    construct = _maker(editing, node, "SequenceConstruct")
+    split = _maker(editing, node, "SplitToSequence")
+    if construct is not None:
+        count = len(construct.inputs)
+    elif split is not None:
+        lengths = _lengths(split, facts, drops=True)
+        if lengths is None:
+            return False
+        count = len(lengths[1])
+    else:
+        return False
+    stem = f"{node.outputs[0].name}_count"
+    node.op_type = "Identity"
+    _read(node, [new_constant(editing, stem, np.array(count, np.int64))])
     return True
 
 
@@ -133,10 +204,10 @@ def _split(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     return True
 
 
-def _lengths(node: ir.Node, facts: Facts) -> tuple[int, list[int]] | None:
+def _lengths(node: ir.Node, facts: Facts, *, drops: bool = False) -> tuple[int, list[int]] | None:
     """The axis of a SplitToSequence and the lengths of its parts.
 
-    None where they aren't certain.
+    None where they aren't certain, or where the axis is dropped, unless it may be.
     """
     fact, axis = fact_of(node.inputs[0], facts), node.attributes.get("axis")
     if fact is None or fact.shape is None or (axis is not None and axis.is_ref()):
@@ -148,7 +219,7 @@ def _lengths(node: ir.Node, facts: Facts) -> tuple[int, list[int]] | None:
     if len(node.inputs) < 2 or node.inputs[1] is None:
         keeps = node.attributes.get("keepdims")
         keeps_dims = keeps is None or (not keeps.is_ref() and keeps.as_int() != 0)
-        return (number, [1] * size) if keeps_dims else None
+        return (number, [1] * size) if keeps_dims or drops else None
     constant = constant_array(node.inputs[1])
     if constant is None or constant.ndim > 1 or (constant < 0).any():
         return None
