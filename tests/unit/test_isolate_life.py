@@ -7,8 +7,10 @@ import ctypes
 import importlib.util
 import io
 import os
+import pickle
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +22,7 @@ import pytest
 
 from onnx_harness.errors import DiedBefore, WorkerCrashed, WorkerOutOfMemory, WorkerTimedOut
 from onnx_harness.isolate import serve, worker
-from onnx_harness.isolate.answers import UnreadableAnswer, pack
+from onnx_harness.isolate.answers import UnreadableAnswer, pack, unpack
 from onnx_harness.isolate.limits import Limits, default_memory_bytes
 from onnx_harness.isolate.notes import RISK, risking
 from onnx_harness.isolate.worker import Worker
@@ -97,6 +99,83 @@ def test_where_a_call_is_missing_a_worker_begins_all_the_same(
         patch.setattr(ctypes, "CDLL", fails(error))
         serve._begin(str(tmp_path / "log"), {}, True)
     assert [name for name, *_ in asked] == ["signal", "dup2", "dup2"]
+
+
+class Listener:
+    """A parent's end that takes the hello, asks for what is listed, and hangs up."""
+
+    def __init__(self, events: list[tuple[Any, ...]], *tasks: bytes) -> None:
+        self.events, self.tasks = events, list(tasks)
+
+    def send_bytes(self, data: bytes) -> None:
+        self.events.append(("send", data))
+
+    def recv_bytes(self) -> bytes:
+        if not self.tasks:
+            raise EOFError
+        return self.tasks.pop(0)
+
+
+RULES = (("/x", 4),)
+
+
+@pytest.mark.parametrize(
+    ("compiled", "rules", "why", "confines"),
+    [
+        (True, None, None, []),
+        (True, RULES, None, [("restrict", RULES), ("explain_denials",)]),
+        (True, RULES, "why not", [("restrict", RULES)]),
+        (False, RULES, None, [("restrict", RULES), ("explain_denials",)]),
+    ],
+)
+def test_a_worker_confines_itself_before_it_imports_what_starts_threads(
+    monkeypatch: pytest.MonkeyPatch,
+    compiled: bool,
+    rules: Any,
+    why: str | None,
+    confines: list[tuple[Any, ...]],
+) -> None:
+    events: list[tuple[Any, ...]] = []
+
+    def records(name: str, answer: object = None) -> Any:
+        def record(*words: object, **named: object) -> object:
+            events.append((name, *words, *named.items()))
+            return answer
+
+        return record
+
+    names = ("take_notes", "_begin", "limit_resources", "leave_network", "explain_denials")
+    for name in (*names, "renew_time", "_import"):
+        monkeypatch.setattr(serve, name, records(name))
+    monkeypatch.setattr(serve, "restrict", records("restrict", why))
+    monkeypatch.setattr(serve, "_has_bytecode", records("has_bytecode", compiled))
+    thread = SimpleNamespace(start=records("start"))
+    monkeypatch.setattr(threading, "Thread", records("thread", thread))
+    large, preload = ("numpy", "onnx", "onnxruntime"), ("json",)
+    pipe: Any = Listener(events, pickle.dumps((len, ("abc",))), pickle.dumps((len, (3,))))
+    serve.serve(
+        pipe, "stage", ("died",), "log", {"A": "1"}, preload, Limits(5.0, 9), rules, 7, True
+    )
+    *before, first, again, second = events
+    assert before == [
+        ("take_notes", "stage", ("died",)),
+        ("_begin", "log", {"A": "1"}, True),
+        ("limit_resources", 5.0, 9),
+        *(("has_bytecode", name) for name in (*large, *preload)[: 4 if compiled else 1]),
+        ("_import", () if compiled else (*large, *preload)),
+        ("leave_network",),
+        *confines,
+        ("thread", ("target", serve._leave_with), ("args", (7,)), ("daemon", True)),
+        ("start",),
+        ("_import", preload),
+        ("send", b"hello"),
+        ("renew_time", 5.0),
+    ]
+    assert (unpack(first[1]), again) == ([3], ("renew_time", 5.0))
+    error, where = unpack(second[1])
+    assert isinstance(error, TypeError)
+    assert where.startswith('Traceback (most recent call last):\n  File "')
+    assert where.endswith("TypeError: object of type 'int' has no len()\n")
 
 
 def test_a_module_that_cannot_be_imported_is_left_out(

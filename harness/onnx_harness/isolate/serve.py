@@ -77,7 +77,7 @@ def _begin(log: str, environment: dict[str, str], tied: bool) -> None:
     os.environ.update(environment)
     # Libraries print; a crash's last words matter, a table torn by progress lines doesn't help
     # anybody.
-    with open(log, "ab", buffering=0) as file:  # noqa: PTH123 - a Path has nothing to add to a descriptor
+    with open(log, "ab") as file:  # noqa: PTH123 - a Path has nothing to add to a descriptor
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115 - pytest may have left others
