@@ -1,0 +1,369 @@
+"""What a parent does with its worker's process, by a process and a pipe that only play theirs."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from onnx_harness.errors import (
+    WorkerCrashed,
+    WorkerDied,
+    WorkerNotStarted,
+    WorkerOutOfMemory,
+    WorkerTimedOut,
+)
+from onnx_harness.isolate import worker
+from onnx_harness.isolate.answers import pack
+from onnx_harness.isolate.limits import Limits
+from onnx_harness.isolate.worker import Worker
+
+KIB = 1024
+
+
+class Played:
+    """A process with a pipe: both play what a test says, and write down what is asked of them."""
+
+    pid, exitcode = 77, -11
+
+    def __init__(
+        self, polls: list[bool], answer: Any = b"", alive: list[bool] | None = None
+    ) -> None:
+        self.polls, self.answer = polls, answer
+        self.alive = alive or []
+        self.done: list[tuple[Any, ...]] = []
+        self.residents: list[int] = []
+
+    def send_bytes(self, data: bytes) -> None:
+        self.done.append(("send", data))
+
+    def poll(self, seconds: float = 0.0) -> bool:
+        self.done.append(("poll", seconds))
+        return self.polls.pop(0)
+
+    def recv_bytes(self, most: int | None = None) -> bytes:
+        self.done.append(("receive", most))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return bytes(self.answer)
+
+    def is_alive(self) -> bool:
+        return self.alive.pop(0) if self.alive else True
+
+    def join(self, seconds: float | None = None) -> None:
+        self.done.append(("join", seconds))
+
+    def kill(self) -> None:
+        self.done.append(("kill",))
+
+    def close(self) -> None:
+        self.done.append(("close",))
+
+    def memory_info(self) -> SimpleNamespace:
+        return SimpleNamespace(rss=self.residents.pop(0))
+
+
+@pytest.fixture
+def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Played], Worker]:
+    """Make a worker of a played process, with 5 seconds and 4 KiB for a call."""
+    log = tmp_path / "log"
+    log.write_text("said before\n")
+
+    def make(played: Played) -> Worker:
+        made = Worker.__new__(Worker)
+        fields = {
+            "_pipe": played,
+            "_process": played,
+            "_limits": Limits(5.0, 4 * KIB),
+            "_stage": SimpleNamespace(value=b"run"),
+            "_died_of": (),
+            "_log": log,
+            "_files": None,
+            "_up": True,
+            "_ready": True,
+            "_closed": False,
+            "folder": SimpleNamespace(empty=lambda: played.done.append(("empty",))),
+            "peak_bytes": 0,
+        }
+        for name, value in fields.items():
+            setattr(made, name, value)
+        monkeypatch.setattr(psutil, "Process", {77: played}.__getitem__)
+        return made
+
+    return make
+
+
+def clock(monkeypatch: pytest.MonkeyPatch, *moments: float) -> None:
+    left: Iterator[float] = iter(moments)
+    monkeypatch.setattr(time, "monotonic", lambda: next(left))
+
+
+def test_an_answer_is_waited_for_and_the_most_memory_remembered(
+    parent: Callable[[Played], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    played = Played([False, False, True], pack([42]))
+    played.residents = [2 * KIB, 4 * KIB, KIB]  # the limit itself is no more than it
+    clock(monkeypatch, 100.0, 101.0, 105.0)  # the last moment is in time
+    made = parent(played)
+    assert made._answer(b"task", 0) == 42
+    assert made.peak_bytes == 4 * KIB
+    assert played.done == [
+        ("send", b"task"),
+        *[("poll", 0.05)] * 3,
+        ("receive", 4 * KIB),
+    ]
+
+
+def test_what_is_used_at_the_end_counts_too(parent: Callable[[Played], Worker]) -> None:
+    played = Played([True], pack([42]))
+    played.residents = [3 * KIB]
+    made = parent(played)
+    made._answer(b"task", 0)
+    assert made.peak_bytes == 3 * KIB
+
+
+def test_an_answer_that_comes_as_the_process_ends_is_read(
+    parent: Callable[[Played], Worker],
+) -> None:
+    played = Played([False, True, True], pack([42]), alive=[False])
+    played.residents = [KIB, KIB]
+    assert parent(played)._answer(b"task", 0) == 42
+    assert played.done[1:4] == [("poll", 0.05), ("poll", 0.0), ("poll", 0.05)]
+
+
+SEGFAULT = "the worker process was killed by SIGSEGV (signal 11)"
+
+
+@pytest.mark.parametrize(
+    ("played", "residents", "moments", "how", "what"),
+    [
+        (
+            Played([False]),
+            [4 * KIB + 1],
+            [0.0],
+            WorkerOutOfMemory,
+            "used 4.0 KiB of memory, more than the limit of 4.0 KiB (--cell-memory)",
+        ),
+        (
+            Played([False]),
+            [0],
+            [100.0, 105.5],
+            WorkerTimedOut,
+            "did not end within 5 s (--cell-timeout)",
+        ),
+        (Played([False, False], alive=[False]), [0], [0.0, 1.0], WorkerCrashed, SEGFAULT),
+        (Played([True], EOFError()), [0], [0.0], WorkerCrashed, SEGFAULT),
+        (Played([True], OSError("too long")), [0], [0.0], WorkerCrashed, SEGFAULT),
+        (Played([True], psutil.NoSuchProcess(77)), [0], [0.0], WorkerCrashed, SEGFAULT),
+        (
+            Played([True], pack([])),
+            [0],
+            [0.0],
+            WorkerCrashed,
+            "the worker's answer is neither a result nor an error",
+        ),
+    ],
+    ids=["memory", "time", "gone", "hung up", "too long", "no process", "no answer"],
+)
+def test_each_end_of_a_process_is_told_with_its_stage(
+    parent: Callable[[Played], Worker],
+    monkeypatch: pytest.MonkeyPatch,
+    played: Played,
+    residents: list[int],
+    moments: list[float],
+    how: type[WorkerDied],
+    what: str,
+) -> None:
+    played.residents = residents
+    clock(monkeypatch, *moments)
+    made = parent(played)
+    with pytest.raises(WorkerDied) as caught:
+        made._answer(b"task", len("said before\n"))
+    assert (type(caught.value), caught.value.what, caught.value.stage) == (how, what, "run")
+    if what == SEGFAULT:
+        assert played.done[-1] == ("join", 10)  # for its exit code
+
+
+def test_a_crash_is_told_with_what_was_said_during_the_call(
+    parent: Callable[[Played], Worker],
+) -> None:
+    played = Played([True], EOFError())
+    played.residents = [0]
+    with pytest.raises(WorkerCrashed, match="signal 11\\); it last said: said before"):
+        parent(played)._answer(b"task", 0)
+
+
+def restarting(monkeypatch: pytest.MonkeyPatch, played: Played) -> None:
+    monkeypatch.setattr(Worker, "_end", lambda _self: played.done.append(("end",)))
+
+    def start(self: Worker) -> None:
+        played.done.append(("start",))
+        self._ready = False
+
+    monkeypatch.setattr(Worker, "_start", start)
+
+
+HELLO = [("poll", 120), ("receive", None)]
+
+
+@pytest.mark.parametrize(
+    ("up", "ready", "alive", "done"),
+    [
+        (True, True, True, []),
+        (True, False, True, HELLO),
+        (True, False, False, HELLO),
+        (True, True, False, [("end",), ("start",), *HELLO]),
+        (False, True, True, [("end",), ("start",), *HELLO]),
+        (False, False, True, [("end",), ("start",), *HELLO]),
+    ],
+)
+def test_a_process_is_made_ready_once(
+    parent: Callable[[Played], Worker],
+    monkeypatch: pytest.MonkeyPatch,
+    up: bool,
+    ready: bool,
+    alive: bool,
+    done: list[tuple[Any, ...]],
+) -> None:
+    played = Played([True], b"hello", alive=[alive])
+    made = parent(played)
+    restarting(monkeypatch, played)
+    made._up, made._ready = up, ready
+    made._make_ready()
+    assert played.done == done
+    assert made._ready
+
+
+@pytest.mark.parametrize(
+    "played", [Played([False]), Played([True], EOFError()), Played([True], OSError())]
+)
+def test_a_process_that_says_no_hello_is_told_with_its_end(
+    parent: Callable[[Played], Worker], monkeypatch: pytest.MonkeyPatch, played: Played
+) -> None:
+    made = parent(played)
+    restarting(monkeypatch, played)
+    made._ready = False
+    with pytest.raises(WorkerNotStarted) as caught:
+        made._make_ready()
+    said = "; it last said: said before"
+    assert str(caught.value).startswith(f"the worker process can't be started: {SEGFAULT}{said}. ")
+    assert "Mend: free memory or processes on this machine" in str(caught.value)
+    assert played.done[-2:] == [("join", 0.05), ("end",)]
+    assert not made._ready
+
+
+def test_a_call_is_sent_with_a_clean_slate(
+    parent: Callable[[Played], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = parent(Played([]))
+    made.peak_bytes = 99
+    seen: list[tuple[Any, ...]] = []
+
+    def answer(self: Worker, task: bytes, heard: int) -> object:
+        seen.append((pickle.loads(task), heard, self.doing, self.peak_bytes))
+        return 42
+
+    monkeypatch.setattr(Worker, "_answer", answer)
+    assert made.call(abs, -3) == 42
+    assert seen == [((abs, (-3,)), len("said before\n"), "", 0)]
+    made._closed = True
+    with pytest.raises(ValueError, match="the worker is closed"):
+        made.call(abs, -3)
+
+
+def test_an_error_of_the_call_is_raised_with_its_place(
+    parent: Callable[[Played], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised = worker._Raised(KeyError("k"), "Traceback\n  here\n\n")
+    monkeypatch.setattr(Worker, "_answer", lambda *_: raised)
+    with pytest.raises(KeyError) as caught:
+        parent(Played([])).call(abs, -3)
+    assert caught.value.__notes__ == ["In the worker process:\nTraceback\n  here"]
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_a_process_whose_call_did_not_end_is_replaced(
+    parent: Callable[[Played], Worker], monkeypatch: pytest.MonkeyPatch, closed: bool
+) -> None:
+    played = Played([])
+    made = parent(played)
+    restarting(monkeypatch, played)
+
+    def interrupted(self: Worker, _task: bytes, _heard: int) -> object:
+        self._closed = closed  # by another thread
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Worker, "_answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        made.call(abs, -3)
+    assert played.done == [("end",), *([] if closed else [("start",)])]
+
+
+def test_a_replacement_that_does_not_come_up_is_left_to_the_next_call(
+    parent: Callable[[Played], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_self: Worker) -> None:
+        raise WorkerNotStarted("no room")
+
+    made = parent(Played([]))
+    monkeypatch.setattr(Worker, "_end", lambda _self: None)
+    monkeypatch.setattr(Worker, "_start", fails)
+    made._replace()
+    made._up = False
+    with pytest.raises(WorkerNotStarted, match="no room"):
+        made._make_ready()
+
+
+@pytest.mark.parametrize(("new", "ends"), [(True, 1), (False, 0)])
+def test_a_confined_process_goes_where_a_call_names_other_files(
+    parent: Callable[[Played], Worker], monkeypatch: pytest.MonkeyPatch, new: bool, ends: int
+) -> None:
+    played = Played([])
+    made = parent(played)
+    restarting(monkeypatch, played)
+    asked: list[tuple[list[Path], list[Path]]] = []
+
+    def include(paths: list[Path], modules: list[Path]) -> bool:
+        asked.append((paths, modules))
+        return new
+
+    made._files = SimpleNamespace(include=include)  # type: ignore[assignment]
+    monkeypatch.setattr(Worker, "_answer", lambda *_: 42)
+    made.call(str, Path("m.onnx"))
+    assert [paths for paths, _ in asked] == [[Path("m.onnx")]]
+    assert played.done == [("end",)] * ends
+
+
+def test_ending_kills_the_process_and_its_children_and_tidies_up(
+    parent: Callable[[Played], Worker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone() -> None:
+        played.done.append(("gone",))
+        raise psutil.NoSuchProcess(1)
+
+    played = Played([])
+    made = parent(played)
+    children = [
+        SimpleNamespace(kill=gone),
+        SimpleNamespace(kill=lambda: played.done.append(("child",))),
+    ]
+    tree = {True: children}
+    monkeypatch.setattr(
+        psutil, "Process", lambda _pid: SimpleNamespace(children=lambda recursive: tree[recursive])
+    )
+    made._end()
+    rest = [("kill",), ("join", None), ("close",), ("empty",)]
+    assert played.done == [("gone",), ("child",), *rest]
+    made._end()
+    assert played.done[-1] == ("empty",)
+    assert len(played.done) == 6
+    dead = Played([], alive=[False])
+    again = parent(dead)
+    again._end()
+    assert dead.done == rest
