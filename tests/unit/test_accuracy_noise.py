@@ -64,9 +64,7 @@ def test_what_moved_by_more_than_half_a_step_lies_on_another_point(
         assert moved_elements(reference, rerun, step) == moved
 
 
-@pytest.mark.parametrize(
-    "unlike", [None, [ONE], np.ones((3, 1)), {"a": 1.0}, "missing"], ids=lambda value: str(value)
-)
+@pytest.mark.parametrize("unlike", [None, [ONE], np.ones((3, 1)), {"a": 1.0}, "missing"])
 def test_what_cannot_be_paired_is_left_out_and_what_follows_is_not(unlike: Any) -> None:
     rerun = {"x": unlike, "y": TWO}
     if isinstance(unlike, str):
@@ -194,7 +192,6 @@ def test_sketches_are_joined_count_by_count_and_extreme_by_extreme() -> None:
         (np.zeros(0), None),
         (None, None),
     ],
-    ids=str,
 )
 def test_outputs_of_few_floats_have_a_magnitude(value: Any, expected: Magnitude | None) -> None:
     found = magnitudes([{"x": value, "last": np.array([1.0])}])

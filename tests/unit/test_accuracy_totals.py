@@ -548,7 +548,6 @@ def test_a_demand_in_decibels_is_a_bound_on_the_relative_error(
         (np.array([0, 0]), False),
         (np.array(["a"]), False),
     ],
-    ids=str,
 )
 def test_an_output_that_is_nowhere_finite_proves_nothing(array: Any, empty_of_news: bool) -> None:
     record = figures((array, array), tolerance=WIDE)

@@ -31,7 +31,6 @@ ARRAY = np.array([1.0, 2.0])
         (object(), Kind.OTHER),
         ({1, 2}, Kind.OTHER),
     ],
-    ids=repr,
 )
 def test_each_value_is_of_a_kind(value: Any, kind: Kind) -> None:
     assert kind_of(value) is kind
@@ -82,7 +81,6 @@ NOTHING: tuple[str, list[float]] = ("float64", [])
             ],
         ),
     ],
-    ids=repr,
 )
 def test_a_value_is_walked_to_its_leaves(value: Any, leaves: list[tuple[Any, ...]]) -> None:
     assert written(value) == leaves
@@ -118,7 +116,6 @@ ABSENT = "absent (an empty optional)"
             ("y", "2 keys (1 only there)", "2 keys (3 only there)", False),
         ),
     ],
-    ids=repr,
 )
 def test_where_structures_part_is_told(
     reference: Any, candidate: Any, mismatch: tuple[str, str, str, bool]

@@ -91,7 +91,6 @@ NAMED = LayerNorm(*range(len(LayerNorm._fields)))
         (NAMED, NAMED),
         ([Limits(1.5, 7), {"a": (Precision.INT8, b"x", np.float32(2))}], None),
     ],
-    ids=lambda value: repr(value)[:30],
 )
 def test_data_comes_back_as_the_plain_type_that_it_is(value: Any, again: Any) -> None:
     expected = value if again is None else again
@@ -135,7 +134,6 @@ def test_fields_that_a_record_makes_itself_come_back_too() -> None:
         np.zeros((0, 2), object),
         np.array(["2020-01-01"], "datetime64[D]"),
     ],
-    ids=lambda values: f"{values.dtype}{values.shape}",
 )
 def test_an_array_keeps_its_type_its_shape_and_its_bits(values: Any) -> None:
     [come, after] = unpack(pack([values, b"after"]))
@@ -151,7 +149,6 @@ def test_an_array_keeps_its_type_its_shape_and_its_bits(values: Any) -> None:
 @pytest.mark.parametrize(
     "scalar",
     [np.float32(2.5), np.int64(-3), np.bool_(True), np.float16(1), ml_dtypes.bfloat16(0.5)],
-    ids=lambda value: type(value).__name__,
 )
 def test_a_number_of_numpy_s_stays_one(scalar: Any) -> None:
     come = unpack(pack(scalar))
@@ -186,7 +183,6 @@ class Picky(Exception):
             ("utf-8", b"\xff", 0, 1, "why"),
         ),
     ],
-    ids=lambda value: repr(value)[:30],
 )
 def test_errors_of_python_and_of_this_package_come_back(
     error: Exception, kind: type[Exception], words: str | None, arguments: tuple[Any, ...] | None

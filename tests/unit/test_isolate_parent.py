@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import os
 import pickle
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +27,7 @@ from onnx_harness.errors import (
 from onnx_harness.isolate import worker
 from onnx_harness.isolate.answers import pack
 from onnx_harness.isolate.limits import Limits
+from onnx_harness.isolate.serve import serve
 from onnx_harness.isolate.worker import Worker
 
 KIB = 1024
@@ -320,6 +326,10 @@ def test_a_replacement_that_does_not_come_up_is_left_to_the_next_call(
         made._make_ready()
 
 
+def of_this_module(path: Path) -> str:
+    return str(path)
+
+
 @pytest.mark.parametrize(("new", "ends"), [(True, 1), (False, 0)])
 def test_a_confined_process_goes_where_a_call_names_other_files(
     parent: Callable[[Played], Worker], monkeypatch: pytest.MonkeyPatch, new: bool, ends: int
@@ -333,11 +343,121 @@ def test_a_confined_process_goes_where_a_call_names_other_files(
         asked.append((paths, modules))
         return new
 
+    own = Path(__file__).absolute()
+
     made._files = SimpleNamespace(include=include)  # type: ignore[assignment]
     monkeypatch.setattr(Worker, "_answer", lambda *_: 42)
-    made.call(str, Path("m.onnx"))
-    assert [paths for paths, _ in asked] == [[Path("m.onnx")]]
+    made.call(of_this_module, Path("m.onnx"))
+    [(paths, modules)] = asked
+    assert paths == [Path("m.onnx")]
+    assert own in modules
     assert played.done == [("end",)] * ends
+
+
+class PlayedContext:
+    """What `multiprocessing` gives for one way of starting: nothing is started."""
+
+    def __init__(self, error: OSError | None = None) -> None:
+        self.ours, self.theirs = Played([]), Played([])
+        self.error = error
+        self.made: list[dict[str, Any]] = []
+
+    def Pipe(self) -> tuple[Played, Played]:
+        return self.ours, self.theirs
+
+    def Process(self, **words: Any) -> SimpleNamespace:
+        self.made.append(words)
+
+        def start() -> None:
+            if self.error is not None:
+                raise self.error
+
+        alive = SimpleNamespace(start=start, is_alive=lambda: False)
+        alive.kill = alive.join = lambda: None
+        return alive
+
+
+@pytest.fixture
+def at_exit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """What the interpreter is to do at its end; the temporary folder is this test's."""
+    waiting: list[Any] = []
+    monkeypatch.setattr(atexit, "register", waiting.append)
+    monkeypatch.setattr(atexit, "unregister", waiting.remove)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return waiting
+
+
+@pytest.mark.parametrize("confined", [True, False])
+def test_a_process_is_started_with_all_that_it_has_to_know(
+    monkeypatch: pytest.MonkeyPatch, at_exit: list[Any], tmp_path: Path, confined: bool
+) -> None:
+    context = PlayedContext()
+    monkeypatch.setattr(multiprocessing, "get_context", {"spawn": context}.__getitem__)
+    changed: list[Path] = []
+    files: Any = SimpleNamespace(change=changed.append, rules=lambda: ("rules",))
+    limits = Limits(5.0, 99)
+    made = Worker(
+        limits, {"A": "1", "TMPDIR": "x"}, preload=["json"], files=files if confined else None
+    )
+    [words] = context.made
+    assert words["target"] is serve
+    assert words["args"] == (
+        context.theirs,
+        made._stage,
+        (),
+        str(made.folder.log),
+        {"A": "1", **made.folder.variables},
+        ("json",),
+        limits,
+        ("rules",) if confined else None,
+        os.getpid(),
+        True,  # by the main thread
+    )
+    assert len(made._stage) == 256
+    assert (made._up, made._ready, made.peak_bytes, made.doing) == (True, False, 0, "")
+    assert context.theirs.done == [("close",)]
+    assert changed == ([made.folder.path] if confined else [])
+    assert at_exit == [made.close]
+    made.close()
+    assert context.ours.done == [("close",)]
+    assert at_exit == list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match="the worker is closed"):
+        made.call(abs, -3)
+
+
+def test_a_process_of_another_thread_is_not_tied_to_it(
+    monkeypatch: pytest.MonkeyPatch, at_exit: list[Any]
+) -> None:
+    context = PlayedContext()
+    monkeypatch.setattr(multiprocessing, "get_context", {"spawn": context}.__getitem__)
+    made: list[Worker] = []
+    thread = threading.Thread(target=lambda: made.append(Worker(Limits(5.0, 99))))
+    thread.start()
+    thread.join()
+    assert context.made[0]["args"][-2:] == (os.getpid(), False)
+    assert context.made[0]["args"][4] == made[0].folder.variables
+    made[0].close()
+    assert at_exit == []
+
+
+def test_a_process_that_the_system_refuses_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, at_exit: list[Any], tmp_path: Path
+) -> None:
+    context = PlayedContext(OSError("no room"))
+    monkeypatch.setattr(multiprocessing, "get_context", {"spawn": context}.__getitem__)
+    with pytest.raises(WorkerNotStarted, match=r"can't be started: no room\. Mend: free memory"):
+        Worker(Limits(5.0, 99))
+    assert (context.ours.done, context.theirs.done) == ([("close",)], [("close",)])
+    assert at_exit == list(tmp_path.iterdir()) == []
+
+
+def test_without_a_temporary_folder_there_is_no_worker(
+    monkeypatch: pytest.MonkeyPatch, at_exit: list[Any], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(WorkerNotStarted, match=r"can't be made: .*gone.*Mend: set \$TMPDIR to a"):
+        Worker(Limits(5.0, 99))
+    assert at_exit == []
 
 
 def test_ending_kills_the_process_and_its_children_and_tidies_up(
