@@ -199,6 +199,15 @@ def test_outputs_of_few_floats_have_a_magnitude(value: Any, expected: Magnitude 
     assert found.get("x") == expected if expected is None else found["x"] == expected
 
 
+def test_what_has_no_magnitude_hides_none_that_follows() -> None:
+    large = np.ones(FEW_ELEMENTS + 1)
+    value = [None, np.array([1]), np.zeros(0), large, np.array([2.0])]
+    assert magnitudes([{"x": value, "y": {}, "z": [np.array([3.0])]}]) == {
+        "x[4]": Magnitude(2.0, 4.0, 1),
+        "z[0]": Magnitude(3.0, 9.0, 1),
+    }
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_magnitudes_are_those_of_all_sets_unless_one_of_them_is_large(turned: bool) -> None:
     sets = [

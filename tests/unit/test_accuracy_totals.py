@@ -126,6 +126,7 @@ CHOICES = np.tile(np.array([[0.75, 0.25]]), (200, 1))
         (3, {}, True),
         (3, {"axis": 1}, True),
         (3, {"axis": -1}, True),
+        (3, {"axis": -2}, False),  # along the rows, whose values are level
         (3, {"axis": 2}, False),
         (3, {"axis": -3}, False),
         (3, {"choices_changed": None}, False),
@@ -143,6 +144,9 @@ def test_few_rows_may_choose_otherwise(wrong: int, more: dict[str, Any], fails: 
     assert check_choices("y", CHOICES, candidate, made, tolerance, None) is None
     noisy = Bound(Gap(greatest=0.25))  # the choice stands 0.5 above: twice the noise
     assert check_choices("y", CHOICES, candidate, made, tolerance, noisy) is None
+    loud = Bound(Gap(greatest=0.2))  # twice that is less than 0.5
+    told = check_choices("y", CHOICES, candidate, made, tolerance, loud)
+    assert (told is not None) is fails
     if failed is not None:
         axis = tolerance.axis or 1
         assert failed.what == (
@@ -150,6 +154,18 @@ def test_few_rows_may_choose_otherwise(wrong: int, more: dict[str, Any], fails: 
             "above the noise (1.50%; at most 1%)"
         )
         assert (failed.severity, failed.question) == (0.015, Question.USABLE)
+
+
+def test_choices_lie_along_the_first_axis_too_however_it_is_counted() -> None:
+    candidate = CHOICES.T.copy()
+    candidate[:, :3] = [[0.25], [0.75]]
+    made = measure(CHOICES.T, candidate, rtol=0.0, atol=0.0)
+    for axis in (0, -2):
+        tolerance = replace(DEFAULT, axis=axis)
+        bound = Bound(Gap(greatest=0.01))
+        failed = check_choices("y", CHOICES.T, candidate, made, tolerance, bound)
+        assert failed is not None
+        assert failed.what.startswith(f"chooses otherwise along axis {axis} in 3 of 200 rows")
 
 
 def test_nothing_is_chosen_by_where_values_are_no_odds_or_whole_or_equal() -> None:
@@ -240,6 +256,53 @@ def test_a_later_set_is_compared_with_the_first_and_with_the_widest() -> None:
     assert moved.vacuous(3, True) is None
     kept = total(np.array([1.0]), np.array([1.0, 2.0]), np.array([1.0, 2.0]))
     assert kept.vacuous(3, True) is not None
+
+
+def test_the_widest_set_is_remembered_where_small_ones_follow() -> None:
+    one, wide, other = np.array([1.0]), np.array([1.0, 5.0, 5.0]), np.array([1.0, 5.0, 7.0])
+    assert not total(one, wide, one, other).inert(True, 4)
+    assert total(one, wide, one, wide).inert(True, 4)
+
+
+def test_an_empty_set_beside_one_without_a_finite_element_is_neither() -> None:
+    made = total(np.zeros(0), np.array([NAN, NAN]))
+    assert made.vacuous(2, False) is None
+
+
+@pytest.mark.parametrize(("atol", "recorded"), [(0.25, 0.25), (None, 0.0)])
+def test_an_output_that_was_never_compared_has_the_bounds_of_its_tolerance(
+    atol: float | None, recorded: float
+) -> None:
+    record = Total(Tolerance(rtol=0.5, atol=atol)).accuracy(None)
+    assert (record.rtol, record.atol, record.max_abs, record.rel_l2) == (0.5, recorded, None, None)
+    assert (record.errors, record.minimum_tolerance, record.faithful) == (None, 0.0, None)
+
+
+def test_what_is_asked_for_exactly_passes() -> None:
+    ten = np.array([10.0])
+    assert sqnr(ten, ten + 1, replace(LETTER, sqnr_db=20.0)) is None
+    assert sqnr(ten, ten + 1, replace(LETTER, sqnr_db=20.0000001)) is not None
+
+
+def test_a_cosine_that_is_said_to_pass_is_rounded_down() -> None:
+    one, cosine = np.array([1.0, 0.0]), 0.6000005
+    other = np.array([cosine, math.sqrt(1 - cosine**2)])
+    made = measure(one, other, rtol=0.0, atol=0.0)
+    failed = check_cosine("y", one, made, replace(LETTER, cosine=0.9))
+    assert failed is not None
+    assert (failed.output, failed.check, failed.enough) == ("y", Check.COSINE, "cosine 0.6")
+    opposite = measure(np.array([0.5]), np.array([-0.5]), rtol=0.0, atol=0.0)  # an error of 1
+    assert check_cosine("y", one, opposite, replace(LETTER, cosine=0.9)) is not None
+
+
+def test_an_agreement_that_is_said_to_pass_is_rounded_down() -> None:
+    rows = np.array([[1.0, 2.0], [2.0, 1.0], [5.0, 3.0]])
+    other = rows.copy()
+    other[0] = [2.0, 1.0]
+    made = measure(rows, other, rtol=0.0, atol=0.0)
+    failed = check_agreement("y", rows, other, made, replace(LETTER, top_k=1))
+    assert failed is not None
+    assert failed.enough == "agreement 0.6666"
 
 
 def test_what_is_absent_or_could_not_be_compared_leaves_no_trace_or_no_answer() -> None:

@@ -226,7 +226,7 @@ def test_flips_are_counted_by_output_and_by_kind_of_set() -> None:
         f"b: in 1 of 4 input sets {stands}",
         f"b: in 1 of 4 unusual input sets {stands}",
     ]
-    assert without_flips([failure("a", flip=True, at=4)], 4) == (
+    assert without_flips([failure("a", flip=True, at=4)], 4, 0) == (
         [failure("a", flip=True, at=4)],
         [],
     )

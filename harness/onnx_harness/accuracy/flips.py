@@ -19,7 +19,7 @@ _SHARE_OF_FLIPS = 0.25
 
 
 def without_flips(
-    failures: Sequence[OutputFailure], usual: int, unusual: int = 0
+    failures: Sequence[OutputFailure], usual: int, unusual: int
 ) -> tuple[list[OutputFailure], list[str]]:
     """Return the failures without those that may be chance, and remarks on these.
 

@@ -80,9 +80,10 @@ class Total:
             self._differs = self._differs or not same_bits(self._first, reference)
             # The first set is often the smallest: what a rare class says outside of it shows beside
             # a larger one.
-            earlier = [self._first] if self._widest is None else [self._first, self._widest]
-            self._moves = self._differs and any(_reacts(seen, reference) for seen in earlier)
-        if reference.size > (0 if self._widest is None else self._widest.size):
+            self._moves = self._differs and any(
+                _reacts(seen, reference) for seen in (self._first, self._widest) if seen is not None
+            )
+        if self._widest is None or reference.size > self._widest.size:
             self._widest = reference
         self._empty += reference.size == 0
         self._constant += constant and reference.size > 1
@@ -215,7 +216,7 @@ class Total:
             return f"has one and the same value throughout {everywhere}"
         return None
 
-    def inert(self, inputs_differ: bool, input_sets: int = 1) -> bool:
+    def inert(self, inputs_differ: bool, input_sets: int) -> bool:
         """Decide whether the inputs leave no trace in this output.
 
         It's absent, empty, never moving, or nowhere finite in one set.
