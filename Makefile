@@ -51,16 +51,17 @@ fuzz: build/fuzz/.made ## bytes that break a reader, searched led by coverage (S
 	PYTHONPATH=build/fuzz .venv/bin/python -m tests.fuzz --seconds $(SECONDS)
 
 # PyTorch's own index has builds without CUDA, a tenth of the size: PIP_OPTIONS="--extra-index-url ADDRESS".
-EXTRAS ?= torch pyarrow
+EXTRAS ?= torch pyarrow onnxruntime-extensions
 PIP_OPTIONS ?=
 build/extras/.made: .venv/.made
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --target build/extras \
 	    $(PIP_OPTIONS) $(EXTRAS)
 	@touch $@
 
-test-extras: build/extras/.made ## what needs large libraries: PyTorch's exporter, Parquet (large downloads)
+test-extras: build/extras/.made ## what needs large libraries: PyTorch's exporter, Parquet, custom operators (large downloads)
 	PYTHONPATH=build/extras .venv/bin/python -m pytest -q -m nightly tests/plugin/test_examples.py \
 	    tests/unit/test_cli_report.py -k "torch or parquet"
+	PYTHONPATH=build/extras .venv/bin/python -m pytest -q tests/unit/test_custom_ops.py -k real_library
 
 .venv-docs/.made: requirements-docs.lock
 	$(PYTHON) -m venv .venv-docs

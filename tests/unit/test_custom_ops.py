@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from onnx import numpy_helper
 
 from onnx_harness import providers
 from onnx_harness.cards import card as cards
@@ -27,11 +28,12 @@ from onnx_harness.model.custom_ops import (
     libraries_digest,
     load_libraries,
 )
-from onnx_harness.names import Variant
+from onnx_harness.names import Variant, parse_variant
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.settings import Settings, combine, read_project
 from onnx_harness.transforms.fp16 import convert_float_to_float16
 from onnx_harness.transforms.simplify import simplify
+from onnx_harness.transforms.variant import bind_variant
 
 CUSTOM = """
 <ir_version: 9, opset_import: ["": 18, "ai.onnx.contrib": 1]>
@@ -161,12 +163,27 @@ def test_transforms_leave_a_custom_operator_in_float32() -> None:
     assert model.graph.initializer[0].data_type == onnx.TensorProto.FLOAT16
 
 
-def test_a_real_library_runs(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def real_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`make test-extras` brings it. One file: a process dies that loads a copy beside it."""
     extensions = pytest.importorskip("onnxruntime_extensions")
-    library = Path(shutil.copy(extensions.get_library_path(), tmp_path / "lib.so"))
-    with custom_operators([library]):
+    folder = tmp_path_factory.mktemp("library")
+    return Path(shutil.copy(extensions.get_library_path(), folder / "lib.so"))
+
+
+@pytest.mark.parametrize(
+    "variant", ["original", "simplify", "fp16.io32", "int8.static", "int8.dynamic"]
+)
+def test_a_real_library_runs_in_what_transforms_make(variant: str, real_library: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
+    with custom_operators([real_library]):
+        model = _custom()
+        for step in bind_variant(parse_variant(variant)).changing:
+            model = step(model, [{"x": x}])
         session = open_session(
-            _custom().SerializeToString(), providers.get("cpu"), purpose=Purpose.ACCURACY
+            model.SerializeToString(), providers.get("cpu"), purpose=Purpose.ACCURACY
         )
-    (result,) = session.run(None, {"x": np.ones((4, 8), np.float32)})
-    assert result.shape == (4, 8)
+    (result,) = session.run(None, {"x": x})
+    (weight,) = (numpy_helper.to_array(tensor) for tensor in _custom().graph.initializer)
+    np.testing.assert_allclose(result, np.maximum(x @ weight, 0), atol=0.1)
+    assert result.max() > 1

@@ -5,6 +5,7 @@ Native code that ONNX Runtime loads before it opens a model that uses them.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -64,6 +65,20 @@ def register(options: Any) -> None:
                 f"ONNX Runtime can't load the custom-operator library {library}: {words}. "
                 "Mend: build it for this machine and this version of ONNX Runtime"
             ) from None
+        _keep_loaded(library)
+
+
+@functools.cache
+def _keep_loaded(library: Path) -> object:
+    """Keep a library in the process once it's there.
+
+    ONNX Runtime unloads it with the last session, and one with state of its own
+    (onnxruntime-extensions 0.15) kills the process when it's loaded again.
+    """
+    try:
+        return ctypes.CDLL(str(library))
+    except OSError:  # as before, then
+        return None
 
 
 def load_libraries() -> None:
