@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from onnx_harness import providers
 from onnx_harness.cards import card as cards
@@ -169,6 +169,21 @@ def real_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     extensions = pytest.importorskip("onnxruntime_extensions")
     folder = tmp_path_factory.mktemp("library")
     return Path(shutil.copy(extensions.get_library_path(), folder / "lib.so"))
+
+
+def test_what_follows_a_real_librarys_operator_is_converted(real_library: Path) -> None:
+    """Only a session with the library knows that it gives floats."""
+    text = CUSTOM.replace("Identity(positive)", "MatMul(positive, w)")
+    model = onnx.parser.parse_model(text)
+    model.graph.initializer.append(_custom().graph.initializer[0])
+    with custom_operators([real_library]):
+        converted = convert_float_to_float16(model, keep_io_types=True)
+        session = open_session(
+            converted.SerializeToString(), providers.get("cpu"), purpose=Purpose.ACCURACY
+        )
+    assert [tensor.data_type for tensor in converted.graph.initializer] == [TensorProto.FLOAT16]
+    (result,) = session.run(None, {"x": np.ones((4, 8), np.float32)})
+    assert result.dtype == np.float32
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from onnx_harness.model.messages import copy_fields
 from onnx_harness.model.ops import imports_standard, opset_of
 from onnx_harness.model.walk import graphs
 from onnx_harness.transforms import remark
+from onnx_harness.transforms.declared_types import declare_custom_types
 from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
 from onnx_harness.transforms.half.graph import Reading, Step
@@ -123,6 +124,7 @@ def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> on
         else set()
     )
     model = inline_functions(model, kept=called.union(request.op_block_list or ()))
+    declare_custom_types(model)
     # Of a model that imports none of the standard operators any will do.
     opset = opset_of(model) if imports_standard(model) else _CASTS_INFER
     if any(entry.domain == contrib.DOMAIN for entry in model.opset_import):

@@ -90,7 +90,7 @@ def through_files(
     import onnx
 
     from onnx_harness.model.rewrite import sort_nodes
-    from onnx_harness.transforms.quantization.declared_types import declare_float_types
+    from onnx_harness.transforms.declared_types import declare_float_types
     from onnx_harness.transforms.quantization.draws import seed_draws, take_seeds_back
     from onnx_harness.transforms.quantization.nodes import captured, is_quantized, tied_tables
 

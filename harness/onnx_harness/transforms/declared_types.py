@@ -1,23 +1,41 @@
 """The types of values that onnx can't infer, as ONNX Runtime does.
 
-onnxruntime.quantization takes a value without a type for one that isn't float, and leaves it alone:
-what GroupNormalization gives (onnx 1.23), ONNX Runtime's own operators and those of a custom
-library, and all that follows from them.
+Where a value has no type, conversions and onnxruntime.quantization leave it and all that follows
+alone: what a custom library's operators give, and, for the quantizers, GroupNormalization (onnx
+1.23) and ONNX Runtime's own operators.
 """
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import onnx
 from onnx import TensorProto
 
+from onnx_harness.model.custom_ops import in_foreign_sessions, libraries_digest
 from onnx_harness.model.inference import infer_types
+from onnx_harness.model.size import byte_size
+
+_MOST_BYTES = 2**31 - 1  # of one message
 
 _TYPES = {
     "tensor(float)": TensorProto.FLOAT,
     "tensor(float16)": TensorProto.FLOAT16,
 }
+
+
+def declare_custom_types(model: onnx.ModelProto) -> None:
+    """Do so where libraries of custom operators are registered; beyond 2 GB nothing is stated.
+
+    Args:
+        model: it's changed.
+    """
+    if not libraries_digest() or byte_size(model) > _MOST_BYTES:
+        return
+    prefix = "onnx-harness-types-"
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder, in_foreign_sessions():
+        declare_float_types(model, Path(folder))
 
 
 def declare_float_types(model: onnx.ModelProto, folder: Path) -> None:
