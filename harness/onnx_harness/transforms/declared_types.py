@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-
-import onnx
-from onnx import TensorProto
+from typing import TYPE_CHECKING
 
 from onnx_harness.model.custom_ops import in_foreign_sessions, libraries_digest
-from onnx_harness.model.inference import infer_types
-from onnx_harness.model.size import byte_size
+
+if TYPE_CHECKING:
+    import onnx
 
 _MOST_BYTES = 2**31 - 1  # of one message
 
-_TYPES = {
-    "tensor(float)": TensorProto.FLOAT,
-    "tensor(float16)": TensorProto.FLOAT16,
-}
+_TYPES = {"tensor(float)": 1, "tensor(float16)": 10}  # of TensorProto
 
 
 def declare_custom_types(model: onnx.ModelProto) -> None:
@@ -31,6 +27,8 @@ def declare_custom_types(model: onnx.ModelProto) -> None:
     Args:
         model: it's changed.
     """
+    from onnx_harness.model.size import byte_size
+
     if not libraries_digest() or byte_size(model) > _MOST_BYTES:
         return
     prefix = "onnx-harness-types-"
@@ -47,6 +45,8 @@ def declare_float_types(model: onnx.ModelProto, folder: Path) -> None:
         model: of up to 2 GB; it's changed.
         folder: where a copy may be written.
     """
+    from onnx_harness.model.inference import infer_types
+
     inferred = infer_types(model).graph
     known = {info.name for info in (*inferred.value_info, *inferred.output, *inferred.input)}
     unknown = []
@@ -64,6 +64,7 @@ def declare_float_types(model: onnx.ModelProto, folder: Path) -> None:
 
 
 def _types_by_session(model: onnx.ModelProto, names: list[str], file: Path) -> dict[str, str]:
+    import onnx
     import onnxruntime
 
     exposed = onnx.ModelProto()
