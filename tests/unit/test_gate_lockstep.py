@@ -268,17 +268,17 @@ def test_readings_are_medians_and_a_pair_gets_its_share_of_the_seconds() -> None
         assert isinstance(first, bool)
         stack.callback(numbers.append, -number)
         numbers.append(number)
-        slower = 2 if number == 2 else 1
+        slower = 2 if number == 3 else 1
         tested_ns = [slower * time for time in (2_000_000, 9_000_000, 3_000_000, 3_000_000)]
         pinned_ns = [slower * time for time in (1_000_000, 8_000_000, 2_000_000, 2_000_000)]
         return Steady(tested_ns, asked), Steady(pinned_ns, asked), 0.001
 
-    found = measure(open_pair, pairs=3, seconds=0.303, seed=0)
-    assert found.log_ratios == pytest.approx([math.log(3 / 2)] * 3)
+    found = measure(open_pair, pairs=4, seconds=0.404, seed=0)
+    assert found.log_ratios == pytest.approx([math.log(3 / 2)] * 4)
     assert (found.median_ms, found.pinned_median_ms) == (3.0, 2.0)
-    assert found.samples == 3 * 10 * 4
-    assert asked == [("run_block", 1, 4)] * (2 * 3 * 10)
-    assert numbers == [0, 0, 1, -1, 2, -2]
+    assert found.samples == 4 * 10 * 4
+    assert asked == [("run_block", 1, 4)] * (2 * 4 * 10)
+    assert numbers == [0, 0, 1, -1, 2, -2, 3, -3]
 
 
 def test_the_seed_decides_which_side_is_opened_first() -> None:

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from onnx_harness.gate.nights import (
+    BLUNT,
     DIFFERENCE_OF_NORMALS,
     Z_LIMIT,
     Night,
+    _Look,
+    _outcome,
     judge_nights,
     standard_error,
 )
@@ -224,7 +227,8 @@ def test_no_more_than_the_latest_differences_make_the_spread() -> None:
     [(math.log(1.02), Outcome.PASS), (math.nextafter(math.log(1.02), 1), Outcome.INCONCLUSIVE)],
 )
 def test_a_night_at_the_limit_is_not_suspect(figure: float, outcome: Outcome) -> None:
-    assert verdict(0.0, [*[0.0] * 30, figure]) is outcome
+    found = judged(0.0, [*[0.0] * 30, figure])
+    assert (found.outcome, found.unconfirmed) == (outcome, False)
 
 
 def test_a_night_at_two_percent_is_quiet_and_one_beyond_is_not() -> None:
@@ -255,6 +259,30 @@ def test_the_limits_of_two_measurements(night: Night, outcome: Outcome, unconfir
     found = judge_nights(0.0, [*[Night(0.0)] * 30, night])
     assert (found.outcome, found.unconfirmed) == (outcome, unconfirmed)
     assert found.first == pytest.approx(math.exp(night.first or 0.0))
+
+
+def test_both_measurements_are_held_against_the_level() -> None:
+    night = Night(0.55, first=0.505)
+    found = judge_nights(0.5, [*[Night(0.5)] * 30, night])
+    assert (found.outcome, found.unconfirmed) == (Outcome.PASS, True)
+    confirmed = judge_nights(-0.5, [*[Night(-0.5)] * 30, Night(-0.45, first=-0.48)])
+    assert (confirmed.outcome, confirmed.unconfirmed) == (Outcome.INCONCLUSIVE, False)
+
+
+def test_a_night_at_its_limit_of_spreads_is_quiet() -> None:
+    widened = 0.0048 * math.sqrt(1 + 2 / 3)
+    figure = Z_LIMIT * widened
+    assert figure / widened == Z_LIMIT
+    before = [*map(Night, [0.0, 0.0, *[-0.05] * 20])]
+    found = judge_nights(0.0, [*before, Night(figure, error=0.0048), Night(0.0)])
+    assert found.level == pytest.approx(math.exp(figure / 4))
+
+
+def test_a_limit_of_a_tenth_is_still_watched() -> None:
+    at = _Look(0.0, 0.0, math.log1p(BLUNT), suspect=False)
+    assert _outcome(at, was_suspect=True) is Outcome.PASS
+    beyond = _Look(0.0, 0.0, math.nextafter(math.log1p(BLUNT), 1), suspect=False)
+    assert _outcome(beyond, was_suspect=True) is Outcome.INCONCLUSIVE
 
 
 def test_the_standard_error_of_a_few_pairs() -> None:

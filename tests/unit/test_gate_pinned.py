@@ -336,9 +336,11 @@ def test_a_second_measurement_is_taken_in_parts_and_names_operators_where_it_fai
     assert record.operators == (operators if slower else None)
     if slower:
         assert profiled == [(RUN.seed, 2e-3), (RUN.seed, 1e-3)]
-        (pinned, model, level, *_, stays_on), (tested, *_) = environment.opened[40:]
-        assert (pinned, model, level, stays_on) == (True, Path("pinned.onnx"), "basic", (3, "cpu"))
-        assert not tested
+        how = ("cpu", THREADS, VALUES, (3, "cpu"))
+        assert environment.opened[40:] == [
+            (True, Path("pinned.onnx"), "basic", *how),
+            (False, Path("tested.onnx"), "all", *how),
+        ]
     assert environment.running == 1
 
 
