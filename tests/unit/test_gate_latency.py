@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from onnx_harness.gate.latency import _sentence, comparable, compare_latency, one_a_night
+from onnx_harness.gate.latency import _report, _sentence, comparable, compare_latency, one_a_night
 from onnx_harness.gate.nights import standard_error
 from onnx_harness.gate.rules import Compared
 from onnx_harness.results.cells import CellResult, PinnedRecord
@@ -285,3 +285,11 @@ def test_runs_of_one_night_are_said_where_that_decides(
         "counts each)"
     )
     assert seen.notes == ([note] if noted else [])
+
+
+def test_a_night_that_is_faster_by_just_the_smallest_step_is_not_worth_a_note() -> None:
+    assert math.log(2.0) == math.log1p(1.0)
+    for step, notes in ((1.0, 0), (0.999, 1)):
+        seen = Compared()
+        _report(seen, Nights(Outcome.PASS, 0.5, level=1.0, z=0.0, smallest_step=step, count=3))
+        assert len(seen.notes) == notes

@@ -201,7 +201,8 @@ def test_how_far_off_a_night_is() -> None:
     found = judged(0.01, [0.01, 0.01, 0.01, 0.05])
     spread = spread_of_quiet(2)
     assert found.z == pytest.approx(0.04 / (spread * math.sqrt(1 + 2 / 4)))
-    assert (found.count, found.ratio) == (5, pytest.approx(math.exp(0.05)))
+    assert found.count == 5
+    assert found.ratio == pytest.approx(math.exp(0.05))
     assert judged(0.01, [0.01, 0.01, 0.01, -0.03]).z == pytest.approx(-found.z)
 
 
