@@ -532,3 +532,25 @@ def test_every_request_has_its_answer() -> None:
 
 def test_a_side_says_which_versions_it_has() -> None:
     assert side.versions()["onnxruntime"]
+
+
+def test_an_environment_that_was_checked_is_not_checked_again(environment: Environment) -> None:
+    chosen = Settings(latency_budget=0.1, seed=RUN.seed)
+    run = Pinned(environment.folder, chosen, RUN.host, 8)
+    assert run.check() == VERSIONS
+    environment.versions = {"onnxruntime": "2"}
+    assert recorded(environment, run, TESTED, None).versions == VERSIONS
+    assert (run.decide(), run.doubtful()) == ({}, [])
+    run.close()
+
+
+def test_nothing_is_doubtful_before_anything_was_decided(environment: Environment) -> None:
+    assert a_run(environment).doubtful() == []
+
+
+def test_both_sides_are_timed_on_as_many_threads_as_the_record_says(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "THREADS", 2)
+    assert recorded(environment, a_run(environment)).threads == 2
+    assert {threads for _, _, _, _, threads, *_ in environment.opened} == {2}
