@@ -57,7 +57,7 @@ def drawn(*shape: int, wild: bool = False) -> np.ndarray:
 
 STACKED = """(float[2,n,32] x) => (float[2,n,32] y) {
   h = MatMul(x, w)  t = Tanh(h)  y = MatMul(t, u) }"""
-VECTOR = "(float[n,32] x) => (float[n] y) { y = MatMul(x, v) }"
+VECTOR = "(float[n,32] x) => (float[n] y) { h = MatMul(x, v)  y = Exp(h) }"
 FIRST = "(float[32] x) => (float[16] y) { h = MatMul(x, w)  t = Tanh(h)  y = MatMul(t, u) }"
 
 
@@ -111,7 +111,7 @@ def test_where_nothing_would_be_quantized_that_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
-    made = products(VECTOR, v=drawn(32))
+    made = products(VECTOR, v=2 * drawn(32))
     result = judged(tmp_path, made, "int8.static")
     assert mends(result) == []
     assert result.detail[-1] == (

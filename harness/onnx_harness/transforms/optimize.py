@@ -65,8 +65,8 @@ def optimize(
         The optimized model, checked again.
 
     Raises:
-        NotApplicable: the model is over 2 GB, more than onnxoptimizer takes, or has tensors of a
-            type that it lacks.
+        NotApplicable: the model is over 2 GB, more than onnxoptimizer takes.
+        RuntimeError: the model has tensors of a type that onnxoptimizer lacks.
         ValueError: ``skipped_optimizers`` names a pass that isn't in the list.
         onnx.checker.ValidationError: the model is invalid, or has become so.
         onnx.shape_inference.InferenceError: the optimized model's types contradict each other, the
@@ -199,7 +199,11 @@ def refuse_over_2_gb(model: onnx.ModelProto) -> None:
 
 @contextlib.contextmanager
 def refused_types() -> Iterator[None]:
-    """Raise NotApplicable where onnxoptimizer (0.4.2) meets tensors of a type that it lacks."""
+    """Say which type of tensor onnxoptimizer (0.4.2) fails on.
+
+    Raises:
+        RuntimeError: the library's own, in words.
+    """
     import onnx
 
     try:
@@ -209,9 +213,9 @@ def refused_types() -> Iterator[None]:
         if found is None:
             raise
         name = onnx.TensorProto.DataType.Name(int(found[1])).lower()
-        raise NotApplicable(
-            f"onnxoptimizer can't compare tensors of {name}, and the model has some. Mend: "
-            f"`simplify` takes them, and has a rule for what most passes do"
+        raise RuntimeError(
+            f"onnxoptimizer can't compare tensors of {name}, and the model has some ({error}). "
+            f"Mend: `simplify` takes them, and has a rule for what most passes do"
         ) from error
 
 

@@ -69,8 +69,8 @@ def run_pass(model: onnx.ModelProto, name: str, skipped: Sequence[str] = ()) -> 
     """Run the pass ``name`` once, as onnxoptimizer's documentation does, unless it is ``skipped``.
 
     Raises:
-        NotApplicable: the model is over 2 GB, more than onnxoptimizer takes, or has tensors of a
-            type that it lacks.
+        NotApplicable: the model is over 2 GB, more than onnxoptimizer takes.
+        RuntimeError: the model has tensors of a type that onnxoptimizer lacks.
     """
     refuse_over_2_gb(model)
 
