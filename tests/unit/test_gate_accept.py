@@ -367,3 +367,11 @@ def test_what_cannot_be_accepted_moves_nothing(
 def test_of_a_history_without_a_run_nothing_is_accepted(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the history holds no run"):
         judged_by(tmp_path, [])
+
+
+def test_a_lock_file_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("onnx==1.23.2\n", "utf-8")
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match=r"^the lock file can't .*\(--report-dir\)"):
+        environment.keep_lock(lock, tmp_path / "file")
