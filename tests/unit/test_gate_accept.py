@@ -8,20 +8,24 @@ import os
 import shutil
 import stat
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from onnx_harness.cards.card import Card, KnownFailure, PathSource, ToleranceSpec, read
 from onnx_harness.cli import UNDONE, main
 from onnx_harness.errors import GateError, ResultsError, UsageError
+from onnx_harness.gate import accept as accepting
 from onnx_harness.gate import environment
 from onnx_harness.gate.models import forget, reference_model
 from onnx_harness.model.file import Model
 from onnx_harness.results.history import History
-from onnx_harness.results.levels import FOLDER, LOCK_NAME, read_levels
+from onnx_harness.results.levels import FOLDER, LOCK_NAME, Level, read_levels, trimmed
 from tests.models import linear, save, two_outputs, with_external_data
 from tests.nights import night, timed
+from tests.unit.results_examples import latency
 
 
 @pytest.fixture(autouse=True)
@@ -276,3 +280,98 @@ def test_an_environment_s_mark_that_cannot_be_written_is_told(tmp_path: Path) ->
     (tmp_path / "file").touch()
     with pytest.raises(ResultsError, match=r"^the reference environment can't .*\(its path\)"):
         environment._write(tmp_path / "file" / "mark", "text")
+
+
+def judged_by(folder: Path, cells: list[str], **more: Any) -> dict[str, Level]:
+    """Accept the latest night's ``cells``; the levels by id."""
+    with History(folder / "history.sqlite") as past:
+        given = {"who": "w", "why": "y", **more}
+        made = accepting.accept(past, folder / FOLDER, cells, **given)
+    return {level.cell.id: level for level in made}
+
+
+def test_what_was_accepted_is_told_with_everything_that_a_level_has(tmp_path: Path) -> None:
+    run = night(
+        tmp_path, [timed("simplify"), timed("original")], seed=9, selection=("models", "-k")
+    )
+    before = datetime.now(UTC).replace(microsecond=0)
+    made = judged_by(tmp_path, [], who="me", why=" a\n  new\tkernel ")
+    assert list(made) == ["net-original-cpu", "net-simplify-cpu"]
+    level = made["net-simplify-cpu"]
+    assert (level.processor, level.seed, level.run_id) == ("A Processor", 9, run)
+    assert (level.who, level.why, level.selection) == ("me", "a new kernel", ("models", "-k"))
+    moment = datetime.fromisoformat(level.accepted)
+    assert before <= moment <= datetime.now(UTC)
+    assert (moment.microsecond, moment.utcoffset()) == (0, timedelta(0))
+    assert level.cell == trimmed(timed("simplify"))
+    assert list(read_levels(tmp_path / FOLDER).values()) == list(made.values())
+
+
+def test_named_cells_are_accepted_in_that_order_and_the_rest_stays(tmp_path: Path) -> None:
+    night(tmp_path, [timed("a"), timed("b"), timed("c"), timed("d", provider="cuda")])
+    judged_by(tmp_path, [])
+    night(tmp_path, [timed("a"), timed("c")])
+    assert list(judged_by(tmp_path, ["net-c-cpu", "net-a-cpu"], why="later")) == [
+        "net-c-cpu",
+        "net-a-cpu",
+    ]
+    whys = {level.cell.id: level.why for level in read_levels(tmp_path / FOLDER).values()}
+    assert whys == {
+        "net-a-cpu": "later",
+        "net-b-cpu": "y",
+        "net-c-cpu": "later",
+        "net-d-cuda": "y",
+    }
+
+
+def test_levels_of_a_provider_that_the_run_was_not_for_stay(tmp_path: Path) -> None:
+    night(tmp_path, [timed("a"), timed("b", provider="cuda"), timed("c", provider="cuda")])
+    judged_by(tmp_path, [])
+    night(tmp_path, [timed("b"), timed("b", provider="cuda")])
+    assert list(judged_by(tmp_path, [], only=("cuda",))) == ["net-b-cuda"]
+    kept = {level.cell.id for level in read_levels(tmp_path / FOLDER).values()}
+    assert kept == {"net-a-cpu", "net-b-cuda"}
+    assert list(judged_by(tmp_path, [])) == ["net-b-cpu", "net-b-cuda"]
+    kept = {level.cell.id for level in read_levels(tmp_path / FOLDER).values()}
+    assert kept == {"net-b-cpu", "net-b-cuda"}
+
+
+@pytest.mark.parametrize(
+    ("cells", "more", "words"),
+    [
+        ([], {"why": " \n"}, "^say why"),
+        ([], {"only": ("cuda",)}, r"^the latest run \(night0000\) holds no cell: run"),
+        (
+            ["net-original-cpu", "net-simplfy-cpu"],
+            {},
+            r"^there is no cell 'net-simplfy-cpu' in the latest run \(night0000\)\. Did you mean "
+            r"'net-simplify-cpu'\?",
+        ),
+        (
+            ["net-broken-cpu"],
+            {},
+            "^net-broken-cpu can't be accepted: a time or a ratio of it is 0.0",
+        ),
+    ],
+)
+def test_what_cannot_be_accepted_moves_nothing(
+    cells: list[str], more: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    broken = timed("broken", latency=latency(0.0))
+    night(tmp_path, [timed("original"), timed("simplify"), broken])
+    with pytest.raises(UsageError, match=words):
+        judged_by(tmp_path, cells, **more)
+    assert not (tmp_path / FOLDER / "levels.jsonl").exists()
+
+
+def test_of_a_history_without_a_run_nothing_is_accepted(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the history holds no run"):
+        judged_by(tmp_path, [])
+
+
+def test_a_lock_file_that_cannot_be_kept_is_told(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("onnx==1.23.2\n", "utf-8")
+    (tmp_path / "file").touch()
+    with pytest.raises(ResultsError, match=r"^the lock file can't .*\(--report-dir\)"):
+        environment.keep_lock(lock, tmp_path / "file")

@@ -75,7 +75,7 @@ class _Made:
 def test_both_sides_stay_on_one_core_where_one_thread_does_the_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {5, 2, 7})
+    monkeypatch.setattr(os, "sched_getaffinity", {0: {5, 2, 7}}.__getitem__)
     assert [core(number, get("cpu")) for number in range(4)] == [2, 5, 7, 2]
     assert [core(number, get("cuda")) for number in range(2)] == [2, 5]
     assert core(0, get("tensorrt")) == 2
@@ -226,3 +226,91 @@ def test_a_process_that_cannot_be_started_is_told(tmp_path: Path) -> None:
 )
 def test_how_a_process_ended_in_words(code: int | None, words: str) -> None:
     assert process._manner(code) == words
+
+
+@pytest.mark.parametrize(
+    ("run_s", "seconds", "expected"),
+    [
+        (0.005, 10.0, (0, 1, 60)),
+        (0.00499, 10.0, (1, 1, 60)),
+        (0.001, 0.2, (1, 4, 20)),
+        (0.001, 0.21, (1, 4, 20)),
+        (0.001, 0.22, (1, 4, 22)),
+        (0.0005, 0.009 * 6, (1, 8, 6)),
+        (0.0001, 0.1, (1, 8, 54)),
+        (0.0001, 0.12, (1, 8, 60)),
+        (0.002, 0.001, (1, 2, 4)),
+        (2.0, 0.375, (0, 1, 4)),
+        (0.01, 0.1, (0, 1, 4)),
+        (0.01, 0.12, (0, 1, 6)),
+    ],
+)
+def test_a_plan_in_figures(run_s: float, seconds: float, expected: tuple[int, int, int]) -> None:
+    assert plan(run_s, seconds + 1e-9) == expected
+
+
+class Steady:
+    """A side whose runs take the times that are given, over and over; it keeps what was asked."""
+
+    def __init__(self, times: list[int], asked: list[tuple[object, ...]]) -> None:
+        self._times, self._asked = times, asked
+
+    def ask(self, name: str, *args: object) -> list[int]:
+        self._asked.append((name, *args))
+        return self._times
+
+
+def test_readings_are_medians_and_a_pair_gets_its_share_of_the_seconds() -> None:
+    asked: list[tuple[object, ...]] = []
+    numbers: list[int] = []
+
+    def open_pair(stack: ExitStack, number: int, first: bool) -> tuple[Timed, Timed, float]:
+        assert isinstance(first, bool)
+        stack.callback(numbers.append, -number)
+        numbers.append(number)
+        slower = 2 if number == 3 else 1
+        tested_ns = [slower * time for time in (2_000_000, 9_000_000, 3_000_000, 3_000_000)]
+        pinned_ns = [slower * time for time in (1_000_000, 8_000_000, 2_000_000, 2_000_000)]
+        return Steady(tested_ns, asked), Steady(pinned_ns, asked), 0.001
+
+    found = measure(open_pair, pairs=4, seconds=0.404, seed=0)
+    assert found.log_ratios == pytest.approx([math.log(3 / 2)] * 4)
+    assert (found.median_ms, found.pinned_median_ms) == (3.0, 2.0)
+    assert found.samples == 4 * 10 * 4
+    assert asked == [("run_block", 1, 4)] * (2 * 4 * 10)
+    assert numbers == [0, 0, 1, -1, 2, -2, 3, -3]
+
+
+def test_the_seed_decides_which_side_is_opened_first() -> None:
+    orders = []
+    for seed in (0, 0, *range(1, 9)):
+        machine = Machine(2.0, 2.0)
+        measure(machine.open_pair, pairs=PAIRS, seconds=0.1, seed=seed)
+        orders.append((machine.opened, machine.asked))
+    assert orders[0] == orders[1]
+    assert any(order != orders[0] for order in orders)
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        ([1, 1, 1], "moved by 1 ns"),
+        ([1, 1, 1, 1, 1], "moved by 1 ns"),
+        ([5, 0, 5, 5], "moved by 0 ns"),
+        ([5, -3, 5, 5], "moved by -3 ns"),
+        ([], "moved by 0 ns"),
+    ],
+)
+def test_times_that_are_none_or_too_few_are_told(times: list[int], words: str) -> None:
+    def open_pair(*_: object) -> tuple[Timed, Timed, float]:
+        return Steady([1, 1, 1, 1], []), Steady(times, []), 0.001
+
+    with pytest.raises(GateError, match=words):
+        measure(open_pair, pairs=1, seconds=0.1, seed=0)
+
+
+def test_a_run_may_take_a_nanosecond() -> None:
+    def open_pair(*_: object) -> tuple[Timed, Timed, float]:
+        return Steady([1] * 4, []), Steady([1] * 4, []), 0.001
+
+    assert measure(open_pair, pairs=2, seconds=0.1, seed=0).log_ratios == (0.0, 0.0)

@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 
 from onnx_harness.gate.nights import (
+    BLUNT,
     DIFFERENCE_OF_NORMALS,
     Z_LIMIT,
     Night,
+    _Look,
+    _outcome,
     judge_nights,
     standard_error,
 )
@@ -179,3 +182,112 @@ def test_false_alarms_are_rare_and_a_slowdown_of_five_percent_is_caught() -> Non
         history = simulated(rng, 17, 0.01, step=0.05, at=15)
         caught += verdict(history[0], history[1:]) is Outcome.FAIL
     assert caught >= 48
+
+
+def spread_of_quiet(count: int) -> float:
+    """The spread after ``count`` differences without a difference, beside the greatest."""
+    return math.sqrt(0.02**2 / (1 + max(count - 1, 0)))
+
+
+def test_without_a_night_the_limit_is_that_of_a_first_one() -> None:
+    found = judge_nights(math.log(1.3), [])
+    assert found.z == 0.0
+    assert found.smallest_step == pytest.approx(math.expm1(Z_LIMIT * 0.02 * math.sqrt(3)))
+    assert (found.first, found.unconfirmed) == (None, False)
+    assert judged(0.0, [0.0]).smallest_step == found.smallest_step
+
+
+def test_how_far_off_a_night_is() -> None:
+    found = judged(0.01, [0.01, 0.01, 0.01, 0.05])
+    spread = spread_of_quiet(2)
+    assert found.z == pytest.approx(0.04 / (spread * math.sqrt(1 + 2 / 4)))
+    assert found.count == 5
+    assert found.ratio == pytest.approx(math.exp(0.05))
+    assert judged(0.01, [0.01, 0.01, 0.01, -0.03]).z == pytest.approx(-found.z)
+
+
+def test_ten_nights_settle_a_level() -> None:
+    """The accepted one, and nine after it: an eleventh doesn't move it."""
+    for nights, total in ((8, 0.08), (9, 0.09), (10, 0.09), (30, 0.09)):
+        found = judged(0.0, [*[0.01] * nights, 0.0])
+        assert found.level == pytest.approx(math.exp(total / min(nights + 1, 10))), nights
+
+
+def test_no_more_than_the_latest_differences_make_the_spread() -> None:
+    """Twenty of them, of which the greatest doesn't count."""
+    wild = [0.3, -0.3]
+    calm = [0.0] * 21
+    found = judged(0.0, [*wild, *calm, 0.0])
+    assert found.smallest_step == pytest.approx(math.expm1(math.log(1.02)))
+    near = judged(0.0, [*wild, *calm[:19], 0.0])
+    assert near.smallest_step > found.smallest_step * 1.5
+
+
+@pytest.mark.parametrize(
+    ("figure", "outcome"),
+    [(math.log(1.02), Outcome.PASS), (math.nextafter(math.log(1.02), 1), Outcome.INCONCLUSIVE)],
+)
+def test_a_night_at_the_limit_is_not_suspect(figure: float, outcome: Outcome) -> None:
+    found = judged(0.0, [*[0.0] * 30, figure])
+    assert (found.outcome, found.unconfirmed) == (outcome, False)
+
+
+def test_a_night_at_two_percent_is_quiet_and_one_beyond_is_not() -> None:
+    for figure, counts in ((math.log(1.02), True), (math.nextafter(math.log(1.02), 1), False)):
+        level = judged(0.0, [figure, 0.0]).level
+        assert level == pytest.approx(math.exp(figure / 2) if counts else 1.0)
+        assert judged(0.0, [-figure, 0.0]).level == pytest.approx(1 / level)
+
+
+@pytest.mark.parametrize("error", [0.02, 0.0221, 0.0223, 0.05])
+def test_a_cell_is_watched_where_a_step_of_a_tenth_would_be_seen(error: float) -> None:
+    """In a first night after the accepted one the limit is 2.5 errors times the root of 3."""
+    limit = 2.5 * error * math.sqrt(3)
+    expected = Outcome.INCONCLUSIVE if limit > math.log(1.1) else Outcome.PASS
+    assert verdict(0.0, [0.0], error=error) is expected
+
+
+@pytest.mark.parametrize(
+    ("night", "outcome", "unconfirmed"),
+    [
+        (Night(0.05, first=math.log(1.02) / 2), Outcome.PASS, True),
+        (Night(0.05, first=math.nextafter(math.log(1.02) / 2, 1)), Outcome.INCONCLUSIVE, False),
+        (Night(0.0, first=math.log(1.02)), Outcome.PASS, False),
+        (Night(0.0, first=math.nextafter(math.log(1.02), 1)), Outcome.PASS, True),
+    ],
+)
+def test_the_limits_of_two_measurements(night: Night, outcome: Outcome, unconfirmed: bool) -> None:
+    found = judge_nights(0.0, [*[Night(0.0)] * 30, night])
+    assert (found.outcome, found.unconfirmed) == (outcome, unconfirmed)
+    assert found.first == pytest.approx(math.exp(night.first or 0.0))
+
+
+def test_both_measurements_are_held_against_the_level() -> None:
+    night = Night(0.55, first=0.505)
+    found = judge_nights(0.5, [*[Night(0.5)] * 30, night])
+    assert (found.outcome, found.unconfirmed) == (Outcome.PASS, True)
+    confirmed = judge_nights(-0.5, [*[Night(-0.5)] * 30, Night(-0.45, first=-0.48)])
+    assert (confirmed.outcome, confirmed.unconfirmed) == (Outcome.INCONCLUSIVE, False)
+
+
+def test_a_night_at_its_limit_of_spreads_is_quiet() -> None:
+    widened = 0.0048 * math.sqrt(1 + 2 / 3)
+    figure = Z_LIMIT * widened
+    assert figure / widened == Z_LIMIT
+    before = [*map(Night, [0.0, 0.0, *[-0.05] * 20])]
+    found = judge_nights(0.0, [*before, Night(figure, error=0.0048), Night(0.0)])
+    assert found.level == pytest.approx(math.exp(figure / 4))
+
+
+def test_a_limit_of_a_tenth_is_still_watched() -> None:
+    at = _Look(0.0, 0.0, math.log1p(BLUNT), suspect=False)
+    assert _outcome(at, was_suspect=True) is Outcome.PASS
+    beyond = _Look(0.0, 0.0, math.nextafter(math.log1p(BLUNT), 1), suspect=False)
+    assert _outcome(beyond, was_suspect=True) is Outcome.INCONCLUSIVE
+
+
+def test_the_standard_error_of_a_few_pairs() -> None:
+    variance = (0.01**2 + 0.0 + 0.01**2) / 2
+    expected = math.sqrt(math.pi / 2 * variance / 3)
+    assert standard_error([0.11, 0.12, 0.13]) == pytest.approx(expected)
+    assert standard_error([]) == 0.0

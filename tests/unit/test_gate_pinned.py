@@ -336,9 +336,11 @@ def test_a_second_measurement_is_taken_in_parts_and_names_operators_where_it_fai
     assert record.operators == (operators if slower else None)
     if slower:
         assert profiled == [(RUN.seed, 2e-3), (RUN.seed, 1e-3)]
-        (pinned, model, level, *_, stays_on), (tested, *_) = environment.opened[40:]
-        assert (pinned, model, level, stays_on) == (True, Path("pinned.onnx"), "basic", (3, "cpu"))
-        assert not tested
+        how = ("cpu", THREADS, VALUES, (3, "cpu"))
+        assert environment.opened[40:] == [
+            (True, Path("pinned.onnx"), "basic", *how),
+            (False, Path("tested.onnx"), "all", *how),
+        ]
     assert environment.running == 1
 
 
@@ -530,3 +532,25 @@ def test_every_request_has_its_answer() -> None:
 
 def test_a_side_says_which_versions_it_has() -> None:
     assert side.versions()["onnxruntime"]
+
+
+def test_an_environment_that_was_checked_is_not_checked_again(environment: Environment) -> None:
+    chosen = Settings(latency_budget=0.1, seed=RUN.seed)
+    run = Pinned(environment.folder, chosen, RUN.host, 8)
+    assert run.check() == VERSIONS
+    environment.versions = {"onnxruntime": "2"}
+    assert recorded(environment, run, TESTED, None).versions == VERSIONS
+    assert (run.decide(), run.doubtful()) == ({}, [])
+    run.close()
+
+
+def test_nothing_is_doubtful_before_anything_was_decided(environment: Environment) -> None:
+    assert a_run(environment).doubtful() == []
+
+
+def test_both_sides_are_timed_on_as_many_threads_as_the_record_says(
+    environment: Environment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "THREADS", 2)
+    assert recorded(environment, a_run(environment)).threads == 2
+    assert {threads for _, _, _, _, threads, *_ in environment.opened} == {2}

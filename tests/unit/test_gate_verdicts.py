@@ -17,12 +17,19 @@ from onnx_harness.gate.verdicts import (
     confirming_pairs,
     decide_again,
     decide_cells,
+    is_slower,
     lockstep_pairs,
     undecided,
     with_verdict,
     without_second,
 )
-from onnx_harness.latency.statistics import ALPHA, CONFIRMING_PAIRS, pairs_needed
+from onnx_harness.latency.statistics import (
+    ALPHA,
+    CONFIRMING_PAIRS,
+    MINIMUM_EFFECT,
+    Decision,
+    pairs_needed,
+)
 from onnx_harness.report.table import ModelHeader
 from onnx_harness.results.cells import PinnedRecord, Status
 from onnx_harness.results.history import History
@@ -206,3 +213,81 @@ def test_a_verdict_fits_into_the_room_that_its_cell_has(tmp_path: Path) -> None:
     assert (tmp_path / "results.json").stat().st_size == size
     assert read_results(tmp_path).cells == tuple(cells)
     writer.close()
+
+
+def a_decision(outcome: Outcome, estimate: float | None) -> Decision:
+    return Decision(outcome, 0.5, estimate, None, 16)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "estimate", "expected"),
+    [
+        (Outcome.FAIL, None, True),
+        (Outcome.FAIL, 1.5, True),
+        (Outcome.PASS, None, False),
+        (Outcome.INVALID, 1.0, False),
+        (Outcome.PASS, 1 / (1 + MINIMUM_EFFECT), False),
+        (Outcome.PASS, math.nextafter(1 / (1 + MINIMUM_EFFECT), 0), True),
+        (Outcome.INCONCLUSIVE, 0.5, True),
+        (Outcome.INCONCLUSIVE, 1.5, False),
+    ],
+)
+def test_operators_are_named_of_what_fails_or_is_as_slow(
+    outcome: Outcome, estimate: float | None, expected: bool
+) -> None:
+    assert is_slower(a_decision(outcome, estimate)) is expected
+
+
+@pytest.mark.parametrize("ends", [None, (0.8, 1.25)])
+@pytest.mark.parametrize("estimate", [None, 0.5])
+def test_a_verdict_has_what_was_decided_the_other_way_round(
+    ends: tuple[float, float] | None, estimate: float | None
+) -> None:
+    made = Decision(Outcome.INVALID, 0.03, estimate, ends, 12, "why", 0.01, 3)
+    before = record(1.1)
+    after = with_verdict(before, 1.3, made)
+    assert after == replace(before, verdict=after.verdict)
+    assert after.verdict == LevelVerdict(
+        outcome=Outcome.INVALID,
+        accepted=1.3,
+        p=0.03,
+        ratio=None if estimate is None else 2.0,
+        ratio_ci95=None if ends is None else (0.8, 1.25),
+        pairs=12,
+        reason="why",
+    )
+
+
+def test_a_second_measurement_that_failed_keeps_all_but_the_outcome() -> None:
+    first = with_verdict(record(1.1), 1.0, a_decision(Outcome.INCONCLUSIVE, 0.9))
+    assert first.verdict is not None
+    reason = "inconclusive, and couldn't be measured again: x"
+    verdict = replace(first.verdict, outcome=Outcome.INVALID, p=None, reason=reason)
+    assert without_second(first, "x") == replace(first, verdict=verdict)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Outcome.FAIL, True),
+        (Outcome.INCONCLUSIVE, True),
+        (Outcome.PASS, False),
+        (Outcome.INVALID, False),
+    ],
+)
+def test_a_doubt_is_settled_by_a_second_measurement(outcome: Outcome, expected: bool) -> None:
+    first = with_verdict(record(1.1), 1.0, a_decision(outcome, 0.9))
+    assert undecided(first) is expected
+    assert not undecided(replace(first, confirming_log_ratios=(0.1,)))
+    assert not undecided(replace(first, verdict=None))
+
+
+def test_each_cell_is_held_against_its_own_level() -> None:
+    cells = {"slow": (record(1.5), 1.2), "same": (record(1.5, seed=2), 1.5)}
+    found = decide_cells(cells)
+    assert list(found) == ["slow", "same"]
+    assert found["slow"].estimate == pytest.approx(1.2 / 1.5, rel=0.005)
+    assert found["same"].estimate == pytest.approx(1.0, rel=0.005)
+    again = decide_again(found["slow"], record(1.5, pairs=32).log_ratios, 1.2)
+    assert again.estimate == pytest.approx(1.2 / 1.5, rel=0.005)
+    assert again.outcome is Outcome.FAIL
