@@ -69,7 +69,9 @@ def is_flip(reference: Array, candidate: Array, departure: Measured, bound: Boun
         departure: of one from the other.
         bound: what explains it.
     """
-    return bound.happens(departure, moved_elements(reference, candidate, bound.step))
+    # Only on a grid: elsewhere an infinity on both sides would be warned of.
+    moved = moved_elements(reference, candidate, bound.step) if bound.step > 0 else 0
+    return bound.happens(departure, moved)
 
 
 def in_steps(
