@@ -34,8 +34,9 @@ MAX_FINITE_VAL = 1e4
 _ROUNDS_TO_ZERO = 2.0**-25
 _LARGEST = 65504.0
 
-# Large enough for the calls to cost nothing beside the work, small enough for the caches.
-_CHUNK = 1 << 18
+# Large enough for the calls to cost nothing beside the work, small enough for a core's own cache:
+# four times as much takes a third longer where ONNX Runtime casts at the speed of memory.
+_CHUNK = 1 << 16
 
 # Up to here calls cost more than the work.
 _SMALL = 1 << 13
