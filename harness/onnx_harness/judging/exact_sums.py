@@ -155,13 +155,13 @@ def _saturates() -> bool:
     graph = helper.make_graph(
         [helper.make_node("MatMulInteger", ["x", "right"], ["sums"])],
         "saturation",
-        [helper.make_tensor_value_info("x", TensorProto.UINT8, [1, 64])],
-        [helper.make_tensor_value_info("sums", TensorProto.INT32, [1, 16])],
+        [helper.make_tensor_value_info("x", TensorProto.UINT8, [4, 64])],
+        [helper.make_tensor_value_info("sums", TensorProto.INT32, [4, 16])],
         [right],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    (sums,) = session.run(None, {"x": np.full((1, 64), 255, np.uint8)})
+    (sums,) = session.run(None, {"x": np.full((4, 64), 255, np.uint8)})
     return bool((sums != 255 * 127 * 64).any())
