@@ -12,10 +12,11 @@ import onnx
 import pytest
 
 from onnx_harness import transforms
+from onnx_harness.cell import artifacts
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
-from onnx_harness.judging.reference import reference
+from onnx_harness.judging.reference import calibration_sets, reference
 from onnx_harness.model.file import Model
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cache import Cache
@@ -110,3 +111,24 @@ def test_a_recorded_set_that_calibrates_and_judges_is_told(judged: Any, tmp_path
 
 def test_what_was_calibrated_on_other_samples_is_made_again(judged: Any) -> None:
     assert [len(judged(seed=seed)[1]) for seed in (0, 0, 1, 0)] == [1, 0, 1, 0]
+
+
+def test_what_lies_beyond_the_calibrated_range_is_cut_off_by_the_ideal_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of few values the judged sets have larger ones, and the greatest is nearly all of a sum."""
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    model = onnx.parser.parse_model("""<ir_version: 7, opset_import: ["" : 13]>
+        g (float[b,n] x) => (float[b] y) <float ten = {10}> {
+            k = Mul(x, ten)  y = ReduceLogSumExp<axes = [1], keepdims = 0>(k)
+        }""")
+    card = card_for(save(model, tmp_path / "model.onnx"))
+    cell = Cell(card, parse_variant("int8.static"), "cpu")
+    result = judge(Task(cell, card.path, Settings())).result
+    assert result.status is Status.PASS, result.reason
+    monkeypatch.setattr(artifacts, "_calibration", lambda *_: [])
+    samples = calibration_sets(Model(card.path), card, Settings(), Cache(tmp_path / "cache"))
+    monkeypatch.setattr(artifacts, "_calibrating", lambda *_: samples)
+    result = judge(Task(cell, card.path, Settings())).result
+    assert result.reason is not None
+    assert "not faithful" in result.reason
