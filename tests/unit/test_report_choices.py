@@ -176,3 +176,21 @@ def test_the_front_is_what_nothing_else_beats_in_both() -> None:
         assert 0 < point.x < scatter.WIDTH
         assert 0 < point.y < scatter.HEIGHT
     assert scatter.scatters(cells[:1]) == []
+
+
+@pytest.mark.parametrize(
+    ("times", "ticks"),
+    [
+        ((0.18, 0.36), [(60, "0.180 ms"), (260, "0.360 ms")]),
+        ((0.0180, 0.0189), [(65, "0.0180 ms to 0.0189 ms")]),
+        ((0.18, 0.18), [(60, "0.180 ms")]),
+    ],
+)
+def test_labels_of_close_latencies_do_not_touch(
+    times: tuple[float, float], ticks: list[tuple[float, str]]
+) -> None:
+    def across(value: float) -> float:
+        return 60 + 200 * (value / times[0] - 1)
+
+    found = [(round(tick.at), tick.text) for tick in scatter._ends(times, across)]
+    assert found == ticks

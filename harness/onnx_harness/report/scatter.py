@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from onnx_harness.report import figures
@@ -109,16 +109,26 @@ def _scatter(block: Block, timed: Sequence[CellResult], places: dict[str, int]) 
         label = cell.variant if named else ""
         anchor = "end" if x > WIDTH * 0.55 else "start"
         points.append(Point(places[cell.id], cell, x, y, label, anchor, on_front))
-    ends = (min(times), max(times))
     return Scatter(
         model=block.model,
         provider=block.provider,
         points=_apart(points),
-        across=tuple(Tick(across(value), figures.milliseconds(value)) for value in ends),
+        across=_ends(times, across),
         up=tuple(Tick(up(value), _decade(value)) for value in _decades(floor, ceiling)),
         front=" ".join(f"{points[place].x:.0f},{points[place].y:.0f}" for place in front),
         bound=up(1.0),
     )
+
+
+def _ends(times: Sequence[float], across: Callable[[float], float]) -> tuple[Tick, ...]:
+    """Return a tick for the least time and one for the greatest, or one for both if they touch."""
+    ticks = [Tick(across(value), figures.milliseconds(value)) for value in (min(times), max(times))]
+    (start, first), (end, last) = ((tick.at, tick.text) for tick in ticks)
+    if first == last:
+        return (ticks[0],)
+    if end - start > LETTER_WIDTH * (len(first) + len(last) + 2) / 2:
+        return tuple(ticks)
+    return (Tick((start + end) / 2, f"{first} to {last}"),)
 
 
 def _within(value: float, low: float, high: float) -> float:

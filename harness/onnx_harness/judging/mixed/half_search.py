@@ -218,9 +218,8 @@ class _Mixing:
                 if len(nodes_kept) < of:
                     kept = f"{len(nodes_kept)} of its {of} nodes have to stay float32, and then"
                     raise NotApplicable(f"{kept} {error}") from error
-                raise NotApplicable(
-                    f"each of its {len(nodes)} nodes has to stay float32 ({error})"
-                ) from error
+                kept = "its only node" if of == 1 else f"each of its {of} nodes"
+                raise NotApplicable(f"{kept} has to stay float32 ({error})") from error
             if not reason:
                 return names
         raise NotApplicable(
