@@ -121,12 +121,15 @@ def _scatter(block: Block, timed: Sequence[CellResult], places: dict[str, int]) 
 
 
 def _ends(times: Sequence[float], across: Callable[[float], float]) -> tuple[Tick, ...]:
-    """Return a tick for the least time and one for the greatest, or one for both if they touch."""
+    """Return a tick for the least time and one for the greatest, or one for both if they touch.
+
+    Of two, the first begins at its place and the second ends there; one is in the middle of it.
+    """
     ticks = [Tick(across(value), figures.milliseconds(value)) for value in (min(times), max(times))]
     (start, first), (end, last) = ((tick.at, tick.text) for tick in ticks)
     if first == last:
         return (ticks[0],)
-    if end - start > LETTER_WIDTH * (len(first) + len(last) + 2) / 2:
+    if end - start > LETTER_WIDTH * (len(first) + len(last) + 1):
         return tuple(ticks)
     return (Tick((start + end) / 2, f"{first} to {last}"),)
 
