@@ -9,6 +9,7 @@ Each file is a serialized TensorProto, SequenceProto or OptionalProto. K counts 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,13 +33,14 @@ def data_set_folders(model: Path) -> list[Path]:
 
     They are said to be the model's where it's the only ``.onnx`` of its folder.
     """
+    if not model.parent.is_dir():
+        return []
+    names = os.listdir(model.parent)  # noqa: PTH208  a folder of 10,000 models is listed for each
     folders = []
-    for path in model.parent.glob("test_data_set_*"):
-        if (match := _FOLDER.fullmatch(path.name)) is not None and path.is_dir():
-            folders.append((int(match[1]), path))
-    if not folders or any(
-        neighbour.name != model.name for neighbour in model.parent.glob("*.onnx")
-    ):
+    for name in [name for name in names if name.startswith("test_data_set_")]:
+        if (match := _FOLDER.fullmatch(name)) is not None and (model.parent / name).is_dir():
+            folders.append((int(match[1]), model.parent / name))
+    if not folders or any(name.endswith(".onnx") and name != model.name for name in names):
         return []
     return [path for _, path in sorted(folders)]
 
