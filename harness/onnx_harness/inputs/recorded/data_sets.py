@@ -46,10 +46,16 @@ def data_set_folders(model: Path) -> list[Path]:
 
 
 def data_set_files(model: Path) -> list[Path]:
-    """Every file of the model's data sets: what a cache key has to know of."""
+    """Every file of the model's data sets: what a cache key has to know of.
+
+    Raises:
+        InputError: one is no file: a pipe or a device would be read for ever.
+    """
     files: list[Path] = []
     for folder in data_set_folders(model):
         for file in sorted(folder.glob("*.pb")):
+            if not file.is_file():
+                raise InputError(f"{folder.name}/{file.name} isn't a file")
             files.append(file)
     return files
 
