@@ -66,7 +66,11 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "GreaterOrEqual": operator.ge,
 }
 # Operators that compare with an attribute, and its default.
-_THRESHOLDS = {"Binarizer": ("threshold", 0.0), "ThresholdedRelu": ("alpha", 1.0)}
+_THRESHOLDS = {
+    "Binarizer": ("threshold", 0.0),
+    "ThresholdedRelu": ("alpha", 1.0),
+    "Shrink": ("lambd", 0.5),
+}
 _MOST_CONSTANTS = 64
 _PLAIN = {"Abs": Act.ABSOLUTE, "Floor": Act.FLOOR, "Ceil": Act.CEIL, "Round": Act.ROUND}
 _BOTH_WAYS = {"Add": Act.ADD, "Mul": Act.SCALE, "Max": Act.AT_LEAST, "Min": Act.AT_MOST}
@@ -162,7 +166,8 @@ def constants_beside(scope: Scope, node: onnx.NodeProto, slot: int) -> tuple[flo
     Empty where it does no such.
     """
     if node.op_type in _THRESHOLDS and slot == 0:
-        return (float(np.float32(attribute(node, *_THRESHOLDS[node.op_type]))),)
+        threshold = float(np.float32(attribute(node, *_THRESHOLDS[node.op_type])))
+        return (threshold, -threshold) if node.op_type == "Shrink" else (threshold,)
     if node.op_type not in _COMPARISONS or len(node.input) != 2:
         return ()
     constant = scope.constant(node.input[1 - slot])

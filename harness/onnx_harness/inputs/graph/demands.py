@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.scopes import KnownDims, Scope
 from onnx_harness.inputs.graph.tables import is_open, keys_of, ngrams_of
+from onnx_harness.inputs.graph.texts import texts_of
 
 
 class Kind(StrEnum):
@@ -35,6 +36,8 @@ class Kind(StrEnum):
     BOXES = "boxes"  # holds two corners a row, within a picture
     KEYS = "keys"  # looked up in a table of texts or integers
     AMONG = "among"  # compared with constants, element by element
+    ANGLE = "angle"  # a position that a sine or cosine is taken of
+    MISSING = "missing"  # asked whether it is NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,8 @@ def demands_of(
         yield from _length(steps, where)
     elif op in _ORDERS and scalar:
         yield from _threshold(scope, node, slot, where)
+    elif op == "IsNaN":
+        yield Demand(Kind.MISSING, f"it is asked for NaN {where}")
     elif op in ("Div", "Mod") and slot == 1 and integers:
         yield Demand(Kind.NONZERO, f"integers are divided by it {where}")
     elif op in _RNNS and slot == 4:
@@ -158,6 +163,9 @@ def demands_of(
     elif keys := keys_of(node):
         why = f"it is looked up among {len(keys)} keys {where}"
         yield Demand(Kind.KEYS, why, values=keys, is_closed=not is_open(node))
+    elif slot == 0 and (decided := texts_of(node)):
+        why = f"{len(decided)} texts that it decides on are made for it {where}"
+        yield Demand(Kind.KEYS, why, values=decided)
     elif ngrams := ngrams_of(node):
         words_found = []
         for ngram in ngrams:
