@@ -23,6 +23,19 @@ PAIRS = {
         "(int64[n] x) => (bool[n] y) <int64 k={2000}> { y = Greater(x, k) }",
         ("{2000}", "{2001}"),
     ),
+    "a bit": (
+        "(int64[n] x) => (int64[n] y) <int64 k={4096}> { y = BitwiseAnd(x, k) }",
+        ("{4096}", "{8192}"),
+    ),
+    "the beginning of an hour": (
+        "(int64[n] x) => (int64[n] y) <int64 d={86400}, int64 h={3600}>"
+        "{ r = Mod(x, d) y = Div(r, h) }",
+        ("{3600}", "{3601}"),
+    ),
+    "the threshold of the last column": (
+        "(float[n,3] x) => (bool[n,3] y) <float[3] k={1.0, 20.0, 300.0}> { y = Less(x, k) }",
+        ("300.0", "310.0"),
+    ),
     "a threshold in an attribute": (
         "(float[n,8] x) => (float[n,8] y) { y = Shrink<lambd = 20.0>(x) }",
         ("20.0", "21.0"),
@@ -58,6 +71,25 @@ def test_positions_that_become_angles_go_far_in_usual_sets() -> None:
     )
     one, other = model(text, opset=21), model(text.replace("{0.0001", "{0.0004"), opset=21)
     assert tells_apart(one, other, [each for each in generated(one) if not each.unusual])
+
+
+@pytest.mark.parametrize(
+    ("inputs_in_order", "domain"),
+    [("x, p, c, s", "com.microsoft."), ("x, c, s, p", "")],
+)
+def test_positions_of_a_rotary_embedding_stay_in_its_tables(
+    inputs_in_order: str, domain: str
+) -> None:
+    table = ", ".join(str(number / 40) for number in range(20))
+    made = model(
+        f"(float[1,2,n,8] x, int64[1,n] p) => (float[1,2,n,8] y) <float[5,4] c={{{table}}},"
+        f" float[5,4] s={{{table}}}> {{ y = {domain}RotaryEmbedding({inputs_in_order}) }}",
+        opset=23,
+        domains=', "com.microsoft": 1',
+    )
+    assert {int(p) for each in generated(made) for p in each.values["p"].reshape(-1)} == set(
+        range(5)
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.scopes import KnownDims, Scope
 from onnx_harness.inputs.graph.tables import is_open, keys_of, ngrams_of
 from onnx_harness.inputs.graph.texts import texts_of
+from onnx_harness.model.ops import is_standard
 
 
 class Kind(StrEnum):
@@ -247,6 +248,13 @@ def _gather_nd(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Ite
     yield _indexes(size, f"'{node.input[0]}'", where)
 
 
+def _rotary(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    positions, table = (3, 1) if is_standard(node) else (1, 2)
+    if slot == positions:
+        name = node.input[table]
+        yield _indexes(_axis(scope.shape(name), 0), f"axis 0 of '{name}'", where)
+
+
 def _roi_align(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
     data = scope.shape(node.input[0])
     if slot == 2:
@@ -342,6 +350,7 @@ _INDEXING: dict[str, _Maker] = {
     "ScatterND": _gather_nd,
     "OneHot": _one_hot,
     "RoiAlign": _roi_align,
+    "RotaryEmbedding": _rotary,
     "NonMaxSuppression": _suppression,
     "EmbedLayerNormalization": _embed_layer_norm,
     "ReverseSequence": _reverse_sequence,
