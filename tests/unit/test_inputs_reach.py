@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
 import onnxruntime as ort
 import pytest
 from onnx import ModelProto
@@ -87,9 +90,23 @@ def test_positions_of_a_rotary_embedding_stay_in_its_tables(
         opset=23,
         domains=', "com.microsoft": 1',
     )
-    assert {int(p) for each in generated(made) for p in each.values["p"].reshape(-1)} == set(
-        range(5)
+    positions = [np.ravel(each.values["p"]).tolist() for each in generated(made)]
+    assert set(itertools.chain(*positions)) == set(range(5))
+
+
+def test_lengths_of_an_attention_are_those_of_its_sequences() -> None:
+    weights = ", ".join(str((number % 7 - 3) / 10) for number in range(48))
+    biases = ", ".join(["0"] * 12)
+    made = model(
+        f"(float[b,n,4] x, int32[b] m) => (float[b,n,4] y) <float[4,12] w={{{weights}}},"
+        f" float[12] c={{{biases}}}> {{ y = com.microsoft.Attention<num_heads = 2>(x, w, c, m) }}",
+        domains=', "com.microsoft": 1',
     )
+    for each in generated(made):
+        if not each.unusual:
+            lengths = np.asarray(each.values["m"])
+            assert lengths.min() >= 1
+            assert lengths[0] == np.shape(each.values["x"])[1]
 
 
 @pytest.mark.parametrize(

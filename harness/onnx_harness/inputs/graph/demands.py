@@ -255,6 +255,20 @@ def _rotary(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterat
         yield _indexes(_axis(scope.shape(name), 0), f"axis 0 of '{name}'", where)
 
 
+# Of ONNX Runtime's attentions: the input that says what is attended to.
+_MASK_SLOTS = {"Attention": 3, "QAttention": 5, "MultiHeadAttention": 4}
+
+
+def _attention(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    if is_standard(node) or slot != _MASK_SLOTS[node.op_type]:
+        return
+    dims = scope.shape(node.input[slot])
+    if dims is not None and len(dims) == 1:
+        yield from _length(_axis(scope.shape(node.input[0]), 1), where)
+    else:
+        yield Demand(Kind.MASK, f"it is the mask {where}")
+
+
 def _roi_align(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
     data = scope.shape(node.input[0])
     if slot == 2:
@@ -349,6 +363,7 @@ _INDEXING: dict[str, _Maker] = {
     "GatherND": _gather_nd,
     "ScatterND": _gather_nd,
     "OneHot": _one_hot,
+    **dict.fromkeys(_MASK_SLOTS, _attention),
     "RoiAlign": _roi_align,
     "RotaryEmbedding": _rotary,
     "NonMaxSuppression": _suppression,
