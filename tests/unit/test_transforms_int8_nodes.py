@@ -82,8 +82,8 @@ def test_what_the_library_would_lose_stays(graph: str) -> None:
 def test_an_old_file_whose_constants_are_no_inputs_is_quantized(text: str) -> None:
     """ONNX Runtime takes such files, and onnx's version converter finds no constant in them."""
     # A weight behind an Identity: what is done after the conversion is done to its result.
-    text = "agraph (float[n,32] x) => (float[n,32] y) { v = Identity(w) y = MatMul(x, v) }"
-    model = weighted(text, w=(32, 32))
+    graph = "agraph (float[n,32] x) => (float[n,32] y) { v = Identity(w) y = MatMul(x, v) }"
+    model = weighted(graph, w=(32, 32))
     model.ir_version, model.opset_import[0].version = 3, 7
     result = quantized(model, text, samples_for(model))
     assert signal_db(model, result, floats(4, 32)) > 20
