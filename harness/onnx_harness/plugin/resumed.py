@@ -103,7 +103,8 @@ class Resumed:
         """Put a test where the others of its function are, which pytest looks up for each."""
         function = item.obj  # type: ignore[attr-defined]
         if function not in self._places:
-            self._places[function] = item.location[:2]
+            file, line, _ = item.location
+            self._places[function] = file, line
         # The place is a cached property: this is where its value is kept.
         vars(item)["location"] = (*self._places[function], item.getmodpath())  # type: ignore[attr-defined]
 

@@ -330,7 +330,9 @@ def _plain(value: Any) -> Any:
     if kind is dict:
         values = {}
         for key, item in value.items():
-            values[printable(str(key))] = item if type(item) in _AS_IS else _plain(item)
+            if type(item) not in _AS_IS:
+                item = _plain(item)
+            values[printable(str(key))] = item
         return values
     if kind is list or kind is tuple:
         return [_plain(item) for item in value]

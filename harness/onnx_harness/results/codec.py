@@ -192,9 +192,13 @@ def _reader(hint: Any) -> _Read:
     if origin in {types.UnionType, typing.Union}:
         [member] = [argument for argument in arguments if argument is not type(None)]
         read_member, optional = _reader(member), type(None) in arguments
-        return lambda value, where: (
-            None if value is None and optional else read_member(value, where)
-        )
+
+        def read(value: Any, where: str) -> Any:
+            if value is None and optional:
+                return None
+            return read_member(value, where)
+
+        return read
     if origin is tuple:
         return _tuple_reader(hint, arguments)
     if origin is dict:
@@ -211,9 +215,12 @@ def _tuple_reader(hint: Any, members: tuple[Any, ...]) -> _Read:
     def read(value: Any, where: str) -> tuple[Any, ...]:
         if not isinstance(value, list) or not (endless or len(value) == len(readers)):
             raise _mismatch(hint, value, where)
-        all_readers = readers * len(value) if endless else readers
+        all_readers = readers
+        if endless:
+            all_readers = readers * len(value)
         items = []
-        for index, (read_item, item) in enumerate(zip(all_readers, value, strict=True)):
+        for index, item in enumerate(value):
+            read_item = all_readers[index]
             items.append(read_item(item, f"{where}[{index}]"))
         return tuple(items)
 
@@ -228,8 +235,10 @@ def _mapping_reader(hint: Any, member: Any) -> _Read:
             raise _mismatch(hint, value, where)
         mapping = {}
         for key, item in value.items():
-            is_plain = type(item) in plain
-            mapping[key] = item if is_plain else read_member(item, f"{where}[{key!r}]")
+            if type(item) in plain:
+                mapping[key] = item
+            else:
+                mapping[key] = read_member(item, f"{where}[{key!r}]")
         return mapping
 
     return read

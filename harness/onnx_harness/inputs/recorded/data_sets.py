@@ -37,9 +37,13 @@ def data_set_folders(model: Path) -> list[Path]:
         return []
     names = os.listdir(model.parent)  # noqa: PTH208  a folder of 10,000 models is listed for each
     folders = []
-    for name in [name for name in names if name.startswith("test_data_set_")]:
-        if (match := _FOLDER.fullmatch(name)) is not None and (model.parent / name).is_dir():
-            folders.append((int(match[1]), model.parent / name))
+    for name in names:
+        if not name.startswith("test_data_set_"):
+            continue
+        match = _FOLDER.fullmatch(name)
+        folder = model.parent / name
+        if match is not None and folder.is_dir():
+            folders.append((int(match[1]), folder))
     if not folders or any(name.endswith(".onnx") and name != model.name for name in names):
         return []
     return [path for _, path in sorted(folders)]
