@@ -10,7 +10,14 @@ from typing import Any
 
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.cell.state import Judged, RunNote, Task, is_of_the_machine, never_loaded
+from onnx_harness.cell.state import (
+    Judged,
+    RunNote,
+    Task,
+    is_of_the_machine,
+    never_loaded,
+    stage_of,
+)
 from onnx_harness.errors import (
     HarnessError,
     ResultsError,
@@ -153,9 +160,9 @@ class Attempts:
                 self._deaths[cell.card.path] += 1
                 return self._judge(cell)  # the worker knows what it doesn't try again
             death.stage = ""
-        stage = Stage(death.stage) if death.stage else Stage.LOAD
+        stage, doing = stage_of(death.stage)
         ended = replace(
-            ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}"
+            ended, status=Status.FAIL, stage=stage, reason=f"during {doing}, {death.what}"
         )
         if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
             return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))

@@ -171,7 +171,7 @@ class _Mixing:
         times: dict[str, float] = {}
         for place in self._switches.sets:
             self._account.runs += 1
-            with noting(f"float32 search, survey {place + 1}"):
+            with noting(f"transform: float32 search, survey {place + 1}"):
                 losses.append(run(session, self._standard.reference.sets[place].values)[SURVEY])
             if not times:
                 times = node_times(Path(session.end_profiling()))
@@ -309,7 +309,7 @@ class _Mixing:
         """
         self._account.sessions += 1
         self._account.runs += len(self._switches.sets)
-        with noting("float32 search, verifying"):
+        with noting("transform: float32 search, verifying"):
             candidate = Model(self._source.saved(self._conversion.converted(names)))
             judged = half_verdict(self._standard, candidate)
             if judged.passed:

@@ -138,7 +138,10 @@ class _Quantizing:
     def _outputs(self, floats: Collection[int], at: int) -> dict[str, Any]:
         self._account.runs += 1
         values = self._standard.reference.sets[self._sets[at]].values
-        with noting(f"float search, run {self._account.runs}"), np.errstate(all="ignore"):
+        with (
+            noting(f"transform: float search, run {self._account.runs}"),
+            np.errstate(all="ignore"),
+        ):
             return run(self._session, {**values, MASK: self._graph.mask(floats)})
 
     def _passes(self, floats: Collection[int]) -> bool:
@@ -191,7 +194,7 @@ class _Quantizing:
     def _shortfall(self, floats: frozenset[int]) -> str:
         """Return what the quantized model with those nodes in float lacks; empty if it passes."""
         names = [self._graph.labels[place] for place in sorted(floats)]
-        with noting("float search, verifying"):
+        with noting("transform: float search, verifying"):
             session = self._open(self._source.saved(self._conversion.quantize(names)), "all")
             outputs = []
             for place in self._sets:

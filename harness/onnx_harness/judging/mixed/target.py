@@ -203,7 +203,7 @@ class Target:
         return outputs
 
     def _noting(self) -> AbstractContextManager[None]:
-        return noting(f"float32 search, on provider {self.provider.name}")
+        return noting(f"transform: float32 search, on provider {self.provider.name}")
 
 
 class _Refusals:
