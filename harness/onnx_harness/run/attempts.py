@@ -105,7 +105,7 @@ class Attempts:
         self.unloadable.pop(cell.card.path, None)
         again = self._judge(cell)
         if again.crashed or again.result.symptom is Symptom.ENVIRONMENT:
-            return judged
+            return self._with_mend(cell, judged)
         note = (
             f"flaky: judged once more, it didn't crash, and ended as {again.result.status} at "
             f"{again.result.stage}"
@@ -174,6 +174,18 @@ class Attempts:
         if at_load:
             self.unloadable[cell.card.path] = judged
         return judged
+
+    def _with_mend(self, cell: Cell, judged: Judged) -> Judged:
+        """``judged``, a crash, with what passes instead, where another worker finds it."""
+        result = judged.result
+        if result.stage is Stage.LOAD or cell.card.suite:
+            return judged
+        try:
+            mend = self._call(pipeline.mend_after_death, self._task(cell), result.stage)
+        except Exception:  # it's a courtesy: the crash is the verdict
+            return judged
+        detail = (*result.detail, mend) if mend else result.detail
+        return replace(judged, result=replace(result, detail=detail))
 
     def _may_try_again(self, cell: Cell, death: WorkerDied) -> bool:
         """Decide whether to judge a cell again after the worker's death.
