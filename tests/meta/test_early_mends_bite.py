@@ -78,6 +78,20 @@ def judged(path: Path, variant: str) -> CellResult:
             "mend: `--variant simplify+ort.basic` passes: simplify in the place of onnxslim",
         ),
         (
+            "85_ort_relu_clip_f64",
+            "ort.basic",
+            Stage.SESSION,
+            "mend: `--variant ort.disable` passes: ONNX Runtime's optimizations above 'disable' "
+            "are off",
+        ),
+        (
+            "83_ort_rmsnorm_keepdims0",
+            "ort.extended",
+            Stage.COMPARE,
+            "mend: `--variant ort.basic` passes: ONNX Runtime's optimizations above 'basic' are "
+            "off",
+        ),
+        (
             "int8_softmax_of_double",
             "int8.static(op_types_to_exclude=[])",
             Stage.TRANSFORM,

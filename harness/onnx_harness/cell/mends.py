@@ -22,10 +22,12 @@ from onnx_harness.names import Step, Variant, parse_variant
 from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import Stage, Status, Symptom
 from onnx_harness.transforms import BoundStep, Precision
+from onnx_harness.transforms.ort import LEVELS, PREFIX
 
 _HALVES = frozenset({Precision.FP16, Precision.BF16})
 _BEFORE_VALUES = (Stage.TRANSFORM, Stage.CHECK, Stage.SESSION, Stage.RUN)
 _MADE_ALREADY = (Stage.SESSION, Stage.RUN)
+_OF_SESSION = (*_MADE_ALREADY, Stage.COMPARE)
 _SIMPLIFY, _SKIPPED, _PEERS = "simplify", "skipped_optimizers", "peers"
 _MOST_BYTES = 1 << 28  # a larger model takes longer than a person waits for advice
 _MOST_SECONDS = 20.0  # after these no further variant is tried
@@ -117,7 +119,14 @@ class _Mending:
 
     def find(self) -> tuple[str | None, str]:
         """Return the first that passes, or what was tried in vain."""
-        for search in (self._of_half, self._of_int8, self._of_peers, self._of_parts):
+        searches = (
+            self._of_half,
+            self._of_int8,
+            self._of_peers,
+            self._of_level,
+            self._of_parts,
+        )
+        for search in searches:
             if self._is_late():
                 break
             mend = search()
@@ -163,6 +172,25 @@ class _Mending:
             if step.transform.precision is Precision.FP32 and _PEERS in step.transform.groups:
                 chain = (*steps[:place], Step(_SIMPLIFY), *steps[place + 1 :])
                 yield _Offer(Variant("", chain), f"passes: {_SIMPLIFY} in the place of {step.name}")
+
+    def _of_level(self) -> Found | None:
+        """The highest level of ONNX Runtime's that is right, where its optimizer is at fault."""
+        if self._way.stage not in _OF_SESSION or self._way.bound.precision is not Precision.FP32:
+            return None
+        lower = LEVELS[: LEVELS.index(self._way.bound.level)]
+        if not lower or not self._passes(self._at_level(lower[0]), noted=False):
+            return None
+        for level in reversed(lower):
+            variant = self._at_level(level)
+            if level == lower[0] or self._passes(variant, noted=False):
+                why = f"passes: ONNX Runtime's optimizations above '{level}' are off"
+                return _Offer(variant, why).found()
+        return None
+
+    def _at_level(self, level: str) -> Variant:
+        steps = self._way.bound.variant.steps
+        changing = tuple(step for step in steps if not step.name.startswith(PREFIX))
+        return Variant("", (*changing, Step(f"{PREFIX}{level}")))
 
     def _of_parts(self) -> Found | None:
         """A step of ours without the passes or rules that it fails by."""

@@ -17,7 +17,7 @@ from onnx_harness.cli import DONE, INTERRUPTED, NEGATIVE
 from onnx_harness.cli.common import add_json, add_settings, find_model, settings_of, started_worker
 from onnx_harness.cli.show import console, error_console, labelled, text, write_json
 from onnx_harness.diagnose.budget import DEFAULT_SECONDS
-from onnx_harness.errors import HarnessError, ProviderError, UsageError, did_you_mean
+from onnx_harness.errors import HarnessError, ModelError, ProviderError, UsageError, did_you_mean
 from onnx_harness.names import Variant, is_model_file
 from onnx_harness.settings import Settings, nearest_settings
 
@@ -200,8 +200,8 @@ def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path
     if len(args.what) == 2:
         if args.variant is not None:
             raise UsageError("--variant is for one model: of two, B is what is diagnosed as it is")
-        card, a = find_model(Path(args.what[0]))
-        _, b = find_model(Path(args.what[1]))
+        card, a = _named_model(Path(args.what[0]))
+        _, b = _named_model(Path(args.what[1]))
         a, b = _judged(a, card, settings), _judged(b, card, settings)
         return Task(
             Cell(card, Variant("original"), provider or "cpu"), a, settings, recorded=args.inputs
@@ -214,7 +214,7 @@ def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path
     if is_model_file(Path(what)):
         if args.variant is None:
             raise UsageError(f"name the variant of {what} that fails: --variant V")
-        card, model = find_model(Path(what))
+        card, model = _named_model(Path(what))
         model = _judged(model, card, settings)
         cell = Cell(card, _variant(args.variant, settings), provider or "cpu")
         return Task(cell, model, settings, recorded=args.inputs), None
@@ -224,6 +224,21 @@ def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path
     _, model = find_model(cell.card.path)
     model = _judged(model, cell.card, settings)
     return Task(cell, model, settings, recorded=args.inputs), None
+
+
+def _named_model(path: Path) -> tuple[Card, Path]:
+    """Return the card of a model and its file.
+
+    Raises:
+        UsageError: there is no such file. Exit code 1 says that no cause was found.
+        ModelError: it can't be had or read.
+    """
+    try:
+        return find_model(path)
+    except ModelError as error:
+        if path.exists():
+            raise
+        raise UsageError(str(error)) from None
 
 
 def _judged(model: Path, card: Card, settings: Settings) -> Path:
