@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from onnx_harness.cli import main
 from onnx_harness.errors import ProviderError
 from onnx_harness.providers import get
 from onnx_harness.providers.binding import bound_runner
@@ -111,3 +112,17 @@ def test_nodes_that_it_refuses_in_a_half_type_stay_float32(
         re.match(r"provider 'openvino' refuses b?float16 in 'make_a'", note)
         for note in result.notes
     )
+
+
+def test_transform_writes_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    path = save(with_infinities_marked(), tmp_path / "m.onnx")
+    for provider, opens in (("cpu", False), ("openvino", True)):
+        out = tmp_path / f"{provider}.onnx"
+        command = ["transform", str(path), "--variant", "fp16.mixed", "-o", str(out)]
+        assert main([*command, "--provider", provider]) == 0
+        if opens:
+            open_session(out, OPENVINO, purpose=Purpose.ACCURACY)
+            continue
+        with pytest.raises(Exception, match="not acyclic"):
+            open_session(out, OPENVINO, purpose=Purpose.ACCURACY)

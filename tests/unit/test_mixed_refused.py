@@ -19,6 +19,7 @@ from onnx import numpy_helper
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
+from onnx_harness.cli import USAGE, main, transform
 from onnx_harness.judging.mixed import target
 from onnx_harness.model.ops import MOVES
 from onnx_harness.names import parse_variant
@@ -253,3 +254,49 @@ def test_a_provider_that_says_another_thing_each_time_ends_the_search(
 def _counted(asked: target.Target, number: int, names: Any) -> str:
     asked._sessions += 1
     return f"error {number}" if len(names) < 5 else ""
+
+
+def test_transform_chooses_by_the_provider_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+
+    def noted(self: target.Target, *_: Any) -> bool:
+        names.append(self.provider.name)
+        return False
+
+    monkeypatch.setattr(target.Target, "is_asked", noted)
+    path = save(built(GROUPED), tmp_path / "m.onnx")
+    steps = parse_variant("fp16.mixed").steps
+    arguments = (
+        path,
+        steps,
+        tmp_path / "out.onnx",
+        1 << 20,
+        card_for(path),
+        Settings(input_sets=1),
+    )
+    transform.apply(*arguments, provider="openvino")
+    assert names == ["openvino"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "provider", "words"),
+    [
+        (
+            "fp16.io32",
+            "cpu",
+            "no step of 'fp16.io32' chooses by verdicts: --provider has no effect",
+        ),
+        ("fp16.mixed", "openvin", "there is no execution provider 'openvin'"),
+        ("fp16.mixed", "cuda", "can't be used here"),
+    ],
+)
+def test_transform_refuses_a_provider_that_it_cannot_ask(
+    variant: str, provider: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = save(built(GROUPED), tmp_path / "m.onnx"), tmp_path / "out.onnx"
+    command = ["transform", str(path), "--variant", variant, "-o", str(out)]
+    assert main([*command, "--provider", provider]) == USAGE
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
