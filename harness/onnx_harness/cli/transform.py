@@ -116,10 +116,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--provider",
         metavar="NAME",
-        help=(
-            "whose verdicts a step such as fp16.mixed chooses by: what it refuses in float16 "
-            "stays float32 (default: cpu)"
-        ),
+        help=("whose verdicts fp16.mixed chooses by: what it refuses stays float32 (default: cpu)"),
     )
     add_settings(parser, "custom_ops")
     add_json(parser)
@@ -199,11 +196,8 @@ def _refuse_idle_options(args: argparse.Namespace, bound: BoundVariant) -> None:
         raise UsageError(
             f"no step of '{spelling}' is calibrated: --input-sets and --seed have no effect"
         )
-    if args.provider is not None and not any(step.transform.chosen for step in bound.changing):
-        raise UsageError(
-            f"no step of '{spelling}' chooses by verdicts: --provider has no effect. Mend: leave "
-            f"it out"
-        )
+    if args.provider and not any(step.transform.chosen for step in bound.changing):
+        raise UsageError(f"no step of '{spelling}' chooses by verdicts: --provider has no effect")
     chooses = any(step.transform.chosen and takes_nodes(step) for step in bound.changing)
     if args.write_card and not chooses:
         raise UsageError(
