@@ -220,6 +220,10 @@ def test_a_device_without_a_half_type_is_told_from_one_that_lacks_a_kernel(
     none = halved(path, "fp16.mixed", "webgpu")
     assert none.status is Status.NOT_APPLICABLE
     assert "provider 'webgpu' refuses float16 in each of its 3 nodes: " in str(none.reason)
+    plain = halved(path, "bf16.io32", "webgpu")
+    assert plain.reason == "provider 'webgpu' has no Gemm in bfloat16", plain
+    offer = "mend: `--variant bf16.mixed` keeps 2 of 3 nodes in float32: 'make_a', 'make_y'"
+    assert (plain.status, plain.detail) == (Status.NOT_APPLICABLE, (offer,))
     some = halved(path, "bf16.mixed", "webgpu")
     assert some.status is Status.PASS, some
     assert any(note.startswith("keeps 2 of 3 nodes in float32") for note in some.notes)

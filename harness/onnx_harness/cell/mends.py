@@ -95,6 +95,8 @@ def early_mend_of(
 
 def may_be_mended(way: Way, end: CellEnded) -> bool:
     """Return whether a cell's end is one that another variant may not have."""
+    if end.status is Status.NOT_APPLICABLE:  # for want of kernels of the type
+        return way.stage is Stage.SESSION and way.bound.precision in _HALVES
     if end.status is not Status.FAIL or end.starved:
         return False
     if way.stage in _BEFORE_VALUES:
