@@ -6,6 +6,7 @@ The provider is a stand-in that refuses like a device: tests/providers meets rea
 from __future__ import annotations
 
 import ast
+import contextlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.cli import USAGE, main, transform
 from onnx_harness.judging.mixed import target
+from onnx_harness.judging.mixed.source import Source
+from onnx_harness.model.file import Model
 from onnx_harness.model.ops import MOVES
 from onnx_harness.names import parse_variant
 from onnx_harness.providers.sessions import open_session
@@ -254,6 +257,21 @@ def test_a_provider_that_says_another_thing_each_time_ends_the_search(
 def _counted(asked: target.Target, number: int, names: Any) -> str:
     asked._sessions += 1
     return f"error {number}" if len(names) < 5 else ""
+
+
+def test_no_trial_leaves_its_weights_behind(tmp_path: Path) -> None:
+    source = built(SQUARE)
+    weights = source.graph.initializer[2]
+    weights.CopyFrom(numpy_helper.from_array(np.ones((1 << 12, 1 << 12), np.float32), weights.name))
+    held = Source(source, tmp_path)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert before == ["source.weights"]
+    with held.written(held.copy()) as file:
+        assert Model(file).load().graph.initializer[2].dims == [1 << 12, 1 << 12]
+    with contextlib.suppress(KeyError), held.written(source) as file:
+        assert file.is_file()
+        raise KeyError
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_transform_chooses_by_the_provider_that_is_named(

@@ -309,8 +309,12 @@ class _Mixing:
         """
         self._account.sessions += 1
         self._account.runs += len(self._switches.sets)
-        with noting("transform: float32 search, verifying"):
-            candidate = Model(self._source.saved(self._conversion.converted(names)))
+        converted = self._conversion.converted(names)
+        with (
+            noting("transform: float32 search, verifying"),
+            self._source.written(converted) as file,
+        ):
+            candidate = Model(file)
             judged = half_verdict(self._standard, candidate)
             if judged.passed:
                 return self._target.departs(candidate)

@@ -140,7 +140,8 @@ class Target:
             converted = self._conversion.converted(tuple(names))
         except NotApplicable:  # nothing is left to refuse
             return ""
-        return self._says(Model(self._source.saved(converted)))
+        with self._source.written(converted) as file:
+            return self._says(Model(file))
 
     @property
     def exhausted(self) -> bool:
@@ -166,9 +167,10 @@ class Target:
         if self._untouched is None:
             self._untouched = Counter()
             try:
-                session = self._opened(Model(self._source.saved(self._source.copy())))
-                self._runs(session, self._standard.reference.usual[:1])
-                self._untouched = self._off_provider(session)
+                with self._source.written(self._source.copy()) as file:
+                    session = self._opened(Model(file))
+                    self._runs(session, self._standard.reference.usual[:1])
+                    self._untouched = self._off_provider(session)
             except Exception:  # ONNX Runtime's errors have no common class below Exception
                 self._works = False
         return self._untouched
