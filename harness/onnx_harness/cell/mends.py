@@ -157,9 +157,12 @@ class _Mending:
     def _verified(self, spelling: str | None, words: str) -> Found | None:
         """Return a variant that passes when it's judged as a cell; else nothing."""
         if spelling is None:
-            self._failures += [words.partition(": ")[2]] if words else []
+            if words:
+                self._failures.append(words.partition(": ")[2])
             return None
-        return (spelling, words) if self._passes(parse_variant(spelling)) else None
+        if self._passes(parse_variant(spelling)):
+            return spelling, words
+        return None
 
     def _of_peers(self) -> Found | None:
         """``simplify`` in the place of another library's optimizer."""
@@ -203,8 +206,9 @@ class _Mending:
             names = tuple(step.transform.parts.names(model, step.options))
             left_out = self._least_left_out(place, names)
             if left_out:
-                more = f" and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
-                why = f"passes: without {', '.join(left_out[:_NAMED])}{more}"
+                why = f"passes: without {', '.join(left_out[:_NAMED])}"
+                if len(left_out) > _NAMED:
+                    why += f" and {len(left_out) - _NAMED} more"
                 return _Offer(self._without(place, left_out), why).found()
         return None
 
@@ -216,7 +220,9 @@ class _Mending:
             return self._passes(self._without(place, left_out), noted=False)
 
         equal = [1.0] * len(names)
-        searched = smallest_set(passes, equal, equal, self._is_late) if names else None
+        searched = None
+        if names:
+            searched = smallest_set(passes, equal, equal, self._is_late)
         if searched is None:
             name = self._steps[place].name
             self._failures.append(f"{name} fails whatever it leaves out")
@@ -226,8 +232,9 @@ class _Mending:
     def _without(self, place: int, left_out: tuple[str, ...]) -> Variant:
         steps = self._way.bound.variant.steps
         written = dict(steps[place].options)
-        listed = written.get(_SKIPPED, ())
-        already = listed if isinstance(listed, tuple) else ()
+        already = written.get(_SKIPPED, ())
+        if not isinstance(already, tuple):
+            already = ()
         options = {**written, _SKIPPED: (*already, *left_out)}
         step = replace(steps[place], options=tuple(sorted(options.items())))
         return Variant("", (*steps[:place], step, *steps[place + 1 :]))
@@ -239,12 +246,11 @@ class _Mending:
         result = self._judge(task).result
         if result.status is Status.PASS:
             return True
+        words = f"{spelled(variant)}: {result.reason}"
+        if result.status is Status.FAIL:
+            words = f"{spelled(variant)} fails too, at {result.stage}"
         if noted:
-            self._failures.append(
-                f"{spelled(variant)} fails too, at {result.stage}"
-                if result.status is Status.FAIL
-                else f"{spelled(variant)}: {result.reason}"
-            )
+            self._failures.append(words)
         return False
 
     @property

@@ -131,8 +131,10 @@ class Mix:
         )
         if self.refused.names:
             names = self.refused.names
-            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-            named = ", ".join(repr(name) for name in names[:_NAMED])
+            named = ", ".join(map(repr, names[:_NAMED]))
+            more = ""
+            if len(names) > _NAMED:
+                more = f" and {len(names) - _NAMED} more"
             yield (
                 f"provider '{self.refused.provider}' refuses {self.refused.half} in "
                 f"{named}{more}: {self.refused.words}"

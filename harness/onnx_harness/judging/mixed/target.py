@@ -235,30 +235,56 @@ class _Refusals:
         while words and not self._spent():
             named, alike = self._pointed_to(words)
             sure |= named
-            further = (named or alike) - chosen or alike - chosen
-            if not further:
+            new = (named or alike) - chosen
+            if not new:
+                new = alike - chosen
+            if not new:
                 break
-            chosen |= further
+            chosen |= new
             words = self._says(frozenset(chosen))
         if words:
             chosen, minimal = self._without_words(chosen)
         else:
             chosen, minimal = self._thinned(chosen, sure)
-        names = [name for place in sorted(chosen) for name in self._kinds[place]]
-        computing = [name for name in names if self._operators[name] not in MOVES]
-        every = [name for name, operator in self._operators.items() if operator not in MOVES]
-        if len(computing) == len(every):
+        names = self._names(chosen)
+        every = self._computing(self._operators)
+        if len(self._computing(names)) == len(every):
             raise self._target.nothing_left(len(every), first)
         target = self._target
-        return Refused(tuple(names), gist(first), target.provider.name, target.half, minimal)
+        return Refused(
+            names,
+            gist(first),
+            target.provider.name,
+            target.half,
+            minimal,
+        )
+
+    def _names(self, places: Iterable[int]) -> tuple[str, ...]:
+        """Return the names of the nodes of some kinds."""
+        names: list[str] = []
+        for place in sorted(places):
+            names += self._kinds[place]
+        return tuple(names)
+
+    def _computing(self, names: Iterable[str]) -> list[str]:
+        """Return the names of the nodes that do more than move values."""
+        computing = []
+        for name in names:
+            if self._operators[name] not in MOVES:
+                computing.append(name)
+        return computing
 
     def _pointed_to(self, words: str) -> tuple[set[int], set[int]]:
         """Return the kinds of which the words name a node, and those of a named operator."""
-        quoted = {part for match in _QUOTED.findall(words) for part in match if part}
+        quoted = set[str]()
+        for match in _QUOTED.findall(words):
+            quoted.update(match)
+        quoted.discard("")
         operators = set(_WORD.findall(words))
         named, alike = set(), set()
         # What ONNX Runtime makes of a node is called by it: 'product/MatMulAddFusion'.
-        quoted.update([name.rpartition("/")[0] for name in quoted])
+        for name in tuple(quoted):
+            quoted.add(name.rpartition("/")[0])
         for place, kind in enumerate(self._kinds):
             if quoted.intersection(kind):
                 named.add(place)
@@ -293,7 +319,7 @@ class _Refusals:
 
     def _says(self, places: frozenset[int]) -> str:
         if places not in self._tried:
-            names = [name for place in sorted(places) for name in self._kinds[place]]
+            names = self._names(places)
             self._tried[places] = self._target.refusal(names)
         return self._tried[places]
 
@@ -303,8 +329,10 @@ class _Refusals:
 
 def gist(words: str) -> str:
     """Return a line of what a provider says: of several the last, which says what is wrong."""
-    line = [part.strip() for part in words.splitlines() if part.strip()][-1]
-    return line if len(line) <= _MOST_LETTERS else f"{line[: _MOST_LETTERS - 1]}…"
+    line = words.strip().splitlines()[-1].strip()
+    if len(line) <= _MOST_LETTERS:
+        return line
+    return f"{line[: _MOST_LETTERS - 1]}…"
 
 
 def kinds_of(plan: Plan) -> list[Kind]:
