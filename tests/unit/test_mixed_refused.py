@@ -21,7 +21,7 @@ from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
 from onnx_harness.cli import USAGE, main, transform
-from onnx_harness.judging.mixed import target
+from onnx_harness.judging.mixed import quantized, target
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.model.file import Model
 from onnx_harness.model.ops import MOVES
@@ -318,3 +318,42 @@ def test_transform_refuses_a_provider_that_it_cannot_ask(
     assert main([*command, "--provider", provider]) == USAGE
     assert words in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
+
+
+def test_a_quantized_model_is_verified_on_the_cells_provider(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A stand-in refuses the quantized product that reads 'a', when it's opened to be verified."""
+    opened_on: list[str] = []
+
+    def opened(model: Any, provider: Any, *arguments: Any, **options: Any) -> Any:
+        if options["level"] == "all":
+            opened_on.append(provider.name)
+            nodes = onnx.load(model).graph.node
+            reads = {name for node in nodes if node.op_type == "MatMul" for name in node.input}
+            if "a_DequantizeLinear_Output" in reads:
+                raise RuntimeError("no kernel for the product")
+        return open_session(model, provider, *arguments, **options)
+
+    monkeypatch.setattr(quantized, "open_session", opened)
+    text = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, v)  a = Tanh(h)  y = MatMul(a, v) }"
+    result = judged(built(text), tmp_path, "int8.mixed")
+    assert result.status is Status.PASS, result
+    assert any("keeps 1 of 2 nodes in float" in note for note in result.notes), result.notes
+    assert any("['make_y']" in note for note in result.notes), result.notes
+    assert set(opened_on) == {"cpu"}
+
+
+def test_a_quantized_model_that_a_provider_never_runs_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def opened(model: Any, provider: Any, *arguments: Any, **options: Any) -> Any:
+        if options["level"] == "all":
+            raise RuntimeError("no kernel at all")
+        return open_session(model, provider, *arguments, **options)
+
+    monkeypatch.setattr(quantized, "open_session", opened)
+    text = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, v)  a = Tanh(h)  y = MatMul(a, v) }"
+    result = judged(built(text), tmp_path, "int8.mixed")
+    assert result.status is Status.NOT_APPLICABLE
+    assert str(result.reason).endswith("provider 'cpu' doesn't run it: no kernel at all")
