@@ -182,6 +182,12 @@ def test_what_passes_and_what_does_not_apply_has_no_mend(tmp_path: Path) -> None
         assert judged(path, variant).detail == ()
 
 
+def test_what_is_asked_for_in_vain_has_no_other_mend_than_its_words(tmp_path: Path) -> None:
+    path = save(model(CHAIN), tmp_path / "m.onnx")
+    result = judged(path, "onnxsim+fp16.io32(node_block_list=['nowhere'])")
+    assert (result.status, result.detail) == (Status.FAIL, ()), result
+
+
 def test_a_diagnosis_has_the_mend_too() -> None:
     path = DEFECTS / "slim_domain_ai_onnx.onnx"
     task = Task(cell_of(path, "onnxslim"), path, Settings(input_sets=1))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.int8_mends import int8_mend_of
 from onnx_harness.cell.state import CellEnded, Judged, Subject, Task, Way
-from onnx_harness.errors import DiedBefore, first_line
+from onnx_harness.errors import DiedBefore, UsageError, first_line
 from onnx_harness.isolate import risking
 from onnx_harness.judging.mends import is_of_library, mend_of, quoted, spelled
 from onnx_harness.judging.mixed.search import smallest_set
@@ -97,7 +97,9 @@ def may_be_mended(way: Way, end: CellEnded) -> bool:
     """Return whether a cell's end is one that another variant may not have."""
     if end.status is Status.NOT_APPLICABLE:  # for want of kernels of the type
         return way.stage is Stage.SESSION and way.bound.precision in _HALVES
-    if end.status is not Status.FAIL or end.starved:
+    # What was asked for in vain is mended by asking otherwise.
+    asked_in_vain = isinstance(end.__cause__, UsageError)
+    if end.status is not Status.FAIL or end.starved or asked_in_vain:
         return False
     if way.stage in _BEFORE_VALUES:
         return True
