@@ -236,7 +236,10 @@ def _pad_once(editing: Editing, node: ir.Node, facts: Facts) -> bool:
         return False
     if inner != outer or np.signbit(inner) != np.signbit(outer):
         return False
-    if min(*before, *after) < 0 or len(node.inputs) > 3:
+    # A fourth input names axes.
+    if len(node.inputs) > 3:
+        return False
+    if min(*before, *after) < 0:
         return False
     total = np.add(before, after).tolist()
     node.replace_input_with(0, first.inputs[0])
