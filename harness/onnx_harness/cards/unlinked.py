@@ -34,10 +34,14 @@ def unlinked(path: Path) -> Path:
     return path
 
 
+def may_be_linked(path: Path) -> bool:
+    """Return whether a model's external data may be links, without a look into the model."""
+    # A pipe would be waited for.
+    return path.is_file() and (path.is_symlink() or has_links(path.parent))
+
+
 def _unlinked(path: Path) -> Path:
-    if not path.is_file():  # a pipe would be waited for
-        return path
-    if not path.is_symlink() and not has_links(path.parent):
+    if not may_be_linked(path):
         return path
     model = Model(path)
     if (

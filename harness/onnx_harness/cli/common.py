@@ -12,7 +12,7 @@ from rich.text import Text
 from onnx_harness import providers
 from onnx_harness.cards import fetch
 from onnx_harness.cards.card import Card
-from onnx_harness.cards.unlinked import unlinked
+from onnx_harness.cards.unlinked import may_be_linked, unlinked
 from onnx_harness.cell import matrix
 from onnx_harness.cell.workers import cell_worker
 from onnx_harness.cli.show import error_console, text
@@ -25,6 +25,7 @@ from onnx_harness.errors import (
 )
 from onnx_harness.isolate import Worker
 from onnx_harness.names import CARD_SUFFIX
+from onnx_harness.results.cache_root import cache_root
 from onnx_harness.settings import OPTIONS, Settings, nearest_settings
 
 
@@ -67,12 +68,30 @@ def find_model(path: Path) -> tuple[Card, Path]:
     """
     card = matrix.named_card(path)
     if not path.name.endswith(CARD_SUFFIX):
-        return card, unlinked(path)
+        return card, _without_links(path)
     console = error_console()
     if not console.is_terminal:
-        return card, unlinked(fetch.materialize(card))
+        return card, _without_links(fetch.materialize(card))
     with console.status(text(f"looking for {card.name}")):
-        return card, unlinked(fetch.materialize(card))
+        return card, _without_links(fetch.materialize(card))
+
+
+def _without_links(path: Path) -> Path:
+    """Return the model's path, or that of its copy without links, which a worker makes.
+
+    What is wrong with the model is left to whoever loads it.
+    """
+    if not may_be_linked(path):
+        return path
+    settings = nearest_settings({})
+    try:
+        with started_worker(settings, readable=(path,)) as worker:
+            plain: Path = worker.call(unlinked, path)
+        # Later workers may read what is named here: no hostile model names another file.
+        inside = plain.resolve().is_relative_to(cache_root().resolve())
+    except (HarnessError, OSError):
+        return path
+    return plain if inside else path
 
 
 def settings_of(args: argparse.Namespace, *keys: str) -> Settings:
