@@ -6,6 +6,7 @@ wherever one can stand, and in what lies beside a model.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable, Iterator
@@ -196,6 +197,7 @@ BOMBS: dict[str, Maker] = {
     "tensor: sparse, an index below 0": lambda: _sparse([4], [-(1 << 40)]),
     "tensor: sparse, more indices than values": lambda: _sparse([4], [0, 1, 2]),
     "tensor: sparse, dimensions below 0": lambda: _sparse([-4], [0]),
+    "input: a gibibyte to the byte": lambda: input_of([1 << 28]),
     "input: 10,000 dimensions": lambda: input_of([1] * 10_000),
 }
 
@@ -229,6 +231,54 @@ def _of_whole_numbers(op: str, first: list[int], second: int) -> ModelProto:
 
 
 CRASHES: dict[str, Maker] = {
+    "attribute: no group": lambda: _of_groups(0),
+    "attribute: a group below 0": lambda: _of_groups(-1),
+    "step: 0": lambda: _range(1.0, 0.0),
+    "step: 0, of whole numbers": lambda: _range(1, 0, TensorProto.INT64),
+    "step: 0, to a limit of the input's": lambda: _range(None, 0.0),
+    "step: too tiny to count": lambda: _range(1.0, 1e-30),
+    "step: no number": lambda: _range(1.0, math.nan),
+    "step: to infinity": lambda: _range(math.inf, 1.0),
+    "text: not UTF-8, as an output": lambda: _of_texts(
+        model([node("Identity", ["c"], ["y"])], [NO_TEXT])
+    ),
+    "text: not UTF-8, looked up": lambda: _of_texts(
+        of_opset(
+            model(
+                [
+                    node("Cast", ["x"], ["i"], to=7),
+                    node(
+                        "LabelEncoder",
+                        ["i"],
+                        ["y"],
+                        domain="ai.onnx.ml",
+                        keys_int64s=[0, 1],
+                        values_strings=[b"\xff", b"\xfe"],
+                        default_string=b"\xfd",
+                    ),
+                ]
+            ),
+            main=17,
+            ml=2,
+        )
+    ),
+    "text: not UTF-8, as a key": lambda: of_opset(
+        model(
+            [
+                node(
+                    "LabelEncoder",
+                    ["x"],
+                    ["y"],
+                    domain="ai.onnx.ml",
+                    keys_strings=[b"\xff", b"b"],
+                    values_floats=[1.0, 2.0],
+                )
+            ],
+            inputs=[info("x", ["n"], STRING)],
+        ),
+        main=17,
+        ml=2,
+    ),
     "arithmetic: a division by 0": lambda: _of_whole_numbers("Div", [1], 0),
     "arithmetic: a remainder of 0": lambda: _of_whole_numbers("Mod", [1], 0),
     "arithmetic: the least number by -1": lambda: _of_whole_numbers("Div", [-(1 << 63)], -1),
@@ -247,6 +297,34 @@ CRASHES: dict[str, Maker] = {
     ),
     "attribute: a tree that leads to itself": lambda: of_opset(_tree(), main=17, ml=3),
 }
+
+
+NO_TEXT: TensorProto = TensorProto(name="c", data_type=STRING, dims=[1], string_data=[b"\xff\xfe"])
+
+
+def _of_texts(made: ModelProto) -> ModelProto:
+    made.graph.output[0].CopyFrom(helper.make_empty_tensor_value_info("y"))
+    made.graph.output[0].type.tensor_type.elem_type = STRING
+    return made
+
+
+def _of_groups(group: int) -> ModelProto:
+    return of_image("Conv", ["x", "k"], floats("k", [0.0] * 4, [1, 4, 1, 1]), group=group)
+
+
+def _range(limit: float | None, step: float, kind: int = FLOAT) -> ModelProto:
+    """The sum of a Range from 0; without a limit it ends at the greatest number of the input."""
+    nodes = [
+        node("Range", ["a", "b", "d"], ["r"]),
+        node("Cast", ["r"], ["f"], to=FLOAT),
+        node("ReduceSum", ["f"], ["t"]),
+        added("t"),
+    ]
+    numbers = {"a": 0, "d": step} | ({} if limit is None else {"b": limit})
+    if limit is None:
+        nodes.insert(0, node("ReduceMax", ["x"], ["b"], keepdims=0))
+    constants = [helper.make_tensor(name, kind, [], [value]) for name, value in numbers.items()]
+    return model(nodes, constants)
 
 
 def _tree() -> ModelProto:

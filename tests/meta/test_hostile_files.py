@@ -34,6 +34,7 @@ RUNS_ALL_THE_SAME = {
     "name: an output of escape sequences",
     "name: right to left",
     "bytes: a dimension in ten bytes",
+    "text: not UTF-8, as a key",
     "bytes: unknown fields 3,000 deep",
     *(f"name: escape sequences in {place}" for place in PLACES_THAT_RUN),
 }

@@ -10,6 +10,7 @@ from onnx_harness.inputs.plan.unsolved import no_inputs
 MUCH = RuntimeError("Failed to allocate memory for requested buffer of size 4398046511104")
 MORE = RuntimeError("Tile output tensor would require more than 4294967296 bytes, which exceeds")
 SHAPES = RuntimeError("Got invalid dimensions for input: x")
+NO_TEXT = RuntimeError("'utf-8' codec can't decode byte 0xff in position 0")
 DIED = DiedBefore("ONNX Runtime dies of it, and the process with it")
 
 
@@ -20,6 +21,8 @@ DIED = DiedBefore("ONNX Runtime dies of it, and the process with it")
         ([MUCH, SHAPES], InputError, "no inputs"),
         ([DIED, DIED], ModelError, "dies of every feed"),
         ([DIED, MUCH], InputError, "no inputs"),
+        ([NO_TEXT, NO_TEXT], ModelError, "texts that aren't UTF-8"),
+        ([NO_TEXT, SHAPES], InputError, "no inputs"),
         ([], InputError, "no inputs"),
     ],
 )

@@ -50,6 +50,7 @@ Larger graphs are checked without them: they aren't small files.
 
 _passed: set[tuple[Path, int, int, int]] = set()
 
+_GROUPED = frozenset({"Conv", "ConvTranspose", "ConvInteger", "QLinearConv", "DeformConv"})
 _WINDOW = ("kernel_shape", "dilations", "strides", "pads")
 
 LIFT = "--trust-models lifts this limit"
@@ -112,7 +113,8 @@ class _Checked:
             )
         for function in self._scan.functions:
             self._expanded(function.body, ((function.domain, function.name),))
-        self._follow(self._scan.graph, {}, 1)
+        outputs = self._follow(self._scan.graph, {}, 1)
+        self._check_ends(outputs)
 
     def _check_names(self) -> None:
         if self._scan.misspelt is not None:
@@ -142,6 +144,24 @@ class _Checked:
                 f"asks for more memory than there is: {what} takes {_many(size)} bytes, and the "
                 f"limit is "
                 f"{self._memory:,} (--cell-memory)",
+                ModelTooLarge,
+            )
+
+    def _check_ends(self, outputs: list[Static]) -> None:
+        """Check that inputs and outputs fit together: a run holds all of them at once."""
+        graph = self._scan.graph
+        total = 0
+        for output in outputs:
+            total += output.bytes or 0
+        for name, (kind, dims) in graph.inputs.items():
+            if dims is None or name in graph.tensors:
+                continue
+            size = Static(tuple(dims), None, kind).bytes
+            total += size or 0
+        if total > self._memory:
+            raise self._refused(
+                f"asks for more memory than there is: its inputs and outputs take {_many(total)} "
+                f"bytes together, and the limit is {self._memory:,} (--cell-memory)",
                 ModelTooLarge,
             )
 
@@ -201,13 +221,7 @@ class _Checked:
 
     def _follow_node(self, node: ScannedNode, values: _Values, times: int) -> None:
         inputs = [values.get(name, UNKNOWN) for name in node.inputs]
-        for name in _WINDOW:
-            if any(abs(number) > MOST_WINDOW for number in node.numbers.get(name, ())):
-                most = max(map(abs, node.numbers[name]))
-                raise self._refused(
-                    f"has a {node.op} whose {name} is {most:,}; at most {MOST_WINDOW:,} are "
-                    f"taken. {LIFT}"
-                )
+        self._check_attributes(node)
         function = self._function(node)
         if function is not None:
             outputs = self._follow(_with_inputs(function.body, inputs), {}, times)
@@ -228,6 +242,18 @@ class _Checked:
         values[node.outputs[0]] = result
         what = f"value '{node.outputs[0][:80]}' of {node.op}, of shape {_shape(result.dims or ())},"
         self._check_size(result.bytes or 0, what)
+
+    def _check_attributes(self, node: ScannedNode) -> None:
+        for name in _WINDOW:
+            if any(abs(number) > MOST_WINDOW for number in node.numbers.get(name, ())):
+                most = max(map(abs, node.numbers[name]))
+                raise self._refused(
+                    f"has a {node.op} whose {name} is {most:,}; at most {MOST_WINDOW:,} are "
+                    f"taken. {LIFT}"
+                )
+        is_grouped = node.op in _GROUPED and node.domain in STANDARD_DOMAINS
+        if is_grouped and (group := node.numbers.get("group", [1])[0]) < 1:
+            raise self._refused(f"has a {node.op} whose group is {group:,}; ONNX takes 1 and more")
 
     def _trips(self, node: ScannedNode, inputs: list[Static], values: _Values) -> int:
         """Return how often a Loop surely runs its body; 1 where its condition may end it."""

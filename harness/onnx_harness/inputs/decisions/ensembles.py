@@ -187,7 +187,10 @@ def _version_1(node: onnx.NodeProto, attributes: dict[str, Any]) -> Ensemble:
         return np.asarray(positions)
 
     names = np.asarray(
-        [text.decode() if isinstance(text, bytes) else text for text in attributes["nodes_modes"]]
+        [
+            text.decode(errors="replace") if isinstance(text, bytes) else text
+            for text in attributes["nodes_modes"]
+        ]
     )
     mode = np.asarray([_MODE_NAMES[name] for name in names], np.int64)
     inner = mode != Mode.LEAF
@@ -292,4 +295,4 @@ def _base(values: Floats, width: int) -> Floats:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

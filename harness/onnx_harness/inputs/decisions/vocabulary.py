@@ -220,7 +220,7 @@ def _vocabulary(scope: Scope, recipe: Recipe, node: onnx.NodeProto) -> Vocabular
 def _separator(node: onnx.NodeProto) -> str:
     separators = []
     for text in attribute(node, "separators", ()):
-        separators.append(text.decode() if isinstance(text, bytes) else text)
+        separators.append(text.decode(errors="replace") if isinstance(text, bytes) else text)
     expression = attribute(node, "tokenexp", b"")
     if separators:
         return separators[0]

@@ -199,7 +199,9 @@ def _texts(constant: NDArray[np.generic] | None) -> tuple[str, ...]:
     if constant is None or constant.dtype.kind not in "OSU":
         return ()
     flat = constant.reshape(-1).tolist()
-    return tuple(text.decode() if isinstance(text, bytes) else str(text) for text in flat)
+    return tuple(
+        text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in flat
+    )
 
 
 def _axis(dims: KnownDims | None, axis: int) -> int | str | None:

@@ -35,7 +35,7 @@ def _matmul(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: st
 
 
 def _einsum(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
-    equation = attribute(node, "equation", b"").decode().replace(" ", "")
+    equation = attribute(node, "equation", b"").decode(errors="replace").replace(" ", "")
     operands, _, output_letters = equation.partition("->")
     parts = operands.split(",")
     if "." in equation or "->" not in equation or len(parts) != len(inputs):

@@ -246,7 +246,7 @@ def _regions(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: s
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 SPATIAL: dict[str, Rule] = {

@@ -98,4 +98,6 @@ def _listed(values: Any) -> tuple[Any, ...]:
             values = onnx.numpy_helper.to_array(values).reshape(-1).tolist()
         except Exception:  # its data was stripped
             return ()
-    return tuple(value.decode() if isinstance(value, bytes) else value for value in values)
+    return tuple(
+        value.decode(errors="replace") if isinstance(value, bytes) else value for value in values
+    )

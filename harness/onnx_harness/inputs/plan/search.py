@@ -12,10 +12,11 @@ from typing import Any
 import onnx
 
 from onnx_harness.cards.card import InputSpec
-from onnx_harness.errors import HarnessError, UsageError
+from onnx_harness.errors import HarnessError, InputError, ModelError, UsageError
 from onnx_harness.inputs.decisions.sets import decisive_sets
 from onnx_harness.inputs.plan import edges, feedback, large, telling
 from onnx_harness.inputs.plan import sizes as sizing
+from onnx_harness.inputs.plan.constant_faults import constant_fault
 from onnx_harness.inputs.plan.fitting import Sizes
 from onnx_harness.inputs.plan.guesses import candidates, learned
 from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
@@ -68,6 +69,7 @@ def generate(
     Raises:
         CardError: a spec contradicts the graph.
         InputError: nothing was found that runs, or an input's type can't be generated.
+        ModelError: nothing runs, and no inputs can change that.
         UsageError: ``count`` or ``seed`` is out of range.
     """
     if count < 1 or seed < 0:
@@ -91,7 +93,7 @@ def generate(
             return [*sets, *search.large(model), *search.unusual(model)] if unusual else sets
         failures.append(search)
     tried = sum(search.tried for search in failures)
-    raise failures[-1].unsolved(0, tried)
+    raise failures[-1].given_up(model, tried)
 
 
 @dataclass
@@ -264,6 +266,14 @@ class _Search:
         if best is None:
             raise self.unsolved(index, self.tried)
         return best
+
+    def given_up(self, model: onnx.ModelProto, tried: int) -> HarnessError:
+        """Return the error of a model that ran on nothing: its own where no inputs can help."""
+        error = self.unsolved(0, tried)
+        fault = constant_fault(model, self.complaints)
+        if fault is None or not isinstance(error, InputError):
+            return error
+        return ModelError(f"{fault}\n{error}")
 
     def unsolved(self, index: int, tried: int) -> HarnessError:
         """Return the error after ``tried`` feeds for set ``index``."""

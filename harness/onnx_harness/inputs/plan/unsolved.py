@@ -79,6 +79,7 @@ def nothing_runs(
 
 # "Failed to allocate memory for requested buffer of size 4398046511104"; Tile says it in advance.
 _BYTES = re.compile(r"(?:requested buffer of size|would require more than) (\d+)")
+_NOT_UTF8 = "'utf-8' codec can't decode"
 
 
 def no_inputs(
@@ -99,6 +100,11 @@ def no_inputs(
         return ModelTooLarge(
             f"the model asks for more memory than there is, on every feed that was tried: "
             f"{min(sizes):,} bytes at once\n{words}"
+        )
+    if all(_NOT_UTF8 in str(complaint) for complaint in complaints):
+        return ModelError(
+            f"the model gives texts that aren't UTF-8, on every feed that was tried: ONNX "
+            f"Runtime's Python interface can't return them\n{words}"
         )
     if all(isinstance(complaint, DiedBefore) for complaint in complaints):
         return ModelError(
