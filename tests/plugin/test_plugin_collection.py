@@ -167,3 +167,17 @@ def test_collection_imports_nothing_of_weight(pytester: pytest.Pytester) -> None
     )
     assert result.ret == pytest.ExitCode.OK
     result.stderr.fnmatch_lines(["imported: []"])
+
+
+def test_the_models_that_an_earlier_run_wrote_are_left_alone_unless_named(
+    pytester: pytest.Pytester,
+) -> None:
+    for folder in (pytester.path / "mine", pytester.path / "rep/repro/cell"):
+        folder.mkdir(parents=True)
+        save(linear(), folder / "m.onnx")
+    asked = ("--collect-only", "-q", "--variant", "simplify")
+    pytester.runpytest_inprocess(".", *asked).stdout.fnmatch_lines(["rep/repro/*"])  # of a user
+    (pytester.path / "rep/results.json").write_text("{}")
+    pytester.runpytest_inprocess(".", *asked).stdout.no_fnmatch_line("rep/repro/*")
+    for named in ("rep", "rep/repro/cell/m.onnx"):
+        pytester.runpytest_inprocess(named, *asked).stdout.fnmatch_lines(["rep/repro/*"])

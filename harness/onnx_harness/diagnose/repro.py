@@ -26,6 +26,7 @@ from onnx_harness.errors import first_line
 from onnx_harness.judging.emulation import half_as_hardware
 from onnx_harness.judging.reference import Reference
 from onnx_harness.model.file import Model
+from onnx_harness.names import REPRO_FOLDER
 from onnx_harness.providers.profile import EMULATED
 from onnx_harness.providers.sessions import LEVELS, Purpose, provider_options
 from onnx_harness.report.escape import printable
@@ -38,7 +39,7 @@ from onnx_harness.run.runner import Runner
 if TYPE_CHECKING:
     import onnx
 
-FOLDER = "repro"
+FOLDER = REPRO_FOLDER
 MODEL, TRANSFORMED, SCRIPT, PAGE = "model.onnx", "transformed/model.onnx", "repro.py", "README.md"
 HALF = "float16/model.onnx"
 _SCRIPT_TEMPLATE = "repro_script.txt"

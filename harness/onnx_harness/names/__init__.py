@@ -20,6 +20,7 @@ from onnx_harness.errors import NameGrammarError
 
 ORIGINAL = "original"
 CARD_SUFFIX = ".model.toml"
+REPRO_FOLDER = "repro"  # of a report folder: the models of failing cells
 
 OptionValue = bool | int | float | str | tuple[str, ...]
 
