@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Sequence, Set
 import onnx
 
 from onnx_harness.errors import did_you_mean
-from onnx_harness.model.ops import STANDARD_DOMAINS, is_standard
+from onnx_harness.model.ops import MOVES, STANDARD_DOMAINS, is_standard
 from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import body_reads, subgraphs
 from onnx_harness.transforms import remark
@@ -20,6 +20,7 @@ from onnx_harness.transforms.quantization.masks import huge_values, masked_score
 from onnx_harness.transforms.quantization.operators import STATIC_OPS
 
 _CONTRIB = frozenset({"com.microsoft"})
+_ML = "ai.onnx.ml"
 # Operators of ONNX Runtime that the library quantizes. Since opset 23 there is a standard Attention
 # with other inputs.
 _OF_CONTRIB = frozenset({"Attention", "EmbedLayerNormalization"})
@@ -164,8 +165,29 @@ def never_quantized(model: onnx.ModelProto, *, static: bool) -> frozenset[str]:
     if not static:
         return spared(graph)
     masked = masked_scores(graph) | huge_values(graph)
-    whole = spared(graph) | masked | exact_outputs(model)
+    whole = spared(graph) | masked | exact_outputs(model) | _features(graph)
     return whole | _reading_defaults(graph) | _reading_moved_outputs(graph, whole)
+
+
+def _features(graph: onnx.GraphProto) -> frozenset[str]:
+    """The outputs of nodes that only move what operators of ai.onnx.ml read.
+
+    Those split at thresholds and look categories up: a level's width off, a row is sent down
+    another branch. None of them has a kernel that works on 8 bits, so nothing would be gained.
+
+    Args:
+        graph: its nodes in order.
+    """
+    features: set[str] = set()
+    for node in reversed(graph.node):
+        moves = is_standard(node, *MOVES) and not features.isdisjoint(node.output)
+        if moves or node.domain == _ML:
+            features.update(node.input)
+    names = set()
+    for node in graph.node:
+        if is_standard(node, *MOVES) and not features.isdisjoint(node.output):
+            names.update(node.output)
+    return frozenset(names - {""})
 
 
 def _reading_moved_outputs(graph: onnx.GraphProto, whole: frozenset[str]) -> frozenset[str]:

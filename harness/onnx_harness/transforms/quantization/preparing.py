@@ -163,7 +163,8 @@ def nothing_to_quantize(
         more = f" and {len(excluded) - 3} more" if len(excluded) > 3 else ""
         aside = (
             f", but for {', '.join(excluded[:3])}{more}: excluded, or in them sizes, positions, "
-            f"indices or masks are computed, for which 8 bits are too few"
+            f"indices, masks or features of a tree or a table are computed, for which 8 bits are "
+            f"too few"
         )
     weights = "" if graph is None else _because_of_defaults(graph)
     return (
