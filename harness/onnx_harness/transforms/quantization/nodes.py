@@ -163,7 +163,7 @@ def never_quantized(model: onnx.ModelProto, *, static: bool) -> frozenset[str]:
     """Return the outputs of nodes of the main graph that are never quantized."""
     graph = model.graph
     if not static:
-        return spared(graph)
+        return spared(graph) | _reading_defaults(graph)
     masked = masked_scores(graph) | huge_values(graph)
     whole = spared(graph) | masked | exact_outputs(model) | _features(graph)
     return whole | _reading_defaults(graph) | _reading_moved_outputs(graph, whole)
