@@ -656,3 +656,24 @@ def test_the_ideal_rounds_the_constants_that_the_library_rounds(
     assert np.abs(ideal - library).max() <= 1.01 * step
     assert np.abs(ideal - library).mean() < 0.1 * step
     assert np.abs(ideal - run(model, **feed)[0]).max() > 1e-4
+
+
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_the_ideal_rounds_the_weights_of_a_model_that_lists_them_as_inputs_below_ir_version_4(
+    ir_version: int,
+) -> None:
+    model = weighted(
+        "agraph (float[N,32] x) => (float[N,8] y) { h = MatMul(x, w) r = Relu(h) y = MatMul(r, u) }",
+        opset=8,
+        ir_version=ir_version,
+        w=(32, 32),
+        u=(32, 8),
+    )
+    scheme = Scheme(frozenset({"MatMul"}), static=True)
+    assert watched(model, scheme) == ["x", "h", "r", "y"]
+    ranges = dict.fromkeys(("x", "h", "r", "y"), (-20.0, 20.0))
+    ideal = quantize_through(copy_of(model), scheme, ranges)
+    assert ops(ideal)["QuantizeLinear"] == 4
+    assert not {"w", "u"}.intersection(
+        *(node.input for node in ideal.graph.node if node.op_type == "MatMul")
+    )

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Sequence, Set
 import onnx
 
 from onnx_harness.errors import did_you_mean
+from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.ops import MOVES, STANDARD_DOMAINS, is_standard
 from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import body_reads, subgraphs
@@ -163,10 +164,10 @@ def never_quantized(model: onnx.ModelProto, *, static: bool) -> frozenset[str]:
     """Return the outputs of nodes of the main graph that are never quantized."""
     graph = model.graph
     if not static:
-        return spared(graph) | _reading_defaults(graph)
+        return spared(graph) | _reading_defaults(model)
     masked = masked_scores(graph) | huge_values(graph)
     whole = spared(graph) | masked | exact_outputs(model) | _features(graph)
-    return whole | _reading_defaults(graph) | _reading_moved_outputs(graph, whole)
+    return whole | _reading_defaults(model) | _reading_moved_outputs(graph, whole)
 
 
 def _features(graph: onnx.GraphProto) -> frozenset[str]:
@@ -217,8 +218,14 @@ def _reading_moved_outputs(graph: onnx.GraphProto, whole: frozenset[str]) -> fro
     return frozenset((names | moved) - {""})
 
 
-def _reading_defaults(graph: onnx.GraphProto) -> frozenset[str]:
-    """The outputs of nodes that read an input with a default, which a caller may set."""
+def _reading_defaults(model: onnx.ModelProto) -> frozenset[str]:
+    """The outputs of nodes that read an input with a default, which a caller may set.
+
+    Below IR version 4 every initializer is listed as an input, and is a constant.
+    """
+    graph = model.graph
+    if model.ir_version < FREE_INITIALIZERS:
+        return frozenset()
     defaults = {info.name for info in graph.input} & {tensor.name for tensor in graph.initializer}
     outputs = set()
     for node in graph.node:
