@@ -142,12 +142,14 @@ def check_faithful(
             f"{bound.explained_by} "
             f"({bound.greatest:.2g}; at most {MOST_ELEMENT:g}x)"
         )
+    if bound.leaves_nothing:
+        what += ", which leaves nothing of it either"
     return OutputFailure(
         name,
         Check.FAITHFUL,
         what,
         severity=bound.times(departure),
-        question=Question.FAITHFUL,
+        question=Question.USABLE if bound.leaves_nothing else Question.FAITHFUL,
         rtol=departure.rtol,
         flip=bound.happens(departure, moved),
     )
