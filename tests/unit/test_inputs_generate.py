@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, parser
+from onnx import TensorProto, numpy_helper, parser
 
 from onnx_harness import inputs
 from onnx_harness.cards.card import InputSpec
@@ -525,3 +525,41 @@ def test_a_bounded_signal_gets_no_louder() -> None:
     sets = inputs.generate(QUIET, bounded, try_run=lambda values: saturated(values, 1e4))
     assert max(np.abs(each.values["x"]).max() for each in sets) <= 1
     assert not [each.name for each in sets if "times" in each.name]
+
+
+SPELT_OUT = (
+    "c = Cast<to = 7>(low) p = Mul({0}) up = Not(low) d = Cast<to = 7>(up) q = Mul(d, i) "
+    "w = Add(p, q)"
+)
+
+
+@pytest.mark.parametrize(
+    "choice", ["w = Where(low, a, i)", SPELT_OUT.format("c, a"), SPELT_OUT.format("a, c")]
+)
+def test_an_index_that_counts_from_the_end_where_it_is_negative_stays_within_its_table(
+    choice: str,
+) -> None:
+    """As Keras 3 has it, in the words of tf2onnx too, which knows no Where of integers."""
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> g (float[n,64] x) => (float[n,64,4] y)
+        <int64[1] size = {{100}}, int64[1] none = {{0}}, float[100,4] table> {{
+            i = Cast<to = 7>(x)  low = Less(i, none)  a = Add(i, size)  {choice}
+            y = Gather(table, w)
+        }}"""
+    )
+    table = np.zeros((100, 4), np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(table, "table"))
+    seen = np.concatenate([each.values["x"].reshape(-1) for each in inputs.generate(model, {})])
+    assert seen.min() >= 0
+    assert 90 <= seen.max() <= 99
+
+
+@pytest.mark.parametrize("other", ["c = Cast<to = 7>(i)", "c = Cast<to = 7>(half) "])
+def test_a_product_with_what_is_no_truth_value_says_nothing_of_an_index(other: str) -> None:
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> g (int64[n,64] i, float[n,64] half)
+        => (float[n,64,4] y) <float[100,4] table> {{ {other} w = Mul(c, i) y = Gather(table, w) }}"""
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((100, 4), np.float32), "table"))
+    seen = np.concatenate([each.values["i"].reshape(-1) for each in inputs.generate(model, {})])
+    assert seen.max() < 90
