@@ -12,7 +12,7 @@ import pytest
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Judged, Task, never_loaded
-from onnx_harness.errors import WorkerNotStarted, WorkerOutOfMemory
+from onnx_harness.errors import WorkerNotStarted, WorkerOutOfMemory, WorkerTimedOut
 from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.isolate import RISK
 from onnx_harness.names import parse_variant
@@ -86,3 +86,21 @@ def test_a_verdict_without_the_inputs_that_ate_the_memory_hangs_on_it(cell: Cell
     judged = tried.judge(cell)
     assert (judged.result.status, judged.starved) == (Status.PASS, True)
     assert not attempts(Worker(Judged(result_of()))).judge(cell).starved
+
+
+@pytest.mark.parametrize(
+    ("variant", "note", "stage"),
+    [
+        ("simplify+fp16.mixed", "float32 search, run 37", Stage.TRANSFORM),
+        ("int8.mixed", "float search, verifying", Stage.TRANSFORM),
+        ("fp16.io32", "float32 search, survey 2", Stage.COMPARE),
+        ("original", "inputs at a size of 3001", Stage.LOAD),
+    ],
+)
+def test_what_a_worker_was_at_within_a_stage_is_named(
+    cell: Cell, variant: str, note: str, stage: Stage
+) -> None:
+    died = WorkerTimedOut("did not end within 300 s", note)
+    judged = attempts(Worker(died, died)).judge(replace(cell, variant=parse_variant(variant)))
+    assert (judged.result.status, judged.result.stage) == (Status.FAIL, stage)
+    assert judged.result.reason == f"during {stage} ({note}), did not end within 300 s"

@@ -36,6 +36,9 @@ Feeds of sizes that nobody uses, levels that its noise is measured at. Then the 
 wrong.
 """
 
+# What a search for nodes in float notes: the step's own, or that of a mend of what failed.
+_SEARCH, _MIXED = " search, ", ".mixed"
+
 
 class Attempts:
     """Judges cells in a worker, and remembers what the worker died of.
@@ -153,9 +156,9 @@ class Attempts:
                 self._deaths[cell.card.path] += 1
                 return self._judge(cell)  # the worker knows what it doesn't try again
             death.stage = ""
-        stage = Stage(death.stage) if death.stage else Stage.LOAD
+        stage, words = _stage_of(death.stage, cell)
         ended = replace(
-            ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}"
+            ended, status=Status.FAIL, stage=stage, reason=f"during {words}, {death.what}"
         )
         if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
             return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
@@ -233,3 +236,19 @@ def of_another_cell(judged: Judged, cell: Cell) -> Judged:
         judged.result, id=cell.id, variant=cell.variant.id, provider=cell.provider, seconds={}
     )
     return replace(judged, result=result)
+
+
+def _stage_of(note: str, cell: Cell) -> tuple[Stage, str]:
+    """Return the stage that a worker's last note tells of, and that stage in words.
+
+    Within a stage the worker notes what it's at: a run of a search, the size of an input.
+    """
+    if not note:
+        return Stage.LOAD, str(Stage.LOAD)
+    if note in set(Stage):
+        return Stage(note), note
+    stage = Stage.LOAD
+    if _SEARCH in note:
+        is_step = any(step.name.endswith(_MIXED) for step in cell.variant.steps)
+        stage = Stage.TRANSFORM if is_step else Stage.COMPARE
+    return stage, f"{stage} ({note})"
