@@ -167,6 +167,7 @@ def never_quantized(model: onnx.ModelProto, *, static: bool) -> frozenset[str]:
         return spared(graph) | _reading_defaults(model)
     masked = masked_scores(graph) | huge_values(graph)
     whole = spared(graph) | masked | exact_outputs(model) | _features(graph)
+    whole |= _activations_of_shared_values(graph)
     return whole | _reading_defaults(model) | _reading_moved_outputs(graph, whole)
 
 
@@ -189,6 +190,21 @@ def _features(graph: onnx.GraphProto) -> frozenset[str]:
         if is_standard(node, *MOVES) and not features.isdisjoint(node.output):
             names.update(node.output)
     return frozenset(names - {""})
+
+
+def _activations_of_shared_values(graph: onnx.GraphProto) -> frozenset[str]:
+    """The outputs of Relus and Clips whose input is wanted elsewhere too.
+
+    The library gives what they read the range of what they make, where they are its only consumer
+    among the nodes of the main graph: an output of the graph, or what a body reads, would be
+    clipped.
+    """
+    shared = {info.name for info in graph.output} | captured(graph)
+    names: set[str] = set()
+    for node in graph.node:
+        if is_standard(node, "Clip", "Relu") and node.input[0] in shared:
+            names.update(node.output)
+    return frozenset(names)
 
 
 def _reading_moved_outputs(graph: onnx.GraphProto, whole: frozenset[str]) -> frozenset[str]:
