@@ -113,10 +113,30 @@ _ENDS_INTEGERS = frozenset(
     }
 )
 # A position times frequencies is an angle, however its numbers are moved.
-_LINEAR = frozenset({"Cast", "CastLike", "Mul", "Div", "MatMul", "Gemm", "Einsum"})
+_LINEAR = frozenset(
+    {
+        "Cast",
+        "CastLike",
+        "Div",
+        "Einsum",
+        "Gemm",
+        "MatMul",
+        "Mul",
+    }
+)
 
 _TRUTHS = frozenset(
-    {"And", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "Or", "Xor"}
+    {
+        "And",
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Not",
+        "Or",
+        "Xor",
+    }
 )
 
 

@@ -46,7 +46,13 @@ _SIZES = {
     "Upsample": (1,),
 }
 # What ONNX Runtime moves a QuantizeLinear across (qdq_propagation.cc, onnxruntime 1.32).
-_PASSED_BY_QUANTIZERS = ("MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_PASSED_BY_QUANTIZERS = (
+    "MaxPool",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
 # What sizes are computed with. A size that comes of anything else, of a score or a mask, is
 # followed no further.
 _ARITHMETIC = frozenset(
