@@ -95,12 +95,13 @@ def test_a_verdict_without_the_inputs_that_ate_the_memory_hangs_on_it(cell: Cell
         ("int8.mixed", "float search, verifying", Stage.TRANSFORM),
         ("fp16.io32", "float32 search, survey 2", Stage.COMPARE),
         ("original", "inputs at a size of 3001", Stage.LOAD),
+        ("int8.static", "mend int8.static(reduce_range=True) 0123", Stage.COMPARE),
     ],
 )
 def test_what_a_worker_was_at_within_a_stage_is_named(
     cell: Cell, variant: str, note: str, stage: Stage
 ) -> None:
-    died = WorkerTimedOut("did not end within 300 s", note)
+    died = WorkerTimedOut("did not end within 300 s", f"{RISK * note.startswith('mend')}{note}")
     judged = attempts(Worker(died, died)).judge(replace(cell, variant=parse_variant(variant)))
     assert (judged.result.status, judged.result.stage) == (Status.FAIL, stage)
     assert judged.result.reason == f"during {stage} ({note}), did not end within 300 s"

@@ -38,6 +38,8 @@ wrong.
 
 # What a search for nodes in float notes: the step's own, or that of a mend of what failed.
 _SEARCH, _MIXED = " search, ", ".mixed"
+# What is tried as a mend of a failure in the comparison.
+_MEND = "mend "
 
 
 class Attempts:
@@ -155,7 +157,7 @@ class Attempts:
             if self._may_try_again(cell, death):
                 self._deaths[cell.card.path] += 1
                 return self._judge(cell)  # the worker knows what it doesn't try again
-            death.stage = ""
+            death.stage = death.stage.removeprefix(RISK) if _MEND in death.stage else ""
         stage, words = _stage_of(death.stage, cell)
         ended = replace(
             ended, status=Status.FAIL, stage=stage, reason=f"during {words}, {death.what}"
@@ -247,7 +249,7 @@ def _stage_of(note: str, cell: Cell) -> tuple[Stage, str]:
         return Stage.LOAD, str(Stage.LOAD)
     if note in set(Stage):
         return Stage(note), note
-    stage = Stage.LOAD
+    stage = Stage.COMPARE if note.startswith(_MEND) else Stage.LOAD
     if _SEARCH in note:
         is_step = any(step.name.endswith(_MIXED) for step in cell.variant.steps)
         stage = Stage.TRANSFORM if is_step else Stage.COMPARE
