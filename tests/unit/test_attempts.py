@@ -12,7 +12,12 @@ import pytest
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Judged, Task, never_loaded
-from onnx_harness.errors import WorkerNotStarted, WorkerOutOfMemory, WorkerTimedOut
+from onnx_harness.errors import (
+    WorkerCrashed,
+    WorkerNotStarted,
+    WorkerOutOfMemory,
+    WorkerTimedOut,
+)
 from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.isolate import RISK
 from onnx_harness.names import parse_variant
@@ -89,19 +94,31 @@ def test_a_verdict_without_the_inputs_that_ate_the_memory_hangs_on_it(cell: Cell
 
 
 @pytest.mark.parametrize(
-    ("variant", "note", "stage"),
+    ("note", "stage", "words"),
     [
-        ("simplify+fp16.mixed", "float32 search, run 37", Stage.TRANSFORM),
-        ("int8.mixed", "float search, verifying", Stage.TRANSFORM),
-        ("fp16.io32", "float32 search, survey 2", Stage.COMPARE),
-        ("original", "inputs at a size of 3001", Stage.LOAD),
-        ("int8.static", "mend int8.static(reduce_range=True) 0123", Stage.COMPARE),
+        ("transform", Stage.TRANSFORM, "during transform, it died"),
+        (
+            "transform: float32 search, run 3",
+            Stage.TRANSFORM,
+            "during transform (float32 search, run 3), it died",
+        ),
+        ("inputs at a size of 64", Stage.LOAD, "during load (inputs at a size of 64), it died"),
+        ("", Stage.LOAD, "during load, it died"),
     ],
 )
-def test_what_a_worker_was_at_within_a_stage_is_named(
-    cell: Cell, variant: str, note: str, stage: Stage
+def test_a_death_is_told_by_its_stage_and_the_part_of_it(
+    cell: Cell, note: str, stage: Stage, words: str
 ) -> None:
-    died = WorkerTimedOut("did not end within 300 s", f"{RISK * note.startswith('mend')}{note}")
-    judged = attempts(Worker(died, died)).judge(replace(cell, variant=parse_variant(variant)))
-    assert (judged.result.status, judged.result.stage) == (Status.FAIL, stage)
-    assert judged.result.reason == f"during {stage} ({note}), did not end within 300 s"
+    death = WorkerCrashed("it died", note)
+    judged = attempts(Worker(death, death)).judge(cell)
+    assert (judged.result.stage, judged.result.reason) == (stage, words)
+    assert judged.result.symptom is Symptom.CRASH
+
+
+def test_a_timeout_in_a_mend_is_told_as_that(cell: Cell) -> None:
+    died = WorkerTimedOut("did not end", f"{RISK}mend int8.static(reduce_range=True) 0123")
+    result = attempts(Worker(died, died)).judge(cell).result
+    assert result.stage is Stage.COMPARE
+    assert result.reason == (
+        "during compare (mend int8.static(reduce_range=True) 0123), did not end"
+    )

@@ -10,7 +10,14 @@ from typing import Any
 
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.cell.state import Judged, RunNote, Task, is_of_the_machine, never_loaded
+from onnx_harness.cell.state import (
+    Judged,
+    RunNote,
+    Task,
+    is_of_the_machine,
+    never_loaded,
+    stage_of,
+)
 from onnx_harness.errors import (
     HarnessError,
     ResultsError,
@@ -36,8 +43,6 @@ Feeds of sizes that nobody uses, levels that its noise is measured at. Then the 
 wrong.
 """
 
-# What a search for nodes in float notes: the step's own, or that of a mend of what failed.
-_SEARCH, _MIXED = " search, ", ".mixed"
 # What is tried as a mend of a failure in the comparison.
 _MEND = "mend "
 
@@ -103,7 +108,7 @@ class Attempts:
         self.unloadable.pop(cell.card.path, None)
         again = self._judge(cell)
         if again.crashed or again.result.symptom is Symptom.ENVIRONMENT:
-            return judged
+            return self._with_mend(cell, judged)
         note = (
             f"flaky: judged once more, it didn't crash, and ended as {again.result.status} at "
             f"{again.result.stage}"
@@ -157,10 +162,11 @@ class Attempts:
             if self._may_try_again(cell, death):
                 self._deaths[cell.card.path] += 1
                 return self._judge(cell)  # the worker knows what it doesn't try again
-            death.stage = death.stage.removeprefix(RISK) if _MEND in death.stage else ""
-        stage, words = _stage_of(death.stage, cell)
+            tried = death.stage.removeprefix(RISK)
+            death.stage = f"{Stage.COMPARE}: {tried}" if tried.startswith(_MEND) else ""
+        stage, doing = stage_of(death.stage)
         ended = replace(
-            ended, status=Status.FAIL, stage=stage, reason=f"during {words}, {death.what}"
+            ended, status=Status.FAIL, stage=stage, reason=f"during {doing}, {death.what}"
         )
         if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
             return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
@@ -172,6 +178,18 @@ class Attempts:
         if at_load:
             self.unloadable[cell.card.path] = judged
         return judged
+
+    def _with_mend(self, cell: Cell, judged: Judged) -> Judged:
+        """``judged``, a crash, with what passes instead, where another worker finds it."""
+        result = judged.result
+        if result.stage is Stage.LOAD or cell.card.suite:
+            return judged
+        try:
+            mend = self._call(pipeline.mend_after_death, self._task(cell), result.stage)
+        except Exception:  # it's a courtesy: the crash is the verdict
+            return judged
+        detail = (*result.detail, mend) if mend else result.detail
+        return replace(judged, result=replace(result, detail=detail))
 
     def _may_try_again(self, cell: Cell, death: WorkerDied) -> bool:
         """Decide whether to judge a cell again after the worker's death.
@@ -238,19 +256,3 @@ def of_another_cell(judged: Judged, cell: Cell) -> Judged:
         judged.result, id=cell.id, variant=cell.variant.id, provider=cell.provider, seconds={}
     )
     return replace(judged, result=result)
-
-
-def _stage_of(note: str, cell: Cell) -> tuple[Stage, str]:
-    """Return the stage that a worker's last note tells of, and that stage in words.
-
-    Within a stage the worker notes what it's at: a run of a search, the size of an input.
-    """
-    if not note:
-        return Stage.LOAD, str(Stage.LOAD)
-    if note in set(Stage):
-        return Stage(note), note
-    stage = Stage.COMPARE if note.startswith(_MEND) else Stage.LOAD
-    if _SEARCH in note:
-        is_step = any(step.name.endswith(_MIXED) for step in cell.variant.steps)
-        stage = Stage.TRANSFORM if is_step else Stage.COMPARE
-    return stage, f"{stage} ({note})"
