@@ -68,6 +68,14 @@ def test_a_constant_moves_by_one_unit_in_its_last_place_and_whole_numbers_stay(o
     assert 0.2 < up.mean() < 0.8
 
 
+def test_a_constant_that_is_listed_as_an_input_moves_and_an_input_stays() -> None:
+    made = model(F + "<float[64] w> { y = Add(x, w) }")
+    values = np.linspace(0.1, 2.9, 64, dtype=np.float32)
+    made.graph.initializer.append(numpy_helper.from_array(values, "w"))
+    made.graph.input.append(onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [64]))
+    assert np.all(moved(made, np.zeros((1, 64), np.float32))[0] != values)
+
+
 def test_without_an_amount_nothing_moves() -> None:
     x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
     np.testing.assert_array_equal(

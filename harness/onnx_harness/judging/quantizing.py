@@ -29,7 +29,13 @@ _FLOAT = TensorProto.FLOAT
 # DynamicQuantizeLinear came with this version of the operators, QuantizeLinear one before.
 _SINCE = 11
 # In dynamic quantization these hold weights of 8 bits and compute nothing with them.
-_WEIGHTS_ONLY = frozenset({"Gather", "Transpose", "EmbedLayerNormalization"})
+_WEIGHTS_ONLY = frozenset(
+    {
+        "EmbedLayerNormalization",
+        "Gather",
+        "Transpose",
+    }
+)
 # Where the output channels of a weight lie.
 _CHANNELS = {"Conv": 0, "MatMul": -1, "Gemm": -1}
 # Their third input is a bias, which is added in 32 bits, and so is what follows it.
