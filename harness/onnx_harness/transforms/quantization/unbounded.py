@@ -25,7 +25,7 @@ _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 
 @dataclass(frozen=True, slots=True)
 class Unbounded:
-    """What has no range.
+    """The values and nodes that have no range.
 
     Attributes:
         values: their names.
