@@ -206,8 +206,8 @@ def test_the_processor_is_named_by_what_the_system_says(
     fallbacks: tuple[str, str],
     name: str | None,
 ) -> None:
-    def reads(self: Path, *_: str) -> str:
-        assert str(self) == "/proc/cpuinfo"
+    def reads(self: Path, *how: str) -> str:
+        assert (str(self), how) == ("/proc/cpuinfo", ("utf-8", "replace"))
         return _raise(OSError()) if text is None else text
 
     monkeypatch.setattr(Path, "read_text", reads)

@@ -149,7 +149,7 @@ class VerdictFiles:
         numbered = []
         for path in (self._folder / RUNS).glob("*.jsonl"):
             head = next(_lines(path), {})
-            number = head.get("number", 0)
+            number = head.get("number")
             numbered.append((number if isinstance(number, int) else 0, path.stem))
         return [run_id for _, run_id in sorted(numbered)]
 
