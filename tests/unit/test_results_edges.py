@@ -19,16 +19,16 @@ import pytest
 
 from onnx_harness.errors import ResultsError
 from onnx_harness.results import cache as caching
-from onnx_harness.results import cache_root, files, locks, union, verdicts
+from onnx_harness.results import cache_root, files, locks
 from onnx_harness.results.cache import Cache
-from onnx_harness.results.cells import CellResult, PinnedRecord, Status
+from onnx_harness.results.cells import CellResult, PinnedRecord, Status, Symptom
 from onnx_harness.results.codec import as_data, as_json, encode
 from onnx_harness.results.diagnosis import Diagnosis
 from onnx_harness.results.files import move_folder
 from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.history_rows import BUSY_SECONDS
 from onnx_harness.results.levels import Level, write_levels
-from onnx_harness.results.recorder import Recorder
+from onnx_harness.results.recorder import Entry, Recorder
 from onnx_harness.results.run import are_all_shards
 from onnx_harness.results.store import Results, ResultsWriter, read_results
 from onnx_harness.results.union import unite_verdicts
@@ -111,13 +111,13 @@ def test_a_folder_is_moved_to_where_there_is_none_yet(
         moves(start, end)
 
     monkeypatch.setattr(shutil, "move", move)
-    scratch = files.tempfile.TemporaryDirectory
+    scratch = tempfile.TemporaryDirectory
 
     def opened(**words: Any) -> Any:
         options.update(words)
         return scratch(**words)
 
-    monkeypatch.setattr(files.tempfile, "TemporaryDirectory", opened)
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", opened)
     move_folder(source, target)
     # Hidden, beside its target, and no error where a scanner still has a file of it open.
     assert options == {"prefix": ".", "dir": target.parent, "ignore_cleanup_errors": True}
@@ -191,6 +191,31 @@ def test_the_manifest_names_each_file_with_its_size(tmp_path: Path) -> None:
     assert json.loads(manifest) == {"a/ö": 1, "b": 2}
     assert manifest.index(b"a/") < manifest.index(b'"b"')
     assert Cache(tmp_path).get("kind", KEY) == folder
+    assert folder.stat().st_mode & 0o777 == 0o755
+
+
+def test_the_last_few_values_are_held_in_memory(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    made: list[int] = []
+
+    def make() -> list[int]:
+        made.append(1)
+        return made
+
+    for key in ("0", *"012345678", *"12345678", "0"):
+        cache.remember("kind", key * 64, make, as_data(list), in_memory=True)
+        cache.drop("kind", key * 64)
+    assert len(made) == 10
+
+
+def test_a_note_on_the_cache_is_there_when_it_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(cache_root, "_fallback", [])
+    monkeypatch.delenv("ONNX_HARNESS_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/nowhere")
+    assert str(tmp_path) in cache_root.fallback_note()
 
 
 def test_an_error_of_the_writer_for_the_moment_goes_through(tmp_path: Path) -> None:
@@ -203,6 +228,10 @@ def test_an_error_of_the_writer_for_the_moment_goes_through(tmp_path: Path) -> N
     def raises(_: Path) -> None:
         raise OSError(5, "Input/output error")
 
+    def twice(folder: Path) -> None:
+        for _ in range(2):
+            (folder / "a").mkdir()
+
     def gone(folder: Path) -> None:
         (folder / "no such folder" / "file").write_text("x")
 
@@ -211,7 +240,7 @@ def test_an_error_of_the_writer_for_the_moment_goes_through(tmp_path: Path) -> N
     with pytest.raises(FileNotFoundError):
         cache.get_or_put("kind", KEY, gone)
     with pytest.raises(ResultsError, match=r"kind.abab.*: File exists.*\(TMPDIR\)"):
-        cache.get_or_put("kind", KEY, lambda folder: [(folder / "a").mkdir() for _ in range(2)])
+        cache.get_or_put("kind", KEY, twice)
     with pytest.raises(ResultsError, match=r"kind.abab.*: Input/output error.*\(TMPDIR\)"):
         cache.get_or_put("kind", KEY, raises)
 
@@ -268,26 +297,32 @@ def test_a_system_that_opens_no_folders_keeps_verdicts(
             opened.append(Path(path))
         return open_(path, flags, *mode)
 
-    monkeypatch.setattr(verdicts.os, "open", opens)
+    monkeypatch.setattr(os, "open", opens)
     VerdictFiles(tmp_path).put(cell(), KEY)
     assert set(opened) == {tmp_path, tmp_path / "verdicts", tmp_path / "verdicts" / KEY[:2]}
     opened.clear()
-    monkeypatch.delattr(verdicts.os, "O_DIRECTORY")  # as on Windows
+    monkeypatch.delattr(os, "O_DIRECTORY")  # as on Windows
     VerdictFiles(tmp_path).put(cell(), OTHER)
     assert opened == []
 
 
 @pytest.mark.parametrize(
     ("table", "words"),
-    [("runs", "run.id is missing"), ("cells", "cell.id is missing")],
+    [
+        ("runs", "run.id is missing"),
+        ("cells", "cell.id is missing"),
+        ("accepted", "level.cell is missing"),
+    ],
 )
 def test_a_row_that_says_nothing_is_named(tmp_path: Path, table: str, words: str) -> None:
     with History(tmp_path / FILE_NAME) as past:
         past.begin(RUN)
         past.put(cell())
+        past.note_accepted([Level(cell(), "A", 7, "night", "2026-11-29", "me", "why", ())])
         past._database.execute(f"UPDATE {table} SET json = '{{}}'")
         readers: dict[str, list[Callable[[], object]]] = {
             "runs": [past.runs, lambda: past.past(cell().id), lambda: past.nights(RUN.id, last=1)],
+            "accepted": [past.accepted],
             "cells": [lambda: past.past(cell().id), lambda: past.cells(RUN.id)],
         }
         for read in readers[table]:
@@ -313,7 +348,8 @@ def test_a_night_names_its_cells_and_no_figure_of_them_is_nan(tmp_path: Path) ->
         [wait] = past._database.execute("PRAGMA busy_timeout").fetchone()
         assert wait == BUSY_SECONDS * 1000
         past.begin(RUN)
-        past.put(cell(latency=latency()))
+        gpu = replace(RUN.host, cpu="Another", devices={"cuda": "A GPU"})
+        past.put(cell(latency=latency(), machine=gpu))
         ratios = {"simplify": None, "fp16": math.nan, "optimize": 1.5}
         for name, ratio in ratios.items():
             record = PinnedRecord({}, Status.PASS, None, "ab", ratio=ratio)
@@ -323,6 +359,8 @@ def test_a_night_names_its_cells_and_no_figure_of_them_is_nan(tmp_path: Path) ->
         nights = past.nights(RUN.id, last=1)
         with pytest.raises(sqlite3.IntegrityError):
             past._database.execute("UPDATE cells SET run_id = 'no such run'")
+    assert nights[2].processor("cuda") == "Another, A GPU"
+    assert nights[0].processor("cuda") == RUN.host.cpu
     assert [night.cell_id for night in nights] == [
         f"net-{name}-cpu" for name in ("fp16", "optimize", "original", "simplify")
     ]
@@ -338,7 +376,7 @@ def test_cells_of_another_run_are_entered_where_they_lack(tmp_path: Path) -> Non
             """Another process enters the cell between the question and the answer."""
 
             def execute(self, *words: Any) -> Any:
-                rows = read.execute(*words)
+                rows: Any = read.execute(*words)
                 if words[0].startswith("SELECT cell_id"):
                     rows = rows.fetchall()
                     beside._run_id = RUN.id
@@ -413,6 +451,7 @@ def test_cells_that_outgrow_their_room_are_read_back(tmp_path: Path) -> None:
     assert cost(same) < size + 100  # of the same length: what lies behind it stays as it is
     writer.put(cell("last"))
     assert b" \n" in (tmp_path / "results.json").read_bytes()
+    assert (tmp_path / "results.json").stat().st_mode & 0o111 == 0
     writer.finish()
     assert read_results(tmp_path).cells == (same, *grown[1:], cell("last"))
     assert b" \n" not in (tmp_path / "results.json").read_bytes()
@@ -459,7 +498,27 @@ def test_a_recorder_says_why_it_goes_on_without_a_part(tmp_path: Path) -> None:
     assert recorder.incomplete == "the disk is full"
 
 
-def _full() -> None:
+def test_a_recorder_keeps_what_the_machine_did_in_its_list_alone(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, RUN)
+    broken = cell("fp16", status=Status.ERROR, symptom=Symptom.ENVIRONMENT)
+    recorder.put(broken, Entry(OTHER, "timing"))
+    recorder.put(cell(), Entry(KEY))
+    assert VerdictFiles(tmp_path).read_run(RUN.id)[1] == (broken, cell())
+    lines = [
+        json.loads(line)
+        for line in (tmp_path / "runs" / f"{RUN.id}.jsonl").read_text().splitlines()
+    ]
+    assert [sorted(line) for line in lines[1:]] == [["cell", "id", "key"], ["id", "key"]]
+    assert recorder._history is not None
+    recorder._history.put_all = _full  # type: ignore[method-assign, assignment]
+    recorder.put(cell("simplify"))
+    assert recorder.warnings == ["This run isn't in the history from here on: the disk is full"]
+    recorder.finish()
+    recorder.finish()
+    assert recorder.incomplete is None
+
+
+def _full(*_: object) -> None:
     raise ResultsError("the disk is full")
 
 
@@ -477,7 +536,7 @@ def test_of_two_verdicts_the_greater_by_its_bytes_is_united(
     greater = cell(seconds={"run": 2.0})
     one = a_verdict(tmp_path / "z", KEY, cell(seconds={"run": 1.0}))
     two = a_verdict(tmp_path / "a", KEY, greater)
-    monkeypatch.setattr(union.os, "link", _no_links)
+    monkeypatch.setattr(os, "link", _no_links)
     for number, parts in enumerate(([one, two], [two, one])):
         target = tmp_path / f"merged{number}"
         unite_verdicts(target, Results(RUN, (greater,)), [(part, RUN.id) for part in parts])

@@ -183,6 +183,8 @@ def test_the_head_of_a_run_describes_it_and_its_machine(monkeypatch: pytest.Monk
     assert this_host().devices == {}
     monkeypatch.setattr(os, "sysconf", lambda _: _raise(ValueError()))
     assert this_host().memory_bytes == 0
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(99)))
+    assert this_host().cores == 99
     monkeypatch.delattr(os, "sched_getaffinity")
     for count, cores in ((7, 7), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
@@ -383,7 +385,7 @@ def test_leftovers_of_others_or_of_the_last_minute_stay(
     remove_stale(folders)
     assert all(folder.exists() for folder in folders)
     monkeypatch.setattr(os, "getuid", lambda: own)
-    remove_stale([tmp_path / "nowhere", *folders])
+    remove_stale([tmp_path / "nowhere", *reversed(folders)])
     assert [folder.exists() for folder in folders] == [False, True]
     (tmp_path / "file").touch()
     assert subfolders(tmp_path) == [folders[1]]

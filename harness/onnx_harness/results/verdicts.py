@@ -319,7 +319,7 @@ def _write_durably(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            temporary.unlink()
         raise
 
 
