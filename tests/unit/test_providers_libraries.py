@@ -14,6 +14,7 @@ import pytest
 
 from onnx_harness.providers import Problem, cuda, get, libraries, openvino, tensorrt, webgpu
 from onnx_harness.providers.libraries import (
+    distribution,
     not_in_wheel,
     open_failure,
     preload,
@@ -144,6 +145,14 @@ def test_what_the_wheel_has_is_no_problem() -> None:
     assert absent is not None
     assert "was built without CUDAExecutionProvider" in absent.reason
     assert "pip install 'onnx-harness[cuda]'" in str(absent.mend)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-gpu", ""])
+def test_the_distribution_is_named_with_its_version(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(ort, "package_name", name, raising=False)
+    assert distribution() == f"{name or 'onnxruntime'} {ort.__version__}"
 
 
 def test_a_library_is_opened_and_a_missing_one_is_named(

@@ -182,10 +182,13 @@ def test_what_ran_is_told_from_kernels_and_casts(
 
 def test_what_a_provider_compiles_is_known_from_its_declaration(tmp_path: Path) -> None:
     file = written(
-        tmp_path, node("TRTKernel_0", TENSORRT.ort_name, output_type_shape=[{"float": [1]}]), END
+        tmp_path,
+        node("TRTKernel_0", TENSORRT.ort_name, output_type_shape=[{"float": [1]}]),
+        node("TRTKernel_1", TENSORRT.ort_name, output_type_shape=[{"float": [1]}]),
+        END,
     )
     found = read_profile(file, TENSORRT)
-    assert (found.compiled, found.arithmetic) == (1, {})
+    assert (found.compiled, found.arithmetic) == (2, {})
     assert precision(found, TENSORRT, wants_half=True) == "float16"
     assert precision(found, replace(TENSORRT, native_fp16=False), wants_half=True) == "emulated"
     assert precision(found, TENSORRT, wants_half=False) == "float32"

@@ -65,7 +65,9 @@ def test_what_is_written_is_ascii_whatever_the_names_are(tmp_path: Path) -> None
     assert len(written) > 3
     texts += [path.read_text("utf-8") for path in written]
     assert all(text.isascii() for text in texts)
-    assert run_list(ELSEWHERE, [(FOREIGN, "")]).isascii()
+    listed = run_list(ELSEWHERE, [(FOREIGN, "")])
+    assert listed.isascii()
+    assert json.loads(listed.splitlines()[0])["number"] == 1
 
 
 @pytest.mark.parametrize(

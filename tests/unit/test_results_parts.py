@@ -426,7 +426,7 @@ def test_a_cache_that_is_read_only_gives_way_to_one_of_the_user_s_own(
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != named)
     assert roots.cache_root() == temporary / f"onnx-harness-{os.getuid()}"
     note = roots.fallback_note()
-    assert note.startswith("the cache can't be written ([Errno 13] it is read-only: ")
+    assert note.startswith(f"the cache can't be written ([Errno 13] it is read-only: '{named}')")
     assert f"{temporary / f'onnx-harness-{os.getuid()}'} is used." in note
     assert note.endswith("Mend: set $ONNX_HARNESS_CACHE to a folder")
     monkeypatch.setattr(os, "access", lambda *_: False)
