@@ -64,11 +64,13 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.mark.parametrize("built_for", ["13.0", "12.8", "", None])
 def test_a_driver_that_starts_is_no_problem(
-    install: Callable[..., None], built_for: str | None
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch, built_for: str | None
 ) -> None:
     install(Driver(), built_for)
     assert cuda.driver_problem() is None
     assert cuda.device_name() == "NVIDIA H100 80GB HBM3"
+    monkeypatch.delattr(ort, "cuda_version")  # as in the distribution without CUDA
+    assert cuda.driver_problem() is None
 
 
 def test_a_driver_that_is_older_than_the_wheel_is_named_with_both_versions(

@@ -268,6 +268,7 @@ def test_a_name_that_is_no_utf8_is_read_all_the_same(tmp_path: Path) -> None:
     file = written(tmp_path, node("Add", name="Knoten"), END)
     file.write_bytes(file.read_bytes().replace(b"Knoten", b"Kn\xffoten"))
     assert read_profile(file, CUDA).nodes == {(ON, "Add"): 1}
+    assert read_runs(file).op_types == {"Kn\ufffdoten": "Add"}
 
 
 def test_of_many_operators_elsewhere_the_commonest_six_are_named() -> None:
