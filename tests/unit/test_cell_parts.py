@@ -1,0 +1,334 @@
+"""Parts of a cell: names in a run, keys, simulated outputs, large models that are opened again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from onnx_harness.cards.card import Card, PathSource
+from onnx_harness.cell import artifacts, content, generation, outputs, pipeline, timing
+from onnx_harness.cell.content import timing_key
+from onnx_harness.cell.matrix import (
+    Cell,
+    card_or_problem,
+    models_below,
+    named_card,
+    upstream,
+    with_distinct_names,
+)
+from onnx_harness.cell.pipeline import artifact_of, judge, place_of_artifact, run_untouched
+from onnx_harness.cell.repeats import run_anew
+from onnx_harness.cell.state import CellEnded, Task, Way
+from onnx_harness.cell.subjects import subject_of
+from onnx_harness.errors import InputError, ModelError, NotApplicable
+from onnx_harness.judging.verdict import Verdict
+from onnx_harness.latency.plain import PlainRounds
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import BF16_SIMULATED, Status, Symptom
+from onnx_harness.settings import Settings
+from tests.models import linear, model, save
+from tests.unit.results_examples import RUN
+from tests.unit.results_examples import cell as result_of
+
+SETTINGS = Settings(input_sets=2)
+
+
+def task_of(path: Path, variant: str = "original", **card: Any) -> Task:
+    made = Card(path=path, name="net", source=PathSource(path), **card)
+    return Task(Cell(made, parse_variant(variant), "cpu"), path, SETTINGS)
+
+
+# names
+
+
+def test_models_of_one_stem_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    paths = []
+    for name in ("one/model.onnx", "two/model.onnx", "one/other.onnx", "far/model.onnx"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        paths.append(save(linear(), path))
+    (tmp_path / "one" / "notes.txt").write_text("no model")
+    (tmp_path / "one" / "folder.onnx").mkdir()
+    assert models_below(tmp_path / "one") == [paths[0], paths[2]]
+    cards = [Card(path=path, name=path.stem, source=PathSource(path)) for path in paths[:3]]
+    named = with_distinct_names(cards, [])
+    assert list(named) == paths[:3]
+    assert [card.name for card in named.values()] == ["one.model", "two.model", "other"]
+    assert [card.path for card in named.values()] == paths[:3]
+    # A run of one of them calls it as a run of all does: where a folder has them both.
+    alone = with_distinct_names(cards[:1], [tmp_path])
+    assert (len(alone), alone[paths[0]].name) == (1, "one.model")
+    assert with_distinct_names(cards[:1], [tmp_path / "two"])[paths[0]].name == "model"
+    # A model and the card beside it are one.
+    (tmp_path / "one" / "model.model.toml").write_text('[model]\npath = "model.onnx"\n')
+    beside = replace(cards[0], path=tmp_path / "one" / "model.model.toml")
+    [(path, card)] = with_distinct_names([beside], [tmp_path / "one"]).items()
+    assert (path, card.name) == (beside.path, "model")
+
+
+@pytest.mark.parametrize("named", ["net.onnx", "net.model.toml"])
+def test_a_card_that_cannot_be_read_is_a_problem_of_its_cells(tmp_path: Path, named: str) -> None:
+    path = save(linear(), tmp_path / "net.onnx")
+    assert card_or_problem(path).problem == ""
+    (tmp_path / "net.model.toml").write_text("[nonsense")
+    card = card_or_problem(tmp_path / named)
+    assert (card.path, card.name) == (tmp_path / "net.model.toml", "net")
+    assert card.source == PathSource(tmp_path / named)
+    assert "net.model.toml" in str(card.problem)
+
+
+def test_a_model_that_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
+    for name in "jihgfedcba":
+        save(linear(), tmp_path / f"{name}.onnx")
+    (tmp_path / "z.txt").write_text("")
+    inside = ", ".join(f"{name}.onnx" for name in "abcdefgh")
+    for path, words in (
+        (tmp_path, f"{tmp_path} is a folder; name one of its models: {inside}"),
+        (tmp_path / "aa.onnx", f"there is no file {tmp_path}/aa.onnx. Did you mean 'a.onnx'?"),
+        (tmp_path / "no" / "a.onnx", f"there is no file {tmp_path}/no/a.onnx."),
+    ):
+        with pytest.raises(ModelError) as told:
+            named_card(path)
+        assert str(told.value).startswith(words)
+        assert path != tmp_path or "i.onnx" not in str(told.value).partition(": ")[2]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match="empty is a folder; it holds no model"):
+        named_card(tmp_path / "empty")
+    assert named_card(tmp_path / "a.onnx").name == "a"
+
+
+def test_libraries_of_others_answer_for_what_they_make() -> None:
+    assert upstream(parse_variant("original")) == ()
+    both = upstream(parse_variant("simplify+fp16.onnxmltools"))
+    assert len(both) == len(set(both)) > 0
+    assert not {"onnx", "onnx-ir", "onnxruntime"} & {*both}
+    assert upstream(parse_variant("fp16.onnxmltools")) == both
+
+
+# keys
+
+
+def test_a_timing_depends_on_the_machine_and_the_time_spent() -> None:
+    machine: Any = SimpleNamespace(host=RUN.host)
+    keys = {timing_key(SETTINGS, machine), timing_key(SETTINGS)}
+    keys.add(timing_key(replace(SETTINGS, latency_budget=9.0), machine))
+    for change in ({"cpu": "Another"}, {"cores": 99}, {"os": "Another"}):
+        keys.add(timing_key(SETTINGS, SimpleNamespace(host=replace(RUN.host, **change))))  # type: ignore[arg-type]
+    assert len(keys) == 6
+    assert timing_key(SETTINGS, machine) in keys
+    other: Any = SimpleNamespace(host=replace(RUN.host, memory_bytes=1))
+    assert timing_key(SETTINGS, other) == timing_key(SETTINGS, machine)
+
+
+def test_the_source_of_a_transform_is_its_file_where_there_is_one() -> None:
+    def function() -> None:
+        """Stands in for a transform."""
+
+    assert content._source(function) == content._digest(Path(__file__))
+    assert content._source(len) is None
+    code = function.__code__.replace(co_filename="<string>")
+    assert content._source(SimpleNamespace(__code__=code)) is None
+
+
+# stages
+
+
+def drawn_twice(path: Path) -> list[Any]:
+    values = {"x": np.zeros((2, 4), np.float32)}
+    again = run_anew(lambda: ort.InferenceSession(str(path)), values)
+    return [again()["y"] for _ in range(3)]
+
+
+def test_a_session_that_is_opened_anew_goes_on_drawing(tmp_path: Path) -> None:
+    drawn = "(float[n,4] x) => (float[n,4] y) { y = RandomNormalLike(x) }"
+    path = save(model(drawn), tmp_path / "net.onnx")
+    first = ort.InferenceSession(str(path)).run(None, {"x": np.zeros((2, 4), np.float32)})[0]
+    values = [first, *drawn_twice(path)]
+    assert len({value.tobytes() for value in values}) == 4
+    steady = save(model("(float[n,4] x) => (float[n,4] y) { y = Neg(x) }"), tmp_path / "s.onnx")
+    assert len({value.tobytes() for value in drawn_twice(steady)}) == 1
+
+
+def test_a_large_model_that_draws_is_judged_as_a_small_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = "(float[n,4] x) => (float[n,4] y, float[n,4] z) { y = RandomNormalLike(x) z = Neg(x) }"
+    path = save(model(drawn), tmp_path / "net.onnx")
+    assert judge(task_of(path)).result.status is Status.PASS
+    monkeypatch.setattr("onnx_harness.cell.session.MOST_BYTES", 0)
+    assert judge(task_of(path)).result.status is Status.PASS
+
+
+def test_what_was_judged_is_had_again_and_run_untouched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save(linear(), tmp_path / "net.onnx")
+    task = task_of(path, "ort.basic")
+    judged = judge(task)
+    assert judged.result.status is Status.PASS
+    assert place_of_artifact(task) == (judged.artifact, judged.level)
+    assert artifact_of(task).level == judged.level == "basic"
+    opened: list[Any] = []
+    fed: list[Any] = []
+    monkeypatch.setattr(
+        pipeline, "open_session", lambda *words, **more: opened.append((words, more))
+    )
+    monkeypatch.setattr(pipeline, "run", lambda _, values: fed.append(values["x"]))
+    skipping = replace(task, skipped=(0,))
+    run_untouched(skipping, 1)
+    sets = subject_of(task).reference.sets
+    assert len(subject_of(skipping).reference.sets) == len(sets) - 1
+    np.testing.assert_array_equal(fed[0], sets[1].values["x"])
+    [((model_path, provider), more)] = opened
+    assert (model_path, provider.name) == (path, "cpu")
+    assert more == {"purpose": pipeline.Purpose.ACCURACY, "level": "basic"}
+
+
+def test_a_cell_is_timed_by_itself_as_in_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, result = task_of(save(linear(), tmp_path / "net.onnx")), result_of()
+    asked: list[Any] = []
+    monkeypatch.setattr(timing, "place_of_artifact", lambda of: (tmp_path, of.cell.id))
+    monkeypatch.setattr(timing, "timing_inputs", lambda of: [of.cell.id])
+    monkeypatch.setattr(timing, "time_cell", lambda *words: asked.append(words) or "record")
+    assert timing.time_by_itself(task, result) == "record"  # type: ignore[comparison-overlap]
+    [(of, judged, sets, rounds)] = asked
+    assert of is task
+    assert (judged.result, judged.artifact, judged.level) == (result, tmp_path, task.cell.id)
+    assert sets == [task.cell.id]
+    assert isinstance(rounds, PlainRounds)
+
+
+LACKING: Any = SimpleNamespace(on=lambda provider: f"{provider} has no kernel")
+SUBJECT: Any = SimpleNamespace(missed=None)
+ARTIFACT: Any = SimpleNamespace(model="the model")
+COMPARED: Any = SimpleNamespace(record="a record", failures=(), only_values_or_shapes=False)
+BAD = Verdict(
+    Status.FAIL, COMPARED, "output y departs", ("a line",), ("a note",), Symptom.WRONG_VALUES
+)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason", "detail"),
+    [
+        (Verdict(Status.PASS, COMPARED, notes=("a note",)), None, ()),
+        (BAD, "bfloat16 as hardware computes it departs: output y departs", ("a line", "a mend")),
+        (
+            replace(BAD, reason=None, symptom=Symptom.CHANGED_TYPES),
+            "bfloat16 as hardware computes it departs: the outputs differ",
+            ("a line",),
+        ),
+        (
+            replace(BAD, comparison=None),
+            "bfloat16 as hardware computes it departs: output y departs",
+            None,
+        ),
+    ],
+)
+def test_a_model_without_kernels_is_judged_as_bfloat16_would_compute_it(
+    monkeypatch: pytest.MonkeyPatch,
+    outcome: Verdict,
+    reason: str | None,
+    detail: tuple[str, ...] | None,
+) -> None:
+    way = Way(task_of(Path("net.onnx")))
+    asked: list[Any] = []
+    monkeypatch.setattr(artifacts, "judged_by", lambda *words: words)
+    monkeypatch.setattr(outputs, "judge_simulated", lambda *words: asked.append(words) or outcome)
+    monkeypatch.setattr(outputs, "tried_mend", lambda *words: asked.append(words) or "a mend")
+    given: tuple[Any, ...] = (way, SUBJECT, ARTIFACT, LACKING, "the cache")
+    if reason is None:
+        outputs.compare_simulated(*given)
+    else:
+        with pytest.raises(CellEnded) as ended:
+            outputs.compare_simulated(*given)
+        assert (ended.value.status, ended.value.reason) == (Status.FAIL, reason)
+        assert ended.value.symptom is outcome.symptom
+        if detail is not None:
+            assert ended.value.detail == detail
+        assert ended.value.failing == outcome.worst_sets
+    standard = (way, SUBJECT, "the cache")
+    assert asked[0] == (standard, "the model")
+    assert asked[1:] in ([], [(standard, way.bound, "the model")])
+    assert list(way.notes) == ["a note", f"{BF16_SIMULATED}: cpu has no kernel"]
+    record: Any = None if outcome.comparison is None else "a record"
+    assert (way.found.accuracy, way.found.accuracy_simulated) == (record, record)
+
+
+def test_what_cannot_be_simulated_either_has_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuses(*_: object) -> Verdict:
+        raise NotApplicable("it could not be simulated: why")
+
+    monkeypatch.setattr(artifacts, "judged_by", lambda *words: words)
+    monkeypatch.setattr(outputs, "judge_simulated", refuses)
+    way = Way(task_of(Path("net.onnx")))
+    plain = Way(replace(way.task, explained=False))
+    for each, reason in (
+        (way, "cpu has no kernel, and it could not be simulated: why"),
+        (plain, "cpu has no kernel"),
+    ):
+        with pytest.raises(CellEnded) as ended:
+            outputs.compare_simulated(each, SUBJECT, ARTIFACT, LACKING, None)  # type: ignore[arg-type]
+        found = ended.value
+        assert (found.status, found.reason) == (Status.NOT_APPLICABLE, reason)
+        assert (found.symptom, each.found.accuracy) == (Symptom.NOT_RUN, None)
+
+
+MISSED: Any = SimpleNamespace(
+    reason=lambda: "y departs", lines=lambda: ["a line"], failures=(), only_values=True
+)
+
+
+@pytest.mark.parametrize(
+    ("variant", "accepted", "only_values"),
+    [
+        ("original", "fail", True),
+        ("original", "fail", False),
+        ("original", "note", True),
+        ("simplify", "fail", True),
+    ],
+)
+def test_missed_recorded_outputs_fail_the_untouched_model_s_own_cell(
+    variant: str, accepted: str, only_values: bool
+) -> None:
+    way = Way(task_of(Path("net.onnx"), variant, recorded_outputs=accepted))
+    failures = (SimpleNamespace(at=3), SimpleNamespace(at=None))
+    missed = SimpleNamespace(**{**vars(MISSED), "only_values": only_values, "failures": failures})
+    subject: Any = SimpleNamespace(missed=missed)
+    words = "the untouched model misses the outputs recorded beside it: y departs"
+    if variant != "original" or accepted == "note":
+        outputs._judge_recorded(way, subject)
+        assert list(way.notes) == [words]
+        return
+    with pytest.raises(CellEnded) as ended:
+        outputs._judge_recorded(way, subject)
+    found = ended.value
+    assert (found.status, found.reason, found.failing) == (Status.FAIL, words, (3,))
+    assert found.detail[0] == "a line"
+    assert found.detail[1].endswith('[recorded] outputs = "note"')
+    assert found.symptom is (Symptom.WRONG_VALUES if only_values else Symptom.CHANGED_TYPES)
+    assert list(way.notes) == []
+
+
+def test_a_model_that_cannot_be_decoded_is_told_with_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object) -> None:
+        raise ValueError("no such id\nmore")
+
+    monkeypatch.setattr(generation, "open_cpu", lambda path: path)
+    monkeypatch.setattr(generation, "decode", fails)
+    for place, words in (("card.toml", "card.toml: generate: "), ("", "generate: ")):
+        spec: Any = SimpleNamespace(place=place, prompt=(), steps=1)
+        with pytest.raises(InputError) as told:
+            generation._decoded(SimpleNamespace(path=Path("a")), None, {}, spec)  # type: ignore[arg-type]
+        assert str(told.value).startswith(
+            f"{words}the untouched model can't be decoded: no such id. Mend: see that"
+        )
