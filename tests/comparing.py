@@ -35,7 +35,7 @@ def compare(
     """
     sets = []
     for place, (name, right, other) in enumerate(zip(set_names, reference, candidate, strict=True)):
-        flags = {
+        flags: dict[str, Any] = {
             word: place < len(values) and values[place]
             for word, values in (("unusual", unusual), ("saturated", saturated), ("edged", edged))
         }

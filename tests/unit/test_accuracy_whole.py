@@ -26,7 +26,7 @@ def compared(
     *pairs: tuple[Any, Any],
     tolerance: Tolerance = WIDE,
     yardstick: Yardstick | None = None,
-    **flags: bool,
+    **flags: Any,
 ) -> Comparison:
     """Compare an output ``y`` in some sets; with names where a pair is one of mappings."""
     sets = []

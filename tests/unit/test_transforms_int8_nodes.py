@@ -57,6 +57,37 @@ def test_the_standard_attention_is_not_onnx_runtime_s() -> None:
 
 
 @pytest.mark.parametrize(
+    "graph",
+    [
+        # a is wanted as it is, and isn't clipped with y
+        "(float[n,32] x) => (float[n,32] a, float[n,32] y) { a = MatMul(x, w) y = Relu(a) }",
+        "(float[n,32] x, bool c) => (float[n,32] z, float[n,32] y) { a = MatMul(x, w)"
+        " y = Relu(a) z = If(c)<then_branch = t () => (float[n,32] p) { p = Identity(a) },"
+        " else_branch = e () => (float[n,32] q) { q = Neg(a) }> }",
+        # the bias counts twice
+        "(float[n,32] x) => (float[n,32] y) { y = Gemm<alpha = 0.5, beta = 2.0>(x, w, b) }",
+    ],
+    ids=["an output", "a body", "beta"],
+)
+def test_what_the_library_would_lose_stays(graph: str) -> None:
+    model = weighted(f"agraph {graph}", w=(32, 32), b=(32,))
+    conditions = {"c": np.asarray(True)} if len(model.graph.input) > 1 else {}
+    samples = [each | conditions for each in samples_for(model)]
+    result = quantized(model, "int8.static", samples)
+    for expected, given in zip(run(model, **samples[0]), run(result, **samples[0]), strict=True):
+        assert np.linalg.norm(expected - given) < 0.1 * np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize("text", ["int8.dynamic", "int8.static"])
+def test_an_old_file_whose_constants_are_no_inputs_is_quantized(text: str) -> None:
+    """ONNX Runtime takes such files, and onnx's version converter finds no constant in them."""
+    model = weighted("agraph (float[n,32] x) => (float[n,32] y) { y = MatMul(x, w) }", w=(32, 32))
+    model.ir_version, model.opset_import[0].version = 3, 7
+    result = quantized(model, text, samples_for(model))
+    assert signal_db(model, result, floats(4, 32)) > 20
+
+
+@pytest.mark.parametrize(
     ("op_type", "domain", "expected"),
     [
         *(

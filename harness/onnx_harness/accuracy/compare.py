@@ -125,6 +125,7 @@ class ComparedSet:
             is a zero whose sign hangs on digits far below any bound, and isn't judged.
         edged: of values that lie on an edge on purpose, where flips are what the set is there to
             show.
+        sizes: the shapes of the inputs; None where they aren't known.
     """
 
     name: str
@@ -133,6 +134,7 @@ class ComparedSet:
     unusual: bool = False
     saturated: bool = False
     edged: bool = False
+    sizes: str | None = None
 
 
 def compare(
@@ -280,6 +282,7 @@ def _compare_set(
                     rare=compared.unusual,
                     signed=not compared.saturated,
                     edged=compared.edged,
+                    sizes=compared.sizes,
                 )
             yield from (problem for problem in problems if problem is not None)
 
@@ -296,10 +299,11 @@ def _compare_tensors(
     rare: bool,
     signed: bool,
     edged: bool,
+    sizes: str | None,
 ) -> list[OutputFailure | None]:
     """Run every check of a tensor, the values' only where dtype and shape agree."""
     own_scale, constant = extent(reference)
-    total.see(reference, own_scale, constant)
+    total.see(reference, own_scale, constant, sizes)
     before: list[OutputFailure | None] = [
         check_dtype(name, reference, candidate, float_io),
         check_shape(name, reference, candidate),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import ml_dtypes
 import numpy as np
@@ -54,6 +54,7 @@ class Total:
     _minimum: float = 0.0
     _bounds: tuple[float, float] | None = None
     _seen: int = 0
+    _shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     _first: Array | None = None
     _widest: Array | None = None
     _differs: bool = False
@@ -71,8 +72,18 @@ class Total:
     _factor: float | None = None
     _sketch: Sketch | None = None
 
-    def see(self, reference: Array, scale: float, constant: bool) -> None:
-        """Look at the reference's tensor in one more set: does it say anything?"""
+    def see(self, reference: Array, scale: float, constant: bool, sizes: str | None = None) -> None:
+        """Look at the reference's tensor in one more set: does it say anything?
+
+        Args:
+            reference: the tensor.
+            scale: its greatest finite magnitude.
+            constant: whether all of its elements are alike.
+            sizes: the shapes of the inputs; None where they aren't known. Where they're equal and
+                the output's shape isn't, its shape follows what the inputs hold.
+        """
+        if sizes is not None:
+            self._moves |= self._shapes.setdefault(sizes, reference.shape) != reference.shape
         self._seen += 1
         if self._first is None or self._first.size == 0:
             self._first = reference  # nothing overlaps with what is empty

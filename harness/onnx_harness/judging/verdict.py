@@ -18,6 +18,7 @@ from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.failures import OutputFailure, listed
 from onnx_harness.errors import first_line
 from onnx_harness.inputs.graph.chance import random_nodes
+from onnx_harness.inputs.values.sets import shapes_of
 from onnx_harness.judging.exact_sums import exact_sums
 from onnx_harness.judging.ideal import ideal_conversion
 from onnx_harness.judging.noise_floor import (
@@ -310,6 +311,7 @@ def _compared(
                 unusual=unusual and not input_set.poised,
                 saturated=input_set.saturates,
                 edged=unusual and not input_set.smooth,
+                sizes=str(shapes_of(input_set)),
             )
         )
     comparison = compare(

@@ -67,5 +67,11 @@ def _on(
     changed = np.array(array)
     flat = changed.reshape(-1)
     count = min(flat.size, max(len(near), flat.size // 2))
-    flat[rng.permutation(flat.size)[:count]] = np.resize(np.roll(near, -turn * count), count)
-    return changed, len(near) - (turn + 1) * count
+    width = changed.shape[-1] if changed.ndim else 1
+    if len(exact) > 1 and flat.size < len(near) * width:
+        # Each may be what another column is compared with: all of them go through every place.
+        shift, remaining = turn, len(near) - (turn + 1)
+    else:
+        shift, remaining = turn * count, len(near) - (turn + 1) * count
+    flat[rng.permutation(flat.size)[:count]] = np.resize(np.roll(near, -shift), count)
+    return changed, remaining

@@ -66,7 +66,13 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "GreaterOrEqual": operator.ge,
 }
 # Operators that compare with an attribute, and its default.
-_THRESHOLDS = {"Binarizer": ("threshold", 0.0), "ThresholdedRelu": ("alpha", 1.0)}
+_THRESHOLDS = {
+    "Binarizer": ("threshold", 0.0),
+    "ThresholdedRelu": ("alpha", 1.0),
+    "Shrink": ("lambd", 0.5),
+}
+# Integers on both sides of what decides: a bit, the beginning of an hour.
+_DIVISIONS = frozenset({"BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Mod"})
 _MOST_CONSTANTS = 64
 _PLAIN = {"Abs": Act.ABSOLUTE, "Floor": Act.FLOOR, "Ceil": Act.CEIL, "Round": Act.ROUND}
 _BOTH_WAYS = {"Add": Act.ADD, "Mul": Act.SCALE, "Max": Act.AT_LEAST, "Min": Act.AT_MOST}
@@ -162,11 +168,13 @@ def constants_beside(scope: Scope, node: onnx.NodeProto, slot: int) -> tuple[flo
     Empty where it does no such.
     """
     if node.op_type in _THRESHOLDS and slot == 0:
-        return (float(np.float32(attribute(node, *_THRESHOLDS[node.op_type]))),)
-    if node.op_type not in _COMPARISONS or len(node.input) != 2:
+        threshold = float(np.float32(attribute(node, *_THRESHOLDS[node.op_type])))
+        return (threshold, -threshold) if node.op_type == "Shrink" else (threshold,)
+    divides = node.op_type in _DIVISIONS
+    if (node.op_type not in _COMPARISONS and not divides) or len(node.input) != 2:
         return ()
     constant = scope.constant(node.input[1 - slot])
-    if constant is None or constant.dtype.kind not in "iufb":
+    if constant is None or constant.dtype.kind not in ("iu" if divides else "iufb"):
         return ()
     numbers = np.unique(constant.astype(np.float64))
     return tuple(float(number) for number in numbers[np.isfinite(numbers)][:_MOST_CONSTANTS])

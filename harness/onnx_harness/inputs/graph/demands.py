@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.scopes import KnownDims, Scope
 from onnx_harness.inputs.graph.tables import is_open, keys_of, ngrams_of
+from onnx_harness.inputs.graph.texts import texts_of
+from onnx_harness.model.ops import is_standard
 
 
 class Kind(StrEnum):
@@ -35,6 +37,8 @@ class Kind(StrEnum):
     BOXES = "boxes"  # holds two corners a row, within a picture
     KEYS = "keys"  # looked up in a table of texts or integers
     AMONG = "among"  # compared with constants, element by element
+    ANGLE = "angle"  # a position that a sine or cosine is taken of
+    MISSING = "missing"  # asked whether it is NaN
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,8 @@ def demands_of(
         yield from _length(steps, where)
     elif op in _ORDERS and scalar:
         yield from _threshold(scope, node, slot, where)
+    elif op == "IsNaN":
+        yield Demand(Kind.MISSING, f"it is asked for NaN {where}")
     elif op in ("Div", "Mod") and slot == 1 and integers:
         yield Demand(Kind.NONZERO, f"integers are divided by it {where}")
     elif op in _RNNS and slot == 4:
@@ -158,6 +164,9 @@ def demands_of(
     elif keys := keys_of(node):
         why = f"it is looked up among {len(keys)} keys {where}"
         yield Demand(Kind.KEYS, why, values=keys, is_closed=not is_open(node))
+    elif slot == 0 and (decided := texts_of(node)):
+        why = f"{len(decided)} texts that it decides on are made for it {where}"
+        yield Demand(Kind.KEYS, why, values=decided)
     elif ngrams := ngrams_of(node):
         words_found = []
         for ngram in ngrams:
@@ -237,6 +246,27 @@ def _gather_nd(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Ite
     if fixed and len(fixed) == len(sizes):
         size = min(fixed)
     yield _indexes(size, f"'{node.input[0]}'", where)
+
+
+def _rotary(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    positions, table = (3, 1) if is_standard(node) else (1, 2)
+    if slot == positions:
+        name = node.input[table]
+        yield _indexes(_axis(scope.shape(name), 0), f"axis 0 of '{name}'", where)
+
+
+# Of ONNX Runtime's attentions: the input that says what is attended to.
+_MASK_SLOTS = {"Attention": 3, "QAttention": 5, "MultiHeadAttention": 4}
+
+
+def _attention(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    if is_standard(node) or slot != _MASK_SLOTS[node.op_type]:
+        return
+    dims = scope.shape(node.input[slot])
+    if dims is not None and len(dims) == 1:
+        yield from _length(_axis(scope.shape(node.input[0]), 1), where)
+    else:
+        yield Demand(Kind.MASK, f"it is the mask {where}")
 
 
 def _roi_align(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
@@ -333,7 +363,9 @@ _INDEXING: dict[str, _Maker] = {
     "GatherND": _gather_nd,
     "ScatterND": _gather_nd,
     "OneHot": _one_hot,
+    **dict.fromkeys(_MASK_SLOTS, _attention),
     "RoiAlign": _roi_align,
+    "RotaryEmbedding": _rotary,
     "NonMaxSuppression": _suppression,
     "EmbedLayerNormalization": _embed_layer_norm,
     "ReverseSequence": _reverse_sequence,

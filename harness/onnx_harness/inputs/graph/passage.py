@@ -112,6 +112,8 @@ _ENDS_INTEGERS = frozenset(
         "DequantizeLinear",
     }
 )
+# A position times frequencies is an angle, however its numbers are moved.
+_LINEAR = frozenset({"Cast", "CastLike", "Mul", "Div", "MatMul", "Gemm", "Einsum"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +124,14 @@ class State:
         axes: which axis of the input each axis is (-1: none of them); None when that's lost.
         steps: what has become of each of the input's numbers on the way; None where that's lost.
         integers: whether it still consists of integers that came from the input.
+        linear: whether it consists of such integers times constants.
     """
 
     scope: Scope
     name: str
     exact: bool
     integers: bool
+    linear: bool = False
     scale: float = 1.0
     offset: float = 0.0
     axes: tuple[int, ...] | None = None
@@ -165,11 +169,16 @@ def through(state: State, node: onnx.NodeProto, slot: int) -> State | None:
     after = replace(
         after, steps=state.steps if moved else stepped(state.steps, state.scope, node, slot)
     )
-    return (
-        after
-        if after.exact or after.integers or after.axes is not None or after.steps is not None
-        else None
+    moves = op in MOVES and (slot == 0 or op == "Concat")
+    after = replace(after, linear=state.linear and (moves or op in _LINEAR))
+    matters = (
+        after.exact
+        or after.integers
+        or after.linear
+        or after.axes is not None
+        or after.steps is not None
     )
+    return after if matters else None
 
 
 def _shifted(state: State, node: onnx.NodeProto, slot: int) -> State | None:

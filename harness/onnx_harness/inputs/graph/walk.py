@@ -86,7 +86,8 @@ class _Walk:
     def run(self) -> None:
         axes = None if self.entry.dims is None else tuple(range(len(self.entry.dims)))
         integers = self.entry.is_integer
-        todo = [State(self.view.main, self.entry.name, True, integers, axes=axes, steps=())]
+        first = State(self.view.main, self.entry.name, True, integers, integers)
+        todo = [replace(first, axes=axes, steps=())]
         seen: set[tuple[int, str, bool]] = set()
         steps = 0
         while todo and steps < _MOST_STEPS:
@@ -137,6 +138,8 @@ class _Walk:
                         f"1 less it is made very negative, as with masks, in {label(node)}",
                     )
                 )
+        if node.op_type in ("Sin", "Cos") and state.linear:
+            self.demands.append(Demand(Kind.ANGLE, f"it becomes an angle in {label(node)}"))
         if self.scalar or state.element is not None:
             for choice in compared(state.steps, state.scope, node, slot, self.entry):
                 self.demands.append(replace(choice, element=state.element))
@@ -149,7 +152,7 @@ class _Walk:
         self._axis_demands(state, node, slot)
 
     def _note(self, demand: Demand, state: State) -> None:
-        if state.exact:
+        if state.exact or demand.kind is Kind.MISSING:
             self.demands.append(moved_back(demand, state))
         elif demand.kind in (Kind.BOUND, Kind.LOOSE, Kind.SHAPE, Kind.LENGTH) and state.integers:
             self.demands.append(Demand(Kind.LOOSE, demand.why))

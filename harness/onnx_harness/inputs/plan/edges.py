@@ -185,6 +185,10 @@ def _float_edge(
     bounded = low is not None or high is not None
     if edge.infinite and (bounded or name in recipe.specs):
         return None
+    if edge.missing and not any(
+        demand.kind is Kind.MISSING for demand in recipe.findings[name].demands
+    ):
+        return None
     if edge.undefined:
         if not bounded or name in recipe.specs or not _is_bounded_by_domains(recipe, name):
             return None

@@ -33,6 +33,7 @@ class Edge:
         undefined: whether it leaves the domain of a logarithm or the like, and only that; NaN
             inside a model is told from NaN elsewhere by what isn't floating-point alone, such as a
             class.
+        missing: whether it holds NaN, which only inputs may that the model asks for it.
     """
 
     words: str
@@ -41,6 +42,7 @@ class Edge:
     infinite: bool = False
     smooth: bool = False
     undefined: bool = False
+    missing: bool = False
 
 
 def scaled(factor: float) -> _Change:
@@ -118,4 +120,5 @@ FLOAT_EDGES = (
     Edge(RISING, _rising),
     Edge("with zeros of either sign", _in_turn(-0.0, 1.0, 0.0, -2.0, 0.5), infinite=True),
     Edge("with values that have no logarithm or root", _alternating, undefined=True),
+    Edge("with NaN in the first half", _partly(math.nan), missing=True),
 )

@@ -48,7 +48,15 @@ def integer(entry: Input, findings: Findings, *, is_single: bool) -> Rule:
             "The size of another input's dimension: its name says that it is a length.",
             False,
         )
-    return _demanded(entry, demands) or _named(entry, is_single=is_single)
+    if (rule := _demanded(entry, demands)) is not None:
+        return rule
+    if angles := of(demands, Kind.ANGLE):
+        if is_single and entry.integer_range[1] >= _MOST_TIMESTEPS:
+            why = f"0 to {_MOST_TIMESTEPS}: {angles[0].why}, as a step of a diffusion does."
+            return Rule(Make.INTEGERS, why, False, 0, _MOST_TIMESTEPS)
+        why = f"0, 1, 2 …: {angles[0].why}, as a position does."
+        return Rule(Make.POSITIONS, why, certain=False, low=0)
+    return _named(entry, is_single=is_single)
 
 
 def _bounded(entry: Input, bounds: list[Demand], *, floor: int) -> Rule:
@@ -124,6 +132,10 @@ _SHAPE_VALUES: dict[str, tuple[tuple[int, ...], str]] = {
     "Pad pads": ((0, 1), "0 and 1"),
     "Range start": ((0,), "0"),
     "Range limit": ((4, 6), "4 and 6"),
+    # A window of 1 that isn't periodic divides by 0.
+    **dict.fromkeys(
+        ("HannWindow size", "HammingWindow size", "BlackmanWindow size"), ((5, 8), "5 and 8")
+    ),
     "TopK k": ((1, 2), "1 and 2"),
     "Trilu k": ((0, 1), "0 and 1"),
     "Resize sizes": ((16, 24), "16 and 24"),

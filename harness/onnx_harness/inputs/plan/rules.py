@@ -86,7 +86,7 @@ def _inferred(entry: Input, findings: Findings) -> Rule:
             return Rule(
                 Make.CHOICES, "A truth value: true and false in turn.", choices=(True, False)
             )
-        return Rule(Make.BOOLS, "Truth values, about half of them true.")
+        return Rule(Make.BOOLS, "Truth values: about half of them true, most, and few in turn.")
     if is_single and (rule := _control(entry, demands)) is not None:
         return rule
     if masks := of(demands, Kind.MASK):
@@ -124,7 +124,7 @@ def _keys(entry: Input, keys: list[Demand]) -> Rule | None:
 def _with_constants(rule: Rule, entry: Input, among: list[Demand]) -> Rule:
     """The rule of a tensor whose elements are compared with constants."""
     free = rule.make is Make.SIGNAL or (
-        rule.make in (Make.IDS, Make.INTEGERS) and (rule.certain or not rule.low)
+        rule.make in (Make.IDS, Make.INTEGERS) and (rule.certain or (rule.low or 0) <= 0)
     )
     if not among or not free or rule.dim is not None:
         return rule

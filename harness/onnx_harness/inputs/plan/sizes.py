@@ -243,7 +243,8 @@ def _dimension(
     role = (
         Role(meant[0]) if meant else _role(name, entry, axis, inputs, findings[entry.name], widest)
     )
-    if role is Role.BATCH and _counts_things(name, places, findings):
+    boxes = _counts_boxes(places, findings)
+    if boxes or (role is Role.BATCH and _is_pointed_at(name, places, findings)):
         role = Role.OTHER
     sizes, rungs = _PREFERRED[role], _LADDER[role]
     sliding = [demand for demand in demands if demand.at_least is not None]
@@ -255,26 +256,32 @@ def _dimension(
     return Dimension(name, role, sizes, tuple(dict.fromkeys(rungs)), _WORDS[role])
 
 
-def _counts_things(
-    name: str, places: list[tuple[Input, int]], findings: Mapping[str, Findings]
-) -> bool:
-    """Return whether a first axis counts boxes, or what another input points at: nodes of a graph.
+def _counts_boxes(places: list[tuple[Input, int]], findings: Mapping[str, Findings]) -> bool:
+    """Return whether the axis before the corners counts boxes.
 
-    They are more than 3.
+    They are more than 3, and so few that thresholds decide and not the greatest number.
     """
-    boxes = any(
-        axis == 0 and demand.kind is Kind.BOXES
+    return any(
+        axis == len(entry.dims or ()) - 2 and demand.kind is Kind.BOXES
         for entry, axis in places
         for demand in findings[entry.name].demands
     )
+
+
+def _is_pointed_at(
+    name: str, places: list[tuple[Input, int]], findings: Mapping[str, Findings]
+) -> bool:
+    """Return whether a first axis counts what another input points at, such as nodes of a graph.
+
+    They are more than 3.
+    """
     own = {entry.name for entry, _ in places}
-    pointed = any(
+    return any(
         demand.kind is Kind.BOUND and demand.dim == name
         for other, finding in findings.items()
         if other not in own
         for demand in finding.demands
     )
-    return boxes or pointed
 
 
 def _long_enough(sizes: tuple[int, ...], sliding: list[AxisDemand]) -> tuple[int, ...]:

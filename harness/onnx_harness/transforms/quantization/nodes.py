@@ -165,7 +165,23 @@ def never_quantized(model: onnx.ModelProto, *, static: bool) -> frozenset[str]:
         return spared(graph)
     masked = masked_scores(graph) | huge_values(graph)
     whole = spared(graph) | masked | exact_outputs(model)
+    whole |= _activations_of_shared_values(graph)
     return whole | _reading_defaults(graph) | _reading_moved_outputs(graph, whole)
+
+
+def _activations_of_shared_values(graph: onnx.GraphProto) -> frozenset[str]:
+    """The outputs of Relus and Clips whose input is wanted elsewhere too.
+
+    The library gives what they read the range of what they make, where they are its only consumer
+    among the nodes of the main graph: an output of the graph, or what a body reads, would be
+    clipped.
+    """
+    shared = {info.name for info in graph.output} | captured(graph)
+    names: set[str] = set()
+    for node in graph.node:
+        if is_standard(node, "Clip", "Relu") and node.input[0] in shared:
+            names.update(node.output)
+    return frozenset(names)
 
 
 def _reading_moved_outputs(graph: onnx.GraphProto, whole: frozenset[str]) -> frozenset[str]:

@@ -189,15 +189,37 @@ def prepare(model: onnx.ModelProto, opset: int) -> None:
     """Bring a model into the form in which the library finds its weights."""
     from onnx_harness.model.rewrite import bypass_identities, lift_constants, unlist_constants
 
-    _convert(model, opset)
     graph = model.graph
-    if (
-        model.ir_version < FREE_INITIALIZERS
-    ):  # constants there, but defaults of inputs in any later version
+    # Constants there, but defaults of inputs in any later version. The converter finds none of
+    # those that aren't listed as inputs before it.
+    if model.ir_version < FREE_INITIALIZERS:
         unlist_constants(graph)
         model.ir_version = FREE_INITIALIZERS
+    _convert(model, opset)
     lift_constants(graph)
     bypass_identities(graph)
+    _multiply_biases(graph)
+
+
+def _multiply_biases(graph: onnx.GraphProto) -> None:
+    """Multiply constant biases of Gemms by their beta, which onnxruntime 1.32 loses."""
+    from onnx import helper, numpy_helper
+
+    from onnx_harness.model.rewrite import fresh_name, value_names
+
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    listed = {info.name for info in graph.input}
+    taken = value_names(graph)
+    for node in graph.node:
+        beta = next((entry for entry in node.attribute if entry.name == "beta"), None)
+        bias = node.input[2] if node.op_type == "Gemm" and len(node.input) > 2 else ""
+        if beta is None or beta.f == 1.0 or bias not in constants or bias in listed:
+            continue
+        values = numpy_helper.to_array(constants[bias])
+        node.input[2] = fresh_name(f"{bias}_times_beta", taken)
+        tensor = numpy_helper.from_array(values * values.dtype.type(beta.f), node.input[2])
+        graph.initializer.append(tensor)
+        beta.CopyFrom(helper.make_attribute("beta", 1.0))
 
 
 def inline(model: onnx.ModelProto) -> None:

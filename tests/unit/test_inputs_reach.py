@@ -1,0 +1,140 @@
+"""Inputs that show a change of one constant, where usual noise wouldn't."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import ModelProto
+
+from onnx_harness.accuracy.compare import ComparedSet, compare
+from onnx_harness.accuracy.tolerance import Tolerance
+from onnx_harness.inputs.values.sets import shapes_of
+from onnx_harness.providers.running import run
+from tests.models import model
+from tests.unit.test_inputs_decisions import generated, tells_apart
+
+# A graph, a piece of it, and what stands there in the other model.
+PAIRS = {
+    "a label among integers": (
+        "(int64[n] x) => (bool[n] y) <int64 k={513}> { y = Equal(x, k) }",
+        ("{513}", "{514}"),
+    ),
+    "a threshold of integers": (
+        "(int64[n] x) => (bool[n] y) <int64 k={2000}> { y = Greater(x, k) }",
+        ("{2000}", "{2001}"),
+    ),
+    "a bit": (
+        "(int64[n] x) => (int64[n] y) <int64 k={4096}> { y = BitwiseAnd(x, k) }",
+        ("{4096}", "{8192}"),
+    ),
+    "the beginning of an hour": (
+        "(int64[n] x) => (int64[n] y) <int64 d={86400}, int64 h={3600}>"
+        "{ r = Mod(x, d) y = Div(r, h) }",
+        ("{3600}", "{3601}"),
+    ),
+    "the threshold of the last column": (
+        "(float[n,3] x) => (bool[n,3] y) <float[3] k={1.0, 20.0, 300.0}> { y = Less(x, k) }",
+        ("300.0", "310.0"),
+    ),
+    "a threshold in an attribute": (
+        "(float[n,8] x) => (float[n,8] y) { y = Shrink<lambd = 20.0>(x) }",
+        ("20.0", "21.0"),
+    ),
+    "what stands in for NaN": (
+        "(float[n,8] x) => (float[n,8] y) <float z={0.0}>"
+        "{ d = Add(x, x) m = IsNaN(d) y = Where(m, z, x) }",
+        ("{0.0}", "{1.0}"),
+    ),
+    "a pattern": (
+        '(string[n] x) => (bool[n] y) { y = RegexFullMatch<pattern = "[a-z]+@[a-z]+[.]com">(x) }',
+        ("[.]com", "[.]org"),
+    ),
+    "a delimiter": (
+        '(string[n] x) => (string[n,m] y, int64[n] k) { y, k = StringSplit<delimiter = ",">(x) }',
+        ('","', '";"'),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_constant_that_is_another_shows(name: str) -> None:
+    text, (was, becomes) = PAIRS[name]
+    assert text.count(was) == 1
+    one, other = model(text, opset=21), model(text.replace(was, becomes), opset=21)
+    assert tells_apart(one, other, generated(one))
+
+
+def test_positions_that_become_angles_go_far_in_usual_sets() -> None:
+    text = (
+        "(int64[1,n] x) => (float[1,n,2] y) <float[1,2] f={0.0001, 1.0}, int64[1] a={2}>"
+        "{ r = Cast<to = 1>(x) u = Unsqueeze(r, a) p = MatMul(u, f) s = Cos(p) y = Round(s) }"
+    )
+    one, other = model(text, opset=21), model(text.replace("{0.0001", "{0.0004"), opset=21)
+    assert tells_apart(one, other, [each for each in generated(one) if not each.unusual])
+
+
+@pytest.mark.parametrize(
+    ("inputs_in_order", "domain"),
+    [("x, p, c, s", "com.microsoft."), ("x, c, s, p", "")],
+)
+def test_positions_of_a_rotary_embedding_stay_in_its_tables(
+    inputs_in_order: str, domain: str
+) -> None:
+    table = ", ".join(str(number / 40) for number in range(20))
+    made = model(
+        f"(float[1,2,n,8] x, int64[1,n] p) => (float[1,2,n,8] y) <float[5,4] c={{{table}}},"
+        f" float[5,4] s={{{table}}}> {{ y = {domain}RotaryEmbedding({inputs_in_order}) }}",
+        opset=23,
+        domains=', "com.microsoft": 1',
+    )
+    positions = [np.ravel(each.values["p"]).tolist() for each in generated(made)]
+    assert set(itertools.chain(*positions)) == set(range(5))
+
+
+def test_lengths_of_an_attention_are_those_of_its_sequences() -> None:
+    weights = ", ".join(str((number % 7 - 3) / 10) for number in range(48))
+    biases = ", ".join(["0"] * 12)
+    made = model(
+        f"(float[b,n,4] x, int32[b] m) => (float[b,n,4] y) <float[4,12] w={{{weights}}},"
+        f" float[12] c={{{biases}}}> {{ y = com.microsoft.Attention<num_heads = 2>(x, w, c, m) }}",
+        domains=', "com.microsoft": 1',
+    )
+    for each in generated(made):
+        if not each.unusual:
+            lengths = np.asarray(each.values["m"])
+            assert lengths.min() >= 1
+            assert lengths[0] == np.shape(each.values["x"])[1]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(int64 n) => (int64[m] y) <int64 a={0}, int64 s={2}> { y = Range(a, n, s) }",
+        "(int64 n) => (float[m] y) { y = HammingWindow<periodic = 0>(n) }",
+        "(bool[n] a, bool[n] b, bool[n] c, bool[n] d) => (bool[n] y)"
+        "{ p = And(a, b) q = And(p, c) y = And(q, d) }",
+    ],
+)
+def test_what_follows_a_size_or_is_rarely_true_reacts(text: str) -> None:
+    assert not _inert(model(text, opset=21))
+
+
+def test_a_shape_that_follows_an_input_s_shape_is_no_reaction() -> None:
+    """What grows with an input says nothing about what the input holds."""
+    text = "(float[n] x) => (int64[n] y) { z = Sub(x, x) y = Cast<to = 7>(z) }"
+    assert _inert(model(text, opset=21)) == {"y"}
+
+
+def _inert(made: ModelProto) -> frozenset[str]:
+    """The outputs that nothing is known of, the model compared with itself."""
+    session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    compared = []
+    for each in generated(made):
+        if not each.unusual:
+            outputs = run(session, each.values)
+            sizes = str(shapes_of(each))
+            compared.append(ComparedSet(each.name, outputs, outputs, sizes=sizes))
+    return compare(compared, lambda _: Tolerance(0.0, 0.0)).inert
