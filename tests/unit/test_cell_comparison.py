@@ -32,10 +32,13 @@ from onnx_harness.cell.given_outputs import (
     write_snapshot,
 )
 from onnx_harness.cell.matrix import card_for
+from onnx_harness.cell.state import RunNote
 from onnx_harness.errors import InputError, ModelError
 from onnx_harness.judging.rounding import Clamp
 from onnx_harness.model.file import Model
 from onnx_harness.providers import get
+from onnx_harness.providers.running import run
+from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import Precision
@@ -172,7 +175,7 @@ def test_what_is_drawn_is_asked_for_again(
         compare_models(pair(tmp_path, model(DRAWN)))
     monkeypatch.setattr(room, "MOST_BYTES", most)
     opened: list[Any] = []
-    opens = room.open_session
+    opens = open_session
 
     def spy(*words: Any, **more: Any) -> Any:
         opened.append(more.get("config"))
@@ -208,14 +211,14 @@ def test_what_the_worker_is_at_is_noted(tmp_path: Path, monkeypatch: pytest.Monk
     whole = compare_models(asked)
     assert stages == ["reading", "running A", RUNNING_B, "measuring A's noise"]
     assert bounded == [(path, 12345, True) for path in (asked.a, asked.b)]
-    notes = [room.RunNote.read(words) for words in noted]
+    notes = [RunNote.read(words) for words in noted]
     assert [note and (note.place, note.name) for note in notes] == list(enumerate(whole.input_sets))
     assert sum(bool(note and note.unusual) for note in notes) == whole.unusual_sets
     noted.clear()
     last = len(whole.input_sets) - 2
     skipping = compare_models(replace(asked, skipped=(last,)))
     assert len(skipping.input_sets) == len(whole.input_sets) - 1
-    places = [note and note.place for note in map(room.RunNote.read, noted)]
+    places = [note and note.place for note in map(RunNote.read, noted)]
     assert places == [place for place in range(last + 2) if place != last]
 
 
@@ -277,10 +280,8 @@ def test_a_run_is_emulated_where_its_profile_says_so(tmp_path: Path) -> None:
         (tmp_path / "q", False, False),
         (None, True, False),
     ):
-        session = room.open_session(
-            path, get("cpu"), purpose=room.Purpose.ACCURACY, profile=profile
-        )
-        room.run(session, {"x": np.ones((1, 4), np.float32)})
+        session = open_session(path, get("cpu"), purpose=Purpose.ACCURACY, profile=profile)
+        run(session, {"x": np.ones((1, 4), np.float32)})
         assert is_emulated(session, get("cpu"), half=half) is emulated
 
 
@@ -315,6 +316,12 @@ def test_an_error_of_a_says_that_it_is_a_s(tmp_path: Path) -> None:
         pair_reference(lost, Model(lost.a))
 
 
+def test_both_are_called_by_their_letters(tmp_path: Path) -> None:
+    asked = pair(tmp_path, linear(), shifted(1.0))
+    first, second = room._models(asked)
+    assert [(each.path, each.name) for each in (first, second)] == [(asked.a, "a"), (asked.b, "b")]
+
+
 def test_recorded_inputs_are_what_both_are_run_on(tmp_path: Path) -> None:
     np.savez(tmp_path / "m.npz", x=np.full((3, 4), 7, np.float32))
     asked = pair(tmp_path, model(NEG), recorded=tmp_path / "m.npz")
@@ -344,7 +351,7 @@ def test_outputs_of_a_framework_are_held_against_the_model_s(
 ) -> None:
     asked = pair(tmp_path, model(TWO), provider=provider)
     levels: list[str] = []
-    opens = given_outputs.open_session
+    opens = open_session
 
     def spy(path: Path, provider: Any, **more: Any) -> Any:
         levels.append(more["level"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,8 @@ from onnx_harness.errors import InputError, ModelError, NotApplicable
 from onnx_harness.judging.verdict import Verdict
 from onnx_harness.latency.plain import PlainRounds
 from onnx_harness.names import parse_variant
+from onnx_harness.providers.sessions import Purpose
+from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import BF16_SIMULATED, Status, Symptom
 from onnx_harness.settings import Settings
 from tests.models import linear, model, save
@@ -42,6 +45,16 @@ SETTINGS = Settings(input_sets=2)
 def task_of(path: Path, variant: str = "original", **card: Any) -> Task:
     made = Card(path=path, name="net", source=PathSource(path), **card)
     return Task(Cell(made, parse_variant(variant), "cpu"), path, SETTINGS)
+
+
+def noting(asked: list[Any], answer: object) -> Callable[..., object]:
+    """Stands in for a function: notes what it's asked, and answers."""
+
+    def answers(*words: object) -> object:
+        asked.append(words)
+        return answer
+
+    return answers
 
 
 # names
@@ -187,7 +200,7 @@ def test_what_was_judged_is_had_again_and_run_untouched(
     np.testing.assert_array_equal(fed[0], sets[1].values["x"])
     [((model_path, provider), more)] = opened
     assert (model_path, provider.name) == (path, "cpu")
-    assert more == {"purpose": pipeline.Purpose.ACCURACY, "level": "basic"}
+    assert more == {"purpose": Purpose.ACCURACY, "level": "basic"}
 
 
 def test_a_cell_is_timed_by_itself_as_in_a_run(
@@ -197,13 +210,34 @@ def test_a_cell_is_timed_by_itself_as_in_a_run(
     asked: list[Any] = []
     monkeypatch.setattr(timing, "place_of_artifact", lambda of: (tmp_path, of.cell.id))
     monkeypatch.setattr(timing, "timing_inputs", lambda of: [of.cell.id])
-    monkeypatch.setattr(timing, "time_cell", lambda *words: asked.append(words) or "record")
+    monkeypatch.setattr(timing, "time_cell", noting(asked, "record"))
     assert timing.time_by_itself(task, result) == "record"  # type: ignore[comparison-overlap]
     [(of, judged, sets, rounds)] = asked
     assert of is task
     assert (judged.result, judged.artifact, judged.level) == (result, tmp_path, task.cell.id)
     assert sets == [task.cell.id]
     assert isinstance(rounds, PlainRounds)
+
+
+def test_a_step_is_calibrated_on_what_was_recorded_where_something_was(tmp_path: Path) -> None:
+    path = save(linear(), tmp_path / "net.onnx")
+    np.savez(tmp_path / "given.npz", x=np.full((3, 4), 7, np.float32))
+    task = replace(task_of(path, "int8.static"), recorded=tmp_path / "given.npz")
+    way, cache = Way(task), Cache(tmp_path / "cache")
+    subject = subject_of(task)
+    [given] = artifacts.judged_by(way, subject, cache).calibration
+    assert np.asarray(given.values["x"]).tolist() == [[7.0] * 4] * 3
+    [step] = way.bound.changing
+    assert len(artifacts._calibrating(way, step, subject, cache)) == 1
+    assert list(way.notes) == ["int8.static was calibrated on 1 of the 1 input sets that judge it"]
+    made = Way(replace(task, recorded=None))
+    own = artifacts._calibrating(made, step, subject_of(made.task), cache)
+    assert len(own) == 4 * SETTINGS.input_sets
+    assert list(made.notes) == []
+    plain = Way(task_of(path, "simplify"))
+    assert artifacts.judged_by(plain, subject, cache).calibration == ()
+    [simplifying] = plain.bound.changing
+    assert artifacts._calibrating(plain, simplifying, subject, cache) == []
 
 
 LACKING: Any = SimpleNamespace(on=lambda provider: f"{provider} has no kernel")
@@ -241,8 +275,8 @@ def test_a_model_without_kernels_is_judged_as_bfloat16_would_compute_it(
     way = Way(task_of(Path("net.onnx")))
     asked: list[Any] = []
     monkeypatch.setattr(artifacts, "judged_by", lambda *words: words)
-    monkeypatch.setattr(outputs, "judge_simulated", lambda *words: asked.append(words) or outcome)
-    monkeypatch.setattr(outputs, "tried_mend", lambda *words: asked.append(words) or "a mend")
+    monkeypatch.setattr(outputs, "judge_simulated", noting(asked, outcome))
+    monkeypatch.setattr(outputs, "tried_mend", noting(asked, "a mend"))
     given: tuple[Any, ...] = (way, SUBJECT, ARTIFACT, LACKING, "the cache")
     if reason is None:
         outputs.compare_simulated(*given)

@@ -117,7 +117,8 @@ def test_a_range_becomes_a_step_and_a_zero_point(
         for node in _fixed_pair("a", "b", bounds, signed)[:2]
     ]
     assert constants[0] == pytest.approx(step)
-    assert (constants[1], constants[1].dtype) == (zero, np.int8 if signed else np.uint8)
+    assert constants[1] == zero
+    assert constants[1].dtype == (np.int8 if signed else np.uint8)
     assert constants[0].dtype == np.float32
 
 
@@ -221,7 +222,7 @@ LARGE = "(float[2] x) => (float[2] y) { h = Cast<to = 10>(x) e = Exp(h) y = Cast
 
 def refer(path: Path, *values: float, unusual: str = "") -> Reference:
     session = open_cpu(path)
-    feeds = [{"x": np.full(2, value, np.float32)} for value in values]
+    feeds: list[dict[str, Any]] = [{"x": np.full(2, value, np.float32)} for value in values]
     sets = [InputSet(f"set {place}", feed) for place, feed in enumerate(feeds)]
     sets[-1] = replace(sets[-1], unusual=unusual)
     return Reference(tuple(sets), tuple(run(session, feed) for feed in feeds), frozenset())
@@ -279,7 +280,10 @@ RANDOM = "(float[2] x) => (float[2] y, float[2] z) { y = Neg(x) z = RandomNormal
 
 def test_given_inputs_are_run_as_they_are_and_with_what_was_recorded(tmp_path: Path) -> None:
     path = save(model(RANDOM), tmp_path / "m.onnx")
-    values = {"x": np.array([1.0, 2.0], np.float32), "y": np.array([3.0, 4.0], np.float32)}
+    values: dict[str, Any] = {
+        "x": np.array([1.0, 2.0], np.float32),
+        "y": np.array([3.0, 4.0], np.float32),
+    }
     np.savez(tmp_path / "m.npz", **values)
     answers = given(Model(path), tmp_path / "m.npz")
     [output] = answers.outputs
