@@ -217,6 +217,14 @@ def test_a_compiled_graph_contradicts_nothing_and_one_that_ran_elsewhere_does() 
     )
 
 
+def test_nodes_that_ran_on_two_other_providers_are_told_with_both() -> None:
+    record = Counter({(TENSORRT.ort_name, "Conv"): 8})
+    ran = Profile(Counter({(ON, "Conv"): 5, (OFF, "Conv"): 3}))
+    assert f"puts 8 nodes on {TENSORRT.ort_name} that ran on {OFF} and {ON}: Conv x8" in str(
+        contradiction(record, ran, TENSORRT)
+    )
+
+
 def test_a_graph_that_folds_away_meets_every_demand() -> None:
     assert contradiction(Counter(), Profile(), CUDA) is None
     assert breach(Profile(), CUDA, min_time_share=1.0, max_copies=0) is None

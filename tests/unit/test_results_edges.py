@@ -154,6 +154,15 @@ def test_what_cannot_be_removed_stops_nobody(
     assert cache.warnings == [f"The cache entry {folder} can't be removed: not yours."]
 
 
+def test_what_is_being_written_is_no_entry(tmp_path: Path) -> None:
+    cache = Cache(tmp_path, limit_bytes=0)
+    inside = tmp_path / "artifacts" / ".unfinished" / "1-living" / "shelf"
+    inside.mkdir(parents=True)
+    (inside / "weights").write_text("x")
+    assert cache.prune(in_use_seconds=0) == 0
+    assert (inside / "weights").exists()
+
+
 def test_an_entry_is_dropped_alone(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     for key in (KEY, OTHER):
@@ -352,19 +361,25 @@ def test_a_night_names_its_cells_and_no_figure_of_them_is_nan(tmp_path: Path) ->
         past.begin(RUN)
         gpu = replace(RUN.host, cpu="Another", devices={"cuda": "A GPU"})
         past.put(cell(latency=latency(), machine=gpu))
-        ratios = {"simplify": None, "fp16": math.nan, "optimize": 1.5}
+        ratios = {"simplify": None, "fp16": math.nan, "optimize": 1.5, "wide": math.inf}
         for name, ratio in ratios.items():
             record = PinnedRecord({}, Status.PASS, None, "ab", ratio=ratio)
             past.put(cell(name, accuracy=None, pinned=record))
         rows = past._database.execute("SELECT variant, pinned_ratio FROM cells").fetchall()
-        assert dict(rows) == {"original": None, "simplify": None, "fp16": None, "optimize": 1.5}
+        assert dict(rows) == {
+            "original": None,
+            "simplify": None,
+            "fp16": None,
+            "optimize": 1.5,
+            "wide": None,
+        }
         nights = past.nights(RUN.id, last=1)
         with pytest.raises(sqlite3.IntegrityError):
             past._database.execute("UPDATE cells SET run_id = 'no such run'")
     assert nights[2].processor("cuda") == "Another, A GPU"
     assert nights[0].processor("cuda") == RUN.host.cpu
     assert [night.cell_id for night in nights] == [
-        f"net-{name}-cpu" for name in ("fp16", "optimize", "original", "simplify")
+        f"net-{name}-cpu" for name in ("fp16", "optimize", "original", "simplify", "wide")
     ]
 
 
