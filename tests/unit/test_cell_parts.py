@@ -32,8 +32,9 @@ from onnx_harness.judging.verdict import Verdict
 from onnx_harness.latency.plain import PlainRounds
 from onnx_harness.names import parse_variant
 from onnx_harness.providers.sessions import Purpose
-from onnx_harness.results.cache import Cache
+from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.cells import BF16_SIMULATED, Status, Symptom
+from onnx_harness.results.run import versions
 from onnx_harness.settings import Settings
 from tests.models import linear, model, save
 from tests.unit.results_examples import RUN
@@ -137,6 +138,19 @@ def test_a_timing_depends_on_the_machine_and_the_time_spent() -> None:
     assert timing_key(SETTINGS, machine) in keys
     other: Any = SimpleNamespace(host=replace(RUN.host, memory_bytes=1))
     assert timing_key(SETTINGS, other) == timing_key(SETTINGS, machine)
+
+
+def test_a_machine_is_its_host_with_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = content.machine_of(RUN.host)
+    assert (machine.source, machine.versions) == (source_digest(), versions())
+    assert machine.host is RUN.host
+    fingerprints = {machine.fingerprint, content.machine_of(RUN.host).fingerprint}
+    fingerprints.add(content.machine_of(replace(RUN.host, cores=99)).fingerprint)
+    monkeypatch.setattr(content, "versions", lambda: {"onnx": "9"})
+    fingerprints.add(content.machine_of(RUN.host).fingerprint)
+    monkeypatch.setattr(content, "source_digest", lambda: "ab")
+    fingerprints.add(content.machine_of(RUN.host).fingerprint)
+    assert len(fingerprints) == 4
 
 
 def test_the_source_of_a_transform_is_its_file_where_there_is_one() -> None:
