@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_harness.accuracy.explain import MOST_ELEMENT, Yardstick
 from onnx_harness.accuracy.noise import Gap, Noise
 from onnx_harness.inputs.values.sets import InputSet
+from onnx_harness.judging import reference as referring
 from onnx_harness.judging.emulation import half_as_hardware
 from onnx_harness.judging.generation.verdict import _scale, explained_by
 from onnx_harness.judging.half_range import computes_in_half
@@ -27,6 +28,7 @@ from onnx_harness.judging.rounding import round_through
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.model.file import Model
 from onnx_harness.providers.running import run
+from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache
 from onnx_harness.transforms import Precision
 from tests.models import model, save
@@ -278,7 +280,16 @@ def test_a_constant_in_a_node_is_rounded_with_the_rest() -> None:
 RANDOM = "(float[2] x) => (float[2] y, float[2] z) { y = Neg(x) z = RandomNormalLike(x) }"
 
 
-def test_given_inputs_are_run_as_they_are_and_with_what_was_recorded(tmp_path: Path) -> None:
+def test_given_inputs_are_run_as_they_are_and_with_what_was_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def opens(*words: Any, **more: Any) -> Any:
+        asked.append(more)
+        return open_session(*words, **more)
+
+    monkeypatch.setattr(referring, "open_session", opens)
     path = save(model(RANDOM), tmp_path / "m.onnx")
     values: dict[str, Any] = {
         "x": np.array([1.0, 2.0], np.float32),
@@ -292,3 +303,4 @@ def test_given_inputs_are_run_as_they_are_and_with_what_was_recorded(tmp_path: P
     assert answers.unstable == {"z"}
     assert (answers.notes, len(answers.recorded)) == ((), 1)
     assert answers.recorded[0]["y"].tolist() == [3.0, 4.0]
+    assert asked == [{"purpose": Purpose.ACCURACY, "level": "disable"}]
