@@ -70,6 +70,25 @@ def test_a_set_that_is_named_is_tried_again_without_each_member(
     assert is_minimal(task, bound, Cause(transform=STEP, passes=parts)) is minimal
 
 
+@pytest.mark.parametrize(
+    ("optimizers", "minimal"),
+    [
+        (("DivMulFusion",), True),
+        (("DivMulFusion", "ConstantFolding"), False),  # one of them is enough
+        (("ConstantFolding",), False),  # it does no harm
+    ],
+)
+def test_a_set_of_optimizers_is_tried_again_without_each_member(
+    optimizers: tuple[str, ...], minimal: bool
+) -> None:
+    path = Path(__file__).parents[1] / "data" / "defects" / "79_ort_divmul_integer.onnx"
+    variant = parse_variant("ort.basic")
+    task = Task(Cell(card_for(path), variant, "cpu"), path, Settings(input_sets=1))
+    cause = Cause(level="basic", optimizers=optimizers)
+
+    assert is_minimal(task, bind_variant(variant), cause) is minimal
+
+
 def test_a_set_that_is_not_minimal_is_counted_as_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

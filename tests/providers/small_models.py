@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.pipeline import judge
+from onnx_harness.cell.state import Task
+from onnx_harness.names import parse_variant
+from onnx_harness.results.cells import CellResult
+from onnx_harness.settings import Settings
+from tests.models import model
 
 
 def build(
@@ -79,3 +89,23 @@ class Watched:
     def io_binding(self) -> Any:
         self.bindings.append(self._session.io_binding())
         return self.bindings[-1]
+
+
+def with_infinities_marked() -> onnx.ModelProto:
+    """Two nodes of a device's and, between them, one that devices leave to the CPU: IsInf."""
+    marked = model(
+        """(float[n,8] x) => (float[n,8] y) {
+          a = MatMul(x, w)  i = IsInf(x)  f = Cast<to = 1>(i)  y = Add(a, f) }""",
+        opset=20,
+    )
+    weights = np.random.default_rng(0).normal(size=(8, 8)).astype(np.float32)
+    marked.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    for node in marked.graph.node:
+        node.name = f"make_{node.output[0]}"
+    return marked
+
+
+def halved(path: Path, variant: str, provider: str) -> CellResult:
+    """Judge a variant of a model whose nodes needn't all lie on the provider."""
+    cell = Cell(card_for(path), parse_variant(variant), provider)
+    return judge(Task(cell, path, Settings(input_sets=2, min_placement=0.5))).result

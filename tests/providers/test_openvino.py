@@ -1,5 +1,6 @@
 """OpenVINO on the CPU device. Needs .venv-openvino."""
 
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+from onnx_harness.cli import main
 from onnx_harness.errors import ProviderError
 from onnx_harness.providers import get
 from onnx_harness.providers.binding import bound_runner
@@ -15,8 +17,16 @@ from onnx_harness.providers.placement import assignments, placement, shortfall
 from onnx_harness.providers.probe import probe
 from onnx_harness.providers.profile import Profile, contradiction, precision, read_profile
 from onnx_harness.providers.sessions import Purpose, open_session
+from onnx_harness.results.cells import Stage, Status
 from onnx_harness.transforms.fp16 import convert_float_to_float16
-from tests.providers.small_models import Watched, cnn, with_determinant
+from tests.models import save
+from tests.providers.small_models import (
+    Watched,
+    cnn,
+    halved,
+    with_determinant,
+    with_infinities_marked,
+)
 
 pytestmark = pytest.mark.providers
 
@@ -82,3 +92,39 @@ def test_float16_is_emulated_and_what_is_compiled_is_told_by_its_declaration(
         Counter({("CPUExecutionProvider", op): count for (_, op), count in assigned.items()})
     )
     assert "that ran on CPUExecutionProvider" in str(contradiction(assigned, elsewhere, OPENVINO))
+
+
+@pytest.mark.parametrize(
+    ("plain", "mixed", "keeps"),
+    [("fp16.io32", "fp16.mixed", "keeps 1 of 3"), ("bf16.io32", "bf16.mixed", "keeps 2 of 3")],
+)
+def test_nodes_that_it_refuses_in_a_half_type_stay_float32(
+    plain: str, mixed: str, keeps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenVINO 2025.4 makes a cyclic graph of this model in float16; it has no bfloat16 at all."""
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    path = save(with_infinities_marked(), tmp_path / "m.onnx")
+    refused = halved(path, plain, "openvino")
+    assert refused.stage is Stage.SESSION
+    assert refused.detail[-1].startswith(f"mend: `--variant {mixed}` {keeps}"), refused.detail
+    result = halved(path, mixed, "openvino")
+    assert result.status is Status.PASS, result
+    assert any(note.startswith(keeps) for note in result.notes), result.notes
+    assert any(
+        re.match(r"provider 'openvino' refuses b?float16 in 'make_a'", note)
+        for note in result.notes
+    )
+
+
+def test_transform_writes_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    path = save(with_infinities_marked(), tmp_path / "m.onnx")
+    for provider, opens in (("cpu", False), ("openvino", True)):
+        out = tmp_path / f"{provider}.onnx"
+        command = ["transform", str(path), "--variant", "fp16.mixed", "-o", str(out)]
+        assert main([*command, "--provider", provider]) == 0
+        if opens:
+            open_session(out, OPENVINO, purpose=Purpose.ACCURACY)
+            continue
+        with pytest.raises(Exception, match="not acyclic"):
+            open_session(out, OPENVINO, purpose=Purpose.ACCURACY)

@@ -25,7 +25,14 @@ from onnx_harness.providers.profile import contradiction, read_profile
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.settings import Settings
-from tests.providers.small_models import Watched, cnn, with_determinant
+from tests.models import save
+from tests.providers.small_models import (
+    Watched,
+    cnn,
+    halved,
+    with_determinant,
+    with_infinities_marked,
+)
 
 pytestmark = pytest.mark.providers
 
@@ -202,3 +209,21 @@ def test_the_library_is_registered_once_and_the_process_ends_well() -> None:
         "assert probe('webgpu').usable and probe('webgpu').usable; get('webgpu').load()"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_device_without_a_half_type_is_told_from_one_that_lacks_a_kernel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SwiftShader has no float16, and the CPU behind it takes IsInf alone in bfloat16."""
+    monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
+    path = save(with_infinities_marked(), tmp_path / "m.onnx")
+    none = halved(path, "fp16.mixed", "webgpu")
+    assert none.status is Status.NOT_APPLICABLE
+    assert "provider 'webgpu' refuses float16 in each of its 3 nodes: " in str(none.reason)
+    plain = halved(path, "bf16.io32", "webgpu")
+    assert plain.reason == "provider 'webgpu' has no Gemm in bfloat16", plain
+    offer = "mend: `--variant bf16.mixed` keeps 2 of 3 nodes in float32: 'make_a', 'make_y'"
+    assert (plain.status, plain.detail) == (Status.NOT_APPLICABLE, (offer,))
+    some = halved(path, "bf16.mixed", "webgpu")
+    assert some.status is Status.PASS, some
+    assert any(note.startswith("keeps 2 of 3 nodes in float32") for note in some.notes)

@@ -12,7 +12,7 @@ import pytest
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Judged, Task, never_loaded
-from onnx_harness.errors import WorkerNotStarted, WorkerOutOfMemory
+from onnx_harness.errors import WorkerCrashed, WorkerNotStarted, WorkerOutOfMemory
 from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.isolate import RISK
 from onnx_harness.names import parse_variant
@@ -86,3 +86,25 @@ def test_a_verdict_without_the_inputs_that_ate_the_memory_hangs_on_it(cell: Cell
     judged = tried.judge(cell)
     assert (judged.result.status, judged.starved) == (Status.PASS, True)
     assert not attempts(Worker(Judged(result_of()))).judge(cell).starved
+
+
+@pytest.mark.parametrize(
+    ("note", "stage", "words"),
+    [
+        ("transform", Stage.TRANSFORM, "during transform, it died"),
+        (
+            "transform: float32 search, run 3",
+            Stage.TRANSFORM,
+            "during transform (float32 search, run 3), it died",
+        ),
+        ("inputs at a size of 64", Stage.LOAD, "during load (inputs at a size of 64), it died"),
+        ("", Stage.LOAD, "during load, it died"),
+    ],
+)
+def test_a_death_is_told_by_its_stage_and_the_part_of_it(
+    cell: Cell, note: str, stage: Stage, words: str
+) -> None:
+    death = WorkerCrashed("it died", note)
+    judged = attempts(Worker(death, death)).judge(cell)
+    assert (judged.result.stage, judged.result.reason) == (stage, words)
+    assert judged.result.symptom is Symptom.CRASH

@@ -339,6 +339,10 @@ def test_a_variant_of_fixed_shapes_is_judged_on_those_alone(tmp_path: Path, seco
     )
 
 
+NO_OWNER = (
+    "IsNodeCompatibleWithProvider(const Node&) const !node_provider_type.empty() was false. "
+    "Provider type for MatMul node with name 'make_a' is not set."
+)
 NO_MUL = "Could not find an implementation for Mul(14) node with name ''"
 OLD_TYPE = "Type 'tensor(bfloat16)' of input parameter (x) of operator (Gelu) in node () is invalid"
 
@@ -347,6 +351,7 @@ OLD_TYPE = "Type 'tensor(bfloat16)' of input parameter (x) of operator (Gelu) in
     ("words", "variant", "provider", "outcome"),
     [
         (NO_MUL, "bf16.io32", "cpu", NoKernel("Mul")),
+        (NO_OWNER, "bf16.io32", "cpu", NoKernel("MatMul")),
         (OLD_TYPE, "bf16.io32", "cpu", NoKernel("Gelu")),
         (NO_MUL, "fp16.io32", "cpu", RuntimeError),
         ("out of memory", "bf16.io32", "cpu", RuntimeError),

@@ -32,6 +32,9 @@ def test_an_unreadable_model_does_not_depart(
     "words",
     [
         ["compare", "a.onnx"],
+        ["diagnose", "b.onnx", "--variant", "simplify"],
+        ["diagnose", "a.onnx", "b.onnx"],
+        ["bisect", "b.onnx", "--variant", "simplify", "--package", "onnxruntime"],
         ["compare", "a.onnx", "a.onnx", "--provider", "kuda"],
         ["gate", "--max-age", "soon"],
         ["gate", "--report-dir", "reports", "--provider", "kuda"],

@@ -78,7 +78,7 @@ def bisected(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[tuple[Task
 
 def prepare(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("onnx_harness.cli.diagnose._refuse_provider", lambda *_: None)
+    monkeypatch.setattr("onnx_harness.cli.diagnose.refuse_provider", lambda *_: None)
     save(linear(), folder / "m.onnx")
     save(linear(), folder / "zoo" / "net.onnx")
     (folder / "mine.so").write_bytes(b"")

@@ -278,6 +278,18 @@ def test_what_a_process_died_of_is_not_done_again(memory: SimpleNamespace, what:
     assert (noted(), memory.value) == ("", b"")
 
 
+def test_what_is_noted_of_a_risk_is_the_whole_of_it(memory: SimpleNamespace) -> None:
+    with risking("a mend"):
+        note_stage("transform")
+        with noting("run"):
+            assert noted() == "at risk: a mend"
+        with risking("a part of it"):
+            assert noted() == "at risk: a part of it"
+        assert noted() == "at risk: a mend"
+    note_stage("compare")
+    assert memory.value == b"compare"
+
+
 def test_elsewhere_nothing_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notes, "_noted", None)
     note_stage("load")

@@ -312,6 +312,19 @@ def test_before_ir_version_4_a_weight_that_is_there_in_both_types_is_listed_twic
     np.testing.assert_allclose(run(result, **X)[0], run(model, **X)[0], rtol=1e-2, atol=5e-3)
 
 
+@pytest.mark.parametrize("blocked", [(), ("Neg",)])
+def test_before_ir_version_4_a_weight_may_be_missing_on_the_list(blocked: tuple[str, ...]) -> None:
+    """ONNX Runtime takes such files, which onnx's checker rejects."""
+    model = model_of(
+        """agraph (float[3] x) => (float[3] z) <float[3] w = {1, 2, 3}>
+        { a = Neg(w) b = Mul(x, w) z = Add(a, b) }"""
+    )
+    model.ir_version = 3
+    result = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
+    onnx.checker.check_model(result, full_check=True)
+    np.testing.assert_allclose(run(result, **X)[0], run(model, **X)[0], rtol=1e-2, atol=5e-3)
+
+
 def test_nodes_out_of_order_are_put_in_order() -> None:
     model = model_of("agraph (float[3] x) => (float[3] z) { a = Exp(x) b = Neg(a) z = Mul(b, a) }")
     result = copy_of(model)

@@ -168,13 +168,13 @@ def test_before_ir_version_4_initializers_are_constants_and_stay_listed_as_input
 
 
 @pytest.mark.parametrize(
-    ("allowed", "expected"), [(200, {"Expand": 1, "Add": 1}), (1 << 20, {"Add": 1})]
+    ("allowed", "expected"), [(200, {"Expand": 1, "MatMul": 1}), (1 << 20, {"MatMul": 1})]
 )
 def test_folding_grows_a_model_by_no_more_than_allowed(
     allowed: int, expected: dict[str, int]
 ) -> None:
     model = model_of("""agraph (float[64,64] x) => (float[64,64] z) <float[1] w = {2}, int64[2] size = {64, 64}>
-        { n = Neg(w) large = Expand(n, size) z = Add(x, large) }""")
+        { n = Neg(w) large = Expand(n, size) z = MatMul(x, large) }""")
     assert ops(simplified(model, allowed, x=floats(64, 64))) == expected
 
 
@@ -308,7 +308,7 @@ def test_what_inference_would_object_to_is_left_as_it_was() -> None:
         ("a = Cast<to = 11>(x) z = Cast<to = 1>(a)", {"Identity": 1}),
         ("a = Cast<to = 10>(x) z = Cast<to = 1>(a)", {"Cast": 2}),
         ("a = Transpose<perm = [0, 1]>(x) z = Neg(a)", {"Neg": 1}),
-        ("a = Transpose(x) b = Neg(a) z = Transpose(b)", {"Transpose": 2, "Neg": 1}),
+        ("a = Transpose(x) b = Neg(a) z = Transpose(b)", {"Neg": 1}),
         ("a = Reshape(x, s) z = Neg(a)", {"Neg": 1}),
         ("a = Pad(x, none) z = Neg(a)", {"Neg": 1}),
         ("a = Pad(x, turned) z = Neg(a)", {"Pad": 1, "Neg": 1}),

@@ -129,9 +129,9 @@ def test_a_cast_like_is_the_cast_that_it_is() -> None:
         (
             (
                 "d = Shape(s) f = ConstantOfShape(d) b = Cast<to = 10>(f) a = Cast<to = 1>(b) z = "
-                "Add(a, f)"
+                "Concat<axis = 0>(a, f)"
             ),
-            {"Shape": 1, "ConstantOfShape": 1, "Cast": 2, "Add": 1},
+            {"Shape": 1, "ConstantOfShape": 1, "Cast": 2, "Concat": 1},
         ),
     ],
     ids=["folded", "out of range", "another reader"],

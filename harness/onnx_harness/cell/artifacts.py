@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx_harness
-from onnx_harness import transforms
+from onnx_harness import providers, transforms
 from onnx_harness.cell.state import Artifact, Subject, Way
 from onnx_harness.errors import named
 from onnx_harness.inputs import InputSet
@@ -161,6 +161,7 @@ def standard_key(judged_standard: Standard) -> list[object]:
         repr(judged_standard.card.tolerance),
         repr(judged_standard.override),
         judged_standard.explained,
+        judged_standard.level if providers.get(judged_standard.provider).fallback else "",
     ]
 
 

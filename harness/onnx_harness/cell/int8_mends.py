@@ -141,6 +141,10 @@ def _candidates(way: Way, subject: Subject) -> Iterator[_Candidate]:
             yield _Candidate(instead(_with(written, option, True)), why)
     if written.name == _STATIC:
         yield _Candidate(instead(Step(_MIXED, written.options)))
+    if written.options:
+        yield _Candidate(
+            instead(Step(written.name)), "passes: with the options that it has by itself"
+        )
     if written.name != _DYNAMIC or place > 0:  # a step before may rename nodes
         return
     listed = quantizer.options.get(_EXCLUDED)

@@ -47,7 +47,8 @@ def compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, cache: C
     way.notes += outcome.notes
     if not outcome.passed:
         reason, detail = outcome.reason or "the outputs differ", outcome.detail
-        if emulated and outcome.of_values:
+        halved = way.bound.precision in (Precision.FP16, Precision.BF16)
+        if (emulated or halved) and outcome.of_values:
             detail = (*detail, tried_mend(judged_standard, way.bound, artifact.model))
         elif way.bound.precision is Precision.INT8 and outcome.of_values:
             mend = tried_int8_mend(way, subject, cache)

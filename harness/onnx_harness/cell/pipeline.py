@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from onnx_harness import providers
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.repeats import run_sets
-from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Task, Way
+from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subject, Task, Way
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cache import Cache
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     pass
 from onnx_harness.cell.checks import check_artifact
 from onnx_harness.cell.generation import judge_decoding
+from onnx_harness.cell.mends import may_be_mended, tried_early_mend
 from onnx_harness.cell.outputs import compare, compare_simulated
 from onnx_harness.cell.placement import cross_check, prove_placement
 from onnx_harness.cell.session import NoKernel, open_cell, reopening
@@ -38,6 +39,30 @@ def judge(task: Task) -> Judged:
 
     Meant to run in a worker: it may crash, hang or eat memory.
     """
+    return _judged(task, mending=True)
+
+
+def judge_alone(task: Task) -> Judged:
+    """Judge a cell as :func:`judge` does, and look for no mend before its values are compared."""
+    return _judged(task, mending=False)
+
+
+def mend_after_death(task: Task, stage: Stage) -> str:
+    """Return a line on a variant that passes where a worker died of a cell.
+
+    See :func:`onnx_harness.cell.mends.tried_early_mend`. Meant for another worker.
+
+    Args:
+        task: the cell.
+        stage: it died at.
+    """
+    way, cache = Way(task), workbench().cache
+    subject = load(way, cache)
+    way.stage = stage
+    return tried_early_mend(way, subject, cache, judge_alone)
+
+
+def _judged(task: Task, *, mending: bool) -> Judged:
     way = Way(task)
     bench = workbench()
     # A case is quicker made again than thousands are kept; its variants share what is made of it.
@@ -45,10 +70,11 @@ def judge(task: Task) -> Judged:
     with tempfile.TemporaryDirectory(
         prefix="onnx-harness-profile-", ignore_cleanup_errors=True
     ) as scratch:
-        return _judge(way, cache, Path(scratch))
+        return _judge(way, cache, Path(scratch), mending=mending)
 
 
-def _judge(way: Way, cache: Cache, scratch: Path) -> Judged:
+def _judge(way: Way, cache: Cache, scratch: Path, *, mending: bool) -> Judged:
+    subject: Subject | None = None
     try:
         with way.at(
             Stage.LOAD, fault=Status.ERROR
@@ -82,7 +108,11 @@ def _judge(way: Way, cache: Cache, scratch: Path) -> Judged:
                 judge_decoding(way, subject, opened, judged_standard)
     except CellEnded as end:
         failing = tuple(way.task.place(place) for place in end.failing)
-        result = way.result(end.status, end.reason, end.detail, end.symptom)
+        detail = end.detail
+        if mending and subject is not None and may_be_mended(way, end):
+            mend = tried_early_mend(way, subject, cache, judge_alone)
+            detail = (*detail, mend) if mend else detail
+        result = way.result(end.status, end.reason, detail, end.symptom)
         return Judged(result, failing=failing, starved=end.starved)
     return Judged(way.result(Status.PASS), artifact.model.path, artifact.level)
 

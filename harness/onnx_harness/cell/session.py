@@ -24,10 +24,11 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 # What ONNX Runtime says of an operator and its types for which the provider, and the CPU behind it,
-# have nothing: that, or what is wrong with the definition that it puts in the operator's place,
-# which may be older than bfloat16.
+# have nothing: that, or that a device with memory of its own leaves it to nobody, or what is wrong
+# with the definition that it puts in the operator's place, which may be older than bfloat16.
 _NO_KERNEL = re.compile(
     r"Could not find an implementation for (\w+)"
+    r"|Provider type for (\w+) node with name '.*' is not set"
     r"|Type 'tensor\(bfloat16\)' of input parameter \(.*\) of operator \((\w+)\)"
 )
 
@@ -90,7 +91,7 @@ def lacking_kernel(error: Exception, bound: BoundVariant, provider: Provider) ->
         step.transform.precision is Precision.BF16 for step in bound.steps
     ):
         return None
-    lacking = NoKernel(missing[1] or missing[2])
+    lacking = NoKernel(missing[1] or missing[2] or missing[3])
     if not provider.fallback:  # of the CPU nobody asks to be the hardware
         return lacking
     raise NotApplicable(lacking.on(provider.name)) from error

@@ -166,6 +166,17 @@ class RunNote:
         return cls(int(place), unusual == "1", name)
 
 
+def stage_of(note: str) -> tuple[Stage, str]:
+    """Return the stage that a worker's last note belongs to, and the note in words.
+
+    What a stage notes of its parts begins with its name; inputs are looked for while it loads.
+    """
+    name, _, part = note.partition(": ")
+    if name in set(Stage):
+        return Stage(name), f"{name} ({part})" if part else name
+    return Stage.LOAD, f"{Stage.LOAD} ({note})" if note else Stage.LOAD
+
+
 class CellEnded(Exception):
     """The cell's way ends here."""
 

@@ -9,13 +9,20 @@ from pathlib import Path
 
 from rich.text import Text
 
+from onnx_harness import providers
 from onnx_harness.cards import fetch
 from onnx_harness.cards.card import Card
 from onnx_harness.cards.unlinked import unlinked
 from onnx_harness.cell import matrix
 from onnx_harness.cell.workers import cell_worker
 from onnx_harness.cli.show import error_console, text
-from onnx_harness.errors import TransformError, WorkerDied
+from onnx_harness.errors import (
+    HarnessError,
+    ProviderError,
+    TransformError,
+    UsageError,
+    WorkerDied,
+)
 from onnx_harness.isolate import Worker
 from onnx_harness.names import CARD_SUFFIX
 from onnx_harness.settings import OPTIONS, Settings, nearest_settings
@@ -131,3 +138,23 @@ def named_death(what: str) -> Iterator[None]:
     except WorkerDied as death:
         at = f" at {death.stage}" if death.stage else ""
         raise TransformError(f"{what}: ended{at}: {death}") from None
+
+
+def refuse_provider(name: str, settings: Settings) -> None:
+    """Raise an error where a provider can't be used here; a worker tries it.
+
+    Raises:
+        UsageError: it can't be used, or there is none of that name.
+        ProviderError: the worker that tried it died.
+    """
+    if name == "cpu":
+        return
+    from onnx_harness.providers.probe import probe, refusal
+
+    try:
+        with started_worker(settings, providers.get(name).environment) as worker:
+            availability = worker.call(probe, name)
+    except HarnessError as error:
+        raise ProviderError(f"trying provider '{name}': {error}") from None
+    if not availability.usable:
+        raise UsageError(refusal(availability))

@@ -14,10 +14,17 @@ from onnx_harness.cards.seeded import judged_file
 from onnx_harness.cell.matrix import Cell, expand_variants, named_card
 from onnx_harness.cell.state import Task
 from onnx_harness.cli import DONE, INTERRUPTED, NEGATIVE
-from onnx_harness.cli.common import add_json, add_settings, find_model, settings_of, started_worker
+from onnx_harness.cli.common import (
+    add_json,
+    add_settings,
+    find_model,
+    refuse_provider,
+    settings_of,
+    started_worker,
+)
 from onnx_harness.cli.show import console, error_console, labelled, text, write_json
 from onnx_harness.diagnose.budget import DEFAULT_SECONDS
-from onnx_harness.errors import HarnessError, ProviderError, UsageError, did_you_mean
+from onnx_harness.errors import ModelError, UsageError, did_you_mean
 from onnx_harness.names import Variant, is_model_file
 from onnx_harness.settings import Settings, nearest_settings
 
@@ -116,7 +123,7 @@ def run(args: argparse.Namespace) -> int:
     if args.inputs is not None and not args.inputs.is_file():
         raise UsageError(f"there is no file {args.inputs}")
     task, candidate = named_task(args, settings)
-    _refuse_provider(task.cell.provider, settings)
+    refuse_provider(task.cell.provider, settings)
     if args.package is not None and candidate is not None:
         raise UsageError("--package is for a cell: two models have no first bad release")
 
@@ -200,8 +207,8 @@ def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path
     if len(args.what) == 2:
         if args.variant is not None:
             raise UsageError("--variant is for one model: of two, B is what is diagnosed as it is")
-        card, a = find_model(Path(args.what[0]))
-        _, b = find_model(Path(args.what[1]))
+        card, a = _named_model(Path(args.what[0]))
+        _, b = _named_model(Path(args.what[1]))
         a, b = _judged(a, card, settings), _judged(b, card, settings)
         return Task(
             Cell(card, Variant("original"), provider or "cpu"), a, settings, recorded=args.inputs
@@ -214,7 +221,7 @@ def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path
     if is_model_file(Path(what)):
         if args.variant is None:
             raise UsageError(f"name the variant of {what} that fails: --variant V")
-        card, model = find_model(Path(what))
+        card, model = _named_model(Path(what))
         model = _judged(model, card, settings)
         cell = Cell(card, _variant(args.variant, settings), provider or "cpu")
         return Task(cell, model, settings, recorded=args.inputs), None
@@ -224,6 +231,21 @@ def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path
     _, model = find_model(cell.card.path)
     model = _judged(model, cell.card, settings)
     return Task(cell, model, settings, recorded=args.inputs), None
+
+
+def _named_model(path: Path) -> tuple[Card, Path]:
+    """Return the card of a model and its file.
+
+    Raises:
+        UsageError: there is no such file. Exit code 1 says that no cause was found.
+        ModelError: it can't be had or read.
+    """
+    try:
+        return find_model(path)
+    except ModelError as error:
+        if path.exists():
+            raise
+        raise UsageError(str(error)) from None
 
 
 def _judged(model: Path, card: Card, settings: Settings) -> Path:
@@ -280,20 +302,6 @@ def _step(word: str) -> str:
     from onnx_harness.transforms import registry
 
     return f"{word}()" if word in GROUPS and word in registry() else word
-
-
-def _refuse_provider(name: str, settings: Settings) -> None:
-    if name == "cpu":
-        return
-    from onnx_harness.providers.probe import probe, refusal
-
-    try:
-        with started_worker(settings, providers.get(name).environment) as worker:
-            availability = worker.call(probe, name)
-    except HarnessError as error:
-        raise ProviderError(f"trying provider '{name}': {error}") from None
-    if not availability.usable:
-        raise UsageError(refusal(availability))
 
 
 def show(diagnosis: Diagnosis) -> None:

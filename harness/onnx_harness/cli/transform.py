@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnx_harness import transforms
+from onnx_harness import providers, transforms
 from onnx_harness.cards.card import Card
 from onnx_harness.cards.keep_float32 import write_keep_float32
 from onnx_harness.cell import matrix
@@ -23,6 +23,7 @@ from onnx_harness.cli.common import (
     add_settings,
     find_model,
     named_death,
+    refuse_provider,
     settings_of,
     shown_progress,
     started_worker,
@@ -62,6 +63,22 @@ if TYPE_CHECKING:
     from onnx_harness.judging.mixed.account import Mix
 
 
+_EPILOG = (
+    "The steps run one after another in a worker process, within its limits. A step such as "
+    "int8.static is\n"
+    "calibrated on the input sets that pytest would calibrate it on: those of a NAME.npz "
+    "beside it, and\n"
+    "generated ones; one such as fp16.mixed chooses by the verdicts that pytest would give.\n"
+    "OUT appears whole or not at all;\n"
+    f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it, sooner where those of "
+    "MODEL lie in such a file. When the ONNX checker "
+    f"rejects what was\n"
+    "written, or its inputs or outputs aren't what they were, OUT is there, the reason is "
+    "told, and the exit\n"
+    "code is 1."
+)
+
+
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     add_model(parser)
@@ -96,27 +113,18 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "inputs, for steps that are calibrated on them or choose by verdicts"
     )
     add_settings(inputs, "input_sets", "seed")
+    parser.add_argument(
+        "--provider",
+        metavar="NAME",
+        help=("whose verdicts fp16.mixed chooses by: what it refuses stays float32 (default: cpu)"),
+    )
     add_settings(parser, "custom_ops")
     add_json(parser)
     parser.add_argument(
         "-q", "--quiet", action="store_true", help="leave out what each step did, rule by rule"
     )
     add_limits(parser)
-    parser.epilog = (
-        "The steps run one after another in a worker process, within its limits. A step such as "
-        "int8.static is\n"
-        "calibrated on the input sets that pytest would calibrate it on: those of a NAME.npz "
-        "beside it, and\n"
-        "generated ones; one such as fp16.mixed chooses by the verdicts that pytest would give on "
-        "the CPU.\n"
-        "OUT appears whole or not at all;\n"
-        f"above {size(INLINE_BYTES)} its weights go to OUT.data beside it, sooner where those of "
-        "MODEL lie in such a file. When the ONNX checker "
-        f"rejects what was\n"
-        "written, or its inputs or outputs aren't what they were, OUT is there, the reason is "
-        "told, and the exit\n"
-        "code is 1."
-    )
+    parser.epilog = _EPILOG
     parser.set_defaults(run=run)
 
 
@@ -137,6 +145,8 @@ def run(args: argparse.Namespace) -> int:
             f"variant '{variant.spelling}' changes no file: {why}. Nothing was written."
         )
     _refuse_idle_options(args, bound)
+    provider = providers.get(args.provider or "cpu")
+    refuse_provider(provider.name, settings)
     card, path = find_model(args.model)
     out: Path = args.output
     check_output(out, path, force=args.force)
@@ -144,11 +154,14 @@ def run(args: argparse.Namespace) -> int:
     readable = (path, card.path, *libraries)
     with (
         folder_for(out) as folder,
-        started_worker(settings, readable=readable, writable=(folder,)) as worker,
+        started_worker(
+            settings, provider.environment, readable=readable, writable=(folder,)
+        ) as worker,
     ):
         unpublished = folder / out.name
         with named_death(f"variant '{variant.spelling}' on {path.name}"), shown_progress(worker):
-            arguments = (path, steps, unpublished, INLINE_BYTES, card, settings, out)
+            output = (unpublished, INLINE_BYTES)
+            arguments = (path, steps, *output, card, settings, out, provider.name)
             written = worker.call(WithLibraries(libraries, apply), *arguments)
         try:
             with named_death(f"{out} was written; checking it"):
@@ -183,6 +196,8 @@ def _refuse_idle_options(args: argparse.Namespace, bound: BoundVariant) -> None:
         raise UsageError(
             f"no step of '{spelling}' is calibrated: --input-sets and --seed have no effect"
         )
+    if args.provider and not any(step.transform.chosen for step in bound.changing):
+        raise UsageError(f"no step of '{spelling}' chooses by verdicts: --provider has no effect")
     chooses = any(step.transform.chosen and takes_nodes(step) for step in bound.changing)
     if args.write_card and not chooses:
         raise UsageError(
@@ -241,6 +256,7 @@ def apply(
     card: Card | None = None,
     settings: Settings | None = None,
     said: Path | None = None,
+    provider: str = "cpu",
 ) -> Written:
     """Run the steps and write what they make. Meant for the worker.
 
@@ -252,6 +268,7 @@ def apply(
         card: the model's, for the inputs that calibrated steps need.
         settings: how many of those, and from which seed.
         said: how an error calls the file that is written, where it isn't its place yet.
+        provider: whose verdicts nodes are chosen by.
 
     Raises:
         ModelError: the model can't be read, or doesn't run where calibration needs it to.
@@ -273,7 +290,8 @@ def apply(
     choose: Callable[..., Any] | None = None
     mixes: list[Mix] = []
     if any(bound_step.transform.chosen for _, bound_step in bound):
-        choose = _chooser(before, steps, card, settings, mixes)
+        bound_variant = with_card(bind_variant(Variant("", steps)), card)
+        choose = _chooser(before, bound_variant, card, settings or Settings(), provider, mixes)
     nodes = node_count(before.skeleton.graph)
     with transforms.details() as did, transforms.remarks() as remarks:
         model, seconds = _applied(before, bound, samples, choose)
@@ -351,28 +369,27 @@ def _samples(model: Model, card: Card | None, settings: Settings | None) -> list
 
 def _chooser(
     model: Model,
-    steps: tuple[Step, ...],
+    bound: BoundVariant,
     card: Card,
-    settings: Settings | None,
+    settings: Settings,
+    provider: str,
     mixes: list[Mix],
 ) -> Callable[..., Any]:
-    """Return what chooses by the verdicts that pytest would give, on the CPU."""
+    """Return what chooses by the verdicts that pytest would give on a provider."""
     from onnx_harness.judging.mixed.choose import chooser
     from onnx_harness.judging.reference import reference
     from onnx_harness.judging.standard import standard
 
     note_stage("inputs")
-    settings, cache = settings or Settings(), workbench().cache
+    cache = workbench().cache
     try:
         answers = reference(model, card, settings, cache)
     except InputError as error:
         raise InputError(
             f"nothing was written, for there are no inputs to judge on: {error}"
         ) from None
-    bound = with_card(bind_variant(Variant("", steps)), card)
-    return chooser(
-        standard(model, answers, card, bound, "cpu", settings, cache), transforms.remark, mixes
-    )
+    judging = standard(model, answers, card, bound, provider, settings, cache)
+    return chooser(judging, transforms.remark, mixes)
 
 
 def _card_to_write(model: Path) -> Path:

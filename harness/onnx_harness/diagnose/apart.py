@@ -9,7 +9,7 @@ devices: their drivers don't survive a fork.
 
 from __future__ import annotations
 
-from onnx_harness.cell.state import RunNote
+from onnx_harness.cell.state import RunNote, stage_of
 from onnx_harness.diagnose.attempts import attempt
 from onnx_harness.diagnose.bench import bench_of
 from onnx_harness.diagnose.forked import forked, manner_of
@@ -52,8 +52,7 @@ def of_note(stage: str, words: str) -> Outcome:
     note = RunNote.read(stage)
     if note is not None:
         return Outcome(Status.FAIL, Stage.RUN, words, Symptom.CRASH, (note.place,), cost)
-    stages = {named.value: named for named in Stage}
-    return Outcome(Status.FAIL, stages.get(stage, Stage.LOAD), words, Symptom.CRASH, cost=cost)
+    return Outcome(Status.FAIL, stage_of(stage)[0], words, Symptom.CRASH, cost=cost)
 
 
 def _attempted(question: Question, trial: Trial) -> Outcome:

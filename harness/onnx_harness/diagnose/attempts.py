@@ -17,7 +17,9 @@ from onnx_harness.cell.artifacts import checker_says
 from onnx_harness.cell.checks import check_artifact
 from onnx_harness.cell.comparison import is_emulated
 from onnx_harness.cell.int8_mends import int8_mend_of
+from onnx_harness.cell.mends import early_mend_of
 from onnx_harness.cell.outputs import simulated_verdict
+from onnx_harness.cell.pipeline import judge_alone
 from onnx_harness.cell.repeats import AT_THE_END, Repeat, is_steady, wrong_repeat
 from onnx_harness.cell.session import NoKernel, lacking_kernel
 from onnx_harness.cell.state import Artifact, CellEnded, Findings, RunNote, Way
@@ -228,20 +230,33 @@ def lacks_names(question: Question, count: int) -> bool:
     return not all(names) or len(set(names)) < len(names)
 
 
-def mend(question: Question, trial: Trial, made: bool) -> tuple[str | None, str]:
+def mend(question: Question, trial: Trial) -> tuple[str | None, str]:
     """Return what mends a conversion to a half type or a quantization. Meant for the worker.
 
     See `mend_of` and `int8_mend_of`.
 
     Args:
         question: what is diagnosed.
-        trial: what fails.
-        made: there is a model, whose values are wrong; else making it may end the worker.
+        trial: what fails, by the values that its model computes.
     """
     bench = bench_of(question)
     precisions = {step.transform.precision for step in question.bound.changing}
     if Precision.INT8 in precisions and precisions.isdisjoint({Precision.FP16, Precision.BF16}):
         way = Way(question.task, _bound=question.bound)
         return int8_mend_of(way, bench.subject, workbench().cache)
-    candidate = bench.model(trial.count, trial.off) if made else bench.subject.model
+    candidate = bench.model(trial.count, trial.off)
     return mend_of(bench.standard, question.bound, candidate)
+
+
+def early_mend(question: Question, stage: Stage) -> tuple[str | None, str]:
+    """Return what passes in the place of a cell that fails before its values are compared.
+
+    Or by them, where its arithmetic stays float32. Meant for the worker. See `early_mend_of`.
+
+    Args:
+        question: what is diagnosed.
+        stage: it ends at.
+    """
+    bench = bench_of(question)
+    way = Way(question.task, stage, _bound=question.bound)
+    return early_mend_of(way, bench.subject, workbench().cache, judge_alone)

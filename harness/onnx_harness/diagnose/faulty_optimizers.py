@@ -79,6 +79,18 @@ def _suspects(
     return optimizers.all_of(log, healthy), optimizers.interrupted(log, healthy)
 
 
+def optimizers_at(runner: TrialRunner, base: Trial) -> tuple[str, ...]:
+    """Return the names of all optimizers of ONNX Runtime at a trial's level, its rules with them.
+
+    By the log of a session, and by that of another one in which they find nothing to do.
+    """
+    folder = runner.question.folder
+    log, healthy = folder / "session.log", folder / "healthy.log"
+    _logs(runner, base, log)
+    _logs(runner, base, healthy, idle=True)
+    return optimizers.all_of(log, healthy)
+
+
 def _logs(runner: TrialRunner, base: Trial, log: Path, *, idle: bool = False) -> bool:
     """Keep the log of a session; whether it was made.
 

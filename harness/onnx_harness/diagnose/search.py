@@ -32,7 +32,6 @@ from onnx_harness.diagnose.trial_runner import TrialRunner
 from onnx_harness.diagnose.trials import Outcome, Question, Trial
 from onnx_harness.errors import WorkerDied, words_of
 from onnx_harness.judging.card_options import with_card
-from onnx_harness.judging.mends import is_of_library
 from onnx_harness.results.cells import Stage, Status, Symptom
 from onnx_harness.results.diagnosis import Diagnosis, Mend
 from onnx_harness.transforms import Precision
@@ -327,20 +326,20 @@ class Search:
             self.findings.note(f"no entry for the card: {words_of(error)}")
 
     def _mend(self, whole: Trial, failure: Outcome) -> None:
-        """Try what mends a conversion or a quantization, where there is time for it."""
-        steps = self.question.bound.changing
+        """Try what mends the cell, where there is time for it."""
+        question, cell = self.question, self.question.task.cell
+        steps = question.bound.changing
         narrows = any(step.transform.precision is not Precision.FP32 for step in steps)
-        if not narrows or self.question.candidate is not None:
-            return
-        # What a library's own conversion makes may not even be a model, where ours is right.
-        of_values = failure.stage is Stage.COMPARE
-        if not of_values and not any(map(is_of_library, steps)):
+        of_values = narrows and failure.stage is Stage.COMPARE
+        # Steps that were changed for the search have no spelling that would stand for them.
+        by_name = with_card(bind_variant(cell.variant), cell.card).steps == question.bound.steps
+        if question.candidate is not None or not (of_values or by_name):
             return
         if self._runner.left < trial_runner.LEAST_SECONDS:
             self.findings.note("no time was left to look for a mend")
             return
         try:
-            asked = attempts.mend, whole, of_values
+            asked = (attempts.mend, whole) if of_values else (attempts.early_mend, failure.stage)
             spelling, words = self._runner.ask(*asked, limit=self._runner.left)
         except (OutOfBudget, WorkerDied):
             return

@@ -17,6 +17,7 @@ RISK = "at risk: "
 
 _noted: Any = None
 _died_of: tuple[str, ...] = ()
+_at_risk = False
 
 
 def take_notes(shared: Any, died_of: tuple[str, ...]) -> None:
@@ -26,15 +27,20 @@ def take_notes(shared: Any, died_of: tuple[str, ...]) -> None:
         shared: memory of `STAGE_BYTES` that the parent reads too.
         died_of: notes that processes of this worker died at.
     """
-    global _noted, _died_of
-    _noted, _died_of = shared, died_of
+    global _noted, _died_of, _at_risk
+    _noted, _died_of, _at_risk = shared, died_of, False
 
 
 def note_stage(stage: str) -> None:
     """Say, in the worker, what is being done now: it's named if the process dies of it.
 
-    Elsewhere: nothing.
+    Elsewhere, and inside `risking`, nothing: what can be done without is the whole of it.
     """
+    if not _at_risk:
+        _write(stage)
+
+
+def _write(stage: str) -> None:
     if _noted is not None:
         _noted.value = stage.encode()[: STAGE_BYTES - 1]
 
@@ -65,8 +71,15 @@ def risking(what: str) -> Iterator[None]:
     Raises:
         DiedBefore: a process of this worker did die of it.
     """
+    global _at_risk
     note = f"{RISK}{what}"[: STAGE_BYTES - 1]
     if note in _died_of:
         raise DiedBefore("ONNX Runtime dies of it, and the process with it")
-    with noting(note):
+    before, inside = noted(), _at_risk
+    _write(note)
+    _at_risk = True
+    try:
         yield
+    finally:
+        _at_risk = inside
+        _write(before)

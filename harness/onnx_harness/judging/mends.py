@@ -162,7 +162,7 @@ def _with_choice(
         return None, f"No mend was found: {mended.variant.spelling} {mix.keeps()}"
     if not known_to_fail and not mix.names:
         whole = mixed.replace("mixed", "io32")
-        plain = _spelled(_replaced(variant.variant, at, whole))
+        plain = spelled(_replaced(variant.variant, at, whole))
         return plain, _passes(plain)
     spelling = mended.variant.spelling
     words = f"mend: `--variant {quoted(spelling)}` {mix.keeps()}{named(mix.names)}"
@@ -188,14 +188,14 @@ def _plain_half(
         _verify(replace(standard, conversion=conversion_of(replacing)), replacing, converted)
     except NotApplicable:
         return None
-    return _spelled(replacing.variant)
+    return spelled(replacing.variant)
 
 
 def _passes(spelling: str) -> str:
     return f"mend: `--variant {quoted(spelling)}` passes, and has no list of nodes to keep"
 
 
-def _spelled(variant: Variant) -> str:
+def spelled(variant: Variant) -> str:
     """Return a variant as a command line takes it, where its name may be a group's as well."""
     groups: set[str] = set()
     for transform in transforms.registry().values():

@@ -42,6 +42,7 @@ class Standard:
         explained: whether a departure has to be explained, beside being within the bounds.
         calibration: the input sets that the variant is calibrated on; none where it isn't, or where
             nobody knows.
+        level: ONNX Runtime's optimization level for the candidate's sessions.
     """
 
     model: Model
@@ -56,6 +57,7 @@ class Standard:
     kept: Cache
     explained: bool = True
     calibration: tuple[InputSet, ...] = ()
+    level: str = "all"
 
 
 def standard(
@@ -79,6 +81,7 @@ def standard(
         bool(card.suite) and bound.keeps_values,
         settings.tolerance_override,
         cache,
+        level=bound.level,
     )
 
 

@@ -10,7 +10,14 @@ from typing import Any
 
 from onnx_harness.cell import pipeline
 from onnx_harness.cell.matrix import Cell
-from onnx_harness.cell.state import Judged, RunNote, Task, is_of_the_machine, never_loaded
+from onnx_harness.cell.state import (
+    Judged,
+    RunNote,
+    Task,
+    is_of_the_machine,
+    never_loaded,
+    stage_of,
+)
 from onnx_harness.errors import (
     HarnessError,
     ResultsError,
@@ -98,7 +105,7 @@ class Attempts:
         self.unloadable.pop(cell.card.path, None)
         again = self._judge(cell)
         if again.crashed or again.result.symptom is Symptom.ENVIRONMENT:
-            return judged
+            return self._with_mend(cell, judged)
         note = (
             f"flaky: judged once more, it didn't crash, and ended as {again.result.status} at "
             f"{again.result.stage}"
@@ -153,9 +160,9 @@ class Attempts:
                 self._deaths[cell.card.path] += 1
                 return self._judge(cell)  # the worker knows what it doesn't try again
             death.stage = ""
-        stage = Stage(death.stage) if death.stage else Stage.LOAD
+        stage, doing = stage_of(death.stage)
         ended = replace(
-            ended, status=Status.FAIL, stage=stage, reason=f"during {stage}, {death.what}"
+            ended, status=Status.FAIL, stage=stage, reason=f"during {doing}, {death.what}"
         )
         if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
             return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
@@ -167,6 +174,18 @@ class Attempts:
         if at_load:
             self.unloadable[cell.card.path] = judged
         return judged
+
+    def _with_mend(self, cell: Cell, judged: Judged) -> Judged:
+        """``judged``, a crash, with what passes instead, where another worker finds it."""
+        result = judged.result
+        if result.stage is Stage.LOAD or cell.card.suite:
+            return judged
+        try:
+            mend = self._call(pipeline.mend_after_death, self._task(cell), result.stage)
+        except Exception:  # it's a courtesy: the crash is the verdict
+            return judged
+        detail = (*result.detail, mend) if mend else result.detail
+        return replace(judged, result=replace(result, detail=detail))
 
     def _may_try_again(self, cell: Cell, death: WorkerDied) -> bool:
         """Decide whether to judge a cell again after the worker's death.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LEVELS = ("disable", "basic", "extended", "layout", "all")
 DEFAULT = "all"
-_PREFIX = "ort."
+PREFIX = "ort."
 
 
 def level_of(steps: Iterable[Step]) -> str:
@@ -25,13 +25,13 @@ def level_of(steps: Iterable[Step]) -> str:
     Raises:
         UsageError: it asks for two.
     """
-    levels = [step.name for step in steps if step.name.startswith(_PREFIX)]
+    levels = [step.name for step in steps if step.name.startswith(PREFIX)]
     if len(levels) > 1:
         raise UsageError(
             f"a session has one optimization level; this chain asks for {' and '.join(levels)}: "
             f"leave one"
         )
-    return levels[0].removeprefix(_PREFIX) if levels else DEFAULT
+    return levels[0].removeprefix(PREFIX) if levels else DEFAULT
 
 
 def _unchanged(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -41,7 +41,7 @@ def _unchanged(model: onnx.ModelProto) -> onnx.ModelProto:
 TRANSFORM = Transform(
     summary="ONNX Runtime's graph optimization level",
     apply=_unchanged,
-    forms={f"{_PREFIX}{level}": {} for level in LEVELS},
+    forms={f"{PREFIX}{level}": {} for level in LEVELS},
     session=True,
     groups=("ort",),
 )

@@ -161,23 +161,22 @@ def demands_of(
     elif op in _DOMAINS and slot == 0 and not integers:
         low, high = _DOMAINS[op]
         yield Demand(Kind.BOUND, f"{op} {IS_DEFINED} ({where})", low=low, high=high)
-    elif keys := keys_of(node):
+    else:
+        yield from _looked_up(node, slot, where)
+
+
+def _looked_up(node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    """Keys, words and texts that a node tells apart."""
+    if keys := keys_of(node):
         why = f"it is looked up among {len(keys)} keys {where}"
         yield Demand(Kind.KEYS, why, values=keys, is_closed=not is_open(node))
-    elif slot == 0 and (decided := texts_of(node)):
-        why = f"{len(decided)} texts that it decides on are made for it {where}"
-        yield Demand(Kind.KEYS, why, values=decided)
+    elif slot == 0 and (texts := texts_of(node)):
+        why = f"{len(texts)} texts that it decides on are made for it {where}"
+        yield Demand(Kind.KEYS, why, values=texts)
     elif ngrams := ngrams_of(node):
-        words_found = []
-        for ngram in ngrams:
-            for word in ngram:
-                words_found.append(word)
-        words = tuple(dict.fromkeys(words_found))
-        yield Demand(
-            Kind.KEYS,
-            f"it is looked up in a vocabulary of {len(words)} words {where}",
-            values=words,
-        )
+        words = tuple(dict.fromkeys(word for ngram in ngrams for word in ngram))
+        why = f"it is looked up in a vocabulary of {len(words)} words {where}"
+        yield Demand(Kind.KEYS, why, values=words)
 
 
 def _threshold(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 MOST_RUNS = 60
+_NAMED = 3
 RESERVED = 2
 """Of the runs, for each input set: to confirm what was found, and to verify it."""
 
@@ -43,6 +44,25 @@ class Account:
 
 
 @dataclass(frozen=True, slots=True)
+class Refused:
+    """The nodes that a provider refuses in the half type.
+
+    Attributes:
+        names: as a block list takes them; empty where it refuses none.
+        words: what it said.
+        provider: its name.
+        half: the type.
+        minimal: whether it was tried without each kind of them that it didn't name.
+    """
+
+    names: tuple[str, ...] = ()
+    words: str = ""
+    provider: str = ""
+    half: str = ""
+    minimal: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class Mix:
     """The nodes that stay float32, verified.
 
@@ -58,6 +78,7 @@ class Mix:
         runs: of sessions, an input set each.
         seconds: taken.
         kind: what those nodes stay, in a word.
+        refused: those of them that the provider has no kernel for.
     """
 
     names: tuple[str, ...]
@@ -71,6 +92,7 @@ class Mix:
     runs: int
     seconds: float
     kind: str = "float32"
+    refused: Refused = Refused()
 
     @property
     def option(self) -> str:
@@ -107,5 +129,15 @@ class Mix:
             f"on the converted "
             f"model; everything in {self.kind} {control}{smaller}"
         )
+        if self.refused.names:
+            names = self.refused.names
+            named = ", ".join(map(repr, names[:_NAMED]))
+            more = ""
+            if len(names) > _NAMED:
+                more = f" and {len(names) - _NAMED} more"
+            yield (
+                f"provider '{self.refused.provider}' refuses {self.refused.half} in "
+                f"{named}{more}: {self.refused.words}"
+            )
         if self.names:
             yield f"the same again: {spelling}({self.option}={list(self.names)!r})"

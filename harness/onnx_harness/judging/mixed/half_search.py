@@ -15,13 +15,21 @@ import onnx
 from onnx_harness.errors import NotApplicable
 from onnx_harness.isolate import noting
 from onnx_harness.judging.emulation import half_verdict
-from onnx_harness.judging.mixed.account import MOST_RUNS, RESERVED, Account, Effort, Mix
+from onnx_harness.judging.mixed.account import (
+    MOST_RUNS,
+    RESERVED,
+    Account,
+    Effort,
+    Mix,
+    Refused,
+)
 from onnx_harness.judging.mixed.neighbours import moves_between, neighbours
 from onnx_harness.judging.mixed.search import Found, smallest_set
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.judging.mixed.survey import FOUND as SURVEY
 from onnx_harness.judging.mixed.survey import NodeSurvey, node_times, read, surveyed
 from onnx_harness.judging.mixed.switch_session import SwitchSession
+from onnx_harness.judging.mixed.target import Target
 from onnx_harness.judging.standard import Standard
 from onnx_harness.model.file import Model
 from onnx_harness.providers.running import run
@@ -68,6 +76,8 @@ class _Mixing:
         self._source = source
         self._account = Account()
         self._switches = SwitchSession(standard, conversion, source, self._account)
+        self._target = Target(standard, conversion, source, self._account)
+        self._refused = Refused()
         self._unit = _UNITS.get(conversion.half, _BFLOAT16_UNIT)
         self._corrections = 0
         self._most_runs = MOST_RUNS - RESERVED * len(self._switches.sets)
@@ -77,11 +87,12 @@ class _Mixing:
         self._switches.open_switched()
         survey: tuple[NodeSurvey, ...] = ()
         chosen_nodes = Found(frozenset(), frozenset(), minimal=True)
-        names: tuple[str, ...] = ()
         plain = not self._switches.graph.labels
         if self._switches.graph.labels:
+            self._leave_refused()
             self._switches.control()
             plain = self._switches.plain_passes()
+        names = self._names(frozenset()) if self._refused.names else ()
         if (
             plain or not self._known_to_fail
         ):  # the switches may see a little more than the conversion does
@@ -97,19 +108,39 @@ class _Mixing:
             if label in frozenset(names):
                 places.append(place)
         nodes = self._switches.graph.closed(places)
+        time_share = sum(survey[place].time_share for place in nodes) if survey else None
         account = self._account
         return Mix(
             names,
             len(nodes),
             len(self._switches.graph.labels),
-            sum(survey[place].time_share for place in nodes) if survey else 0.0,
-            chosen_nodes.minimal and not self._corrections,
+            time_share if nodes else 0.0,
+            chosen_nodes.minimal and self._refused.minimal and not self._corrections,
             self._switches.exact,
             self._corrections,
             account.sessions,
             account.runs,
             account.seconds,
+            refused=self._refused,
         )
+
+    def _leave_refused(self) -> None:
+        """Find the nodes that the cell's provider refuses: they're float32 in every mix.
+
+        Raises:
+            NotApplicable: it refuses all of them.
+        """
+        plan = self._switches.plan()
+        try:
+            self._refused = self._target.refused(plan, self._late)
+        finally:
+            plan.close()
+        places = set()
+        for place, label in enumerate(self._switches.graph.labels):
+            if label in self._refused.names:
+                places.add(place)
+        self._switches.refused = frozenset(places)
+        self._most_runs += self._account.runs
 
     # The search.
 
@@ -140,7 +171,7 @@ class _Mixing:
         times: dict[str, float] = {}
         for place in self._switches.sets:
             self._account.runs += 1
-            with noting(f"float32 search, survey {place + 1}"):
+            with noting(f"transform: float32 search, survey {place + 1}"):
                 losses.append(run(session, self._standard.reference.sets[place].values)[SURVEY])
             if not times:
                 times = node_times(Path(session.end_profiling()))
@@ -194,7 +225,10 @@ class _Mixing:
         return [price + inner.get(place, 0.0) for place, price in enumerate(prices)]
 
     def _spent(self) -> bool:
-        return self._account.runs >= self._most_runs or self._account.seconds > self._seconds
+        return self._account.runs >= self._most_runs or self._late()
+
+    def _late(self) -> bool:
+        return self._account.seconds > self._seconds
 
     # The converted model.
 
@@ -242,8 +276,9 @@ class _Mixing:
     def _names(self, nodes: frozenset[int]) -> tuple[str, ...]:
         """Return the names of nodes, and of those that only move a value from one of them.
 
-        The value goes to another one of them and elsewhere.
+        The value goes to another one of them and elsewhere. Refused nodes are among them.
         """
+        nodes |= self._switches.refused
         plan = self._switches.plan()
         try:
             moves = moves_between(
@@ -256,7 +291,8 @@ class _Mixing:
             for place in self._switches.graph.inside.get(at, ()):
                 places.add(place)
         inner = frozenset(places)
-        return (*(self._switches.graph.labels[place] for place in sorted(nodes - inner)), *moves)
+        named = [self._switches.graph.labels[place] for place in sorted(nodes - inner)]
+        return tuple(dict.fromkeys((*named, *moves, *self._refused.names)))
 
     def _widened(self, nodes: frozenset[int]) -> frozenset[int]:
         """Return nodes, those that make what they read, and those that read what they make."""
@@ -273,7 +309,13 @@ class _Mixing:
         """
         self._account.sessions += 1
         self._account.runs += len(self._switches.sets)
-        with noting("float32 search, verifying"):
-            candidate = Model(self._source.saved(self._conversion.converted(names)))
+        converted = self._conversion.converted(names)
+        with (
+            noting("transform: float32 search, verifying"),
+            self._source.written(converted) as file,
+        ):
+            candidate = Model(file)
             judged = half_verdict(self._standard, candidate)
-        return "" if judged.passed else judged.reason or "the outputs differ"
+            if judged.passed:
+                return self._target.departs(candidate)
+        return judged.reason or "the outputs differ"

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_harness import providers
-from onnx_harness.errors import NotApplicable
+from onnx_harness.errors import NotApplicable, first_line
 from onnx_harness.isolate import noting
 from onnx_harness.judging.mixed.account import MOST_RUNS, RESERVED, Account, Effort, Mix
 from onnx_harness.judging.mixed.quantizers import ERRORS, Quantizers, quantizers
@@ -62,6 +62,7 @@ class _Quantizing:
         self._source = source
         self._effort = effort
         self._account = Account()
+        self._refused = False
         self._sets = standard.reference.usual
         self._expected = [dict(standard.reference.outputs[place]) for place in self._sets]
         self._graph: Quantizers
@@ -138,7 +139,10 @@ class _Quantizing:
     def _outputs(self, floats: Collection[int], at: int) -> dict[str, Any]:
         self._account.runs += 1
         values = self._standard.reference.sets[self._sets[at]].values
-        with noting(f"float search, run {self._account.runs}"), np.errstate(all="ignore"):
+        with (
+            noting(f"transform: float search, run {self._account.runs}"),
+            np.errstate(all="ignore"),
+        ):
             return run(self._session, {**values, MASK: self._graph.mask(floats)})
 
     def _passes(self, floats: Collection[int]) -> bool:
@@ -185,19 +189,36 @@ class _Quantizing:
         if searched.wide != searched.nodes:
             yield searched.wide
         others = set(range(len(suspicion))) - searched.nodes
-        for place in sorted(others, key=lambda place: -suspicion[place])[:_MOST_CORRECTIONS]:
+        likeliest = sorted(others, key=lambda place: -suspicion[place])[:_MOST_CORRECTIONS]
+        if self._refused:  # no ratio says which node the provider has no kernel for
+            for place in likeliest:
+                yield frozenset({place})
+        for place in likeliest:
             yield searched.nodes | {place}
 
     def _shortfall(self, floats: frozenset[int]) -> str:
         """Return what the quantized model with those nodes in float lacks; empty if it passes."""
         names = [self._graph.labels[place] for place in sorted(floats)]
-        with noting("float search, verifying"):
-            session = self._open(self._source.saved(self._conversion.quantize(names)), "all")
-            outputs = []
-            for place in self._sets:
-                self._account.runs += 1
-                outputs.append(run(session, self._standard.reference.sets[place].values))
+        quantized = self._conversion.quantize(names)
+        provider = self._standard.provider
+        with (
+            noting("transform: float search, verifying"),
+            self._source.written(quantized) as file,
+        ):
+            try:
+                session = self._open(file, "all", provider)
+                outputs = self._runs(session)
+            except Exception as error:  # ONNX Runtime's errors have no common class below Exception
+                self._refused = True
+                return f"provider '{provider}' doesn't run it: {first_line(error, 160)}"
         return shortfall(self._standard, self._conversion, outputs)
+
+    def _runs(self, session: ort.InferenceSession) -> list[dict[str, Any]]:
+        outputs = []
+        for place in self._sets:
+            self._account.runs += 1
+            outputs.append(run(session, self._standard.reference.sets[place].values))
+        return outputs
 
     def _spent(self) -> bool:
         late = self._account.seconds > self._effort.seconds
@@ -205,11 +226,14 @@ class _Quantizing:
             MOST_RUNS - RESERVED * len(self._sets), 12 * len(self._sets)
         )
 
-    def _open(self, model: Any, level: str) -> ort.InferenceSession:
+    def _open(self, model: Any, level: str, provider: str = "cpu") -> ort.InferenceSession:
         self._account.sessions += 1
-        cpu = providers.get("cpu")
         return open_session(
-            model, cpu, purpose=Purpose.ACCURACY, level=level, record_placement=False
+            model,
+            providers.get(provider),
+            purpose=Purpose.ACCURACY,
+            level=level,
+            record_placement=False,
         )
 
 

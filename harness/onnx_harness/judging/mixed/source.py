@@ -5,6 +5,8 @@ Written once where they're large, and never copied for a graph.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -14,7 +16,8 @@ from onnx_harness.model.saving import externalized, save
 # Below this a model is copied, which is quicker than a file.
 _LARGE = 1 << 26
 _WEIGHT = 1 << 12
-_WEIGHTS = "source.weights"
+_SUFFIX = ".weights"
+_WEIGHTS = f"source{_SUFFIX}"
 
 
 class Source:
@@ -49,9 +52,19 @@ class Source:
             return bytes(model.SerializeToString())
         return self.saved(model)
 
+    @contextlib.contextmanager
+    def written(self, model: onnx.ModelProto) -> Iterator[Path]:
+        """Save a model for the block: a search tries dozens, and each may be gigabytes."""
+        file = self.saved(model)
+        try:
+            yield file
+        finally:
+            for left_over in (file, file.with_suffix(_SUFFIX)):
+                left_over.unlink(missing_ok=True)
+
     def saved(self, model: onnx.ModelProto) -> Path:
         """Save a model, whether its weights lie in the folder or in itself."""
         self._count += 1
         file = self.folder / f"{self._count}.onnx"
-        save(model, file, weights=f"{self._count}.weights")
+        save(model, file, weights=f"{self._count}{_SUFFIX}")
         return file

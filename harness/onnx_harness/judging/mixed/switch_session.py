@@ -36,6 +36,7 @@ class SwitchSession:
         sets: positions of the input sets in the reference.
         witnesses: indices, in ``sets``, of those on which a mix has failed.
         exact: whether everything in float32 gave the original's outputs bit for bit.
+        refused: places of the nodes that are in float32 in every mix.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class SwitchSession:
         self.sets = standard.reference.usual
         self.witnesses: list[int] = []
         self.exact = False
+        self.refused = frozenset[int]()
         self._standard = standard
         self._conversion = conversion
         self._source = source
@@ -95,9 +97,13 @@ class SwitchSession:
     def _outputs(self, float32: Collection[int], at: int) -> dict[str, Any]:
         """Return the outputs on the usual input set at ``at`` with those nodes in float32."""
         self._account.runs += 1
+        mixed = self.refused.union(float32)
         values = self._standard.reference.sets[self.sets[at]].values
-        with noting(f"float32 search, run {self._account.runs}"), np.errstate(all="ignore"):
-            return run(self._session, {**values, MASK: self.graph.mask(float32)})
+        with (
+            noting(f"transform: float32 search, run {self._account.runs}"),
+            np.errstate(all="ignore"),
+        ):
+            return run(self._session, {**values, MASK: self.graph.mask(mixed)})
 
     def _passes_on(self, float32: Collection[int], at: int) -> bool:
         return self._judged(self._outputs(float32, at), at)

@@ -343,7 +343,8 @@ class Rewiring:
             listed.add(self._inside.get(name, name))
         for tensor in graph.initializer:
             if tensor.name not in listed:
-                dtype = tensor.data_type or self._half
+                halved = (tensor.name in self._halves) != (tensor.name in self._inside)
+                dtype = self._half if halved else tensor.data_type or self._half
                 graph.input.append(
                     onnx.helper.make_tensor_value_info(tensor.name, dtype, list(tensor.dims))
                 )

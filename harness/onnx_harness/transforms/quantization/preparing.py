@@ -189,13 +189,13 @@ def prepare(model: onnx.ModelProto, opset: int) -> None:
     """Bring a model into the form in which the library finds its weights."""
     from onnx_harness.model.rewrite import bypass_identities, lift_constants, unlist_constants
 
-    graph = model.graph
     # Constants there, but defaults of inputs in any later version. The converter finds none of
     # those that aren't listed as inputs before it.
     if model.ir_version < FREE_INITIALIZERS:
-        unlist_constants(graph)
+        unlist_constants(model.graph)
         model.ir_version = FREE_INITIALIZERS
     _convert(model, opset)
+    graph = model.graph  # another one where the model was converted
     lift_constants(graph)
     bypass_identities(graph)
     _multiply_biases(graph)

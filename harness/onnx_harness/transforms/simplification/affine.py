@@ -33,7 +33,7 @@ def affine_of(editing: Editing, node: ir.Node, facts: Facts) -> Affine | None:
     if editing.is_standard(node, "BatchNormalization"):
         terms = normalization(editing, node)
         return None if terms is None or node.inputs[0] is None else Affine(node.inputs[0], *terms)
-    if not editing.is_standard(node, "Mul", "Add", "Sub") or len(node.inputs) != 2:
+    if not editing.is_standard(node, "Mul", "Add", "Sub", "Div") or len(node.inputs) != 2:
         return None
     first, second = node.inputs
     for source, factor in ((first, second), (second, first)):
@@ -46,6 +46,11 @@ def affine_of(editing: Editing, node: ir.Node, facts: Facts) -> Affine | None:
         unit, zero = np.ones(1), np.zeros(1)
         if node.op_type == "Mul":
             return Affine(source, channels, zero)
+        if node.op_type == "Div":
+            if source is not first:
+                return None
+            with np.errstate(all="ignore"):
+                return Affine(source, 1 / channels, zero)
         if node.op_type == "Add":  # adding -0 to a sum that is 0 leaves it
             shifted = Affine(source, unit, channels + zero)
         else:

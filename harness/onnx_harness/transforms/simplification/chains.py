@@ -16,7 +16,7 @@ _AXES_ARE_INPUTS = 13
 _SHAPE_IS_INPUT = 5
 _RESHAPES = ("Reshape", "Squeeze", "Unsqueeze", "Flatten")
 # Exporters say so for "to the end"; no dimension is longer.
-_TO_THE_END = (1 << 31) - 1
+TO_THE_END = (1 << 31) - 1
 _BEFORE_ALL = -(1 << 63)
 _IDEMPOTENT = ("Abs", "Ceil", "Floor", "Relu", "Round", "Sign")
 _LOSSLESS = {
@@ -143,13 +143,13 @@ def merge_concats(editing: Editing, facts: Facts) -> int:
                 if (
                     first is not None
                     and joined
-                    and _axis(first, facts) == _axis(node, facts) is not None
+                    and concat_axis(first, facts) == concat_axis(node, facts) is not None
                 ):
                     parts += first.inputs
                     merged += 1
                 else:
                     parts.append(value)
-            _set_inputs(node, parts)
+            set_inputs(node, parts)
     return merged
 
 
@@ -161,7 +161,7 @@ def drop_empty_parts(editing: Editing, facts: Facts) -> int:
     dropped = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
-            axis = _axis(node, facts) if editing.is_standard(node, "Concat") else None
+            axis = concat_axis(node, facts) if editing.is_standard(node, "Concat") else None
             if axis is None:
                 continue
             full = []
@@ -170,7 +170,7 @@ def drop_empty_parts(editing: Editing, facts: Facts) -> int:
                     full.append(value)
             parts = full or list(node.inputs[:1])
             dropped += len(node.inputs) - len(parts)
-            _set_inputs(node, parts)
+            set_inputs(node, parts)
     return dropped
 
 
@@ -184,7 +184,8 @@ def _is_empty(value: ir.Value | None, axis: int, facts: Facts) -> bool:
     )
 
 
-def _set_inputs(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
+def set_inputs(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
+    """Let a node read these values, and no others."""
     if list(node.inputs) == list(inputs):
         return
     node.resize_inputs(len(inputs))
@@ -192,7 +193,8 @@ def _set_inputs(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
         node.replace_input_with(index, value)
 
 
-def _axis(concat: ir.Node, facts: Facts) -> int | None:
+def concat_axis(concat: ir.Node, facts: Facts) -> int | None:
+    """Return the axis that a Concat joins along, from the front; None where it isn't known."""
     fact, attribute = fact_of(concat.outputs[0], facts), concat.attributes.get("axis")
     if attribute is None or attribute.is_ref():
         return None
@@ -290,7 +292,7 @@ def _slices(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> 
     """
     fact = fact_of(first.outputs[0], facts)
     rank = None if fact is None or fact.shape is None else len(fact.shape)
-    cuts = [_cuts(node, rank) for node in (first, second)]
+    cuts = [cuts_of(node, rank) for node in (first, second)]
     if cuts[0] is None or cuts[1] is None:
         return False
     before = fact_of(first.inputs[0], facts)
@@ -337,13 +339,13 @@ def _cut_twice(
     if step != 1 or next_step != 1 or start < 0 or skipped < 0 or count < 0:
         return None
     # A negative end counts from a size that isn't known: the second has to take all that is left.
-    if end < 0 and count < _TO_THE_END:
+    if end < 0 and count < TO_THE_END:
         return None
-    last = end if count >= _TO_THE_END else min(end, start + count)
-    return min(start + skipped, _TO_THE_END), last, 1
+    last = end if count >= TO_THE_END else min(end, start + count)
+    return min(start + skipped, TO_THE_END), last, 1
 
 
-def _cuts(node: ir.Node, rank: int | None) -> dict[int, tuple[int, int, int]] | None:
+def cuts_of(node: ir.Node, rank: int | None) -> dict[int, tuple[int, int, int]] | None:
     """Start, end and step by axis.
 
     None where one isn't constant, or before the opset that has them as inputs.

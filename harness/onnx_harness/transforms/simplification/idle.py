@@ -85,6 +85,17 @@ def _is_neutral(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | Non
     return None
 
 
+def _joins_one(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
+    """Return what x and x, x or x, and the greatest and the least of x and x are."""
+    first = node.inputs[0]
+    return first if all(value is first for value in node.inputs) else None
+
+
+def _is_logical(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:
+    """Return what x and x, x and true, and the like, are."""
+    return _joins_one(editing, node, facts) or _is_neutral(editing, node, facts)
+
+
 def _undoes(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
     """Return what was negated twice."""
     return _read_by_producer(editing, node, node.op_type)
@@ -239,16 +250,18 @@ def _has_shape_of(result: ir.Value, source: ir.Value | None, facts: Facts) -> bo
 
 _REDUCTIONS = ("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum")
 _RULES: dict[str, Callable[[Editing, ir.Node, Facts], ir.Value | None]] = {
-    "And": _is_neutral,
+    "And": _is_logical,
     "AveragePool": _pools_nothing,
     "Concat": _joins_what_was_split,
     "DepthToSpace": _moves_no_blocks,
     "Gather": _gathers_all,
+    "Max": _joins_one,
     "MaxPool": _pools_nothing,
+    "Min": _joins_one,
     "Neg": _undoes,
     "Not": _undoes,
     "OptionalGetElement": _unwraps,
-    "Or": _is_neutral,
+    "Or": _is_logical,
     "Pow": _is_neutral,
     "Reshape": _fills_in_itself,
     "Resize": _resizes_nothing,

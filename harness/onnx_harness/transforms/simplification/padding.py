@@ -62,11 +62,11 @@ def fuse_pads(editing: Editing, facts: Facts) -> int:
 
 def _amounts(node: ir.Node, pad: ir.Node, facts: Facts) -> list[int] | None:
     """The ``pads`` that ``node`` needs to do without ``pad``; None where it can't be the same."""
-    fact, value = fact_of(pad.inputs[0], facts), _value(pad)
+    fact, value = fact_of(pad.inputs[0], facts), padding_value(pad)
     if fact is None or fact.shape is None or fact.dtype not in _DTYPES or value is None:
         return None
     rank = len(fact.shape)
-    added, own = _padded(pad, rank), _own(node, rank - 2)
+    added, own = padded_amounts(pad, rank), _own(node, rank - 2)
     if added is None or own is None:
         return None
     spatial = [*added[2:rank], *added[rank + 2 :]]
@@ -99,7 +99,7 @@ def _is_bounded_below(editing: Editing, value: ir.Value | None) -> bool:
     return producer is not None and editing.is_standard(producer, *_BOUNDED_BELOW)
 
 
-def _value(pad: ir.Node) -> np.float64 | None:
+def padding_value(pad: ir.Node) -> np.float64 | None:
     """Return what is padded with; None when it isn't constant, or copied from the tensor."""
     mode = pad.attributes.get("mode")
     if mode is not None and (mode.is_ref() or mode.as_string() != "constant"):
@@ -113,7 +113,7 @@ def _value(pad: ir.Node) -> np.float64 | None:
     return None if constant is None or constant.size != 1 else np.float64(constant.reshape(-1)[0])
 
 
-def _padded(pad: ir.Node, rank: int) -> list[int] | None:
+def padded_amounts(pad: ir.Node, rank: int) -> list[int] | None:
     """Begin and end of every axis; None when they aren't constant."""
     if len(pad.inputs) == 1:
         attribute = pad.attributes.get("pads")

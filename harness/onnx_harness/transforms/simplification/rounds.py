@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 
 from onnx_harness.model import types
 from onnx_harness.model.graph import Editing, all_graphs
@@ -13,12 +14,14 @@ from onnx_harness.transforms.simplification import (
     chains,
     clamps,
     constants,
+    detours,
     dimensions,
     duplicates,
     idle,
     no_ops,
     padding,
     pairs,
+    pieces,
     products,
     ranks,
     scalars,
@@ -65,6 +68,15 @@ _RULE_OF_PASS = {
     "fuse_transpose_into_gemm": "fuse transposes",
     "rewrite_where": "merge pairs",
 }
+
+
+_PAIRS = (
+    pairs.merge_pairs,
+    sequences.merge_sequences,
+    pieces.merge_pieces,
+    detours.narrow_operands,
+    detours.undo_reshapes,
+)
 
 
 class RuleFailed(Exception):
@@ -180,11 +192,7 @@ class Rounds:
             lambda: chains.merge_concats(editing, known),
             lambda: clamps.merge_clamps(editing, known),
         )
-        apply(
-            "merge pairs",
-            lambda: pairs.merge_pairs(editing, known),
-            lambda: sequences.merge_sequences(editing, known),
-        )
+        apply("merge pairs", *(partial(merge, editing, known) for merge in _PAIRS))
         apply(
             "fold constants",
             lambda: scalars.make_limits_scalars(editing),
