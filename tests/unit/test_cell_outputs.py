@@ -200,6 +200,7 @@ SEVEN, CHANNELS = int8_mends._SWITCHES.values()
                     SEVEN,
                     "",
                 ),
+                ("int8.dynamic", "passes: with the options that it has by itself", ""),
                 *(
                     (
                         f"int8.dynamic(nodes_to_exclude=['m', '{name}'], per_channel=True)",
@@ -344,8 +345,9 @@ def test_what_counts_no_tokens_is_the_same_in_each_step() -> None:
     [
         ("fp16", "emulated", BAD, ("a line", "a mend")),
         ("fp16", "mixed", BAD, ("a line", "a mend")),
-        ("fp16", "float16", BAD, ("a line",)),
-        ("fp16", None, BAD, ("a line",)),
+        ("fp16", "float16", BAD, ("a line", "a mend")),
+        ("bf16", None, BAD, ("a line", "a mend")),
+        ("simplify", "emulated", BAD, ("a line", "a mend")),
         ("fp16", "emulated", replace(BAD, symptom=Symptom.VACUOUS), ("a line",)),
         ("int8.dynamic", "float32", BAD, ("a line", "an int8 mend")),
         ("int8.dynamic", "float32", replace(BAD, symptom=Symptom.VACUOUS), ("a line",)),

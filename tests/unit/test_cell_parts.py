@@ -267,6 +267,7 @@ def test_a_choice_of_nodes_depends_on_what_its_verdicts_depend_on() -> None:
             "card": SimpleNamespace(tolerance="t"),
             "override": None,
             "explained": True,
+            "level": "all",
         }
         standard: Any = SimpleNamespace(**{**fields, **changes})
         return Cache.key(*artifacts.standard_key(standard))
@@ -282,7 +283,8 @@ def test_a_choice_of_nodes_depends_on_what_its_verdicts_depend_on() -> None:
         keyed(reference=Reference(tuple(other), ({},) * 3, frozenset())),
     ]
     assert len(set(keys)) == len(keys)
-    assert keyed(reference=fewer) == keys[0]
+    assert keyed(reference=fewer) == keyed(level="basic") == keys[0]
+    assert keyed(provider="cuda", level="basic") not in keys  # what it refuses hangs on the level
 
 
 def test_the_checker_s_word_is_asked_for_at_its_stage(

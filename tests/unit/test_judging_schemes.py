@@ -22,7 +22,14 @@ from onnx_harness.judging.conversions import conversion_of
 from onnx_harness.judging.generation import decoder as decoders
 from onnx_harness.judging.generation.decoder import Role
 from onnx_harness.judging.generation.decoding import _counted, _State
-from onnx_harness.judging.quantizing import Scheme, quantize_through, quantized, watch, watched
+from onnx_harness.judging.quantizing import (
+    Scheme,
+    _channel_axis,
+    quantize_through,
+    quantized,
+    watch,
+    watched,
+)
 from onnx_harness.judging.rounding import Clamp
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.model.file import Model, ValueType
@@ -192,6 +199,43 @@ def test_ranges_are_watched_where_they_are_fixed_beforehand() -> None:
         assert got[least].shape == got[most].shape == ()
     declared = [info.type.tensor_type for info in made.graph.output[-2:]]
     assert all(kind.HasField("shape") and not kind.shape.dim for kind in declared)
+
+
+@pytest.mark.parametrize(
+    ("op_type", "attributes", "axis"),
+    [
+        ("Conv", {}, 0),
+        ("MatMul", {}, -1),
+        ("Gemm", {}, -1),
+        ("Gemm", {"transB": 0}, -1),
+        ("Gemm", {"transB": 1}, 0),
+        ("Gemm", {"transA": 1}, -1),
+        ("ConvTranspose", {}, 0),
+    ],
+)
+def test_the_channels_of_a_weight(op_type: str, attributes: dict[str, int], axis: int) -> None:
+    assert _channel_axis(helper.make_node(op_type, ["x", "w"], ["y"], **attributes)) == axis
+
+
+def test_activations_are_rounded_where_their_ranges_are_fixed() -> None:
+    text = "(float[n,4] x) => (float[n,4] y, float[n,4] r) { y = Mul(x, x) r = Relu(x) }"
+    scheme = Scheme(frozenset({"Mul"}), static=True)
+    ranges = {"x": (-1.0, 4.1), "y": (0.0, 10.2)}
+    x = np.array([[-3.0, 0.013, 2.5, 9.0]], np.float32)
+    got = run(open_cpu(quantize_through(model(text), scheme, ranges)), {"x": x})
+    read = np.clip(np.round(x / 0.02), -50, 205) * 0.02
+    np.testing.assert_allclose(
+        got["y"], np.clip(np.round(read**2 / 0.04), 0, 255) * 0.04, atol=1e-5
+    )
+    # The library rounds a value where it's made: who else reads it reads its levels.
+    np.testing.assert_allclose(got["r"], np.maximum(read, 0), atol=1e-5)
+    free = run(open_cpu(quantize_through(model(text), scheme, {})), {"x": x})
+    np.testing.assert_array_equal(free["y"], x * x)
+    signed = quantize_through(model(text), replace(scheme, signed_activations=True), ranges)
+    step = 4.1 / 127
+    half = np.clip(np.round(x / step), -128, 127) * step
+    got = run(open_cpu(signed), {"x": x})
+    np.testing.assert_allclose(got["r"], np.maximum(half, 0), atol=1e-5)
 
 
 # generation
