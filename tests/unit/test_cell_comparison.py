@@ -367,6 +367,12 @@ def test_outputs_of_a_framework_are_held_against_the_model_s(
     assert len(same.input_sets) == 2
     assert same.accuracy is not None
     assert set(same.accuracy.outputs) == {"y", "w"}
+    answers = replace(pair_reference(asked, Model(asked.a)), notes=("a note",))
+    assert same.notes == ()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(given_outputs, "pair_reference", lambda *_: answers)
+        noted = compare_with_outputs(asked, [right(values) for values in sets])
+        assert (noted.reason, noted.notes) == (None, ("a note",))
     wrong = [right(values) for values in sets]
     wrong[1]["w"] = wrong[1]["w"] + 1
     other = compare_with_outputs(asked, wrong)
@@ -375,7 +381,7 @@ def test_outputs_of_a_framework_are_held_against_the_model_s(
     assert other.lines
     with pytest.raises(InputError, match="there is nothing to compare"):
         compare_with_outputs(asked, [{} for _ in sets])
-    assert levels == ([] if provider == "cpu" else ["all"] * 3)
+    assert levels == ([] if provider == "cpu" else ["all"] * 4)
 
 
 def test_a_snapshot_is_what_the_model_computes_now_and_is_held_against_it(tmp_path: Path) -> None:
