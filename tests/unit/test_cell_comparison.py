@@ -318,8 +318,30 @@ def test_an_error_of_a_says_that_it_is_a_s(tmp_path: Path) -> None:
 
 def test_both_are_called_by_their_letters(tmp_path: Path) -> None:
     asked = pair(tmp_path, linear(), shifted(1.0))
+    asked = replace(asked, a=save(linear(), tmp_path / "one.onnx"), b=asked.a)
     first, second = room._models(asked)
     assert [(each.path, each.name) for each in (first, second)] == [(asked.a, "a"), (asked.b, "b")]
+
+
+@pytest.mark.parametrize(
+    ("b", "loops", "profiled"),
+    [(NEG, False, True), (NEG, True, False), (HALF, True, True), (HALF, False, True)],
+)
+def test_a_loop_is_profiled_where_float16_has_to_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, b: str, loops: bool, profiled: bool
+) -> None:
+    opened: list[dict[str, Any]] = []
+
+    def opens(*words: Any, **more: Any) -> Any:
+        opened.append({**more, "provider": words[1].name})
+        return open_session(*words, **more)
+
+    monkeypatch.setattr(room, "open_session", opens)
+    monkeypatch.setattr(room, "has_loops", lambda _: loops)
+    compare_models(pair(tmp_path, model(NEG), model(b)))
+    [more] = opened
+    assert (more["profile"] is not None) is profiled
+    assert (more["purpose"], more["provider"]) == (Purpose.ACCURACY, "cpu")
 
 
 def test_recorded_inputs_are_what_both_are_run_on(tmp_path: Path) -> None:
