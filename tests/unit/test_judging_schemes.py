@@ -213,7 +213,7 @@ def test_ranges_are_watched_where_they_are_fixed_beforehand() -> None:
         ("ConvTranspose", {}, 0),
     ],
 )
-def test_the_channels_of_a_weight(op_type: str, attributes: dict[str, int], axis: int) -> None:
+def test_the_channels_of_a_weight(op_type: str, attributes: dict[str, Any], axis: int) -> None:
     assert _channel_axis(helper.make_node(op_type, ["x", "w"], ["y"], **attributes)) == axis
 
 

@@ -204,6 +204,17 @@ def concat_axis(concat: ir.Node, facts: Facts) -> int | None:
     return axis + len(fact.shape) if fact is not None and fact.shape is not None else None
 
 
+def axis_of(node: ir.Node, rank: int) -> int | None:
+    """Return the axis of a node whose default is 0, from the front.
+
+    None where a function's caller chooses it, and for scalars.
+    """
+    attribute = node.attributes.get("axis")
+    if rank == 0 or (attribute is not None and attribute.is_ref()):
+        return None
+    return (0 if attribute is None else attribute.as_int()) % rank
+
+
 def fuse_transposes(editing: Editing, facts: Facts) -> int:
     """Let a Gemm transpose for itself.
 

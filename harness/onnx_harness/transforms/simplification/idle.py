@@ -14,8 +14,10 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
+from onnx_harness.transforms.simplification.chains import axis_of, concat_axis
 from onnx_harness.transforms.simplification.constants import constant_array
 from onnx_harness.transforms.simplification.no_ops import Facts, bypass, fact_of, widens_nothing
+from onnx_harness.transforms.simplification.pairs import axes_of
 
 # Exporters write "to the end" as the greatest number of either width.
 _TO_THE_END = 2**31 - 1
@@ -148,15 +150,8 @@ def _reduces_ones(node: ir.Node, facts: Facts) -> bool:
         return False
     if before.dtype not in _INTEGERS and node.op_type not in ("ReduceMax", "ReduceMin"):
         return False
-    attribute = node.attributes.get("axes")
-    if attribute is not None and not attribute.is_ref():
-        axes = list(attribute.as_ints())
-    elif len(node.inputs) > 1 and node.inputs[1] is not None:
-        constant = constant_array(node.inputs[1])
-        axes = [] if constant is None else constant.reshape(-1).tolist()
-    else:
-        return False
-    if not axes or len(before.shape) != len(after.shape):
+    axes = axes_of(node, len(before.shape))
+    if axes is None or len(before.shape) != len(after.shape):
         return False
     return all(before.shape[axis] == 1 for axis in axes)
 
@@ -167,12 +162,12 @@ def _gathers_all(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | No
     Precondition: the size is known.
     """
     fact, indices = fact_of(node.inputs[0], facts), constant_array(node.inputs[1])
-    attribute = node.attributes.get("axis")
     if fact is None or not fact.shape or indices is None or indices.ndim != 1:
         return None
-    if attribute is not None and attribute.is_ref():
+    axis = axis_of(node, len(fact.shape))
+    if axis is None:
         return None
-    size = fact.shape[attribute.as_int() if attribute is not None else 0]
+    size = fact.shape[axis]
     return node.inputs[0] if size == indices.size and (indices == np.arange(size)).all() else None
 
 
@@ -223,13 +218,11 @@ def _joins_what_was_split(editing: Editing, node: ir.Node, facts: Facts) -> ir.V
     if list(node.inputs) != list(split.outputs):
         return None
     fact = fact_of(split.inputs[0], facts)
-    axes = [node.attributes.get("axis"), split.attributes.get("axis")]
-    if fact is None or fact.shape is None or axes[0] is None:
+    if fact is None or not fact.shape:
         return None
-    if any(axis is not None and axis.is_ref() for axis in axes):
-        return None
-    first, second = (0 if axis is None else axis.as_int() % len(fact.shape) for axis in axes)
-    return split.inputs[0] if first == second else None
+    joined = concat_axis(node, facts)
+    cut = axis_of(split, len(fact.shape))
+    return split.inputs[0] if joined is not None and joined == cut else None
 
 
 def _read_by_producer(editing: Editing, node: ir.Node, op_type: str) -> ir.Value | None:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
 from onnx_harness.transforms.simplification.bias_and_scale import take_over
+from onnx_harness.transforms.simplification.chains import axis_of
 from onnx_harness.transforms.simplification.constants import constant_array
 from onnx_harness.transforms.simplification.no_ops import Facts, fact_of, is_private
 
@@ -68,7 +69,7 @@ def _keep_dimensions(editing: Editing, node: ir.Node, facts: Facts) -> bool:
         return False
     if fact is None or fact.shape is None:
         return False
-    reduced, placed = _reduced_axes(first, len(fact.shape)), _axes_of(node, len(fact.shape))
+    reduced, placed = _reduced_axes(first, len(fact.shape)), axes_of(node, len(fact.shape))
     if reduced is None or reduced != placed:
         return False
     first.attributes["keepdims"] = ir.AttrInt64("keepdims", 0 if keeps_dims else 1)
@@ -84,11 +85,9 @@ def _reduced_axes(node: ir.Node, rank: int) -> set[int] | None:
     None where they aren't certain.
     """
     if node.op_type in _ARGS:
-        axis = node.attributes.get("axis")
-        if axis is not None and axis.is_ref():
-            return None
-        return {(0 if axis is None else axis.as_int()) % rank} if rank else None
-    axes = _axes_of(node, rank)
+        axis = axis_of(node, rank)
+        return None if axis is None else {axis}
+    axes = axes_of(node, rank)
     if axes is not None:
         return axes
     absent = "axes" not in node.attributes and (len(node.inputs) < 2 or node.inputs[1] is None)
@@ -97,7 +96,7 @@ def _reduced_axes(node: ir.Node, rank: int) -> set[int] | None:
     return set(range(rank)) if absent and reduces_all else None
 
 
-def _axes_of(node: ir.Node, rank: int) -> set[int] | None:
+def axes_of(node: ir.Node, rank: int) -> set[int] | None:
     """The constant, distinct axes of a node, as an attribute or its second input.
 
     None where it has none.

@@ -14,6 +14,7 @@ from onnx_harness.model.graph import Editing, all_graphs
 from onnx_harness.transforms.simplification.bias_and_scale import take_over
 from onnx_harness.transforms.simplification.chains import (
     TO_THE_END,
+    axis_of,
     concat_axis,
     cuts_of,
     set_inputs,
@@ -53,12 +54,16 @@ def _cut(node: ir.Node, axis: int, facts: Facts) -> tuple[int, int] | None:
 
     None for others.
     """
-    fact = fact_of(node.outputs[0], facts)
-    cuts = cuts_of(node, None if fact is None or fact.shape is None else len(fact.shape))
+    cuts = cuts_of(node, _rank(node.outputs[0], facts))
     if cuts is None or list(cuts) != [axis]:
         return None
     start, end, step = cuts[axis]
     return (start, end) if step == 1 and 0 <= start <= end else None
+
+
+def _rank(value: ir.Value | None, facts: Facts) -> int | None:
+    fact = fact_of(value, facts)
+    return None if fact is None or fact.shape is None else len(fact.shape)
 
 
 def _size(value: ir.Value | None, axis: int, facts: Facts) -> int | None:
@@ -157,13 +162,10 @@ def _split_into_parts(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     """
     concat = _producer(editing, node.inputs[0], "Concat")
     axis = None if concat is None else concat_axis(concat, facts)
-    attribute = node.attributes.get("axis")
-    fact = fact_of(node.inputs[0], facts)
-    if concat is None or fact is None or fact.shape is None or len(concat.inputs) == 1:
+    rank = _rank(node.inputs[0], facts)
+    if concat is None or axis is None or not rank:
         return False
-    if attribute is not None and attribute.is_ref():
-        return False
-    if axis != (0 if attribute is None else attribute.as_int()) % len(fact.shape):
+    if axis != axis_of(node, rank) or len(concat.inputs) == 1:
         return False
     parts = [_size(value, axis, facts) for value in concat.inputs]
     sizes = [_size(value, axis, facts) for value in node.outputs]
@@ -183,11 +185,11 @@ def _gather_once(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     if first is None:
         return False
     inner, outer = constant_array(first.inputs[1]), constant_array(node.inputs[1])
-    fact = fact_of(first.inputs[0], facts)
-    if inner is None or outer is None or inner.ndim != 1 or fact is None or not fact.shape:
+    rank = _rank(first.inputs[0], facts)
+    if inner is None or outer is None or inner.ndim != 1 or not rank:
         return False
-    axes = [_gathered_axis(gather, len(fact.shape)) for gather in (first, node)]
-    if axes[0] is None or axes[0] != axes[1]:
+    axis = axis_of(first, rank)
+    if axis is None or axis != axis_of(node, rank):
         return False
     if outer.size == 0 or outer.min() < -inner.size or outer.max() >= inner.size:
         return False
@@ -195,13 +197,6 @@ def _gather_once(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     node.replace_input_with(1, new_constant(editing, name, np.asarray(inner[outer], inner.dtype)))
     node.replace_input_with(0, first.inputs[0])
     return True
-
-
-def _gathered_axis(node: ir.Node, rank: int) -> int | None:
-    attribute = node.attributes.get("axis")
-    if attribute is not None and attribute.is_ref():
-        return None
-    return (0 if attribute is None else attribute.as_int()) % rank
 
 
 def _gather_with_axis(editing: Editing, node: ir.Node, facts: Facts) -> bool:
@@ -213,13 +208,12 @@ def _gather_with_axis(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     first = _producer(editing, value, "Gather")
     if value is None or first is None or not is_private(value, node):
         return False
-    fact, index = fact_of(first.inputs[0], facts), constant_array(first.inputs[1])
+    rank = _rank(first.inputs[0], facts)
+    index = constant_array(first.inputs[1])
     axes = constant_array(node.inputs[1]) if len(node.inputs) > 1 else None
-    if fact is None or not fact.shape or index is None or index.ndim or axes is None:
+    if index is None or index.ndim or axes is None or not rank:
         return False
-    if axes.shape != (1,) or int(axes[0]) % len(fact.shape) != _gathered_axis(
-        first, len(fact.shape)
-    ):
+    if axes.shape != (1,) or int(axes[0]) % rank != axis_of(first, rank):
         return False
     first.replace_input_with(
         1, new_constant(editing, f"{node.outputs[0].name}_index", index.reshape(1))
@@ -233,17 +227,19 @@ def _gather_with_axis(editing: Editing, node: ir.Node, facts: Facts) -> bool:
 def _pad_once(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     """Pad at once what is padded twice with one constant. Precondition: nothing is cut off."""
     first = _producer(editing, node.inputs[0], "Pad")
-    fact = None if first is None else fact_of(first.inputs[0], facts)
-    if first is None or fact is None or not fact.shape:
+    rank = None if first is None else _rank(first.inputs[0], facts)
+    if first is None or not rank:
         return False
-    rank = len(fact.shape)
     inner, outer = padding_value(first), padding_value(node)
     before, after = padded_amounts(first, rank), padded_amounts(node, rank)
     if inner is None or outer is None or before is None or after is None:
         return False
     if inner != outer or np.signbit(inner) != np.signbit(outer):
         return False
-    if min(*before, *after) < 0 or len(node.inputs) > 3:
+    # A fourth input names axes.
+    if len(node.inputs) > 3:
+        return False
+    if min(*before, *after) < 0:
         return False
     total = np.add(before, after).tolist()
     node.replace_input_with(0, first.inputs[0])
