@@ -243,6 +243,8 @@ def test_what_overflows_on_usual_sets_is_named_and_rounded(
     cache = Cache(tmp_path / "cache")
     standard: Any = SimpleNamespace(reference=reference, kept=cache)
     assert [place.value for place in overflowing(standard, candidate)] == names
+    calm = Model(save(model(LARGE.replace("Exp", "Neg")), tmp_path / "calm.onnx"))
+    assert overflowing(standard, calm) == []  # the cache knows one candidate from another
     assert not computes_in_half(original.skeleton)
     simulation = half_as_hardware(original, reference, candidate, cache)
     assert simulation is not None
