@@ -29,7 +29,9 @@ from tests.unit.test_cell_parts import noting, task_of
 LACKING: Any = SimpleNamespace(on=lambda provider: f"{provider} has no kernel")
 SUBJECT: Any = SimpleNamespace(missed=None)
 ARTIFACT: Any = SimpleNamespace(model="the model")
-COMPARED: Any = SimpleNamespace(record="a record", failures=(), only_values_or_shapes=False)
+COMPARED: Any = SimpleNamespace(
+    record="a record", failures=(SimpleNamespace(at=2),), only_values_or_shapes=False
+)
 BAD = Verdict(
     Status.FAIL, COMPARED, "output y departs", ("a line",), ("a note",), Symptom.WRONG_VALUES
 )

@@ -24,7 +24,7 @@ from onnx_harness.cell.matrix import (
     with_distinct_names,
 )
 from onnx_harness.cell.pipeline import artifact_of, judge, place_of_artifact, run_untouched
-from onnx_harness.cell.repeats import run_anew
+from onnx_harness.cell.repeats import AT_ONCE, AT_THE_END, run_anew, run_sets
 from onnx_harness.cell.state import Task, Way
 from onnx_harness.cell.subjects import subject_of
 from onnx_harness.errors import ModelError
@@ -298,3 +298,23 @@ def test_the_checker_s_word_is_asked_for_at_its_stage(
     broken.graph.output[0].name = "nowhere"
     assert "nowhere" in str(artifacts.checker_says(save(broken, tmp_path / "broken.onnx")))
     assert stages[2:] == [Stage.CHECK]
+
+
+@pytest.mark.parametrize(("sets", "times"), [(1, [AT_ONCE]), (2, [AT_ONCE, AT_THE_END])])
+def test_the_first_set_is_run_again_at_once_and_after_others(
+    tmp_path: Path, sets: int, times: list[str]
+) -> None:
+    task = task_of(save(linear(), tmp_path / "net.onnx"))
+    subject = subject_of(task)
+    made = subject.reference
+    subject = replace(
+        subject, reference=replace(made, sets=made.sets[:sets], outputs=made.outputs[:sets])
+    )
+    session = ort.InferenceSession(str(task.model))
+    runs = run_sets(Way(task), subject, session)
+    assert [repeat.when for repeat in runs.repeats] == times
+    assert len(runs.outputs) == sets
+    for repeat in runs.repeats:
+        np.testing.assert_array_equal(repeat.outputs["y"], runs.outputs[0]["y"])
+    np.testing.assert_array_equal(runs.again()["y"], runs.outputs[0]["y"])
+    assert run_sets(Way(replace(task, explained=False)), subject, session).repeats == []
