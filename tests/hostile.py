@@ -8,7 +8,7 @@ than there is, for something outside, or for something absurd.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def _tiles(count: int) -> ModelProto:
     return model([*nodes, added(f"c{count}")], [first, tensor("r", [1000, 1000])])
 
 
-def _of_shape(op: str, shape: list[int], **attributes: Any) -> ModelProto:
+def of_shape(op: str, shape: list[int], **attributes: Any) -> ModelProto:
     constants = [tensor("s", shape), helper.make_tensor("one", TensorProto.FLOAT, [1], [0.0])]
     inputs = {"ConstantOfShape": ["s"], "Expand": ["one", "s"], "Reshape": ["one", "s"]}[op]
     return model([helper.make_node(op, inputs, ["c"], **attributes), added("c")], constants)
@@ -162,7 +162,7 @@ def _declared(dims: list[int], kind: int = TensorProto.FLOAT, **fields: Any) -> 
     return model([added("c")], [constant])
 
 
-def _input_of(shape: list[int | str], kind: int = TensorProto.FLOAT) -> ModelProto:
+def input_of(shape: list[int | str], kind: int = TensorProto.FLOAT) -> ModelProto:
     return model(relu(), inputs=[info("x", shape, kind)])
 
 
@@ -173,7 +173,7 @@ def _sparse(dims: list[int]) -> ModelProto:
     return made
 
 
-def _external(
+def external(
     location: str, offset: int = 0, length: int = 16, shape: tuple[int, ...] = (4,)
 ) -> ModelProto:
     constant = TensorProto(
@@ -184,8 +184,8 @@ def _external(
     return model([added("c")], [constant])
 
 
-def _external_with(**entries: str) -> ModelProto:
-    made = _external("data.bin")
+def external_with(**entries: str) -> ModelProto:
+    made = external("data.bin")
     del made.graph.initializer[0].external_data[:]
     for key, value in entries.items():
         made.graph.initializer[0].external_data.add(key=key, value=value)
@@ -196,22 +196,22 @@ def _linked_outside(path: Path) -> None:
     outside = path.parent.parent / "outside.bin"
     outside.write_bytes(bytes(16))
     (path.parent / "data.bin").symlink_to(outside)
-    onnx.save(_external("data.bin"), path)
+    onnx.save(external("data.bin"), path)
 
 
 def _linked_in_a_circle(path: Path) -> None:
     (path.parent / "data.bin").symlink_to(path.parent / "data.bin")
-    onnx.save(_external("data.bin"), path)
+    onnx.save(external("data.bin"), path)
 
 
 def _pipe_beside(path: Path) -> None:
     os.mkfifo(path.parent / "data.bin")
-    onnx.save(_external("data.bin"), path)
+    onnx.save(external("data.bin"), path)
 
 
 def _folder_beside(path: Path) -> None:
     (path.parent / "data.bin").mkdir()
-    onnx.save(_external("data.bin"), path)
+    onnx.save(external("data.bin"), path)
 
 
 def _overlapping(path: Path) -> None:
@@ -220,18 +220,18 @@ def _overlapping(path: Path) -> None:
         file.truncate(1 << 30)
     constants = []
     for number in range(2000):
-        constants.append(_external("data.bin", 0, 1 << 30, (1 << 28,)).graph.initializer[0])
+        constants.append(external("data.bin", 0, 1 << 30, (1 << 28,)).graph.initializer[0])
         constants[-1].name = f"c{number}"
     onnx.save(model([added("c0")], constants), path)
 
 
-def _function(name: str, nodes: list[onnx.NodeProto]) -> onnx.FunctionProto:
+def function(name: str, nodes: list[onnx.NodeProto]) -> onnx.FunctionProto:
     return helper.make_function("my", name, ["a"], ["b"], nodes, [helper.make_opsetid("", 17)])
 
 
 def _laughs(levels: int, width: int = 10) -> ModelProto:
     """Functions that call one another: each level is ten times the one before."""
-    functions = [_function("f0", [helper.make_node("Relu", ["a"], ["b"])])]
+    functions = [function("f0", [helper.make_node("Relu", ["a"], ["b"])])]
     for level in range(1, levels):
         steps = [
             helper.make_node(
@@ -242,21 +242,21 @@ def _laughs(levels: int, width: int = 10) -> ModelProto:
             )
             for k in range(width)
         ]
-        functions.append(_function(f"f{level}", steps))
+        functions.append(function(f"f{level}", steps))
     call = helper.make_node(f"f{levels - 1}", ["x"], ["y"], domain="my")
     return model([call], functions=functions)
 
 
 def _recursive(mutual: bool) -> ModelProto:
     inner = "g" if mutual else "f"
-    functions = [_function("f", [helper.make_node(inner, ["a"], ["b"], domain="my")])]
+    functions = [function("f", [helper.make_node(inner, ["a"], ["b"], domain="my")])]
     if mutual:
-        functions.append(_function("g", [helper.make_node("f", ["a"], ["b"], domain="my")]))
+        functions.append(function("g", [helper.make_node("f", ["a"], ["b"], domain="my")]))
     return model([helper.make_node("f", ["x"], ["y"], domain="my")], functions=functions)
 
 
 def _doubling_in_a_function(levels: int = 40) -> ModelProto:
-    twice = _function("twice", [helper.make_node("Concat", ["a", "a"], ["b"], axis=0)])
+    twice = function("twice", [helper.make_node("Concat", ["a", "a"], ["b"], axis=0)])
     nodes = [
         helper.make_node("twice", [f"c{k}"], [f"c{k + 1}"], domain="my") for k in range(levels)
     ]
@@ -264,16 +264,16 @@ def _doubling_in_a_function(levels: int = 40) -> ModelProto:
     return model([*nodes, added(f"c{levels}")], [first], functions=[twice])
 
 
-def _body(nodes: list[onnx.NodeProto], condition: str = "kept") -> GraphProto:
+def loop_body(nodes: list[onnx.NodeProto], condition: str = "kept") -> GraphProto:
     inputs = [info("i", [], TensorProto.INT64), info("go", [], TensorProto.BOOL), info("v")]
     return helper.make_graph(
         nodes, "body", inputs, [info(condition, [], TensorProto.BOOL), info("w")]
     )
 
 
-def _loop(trips: int | None, *, body: GraphProto | None = None, given: bool = True) -> ModelProto:
+def loop(trips: int | None, *, body: GraphProto | None = None, given: bool = True) -> ModelProto:
     step = helper.make_node("Relu", ["v"], ["w"])
-    inner = body or _body([helper.make_node("Identity", ["go"], ["kept"]), step])
+    inner = body or loop_body([helper.make_node("Identity", ["go"], ["kept"]), step])
     constants = [helper.make_tensor("yes", TensorProto.BOOL, [], [True])]
     if trips is not None:
         constants.append(tensor("m", [trips], []))
@@ -284,11 +284,11 @@ def _loop(trips: int | None, *, body: GraphProto | None = None, given: bool = Tr
 def _loop_in_loop(trips: int, depth: int) -> ModelProto:
     step: onnx.NodeProto = helper.make_node("Relu", ["v"], ["w"])
     for _ in range(depth):
-        body = _body([helper.make_node("Identity", ["go"], ["kept"]), step])
+        body = loop_body([helper.make_node("Identity", ["go"], ["kept"]), step])
         step = helper.make_node("Loop", ["m", "yes", "v"], ["w"], body=body)
-    made = _loop(trips)
+    made = loop(trips)
     made.graph.node[0].attribute[0].g.CopyFrom(
-        _body([helper.make_node("Identity", ["go"], ["kept"]), step])
+        loop_body([helper.make_node("Identity", ["go"], ["kept"]), step])
     )
     return made
 
@@ -297,7 +297,7 @@ def _always_true() -> ModelProto:
     yes = helper.make_node(
         "Constant", [], ["kept"], value=helper.make_tensor("", TensorProto.BOOL, [], [True])
     )
-    return _loop(None, body=_body([yes, helper.make_node("Relu", ["v"], ["w"])]))
+    return loop(None, body=loop_body([yes, helper.make_node("Relu", ["v"], ["w"])]))
 
 
 def _deep_branches(depth: int) -> bytes:
@@ -375,7 +375,7 @@ def _renamed(name: str | bytes, where: str = "node") -> bytes:
     return _bytes(made)
 
 
-def _whole() -> bytes:
+def whole() -> bytes:
     return _bytes(model(relu()))
 
 
@@ -428,21 +428,14 @@ def _wrong_kind() -> ModelProto:
 
 
 def _two_graphs() -> bytes:
-    return _whole() + _bytes(model([helper.make_node("Neg", ["x"], ["y"])]))
+    return whole() + _bytes(model([helper.make_node("Neg", ["x"], ["y"])]))
 
 
 def _numpy_archive() -> bytes:
     return _bytes(helper.make_tensor("c", TensorProto.FLOAT, [4], [0.0] * 4))
 
 
-def kinds() -> Iterator[tuple[str, Writer]]:
-    """Each kind: its name, and what writes it to a path (and what belongs to it beside that)."""
-    for name, made in MODELS.items():
-        yield name, _saver(made)
-    yield from FOLDERS.items()
-
-
-def _saver(make: Callable[[], ModelProto | bytes]) -> Writer:
+def saver(make: Callable[[], ModelProto | bytes]) -> Writer:
     def write(path: Path) -> None:
         made = make()
         path.write_bytes(made if isinstance(made, bytes) else made.SerializeToString())
@@ -463,9 +456,9 @@ MODELS: dict[str, Callable[[], ModelProto | bytes]] = {
     "bytes: zeros": lambda: bytes(1000),
     "bytes: text": lambda: b"this is no model\n" * 10,
     "bytes: noise": lambda: bytes((k * 197 + 31) % 256 for k in range(4000)),
-    "bytes: cut in the middle": lambda: _whole()[: len(_whole()) // 2],
-    "bytes: without its last": lambda: _whole()[:-1],
-    "bytes: a length beyond the end": lambda: b"\x3a\xff\xff\xff\xff\x07" + _whole(),
+    "bytes: cut in the middle": lambda: whole()[: len(whole()) // 2],
+    "bytes: without its last": lambda: whole()[:-1],
+    "bytes: a length beyond the end": lambda: b"\x3a\xff\xff\xff\xff\x07" + whole(),
     "bytes: a length of 2^63": lambda: b"\x3a" + b"\xff" * 8 + b"\x7f",
     "bytes: a number that doesn't end": lambda: b"\x08" + b"\xff" * 30,
     "bytes: groups": lambda: b"\x0b" * 2000,
@@ -495,18 +488,18 @@ MODELS: dict[str, Callable[[], ModelProto | bytes]] = {
     "tensor: a type that isn't": _wrong_kind,
     "tensor: strings without end": lambda: _declared([1 << 50], kind=TensorProto.STRING),
     "tensor: sparse, of 2^40 squared": lambda: _sparse([1 << 40, 1 << 40]),
-    "input: 2^40 elements": lambda: _input_of([1 << 40]),
-    "input: 2^31 squared": lambda: _input_of([1 << 31, 1 << 31]),
-    "input: 2^63 - 1": lambda: _input_of([2**63 - 1]),
-    "input: 40 dimensions": lambda: _input_of([2] * 40),
-    "input: strings": lambda: _input_of([1 << 40], TensorProto.STRING),
+    "input: 2^40 elements": lambda: input_of([1 << 40]),
+    "input: 2^31 squared": lambda: input_of([1 << 31, 1 << 31]),
+    "input: 2^63 - 1": lambda: input_of([2**63 - 1]),
+    "input: 40 dimensions": lambda: input_of([2] * 40),
+    "input: strings": lambda: input_of([1 << 40], TensorProto.STRING),
     "bomb: Concat doubled 40 times": lambda: _doubling("Concat", 40),
     "bomb: Tile a million times, thrice": lambda: _tiles(3),
-    "bomb: ConstantOfShape": lambda: _of_shape("ConstantOfShape", [1 << 40]),
-    "bomb: ConstantOfShape of many small dimensions": lambda: _of_shape(
+    "bomb: ConstantOfShape": lambda: of_shape("ConstantOfShape", [1 << 40]),
+    "bomb: ConstantOfShape of many small dimensions": lambda: of_shape(
         "ConstantOfShape", [1000] * 6
     ),
-    "bomb: Expand": lambda: _of_shape("Expand", [1 << 20, 1 << 20]),
+    "bomb: Expand": lambda: of_shape("Expand", [1 << 20, 1 << 20]),
     "bomb: Range": lambda: _range(1 << 45),
     "bomb: RandomNormal": lambda: _random([1 << 20, 1 << 20]),
     "bomb: a shape that is computed": _computed_shape,
@@ -521,9 +514,9 @@ MODELS: dict[str, Callable[[], ModelProto | bytes]] = {
     "functions: a chain of 500": lambda: _laughs(500, 1),
     "functions: one that calls itself": lambda: _recursive(mutual=False),
     "functions: two that call each other": lambda: _recursive(mutual=True),
-    "loop: 2^62 trips": lambda: _loop(1 << 62),
-    "loop: 10^9 trips, no condition": lambda: _loop(10**9, given=False),
-    "loop: without an end": lambda: _loop(None),
+    "loop: 2^62 trips": lambda: loop(1 << 62),
+    "loop: 10^9 trips, no condition": lambda: loop(10**9, given=False),
+    "loop: without an end": lambda: loop(None),
     "loop: a condition that is always true": _always_true,
     "loop: 1,000 trips, five deep": lambda: _loop_in_loop(1000, 5),
     "depth: 40 branches": lambda: _deep_branches(40),
@@ -542,20 +535,20 @@ MODELS: dict[str, Callable[[], ModelProto | bytes]] = {
     "name: a tag": lambda: _renamed("<script>alert(1)</script>", "output"),
     "name: right to left": lambda: _renamed("\u202egnp.exe", "output"),
     "name: empty": lambda: _renamed("", "input"),
-    "external: an absolute path": lambda: _external("/etc/passwd"),
-    "external: a path upwards": lambda: _external("../../../../etc/passwd"),
-    "external: /dev/zero": lambda: _external("/dev/zero", 0, 1 << 40),
-    "external: no such file": lambda: _external("nowhere.bin"),
-    "external: the model itself": lambda: _external("m.onnx"),
-    "external: the folder": lambda: _external("."),
-    "external: an offset of 2^62": lambda: _external("m.onnx", 1 << 62),
-    "external: a length of 2^62": lambda: _external("m.onnx", 0, 1 << 62),
-    "external: an offset that is no number": lambda: _external_with(
+    "external: an absolute path": lambda: external("/etc/passwd"),
+    "external: a path upwards": lambda: external("../../../../etc/passwd"),
+    "external: /dev/zero": lambda: external("/dev/zero", 0, 1 << 40),
+    "external: no such file": lambda: external("nowhere.bin"),
+    "external: the model itself": lambda: external("m.onnx"),
+    "external: the folder": lambda: external("."),
+    "external: an offset of 2^62": lambda: external("m.onnx", 1 << 62),
+    "external: a length of 2^62": lambda: external("m.onnx", 0, 1 << 62),
+    "external: an offset that is no number": lambda: external_with(
         location="m.onnx", offset="1e9; rm -rf /"
     ),
-    "external: an offset below 0": lambda: _external_with(location="m.onnx", offset="-8"),
-    "external: no location": lambda: _external_with(offset="0"),
-    "external: a null byte": lambda: _external("m.onnx\0.bin"),
-    "external: a long path": lambda: _external("a/" * 5000 + "b"),
-    "external: escape sequences": lambda: _external(ESCAPE),
+    "external: an offset below 0": lambda: external_with(location="m.onnx", offset="-8"),
+    "external: no location": lambda: external_with(offset="0"),
+    "external: a null byte": lambda: external("m.onnx\0.bin"),
+    "external: a long path": lambda: external("a/" * 5000 + "b"),
+    "external: escape sequences": lambda: external(ESCAPE),
 }

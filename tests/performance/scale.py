@@ -39,7 +39,7 @@ from onnx_harness.run.jobs import Jobs
 from onnx_harness.run.runner import Runner
 from onnx_harness.run.schedule import grouped, shards
 from onnx_harness.settings import Settings
-from tests.hostile import kinds
+from tests.hostile_kinds import kinds
 from tests.models import linear, save
 from tests.performance.big_models import rows as big_models
 from tests.performance.scale_runs import beside_others, kills, lost_processes, lost_workers
@@ -287,6 +287,9 @@ def collected_and_resumed(count: int) -> Iterator[Row]:
         used = processor_time() - before
         told = f"{seconds:.1f} s, {used:.1f} s of the processor"
         yield f"{total:,} cells: resumed, nothing to do", told, "5 s"
+        empty = processor_seconds(folder, EMPTY[:-2] + EMPTY[-1:])
+        told = f"{empty:.1f} s, {used / empty:.2f}x of it"
+        yield "  pytest itself runs as many tests that do nothing", told, ""
         yield "  pytest said", last[:34], ""
 
 

@@ -6,6 +6,8 @@ import os
 import re
 import shutil
 import struct
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +244,26 @@ def test_what_is_done_goes_through_no_phase(judged: Path, tmp_path: Path) -> Non
     (tmp_path / "conftest.py").write_text(DURATIONS)
     run_pytest(tmp_path, "lin.onnx", *ARGUMENTS, "-k=accuracy")
     assert set((tmp_path / "durations").read_text().split()) <= {"0", "0.0"}
+
+
+TWO_SESSIONS = """
+import gc
+import sys
+import pytest
+
+pytest.main(sys.argv[1:])
+after_models = gc.get_freeze_count()
+pytest.main(["-q", "test_own.py"])
+print("frozen", after_models > 0, gc.get_freeze_count())
+"""
+
+
+def test_no_garbage_is_looked_for_where_nothing_was_judged(judged: Path, tmp_path: Path) -> None:
+    """A later session of the same process looks at everything again."""
+    shutil.copytree(judged, tmp_path, dirs_exist_ok=True)
+    words = [sys.executable, "-c", TWO_SESSIONS, "lin.onnx", *ARGUMENTS, "-k=accuracy"]
+    for more, said in (((), "frozen True 0"), (("--variant=optimize",), "frozen False 0")):
+        ended = subprocess.run(
+            [*words, *more], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert said in ended.stdout

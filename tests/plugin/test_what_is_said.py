@@ -12,7 +12,7 @@ from onnx_harness.errors import did_you_mean
 from onnx_harness.isolate.worker import _gib
 from onnx_harness.report.failures import told, wrapped
 from onnx_harness.results.cells import Stage, Status
-from onnx_harness.results.codec import encode
+from onnx_harness.results.codec import line_of
 from tests.models import linear, model, save
 from tests.plugin.running import install, run_pytest
 from tests.unit.results_examples import cell
@@ -149,7 +149,7 @@ def test_verbose_failures_have_every_line(pytester: pytest.Pytester, verbose: bo
         def pytest_runtest_makereport(item, call):
             report = yield
             if report.when == "call":
-                report.onnx_own_results = [{encode(failing)!r}]
+                report.onnx_own_results = [{line_of(failing)!r}]
             return report
         """
     )

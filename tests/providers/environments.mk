@@ -58,10 +58,10 @@ test-providers: provider-environments ## the tests marked `providers`, each in t
 	.venv-openvino/bin/python -m pytest -m providers tests/providers/test_openvino.py
 	$(WEBGPU_VARIABLES) .venv-webgpu/bin/python -m pytest -m providers tests/providers/test_webgpu.py
 	.venv-gpu/bin/python -m pytest -m providers tests/providers/test_gpu_refused.py
-	.venv-cluster/bin/python -m pytest -m providers tests/providers/test_cluster.py
+	.venv-cluster/bin/python -m pytest -m providers tests/providers/test_cluster.py tests/providers/test_cluster_partition.py
 
 test-cluster: .venv-cluster/.made ## --cluster on worker processes of Dask on this machine
-	.venv-cluster/bin/python -m pytest -m providers tests/providers/test_cluster.py
+	.venv-cluster/bin/python -m pytest -m providers tests/providers/test_cluster.py tests/providers/test_cluster_partition.py
 
 test-cuda: .venv-cuda/.made ## CUDA on this machine's own GPU (downloads 2 GB)
 	.venv-cuda/bin/python -m pytest -m providers tests/providers/test_cuda.py

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
@@ -39,18 +39,42 @@ def zoo(tmp_path: Path) -> Path:
 
 
 class Scheduler:
-    """A scheduler of Dask and its workers, as an administrator starts them."""
+    """A scheduler of Dask and its workers, as an administrator starts them.
 
-    def __init__(self, folder: Path, *security: object) -> None:
-        self._folder = folder
+    Args:
+        folder: of its files.
+        security: words for the scheduler and all workers, those for TLS.
+        own: words for the scheduler alone.
+        wrap: what goes before the scheduler's command.
+        ttl: a worker that is cut off counts as lost after this, and not after five minutes.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *security: object,
+        own: Sequence[str] = (),
+        wrap: Sequence[str] = (),
+        ttl: str = "40s",
+    ) -> None:
+        self._folder, self._ttl = folder, ttl
         self._security = security
         self._file = folder / "scheduler.json"
         self._processes: list[subprocess.Popen[bytes]] = []
-        self._start("scheduler", "--scheduler-file", self._file, "--port", "0", "--no-dashboard")
+        self._start(
+            "scheduler",
+            "--scheduler-file",
+            self._file,
+            "--port",
+            "0",
+            "--no-dashboard",
+            *own,
+            wrap=wrap,
+        )
         wait_until(lambda: self._file.is_file() and json.loads(self._file.read_text())["address"])
 
     def add_worker(
-        self, name: str, resources: str, *, path: Path | None = None
+        self, name: str, resources: str, *, path: Path | None = None, wrap: Sequence[str] = ()
     ) -> subprocess.Popen[bytes]:
         """Start a worker; modules in ``path`` come before those that are installed."""
         before = self._registered()
@@ -70,6 +94,7 @@ class Scheduler:
             "--local-directory",
             self._folder / name,
             path=path,
+            wrap=wrap,
         )
         wait_until(lambda: self._registered() > before)
         return started
@@ -84,15 +109,16 @@ class Scheduler:
             process.kill()
             process.wait()
 
-    def _start(self, what: str, *args: object, path: Path | None = None) -> subprocess.Popen[bytes]:
-        # A worker that is cut off counts as lost after this, and not after five minutes.
+    def _start(
+        self, what: str, *args: object, path: Path | None = None, wrap: Sequence[str] = ()
+    ) -> subprocess.Popen[bytes]:
         environment = os.environ | {
-            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "40s",
+            "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": self._ttl,
             "ONNX_HARNESS_CACHE": str(self._folder / "worker-cache"),
         }
         if path is not None:
             environment["PYTHONPATH"] = f"{path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        command = [sys.executable, "-m", "dask", what, *map(str, (*args, *self._security))]
+        command = [*wrap, sys.executable, "-m", "dask", what, *map(str, (*args, *self._security))]
         with (self._folder / "dask.log").open("ab") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         self._processes.append(process)

@@ -163,3 +163,19 @@ def test_external_data_that_git_lfs_left_behind_is_told_apart_from_a_cut_file(
     path.with_name("model.onnx_data").write_text(POINTER)
     with pytest.raises(ModelError, match=r"'model.onnx_data' is a Git LFS pointer.*git lfs pull"):
         _ = Model(path).external_files
+
+
+def test_of_a_text_behind_a_link_no_word_is_shown(tmp_path: Path) -> None:
+    """The link may have come with the model, and the text be somebody's own."""
+    (tmp_path / "notes").write_text("a secret")
+    (tmp_path / "m.onnx").symlink_to(tmp_path / "notes")
+    with pytest.raises(ModelError, match=r"it is text\. Mend") as caught:
+        _ = Model(tmp_path / "m.onnx").skeleton
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_beside_links_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "m.onnx")
+    (tmp_path / "other.onnx").symlink_to(tmp_path / "m.onnx")
+    assert unlinked(tmp_path / "m.onnx") == tmp_path / "m.onnx"

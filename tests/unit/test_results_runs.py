@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from onnx_harness.errors import ResultsError
+from onnx_harness.results import codec, history, store, verdicts
 from onnx_harness.results import recorder as recording
 from onnx_harness.results.cache import IN_USE_SECONDS, Cache
 from onnx_harness.results.cells import Status, Symptom
@@ -155,9 +156,9 @@ def counted(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     puts = recorder._writer.put_all
 
-    def put_all(cells: Any) -> None:
+    def put_all(cells: Any, lines: Any = ()) -> None:
         counts.append(len(cells))
-        puts(cells)
+        puts(cells, lines)
 
     monkeypatch.setattr(recorder._writer, "put_all", put_all)
     return counts
@@ -183,6 +184,30 @@ def test_cells_of_an_earlier_run_are_written_together(
     assert VerdictFiles(tmp_path).unfinished() == []
     with History(tmp_path / "history.sqlite") as past:
         assert len(past.cells(RUN.id)) == 6
+
+
+def test_a_verdict_is_encoded_once_and_that_of_an_earlier_run_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded = []
+
+    def line_of(record: object) -> str:
+        encoded.append(record)
+        return codec.line_of(record)
+
+    recorder = Recorder(tmp_path, RUN)
+    for room in (recording, store, history, verdicts):
+        monkeypatch.setattr(room, "line_of", line_of)
+    recorder.put(cell(), Entry(KEY))
+    stored = VerdictFiles(tmp_path).get(KEY)
+    assert stored is not None
+    assert encoded == [cell()]
+    recorder.put(stored.cell, Entry(KEY, reused=True), stored.line)
+    recorder.finish()
+    assert encoded == [cell()]
+    assert read_results(tmp_path / "results.json").cells == (cell(),)
+    with History(tmp_path / "history.sqlite") as past:
+        assert past.cells(RUN.id) == (cell(),)
 
 
 def test_without_files_each_cell_is_written_at_once(

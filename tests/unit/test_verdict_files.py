@@ -6,13 +6,14 @@ Runs and histories are made from them.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from onnx_harness.cli import main
-from onnx_harness.results.cells import Stage, Status, Symptom
+from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.recorder import Entry, Recorder
 from onnx_harness.results.store import read_results
@@ -102,7 +103,11 @@ def test_what_is_taken_over_is_entered_in_one_commit_and_lost_by_no_kill(tmp_pat
     recorder = Recorder(tmp_path, RUN)
     commits: list[int] = []
     assert recorder._history is not None
-    recorder._history.put_all = lambda cells: commits.append(len(list(cells)))  # type: ignore[method-assign]
+
+    def put_all(cells: Sequence[CellResult], lines: Sequence[str] = ()) -> None:  # noqa: ARG001
+        commits.append(len(cells))
+
+    recorder._history.put_all = put_all  # type: ignore[method-assign]
     for _ in range(3):
         recorder.put(cell(), Entry(KEY, reused=True))
     assert commits == []

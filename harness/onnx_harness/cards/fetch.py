@@ -116,7 +116,8 @@ def fetch_all(cards: Sequence[Card], progress: Progress | None = None) -> list[P
 def _from_path(card: Card, source: PathSource) -> Path:
     if not source.path.is_file():
         raise FetchError(
-            f"{card.name}: card {card.path} describes {source.path}, which isn't there. "
+            f"{card.name}: card {card.path} describes {source.path}, which isn't "
+            f"{'a file' if source.path.exists() else 'there'}. "
             "Put the model there, or name its place in the card: [source] path = …"
         )
     if source.sha256 is not None and (actual := _file_sha256(source.path)) != source.sha256:

@@ -35,6 +35,8 @@ def unlinked(path: Path) -> Path:
 
 
 def _unlinked(path: Path) -> Path:
+    if not path.is_file():  # a pipe would be waited for
+        return path
     if not path.is_symlink() and not has_links(path.parent):
         return path
     model = Model(path)

@@ -102,8 +102,7 @@ def content_key(
         _of_parts(tuple(step.name for step in cell.variant.steps), cell.provider),
         cell.id,
         *_of_libraries((*cell.card.custom_ops, *settings.custom_ops)),
-        _of_settings(settings),
-        [judging.source, judging.versions, judging.host.cpu],
+        _of_run(settings, judging),
     )
 
 
@@ -190,7 +189,7 @@ def _digest(file: Path) -> str:
 
 
 @functools.cache
-def _of_parts(steps: tuple[str, ...], provider: str) -> list[object]:
+def _of_parts(steps: tuple[str, ...], provider: str) -> str:
     """Hash where the transforms and the provider come from.
 
     Other packages' change without our version.
@@ -201,12 +200,12 @@ def _of_parts(steps: tuple[str, ...], provider: str) -> list[object]:
         required = {name: importlib.metadata.version(name) for name in transform.requires}
         sources.append([required, _source(transform.apply)])
     declared = providers.registry()[provider]
-    return [
+    return Cache.key(
         sources,
         _source(declared.load),
         repr(declared.accuracy_options),
         dict(declared.environment),
-    ]
+    )
 
 
 def _source(function: object) -> str | None:
@@ -215,16 +214,17 @@ def _source(function: object) -> str | None:
     return _digest(file) if file is not None and file.is_file() else None
 
 
-def _of_settings(settings: Settings) -> dict[str, object]:
-    # Ten thousand cells of a run have one and the same settings.
-    if _last_settings and _last_settings[0][0] is settings:
-        return _last_settings[0][1]
-    fields = _deciding(settings)
-    _last_settings[:] = [(settings, fields)]
-    return fields
+def _of_run(settings: Settings, machine: Machine) -> str:
+    # Ten thousand cells of a run have one and the same settings, and nearly always one machine.
+    for last_settings, last_machine, key in _last_run:
+        if last_settings is settings and last_machine is machine:
+            return key
+    key = Cache.key(_deciding(settings), machine.source, machine.versions, machine.host.cpu)
+    _last_run[:] = [(settings, machine, key)]
+    return key
 
 
-_last_settings: list[tuple[Settings, dict[str, object]]] = []
+_last_run: list[tuple[Settings, Machine, str]] = []
 
 
 def _deciding(settings: Settings) -> dict[str, object]:

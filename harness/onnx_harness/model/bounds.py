@@ -124,14 +124,13 @@ class _Checked:
             )
 
     def _check_tensors(self) -> None:
+        if self._scan.highest_rank > MOST_DIMENSIONS:
+            raise self._refused(
+                f"has a tensor of {self._scan.highest_rank:,} dimensions or more; numpy takes at "
+                f"most {MOST_DIMENSIONS}"
+            )
         total = 0
         for tensor in self._scan.tensors:
-            if len(tensor.dims) > MOST_DIMENSIONS:
-                raise self._refused(
-                    f"has a tensor of {len(tensor.dims)} dimensions, '{tensor.name[:80]}'; numpy "
-                    f"takes at most "
-                    f"{MOST_DIMENSIONS}"
-                )
             size = Static(tuple(tensor.dims), None, tensor.kind).bytes or 0
             self._check_size(size, f"tensor '{tensor.name[:80]}' of shape {_shape(tensor.dims)}")
             total += size

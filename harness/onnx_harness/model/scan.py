@@ -86,9 +86,14 @@ class _Reader:
                 continue
             match number:
                 case 1:
-                    graph.nodes.append(self._node(first, last, level + 1, graph.depth))
+                    node = self._node(first, last, level + 1, graph.depth)
+                    if not node.op:  # a file of two bytes a node would be read for seconds
+                        raise ValueError(f"a node at byte {first} has no operator")
+                    graph.nodes.append(node)
                 case 5:
                     tensor = self._tensor(first, last)
+                    if not tensor.kind:
+                        raise ValueError(f"a tensor at byte {first} has no type")
                     graph.tensors[tensor.name] = tensor
                 case 11:
                     name, kind, dims = self._value(first, last, level + 1)
@@ -116,6 +121,8 @@ class _Reader:
                     function.body.nodes.append(self._node(first, last, 2, 0))
                 case 10:
                     function.domain = self._name(first, last)
+        if not function.name:
+            raise ValueError(f"a function at byte {start} has no name")
         self._scan.functions.append(function)
 
     def _node(self, start: int, end: int, level: int, depth: int) -> ScannedNode:
@@ -183,6 +190,9 @@ class _Reader:
             match number:
                 case 1:
                     tensor.dims += self._integers(wire, first, last, value)
+                    # Of a run that is too long to be read, each number has at most ten bytes.
+                    least = max(len(tensor.dims), -(-(last - first) // 10))
+                    self._scan.highest_rank = max(self._scan.highest_rank, least)
                 case 2 if wire == 0:
                     tensor.kind = value
                 case 8 if wire == 2:
@@ -255,6 +265,7 @@ class _Reader:
                 if inner == 1 and how == 0
             ]
             dims.append(_signed(sizes[-1]) if sizes else -1)
+        self._scan.highest_rank = max(self._scan.highest_rank, len(dims))
         return dims if all(dim >= 0 for dim in dims) else None
 
     def _name(self, start: int, end: int) -> str:

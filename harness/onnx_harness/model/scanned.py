@@ -71,6 +71,7 @@ class Scan:
         longest_name: bytes of the longest name.
         misspelt: the first name that isn't UTF-8, or None.
         deepest: graphs inside graphs.
+        highest_rank: of the tensors, inputs and outputs, at least.
     """
 
     graph: ScannedGraph = field(default_factory=ScannedGraph)
@@ -79,3 +80,4 @@ class Scan:
     longest_name: int = 0
     misspelt: bytes | None = None
     deepest: int = 0
+    highest_rank: int = 0

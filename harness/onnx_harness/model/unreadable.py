@@ -69,9 +69,10 @@ def describe(path: Path, problem: str) -> str:
                 f"download. Mend: "
                 "download the model itself, and look at the file's first lines"
             )
+        # A link may lead to a file that is nobody's business: of that no word is shown.
+        quoted = "" if path.is_symlink() else f" that begins with {start!r}"
         return (
-            f"{path.name} isn't an ONNX file: it is text that begins with {start!r}. Mend: name "
-            f"the model itself, or "
+            f"{path.name} isn't an ONNX file: it is text{quoted}. Mend: name the model itself, or "
             "export it again"
         )
     if (

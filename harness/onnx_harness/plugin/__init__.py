@@ -383,12 +383,12 @@ def pytest_runtest_makereport(
     """Attach the verdict to the report: that way it also reaches the controller of xdist."""
     report = yield
     if report.when == "call" and RESULT in item.stash:
-        from onnx_harness.results.codec import encode
+        from onnx_harness.results.codec import line_of
 
         cell = item.callspec.params["onnx_cell"]  # type: ignore[attr-defined]
-        attach(report, cell.card, encode(item.stash[RESULT]), item.stash[ENTRY])
+        attach(report, cell.card, line_of(item.stash[RESULT]), item.stash[ENTRY])
     if report.when == "call" and (results := item.stash.get(OWN_RESULTS, None)):
-        from onnx_harness.results.codec import encode
+        from onnx_harness.results.codec import line_of
 
-        vars(report).update(onnx_own_results=[encode(result) for result in results])
+        vars(report).update(onnx_own_results=[line_of(result) for result in results])
     return report

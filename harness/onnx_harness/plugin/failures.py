@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Generator
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -78,14 +79,14 @@ def _shown(report: pytest.TestReport, cause: Told) -> pytest.TestReport:
 
 def _cells_of(report: pytest.TestReport) -> list[CellResult]:
     """Return the failing cells that a report carries."""
-    encoded = [*getattr(report, "onnx_own_results", ())]
+    lines = [*getattr(report, "onnx_own_results", ())]
     if hasattr(report, "onnx_result"):
-        encoded.append(report.onnx_result)
-    if not encoded:
+        lines.append(report.onnx_result)
+    if not lines:
         return []
     from onnx_harness.report.figures import BAD
     from onnx_harness.results.cells import CellResult
     from onnx_harness.results.codec import decode
 
-    cells = [decode(CellResult, value, report.nodeid) for value in encoded]
+    cells = [decode(CellResult, json.loads(line), report.nodeid) for line in lines]
     return [cell for cell in cells if cell.status in BAD]

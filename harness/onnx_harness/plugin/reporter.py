@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import shlex
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -37,6 +38,8 @@ class Reporter:
     The controller of xdist, or the only one.
     """
 
+    _has_frozen: ClassVar[bool] = False  # objects that aren't looked at as garbage
+
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._account: Account | None = None
@@ -45,6 +48,9 @@ class Reporter:
         self._nothing_judged = False
         self._session_is_empty = False
         self._collects_later = False
+        if Reporter._has_frozen:  # an earlier session of this process
+            gc.unfreeze()
+            Reporter._has_frozen = False
         self._remarks: list[str] = []
         self._stored: dict[str, CellResult] = {}  # by node id: no need to decode those
 
@@ -113,8 +119,8 @@ class Reporter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a verdict down as soon as it's there."""
-        for encoded in getattr(report, "onnx_own_results", ()):
-            self._put(report, encoded, license="", suite="")
+        for line in getattr(report, "onnx_own_results", ()):
+            self._put(report, line, license="", suite="")
         if hasattr(report, "onnx_result"):
             entry = report.onnx_entry
             self._put(
@@ -128,7 +134,7 @@ class Reporter:
     def _put(
         self,
         report: pytest.TestReport,
-        encoded: Any,
+        line: str,
         *,
         license: str,
         suite: str,
@@ -140,7 +146,7 @@ class Reporter:
         from onnx_harness.results.recorder import NO_ENTRY, Entry
 
         stored = self._stored.pop(report.nodeid, None)
-        result = stored or decode(CellResult, encoded, report.nodeid)
+        result = stored or decode(CellResult, json.loads(line), report.nodeid)
         size = result.graph.bytes_before if result.graph else None
         try:
             account = self._begun()
@@ -148,7 +154,8 @@ class Reporter:
             pytest.exit(str(error), returncode=pytest.ExitCode.USAGE_ERROR)
         path = report.nodeid.partition("::")[0]
         header = ModelHeader(license, size, result.opset, path)
-        account.put(result, header, suite=suite, entry=Entry(**entry) if entry else NO_ENTRY)
+        own = Entry(**entry) if entry else NO_ENTRY
+        account.put(result, header, suite=suite, entry=own, line=line)
         self._verdicts += 1
 
     @pytest.hookimpl(tryfirst=True)
@@ -163,6 +170,11 @@ class Reporter:
             lost = self._account.incomplete or self._account.unjudged()
             if lost and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        if self._collects_later:
+            # Pytest looks for garbage when it ends, and Python does: of ten thousand tests that
+            # takes three seconds, and of a run that judged nothing there is none.
+            gc.freeze()
+            Reporter._has_frozen = True
         self._resume_collection()
         wants_cells = asked_for_cells(self._config) and not self._config.option.collectonly
         if wants_cells and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:

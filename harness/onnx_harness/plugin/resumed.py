@@ -64,6 +64,7 @@ class Resumed:
         self._is_done = is_done
         self._keep = keep
         self._suits: dict[object, bool] = {}
+        self._places: dict[object, tuple[str, int | None]] = {}
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(
@@ -77,6 +78,7 @@ class Resumed:
         if result is None:  # of a latency that isn't taken, which is for the test to say
             return None
         hooks = item.ihook
+        self._locate(item)
         hooks.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
         hooks.pytest_runtest_logreport(report=_passed(item, "setup"))
         hooks.pytest_runtest_logreport(report=self._called(item, cell, result))
@@ -97,6 +99,15 @@ class Resumed:
             self._suits[hooks] = _are_known(hooks)
         return self._suits[hooks]
 
+    def _locate(self, item: pytest.Item) -> None:
+        """Put a test where the others of its function are, which pytest looks up for each."""
+        function = item.obj  # type: ignore[attr-defined]
+        if function not in self._places:
+            file, line, _ = item.location
+            self._places[function] = file, line
+        # The place is a cached property: this is where its value is kept.
+        vars(item)["location"] = (*self._places[function], item.getmodpath())  # type: ignore[attr-defined]
+
     def _result(self, item: pytest.Item, cell: Any) -> CellResult | None:
         if getattr(item, "originalname", "") != "test_latency":
             return self._past.verdict(cell)
@@ -113,7 +124,7 @@ class Resumed:
         item.user_properties.extend(properties(result))
         if result.status == "pass":
             call = _passed(item, "call")
-            attach(call, cell.card, self._past.encoded(cell), entry)
+            attach(call, cell.card, self._past.line(cell), entry)
         else:
             item.stash[RESULT] = result
             item.stash[ENTRY] = entry

@@ -97,17 +97,17 @@ def key(name: str) -> str:
     return name.replace("-", "_")
 
 
-def attach(report: pytest.TestReport, card: Card, encoded: Any, entry: Entry) -> None:
+def attach(report: pytest.TestReport, card: Card, line: str, entry: Entry) -> None:
     """Put a cell's verdict on the report of its test, as plain values that xdist can send.
 
     Args:
         report: of the phase ``call``.
         card: of the cell.
-        encoded: its verdict, by the codec of results.
+        line: its verdict, by `codec.line_of`.
         entry: what the file of the verdict is called by.
     """
     vars(report).update(
-        onnx_result=encoded,
+        onnx_result=line,
         onnx_license=card.license,
         onnx_suite=card.suite,
         onnx_entry=asdict(entry),

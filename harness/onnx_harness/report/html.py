@@ -242,13 +242,16 @@ def _data(
     standing: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the data of the page's script: cells as in results.json, with figures as text."""
+    about = {cell.model: "" for cell in cells}
+    for model in about:
+        about[model] = ", ".join(figures.about(model, models))
     return {
         "cells": [
             {
                 **{name: getattr(cell, name) for name in _fields(CellResult)},
                 "accuracy": _accuracy(cell, len(cells)),
                 "detail": _explained(cell),
-                "about": ", ".join(figures.about(cell.model, models)),
+                "about": about[cell.model],
                 "alone": shipping.alone_command(cell, run, models),
                 "transform": shipping.transform_command(cell, models, run.command),
                 "graphView": shipping.view_command(cell, models, run.command),
@@ -322,10 +325,15 @@ def _plain(value: Any) -> Any:
         return printable(value)
     if kind is float:
         return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
-    if value is None or kind is int or kind is bool:
+    if kind in _AS_IS:
         return value
     if kind is dict:
-        return {printable(str(key)): _plain(item) for key, item in value.items()}
+        values = {}
+        for key, item in value.items():
+            if type(item) not in _AS_IS:
+                item = _plain(item)
+            values[printable(str(key))] = item
+        return values
     if kind is list or kind is tuple:
         return [_plain(item) for item in value]
     if kind is ErrorSketch:
@@ -333,6 +341,9 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(kind):
         return {name: _plain(getattr(value, name)) for name in _fields(kind)}
     return _plain(encode(value))
+
+
+_AS_IS = frozenset({type(None), int, bool})
 
 
 def _histogram(errors: ErrorSketch) -> dict[str, Any]:

@@ -100,6 +100,15 @@ def encode(value: object) -> Any:
 _PLAIN = frozenset({type(None), bool, str, int})
 
 
+def line_of(record: object) -> str:
+    """Return a record as one line of JSON, in ASCII: what each file that keeps it has.
+
+    Raises:
+        TypeError: as for :func:`encode`.
+    """
+    return json.dumps(encode(record), ensure_ascii=True)
+
+
 @functools.cache
 def _field_names(kind: type) -> tuple[str, ...] | None:
     """The names of a record's fields; None for what is no record."""
@@ -136,29 +145,34 @@ def decode(kind: type[T], value: object, where: str) -> T:
     if not isinstance(value, dict):
         raise ResultsError(f"{where} should be an object, and is {_shown(value)}")
     values: dict[str, Any] = {}
-    for name, hint, plain, needed in _plan(kind):  # type: ignore[arg-type]
+    for name, read, plain, needed in _plan(kind):  # type: ignore[arg-type]
         if name not in value:
             if needed:
                 raise ResultsError(f"{where}.{name} is missing")
             continue
         item = value[name]
         # Most values are what they stand for: 10,000 cells have a million of them.
-        values[name] = item if type(item) in plain else _decode(hint, item, f"{where}.{name}")
+        values[name] = item if type(item) in plain else read(item, f"{where}.{name}")
     return kind(**values)
 
 
+_Read = Callable[[Any, str], Any]
+"""Reads a JSON value that stands at a place."""
+
+
 @functools.cache
-def _plan(kind: type) -> tuple[tuple[str, Any, frozenset[type], bool], ...]:
-    """Return of each field its name, its type, the types of values that need no decoding.
+def _plan(kind: type) -> tuple[tuple[str, _Read, frozenset[type], bool], ...]:
+    """Return of each field its name, what reads it, the types of values that need no reading.
 
     And whether it must be there.
     """
-    hints = _hints(kind)
+    hints = typing.get_type_hints(kind)
     plan = []
     for field in dataclasses.fields(kind):
         has_default = field.default is not dataclasses.MISSING
         needed = not has_default and field.default_factory is dataclasses.MISSING
-        plan.append((field.name, hints[field.name], _plain_types(hints[field.name]), needed))
+        hint = hints[field.name]
+        plan.append((field.name, _reader(hint), _plain_types(hint), needed))
     return tuple(plan)
 
 
@@ -172,32 +186,65 @@ def _plain_types(hint: Any) -> frozenset[type]:
 
 
 @functools.cache
-def _hints(kind: type) -> dict[str, Any]:
-    return typing.get_type_hints(kind)
-
-
-def _decode(hint: Any, value: object, where: str) -> Any:
+def _reader(hint: Any) -> _Read:
+    """Return what reads values of a type: what that is, is asked once and not of each value."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in {types.UnionType, typing.Union}:
-        if value is None and type(None) in arguments:
-            return None
-        [hint] = [argument for argument in arguments if argument is not type(None)]
-        return _decode(hint, value, where)
+        [member] = [argument for argument in arguments if argument is not type(None)]
+        read_member, optional = _reader(member), type(None) in arguments
+
+        def read(value: Any, where: str) -> Any:
+            if value is None and optional:
+                return None
+            return read_member(value, where)
+
+        return read
+    if origin is tuple:
+        return _tuple_reader(hint, arguments)
+    if origin is dict:
+        return _mapping_reader(hint, arguments[1])
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return decode(hint, value, where)
-    if origin is tuple and isinstance(value, list):
-        kinds = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-        if len(kinds) == len(value):
-            items = zip(kinds, value, strict=True)
-            values = []
-            for index, (kind, item) in enumerate(items):
-                values.append(_decode(kind, item, f"{where}[{index}]"))
-            return tuple(values)
-    if origin is dict and isinstance(value, dict):
+        return functools.partial(decode, hint)
+    return functools.partial(_read_plain, hint)
+
+
+def _tuple_reader(hint: Any, members: tuple[Any, ...]) -> _Read:
+    readers = [_reader(member) for member in members if member is not Ellipsis]
+    endless = members[-1] is Ellipsis
+
+    def read(value: Any, where: str) -> tuple[Any, ...]:
+        if not isinstance(value, list) or not (endless or len(value) == len(readers)):
+            raise _mismatch(hint, value, where)
+        all_readers = readers
+        if endless:
+            all_readers = readers * len(value)
+        items = []
+        for index, item in enumerate(value):
+            read_item = all_readers[index]
+            items.append(read_item(item, f"{where}[{index}]"))
+        return tuple(items)
+
+    return read
+
+
+def _mapping_reader(hint: Any, member: Any) -> _Read:
+    read_member, plain = _reader(member), _plain_types(member)
+
+    def read(value: Any, where: str) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise _mismatch(hint, value, where)
         mapping = {}
         for key, item in value.items():
-            mapping[key] = _decode(arguments[1], item, f"{where}[{key!r}]")
+            if type(item) in plain:
+                mapping[key] = item
+            else:
+                mapping[key] = read_member(item, f"{where}[{key!r}]")
         return mapping
+
+    return read
+
+
+def _read_plain(hint: Any, value: Any, where: str) -> Any:
     if hint is float and value is None:
         return math.nan  # What was written isn't a number that JSON can say.
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
@@ -207,7 +254,11 @@ def _decode(hint: Any, value: object, where: str) -> Any:
             return hint(value)
     if hint in {int, str, bool} and type(value) is hint:
         return value
-    raise ResultsError(f"{where} should be {_named(hint)}, and is {_shown(value)}")
+    raise _mismatch(hint, value, where)
+
+
+def _mismatch(hint: Any, value: object, where: str) -> ResultsError:
+    return ResultsError(f"{where} should be {_named(hint)}, and is {_shown(value)}")
 
 
 def _named(hint: Any) -> str:

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
 from onnx_harness.errors import ResultsError
 from onnx_harness.results.cells import CellResult
-from onnx_harness.results.codec import decode
+from onnx_harness.results.codec import decode, line_of
 from onnx_harness.results.history_rows import (
     BUSY_SECONDS,
     EXPLANATIONS,
@@ -88,15 +88,21 @@ class History:
         """
         self.put_all([cell])
 
-    def put_all(self, cells: Iterable[CellResult]) -> None:
+    def put_all(self, cells: Sequence[CellResult], lines: Sequence[str] = ()) -> None:
         """Enter cells as :meth:`put` does, all of them or none.
 
         One commit for many: it's that which takes the disk's time.
 
+        Args:
+            cells: entered.
+            lines: each by `codec.line_of`, where those were asked before.
+
         Raises:
             ResultsError: as for :meth:`put`.
         """
-        rows = [cell_row(self._run_id, cell) for cell in cells]
+        rows = []
+        for cell, line in zip(cells, lines or map(line_of, cells), strict=True):
+            rows.append(cell_row(self._run_id, cell, line))
         with self._explained(), self._transaction():
             self._database.executemany(INSERT_CELL, rows)
 
@@ -119,7 +125,7 @@ class History:
             return 0
         with self._explained(), self._transaction():
             self._enter(run, "OR IGNORE")
-            rows = (cell_row(run.id, cell) for cell in missing)
+            rows = (cell_row(run.id, cell, line_of(cell)) for cell in missing)
             self._database.executemany(INSERT_CELL.replace("REPLACE", "IGNORE"), rows)
         return len(missing)
 
@@ -178,7 +184,7 @@ class History:
             SELECT runs.json, cell_id, status, median_ms, speedup, speedup_low, speedup_high,
                 CASE WHEN pinned_ratio IS NULL THEN NULL
                      ELSE json_extract(cells.json, '$.pinned') END,
-                CASE WHEN instr(cells.json, '"machine":{')
+                CASE WHEN instr(cells.json, '"machine":{') OR instr(cells.json, '"machine": {')
                      THEN json_extract(cells.json, '$.machine') END
             FROM (SELECT * FROM runs
                   WHERE number <= (SELECT number FROM runs WHERE run_id = ?)

@@ -199,8 +199,8 @@ def _figure(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def cell_row(run_id: str, cell: CellResult) -> tuple[object, ...]:
-    """Write a cell as its row of the table."""
+def cell_row(run_id: str, cell: CellResult, line: str) -> tuple[object, ...]:
+    """Write a cell as its row of the table, with the line that other files have of it."""
     outputs = list(cell.accuracy.outputs.values()) if cell.accuracy else []
     tolerances = [output.minimum_tolerance for output in outputs]
     bounds = [tolerance for tolerance in tolerances if tolerance is not None]
@@ -226,7 +226,7 @@ def cell_row(run_id: str, cell: CellResult) -> tuple[object, ...]:
         latency and latency.speedup,
         low,
         high,
-        as_json(cell),
+        line,
         cell.card_sha256,
         cell.inputs_sha256,
         cell.pinned and _figure(cell.pinned.night_ratio),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from onnx_harness.errors import ResultsError
 from onnx_harness.results.cells import CellResult
+from onnx_harness.results.codec import line_of
 from onnx_harness.results.history import FILE_NAME as HISTORY
 from onnx_harness.results.history import History
 from onnx_harness.results.run import RunInfo
@@ -63,7 +64,7 @@ class Recorder:
         self.incomplete: str | None = None
         self._run_id = run.id
         self._writer = ResultsWriter(report_dir, run)  # it holds the folder's lock from here on
-        self._pending: list[CellResult] = []
+        self._pending: list[tuple[CellResult, str]] = []
         self._files: VerdictFiles | None = VerdictFiles(report_dir)
         self._history: History | None = None
         try:
@@ -77,7 +78,7 @@ class Recorder:
         except ResultsError as error:
             self._give_up_files(error)
 
-    def put(self, cell: CellResult, entry: Entry = NO_ENTRY) -> None:
+    def put(self, cell: CellResult, entry: Entry = NO_ENTRY, line: str = "") -> None:
         """Keep a cell, or the newer state of one.
 
         Raises nothing that the disk or the database does.
@@ -85,26 +86,30 @@ class Recorder:
         Args:
             cell: as it ended.
             entry: what its file is called by.
+            line: the cell by `codec.line_of`, where that was asked before.
         """
-        self._put_file(cell, entry)
-        self._pending.append(cell)
+        line = line or line_of(cell)
+        self._put_file(cell, entry, line)
+        self._pending.append((cell, line))
         # What an earlier run found is in its file: of many such cells, a kill loses none.
         if not entry.reused or self._files is None or len(self._pending) >= MOST_PENDING:
             self._flush()
 
     def _flush(self) -> None:
         """Bring what has come since the last time into results.json and the history."""
-        cells, self._pending = self._pending, []
+        cells = [cell for cell, _ in self._pending]
+        lines = [line for _, line in self._pending]
+        self._pending = []
         if not cells:
             return
         try:
-            self._writer.put_all(cells)
+            self._writer.put_all(cells, lines)
             self.incomplete = None  # A later write brings what an earlier one couldn't.
         except ResultsError as error:
             self.incomplete = str(error)
         if self._history is not None:
             try:
-                self._history.put_all(cells)
+                self._history.put_all(cells, lines)
             except ResultsError as error:
                 self._give_up_history(error)
 
@@ -124,7 +129,7 @@ class Recorder:
             self._history.close()
             self._history = None
 
-    def _put_file(self, cell: CellResult, entry: Entry) -> None:
+    def _put_file(self, cell: CellResult, entry: Entry, line: str) -> None:
         if self._files is None:
             return
         try:
@@ -132,7 +137,8 @@ class Recorder:
                 self._files.note(cell, entry.key)
             else:
                 key = entry.key if reusable(cell) else ""
-                self._files.put(cell, key, entry.timing if cell.latency is not None else "")
+                timing = entry.timing if cell.latency is not None else ""
+                self._files.put(cell, key, timing, line)
         except ResultsError as error:
             self._give_up_files(error)
 

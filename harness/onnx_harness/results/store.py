@@ -7,14 +7,14 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from onnx_harness.errors import ResultsError
 from onnx_harness.results.cells import CellResult
-from onnx_harness.results.codec import decode, encode
+from onnx_harness.results.codec import decode, line_of
 from onnx_harness.results.files import cannot_write
 from onnx_harness.results.locks import lock, unlock
 from onnx_harness.results.run import HostInfo, RunInfo
@@ -60,8 +60,7 @@ class ResultsWriter:
     def __init__(self, report_dir: Path, run: RunInfo) -> None:
         self._folder = report_dir
         self._path = report_dir / FILE_NAME
-        head = json.dumps(encode(run), ensure_ascii=True)
-        self._head = f'{{"schema": {SCHEMA}, "run": {head}, "cells": ['.encode("ascii")
+        self._head = f'{{"schema": {SCHEMA}, "run": {line_of(run)}, "cells": ['.encode("ascii")
         self._places: dict[str, int] = {}
         self._lines: list[bytes] = []
         self._twins: list[_Twin] = []
@@ -89,27 +88,31 @@ class ResultsWriter:
             ResultsError: it can't be written. results.json is still whole; the cell is kept for the
                 next try.
         """
-        self._set(cell)
+        self._set(cell, line_of(cell))
         try:
             self._publish()
         except OSError as error:
             raise self._cannot_write(error) from error
 
-    def put_all(self, cells: Iterable[CellResult]) -> None:
+    def put_all(self, cells: Sequence[CellResult], lines: Sequence[str] = ()) -> None:
         """Add or replace many cells, of results that are there already, in one step.
+
+        Args:
+            cells: added or replaced.
+            lines: each by `codec.line_of`, where those were asked before.
 
         Raises:
             ResultsError: as for :meth:`put`.
         """
-        for cell in cells:
-            self._set(cell)
+        for cell, line in zip(cells, lines or map(line_of, cells), strict=True):
+            self._set(cell, line)
         try:
             self._publish()
         except OSError as error:
             raise self._cannot_write(error) from error
 
-    def _set(self, cell: CellResult) -> None:
-        line = _roomy(cell, json.dumps(encode(cell), ensure_ascii=True).encode("ascii"))
+    def _set(self, cell: CellResult, text: str) -> None:
+        line = _roomy(cell, text.encode("ascii"))
         place = self._places.get(cell.id)
         if place is None:
             self._places[cell.id] = len(self._lines)

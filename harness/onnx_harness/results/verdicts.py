@@ -21,13 +21,14 @@ from typing import Any
 
 from onnx_harness.errors import ResultsError
 from onnx_harness.results.cells import CellResult, Symptom
-from onnx_harness.results.codec import decode, encode
+from onnx_harness.results.codec import decode, encode, line_of
 from onnx_harness.results.files import cannot_write
 from onnx_harness.results.run import RunInfo
 
 VERDICTS, RUNS = "verdicts", "runs"
 _SCHEMA = 1
 _END = b'{"end": true}\n'
+_CELL = ', "cell": '
 _KEY_DIGITS = frozenset("0123456789abcdef")
 
 
@@ -39,13 +40,13 @@ class Verdict:
         key: of the content that the verdict depends on.
         cell: with its latency where that was taken.
         timing: the key of what the latency depends on beyond that.
-        encoded: the cell as the file has it; it decides nothing.
+        line: the cell as the file has it; it decides nothing.
     """
 
     key: str
     cell: CellResult
     timing: str = ""
-    encoded: Any = field(default=None, compare=False, repr=False)
+    line: str = field(default="", compare=False, repr=False)
 
 
 class VerdictFiles:
@@ -79,26 +80,26 @@ class VerdictFiles:
                 "The list of the run's cells", self._log_path, error, "--report-dir"
             ) from error
 
-    def put(self, cell: CellResult, key: str, timing: str = "") -> None:
+    def put(self, cell: CellResult, key: str, timing: str = "", line: str = "") -> None:
         """Keep a verdict, or its newer state, and note that the run begun has it.
 
         Args:
             cell: as it ended.
             key: of its content; empty where it has none, or where its end wasn't decided by that.
             timing: the key of its latency.
+            line: the cell by `codec.line_of`, where that was asked before.
 
         Raises:
             ResultsError: it can't be written; what was there before is whole.
         """
-        encoded = encode(cell)
+        line = line or line_of(cell)
         try:
             if key:
-                document = {"schema": _SCHEMA, "key": key, "timing": timing, "cell": encoded}
-                _write_durably(
-                    self._path(key), json.dumps(document, ensure_ascii=True).encode("ascii")
-                )
+                head = json.dumps({"schema": _SCHEMA, "key": key, "timing": timing})
+                text = f"{head[:-1]}{_CELL}{line}}}"
+                _write_durably(self._path(key), text.encode("ascii"))
             if self._log is not None:
-                self._append({"id": cell.id, "key": key} | ({} if key else {"cell": encoded}))
+                self._append({"id": cell.id, "key": key} | ({} if key else {"cell": encode(cell)}))
                 os.fsync(self._log)
         except OSError as error:
             raise cannot_write(
@@ -125,17 +126,19 @@ class VerdictFiles:
         None when there is none, or a damaged one, which is then made anew.
         """
         try:
-            document = json.loads(self._path(key).read_bytes())
-            cell = decode(CellResult, document["cell"], "cell")
-            if document["schema"] != _SCHEMA or document["key"] != key:
+            # In two parts: what comes behind the head is the line that other files have of it.
+            head, _, rest = self._path(key).read_text("ascii").partition(_CELL)
+            about, line = json.loads(head + "}"), rest.removesuffix("}")
+            if about["schema"] != _SCHEMA or about["key"] != key:
                 return None
-            return Verdict(key, cell, str(document["timing"]), document["cell"])
+            cell = decode(CellResult, json.loads(line), "cell")
+            return Verdict(key, cell, str(about["timing"]), line)
         except (OSError, ValueError, KeyError, TypeError, RecursionError, ResultsError):
             return None
 
     def holds(self, key: str, cell: CellResult) -> bool:
         """Return whether the file of a key has that verdict, by its bytes."""
-        end = f'"cell": {json.dumps(encode(cell), ensure_ascii=True)}}}'
+        end = f"{_CELL}{line_of(cell)}}}"
         try:
             return self._path(key).read_bytes().endswith(end.encode("ascii"))
         except OSError:

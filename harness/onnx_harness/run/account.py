@@ -53,7 +53,13 @@ class Account:
         return list(self._cells.values())
 
     def put(
-        self, cell: CellResult, model: ModelHeader, *, suite: str = "", entry: Entry = NO_ENTRY
+        self,
+        cell: CellResult,
+        model: ModelHeader,
+        *,
+        suite: str = "",
+        entry: Entry = NO_ENTRY,
+        line: str = "",
     ) -> None:
         """Keep a verdict, or the newer state of one.
 
@@ -62,18 +68,19 @@ class Account:
             model: what is said about its model.
             suite: the one that its model is a case of.
             entry: what the file of the verdict is called by.
+            line: the cell by `codec.line_of`, where that was asked before.
         """
         if suite:
             self._cases.add(cell.id)
         self.models[cell.model] = model
         self._entries[cell.id] = entry
-        self.update(cell)
+        self.update(cell, line)
 
-    def update(self, cell: CellResult) -> None:
+    def update(self, cell: CellResult, line: str = "") -> None:
         """Keep the newer state of a cell that was put before."""
         self._cells[cell.id] = cell
         if self._recorder is not None:
-            self._recorder.put(cell, self._entries.get(cell.id, NO_ENTRY))
+            self._recorder.put(cell, self._entries.get(cell.id, NO_ENTRY), line)
 
     def finish(self) -> None:
         """Write the summaries."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from onnx_harness.cards import fetch
 from onnx_harness.cell.content import Machine, content_key, model_digest, this_machine, timing_key
@@ -97,10 +96,10 @@ class Past:
         verdict, machine = stored
         return verdict.cell if verdict.timing == self._timing(machine) else None
 
-    def encoded(self, cell: Cell) -> Any:
-        """Return the verdict of :meth:`verdict` as its file has it, by the codec of results."""
+    def line(self, cell: Cell) -> str:
+        """Return the verdict of :meth:`verdict` as its file has it; empty where there is none."""
         stored = self._stored(cell)
-        return None if stored is None else stored[0].encoded
+        return "" if stored is None else stored[0].line
 
     def entry(self, cell: Cell, *, reused: bool) -> Entry:
         """Return what the file of the cell's verdict is called by."""

@@ -12,7 +12,7 @@ from typing import Any
 import onnx
 
 from onnx_harness.cards.card import InputSpec
-from onnx_harness.errors import InputError, UsageError
+from onnx_harness.errors import HarnessError, UsageError
 from onnx_harness.inputs.decisions.sets import decisive_sets
 from onnx_harness.inputs.plan import edges, feedback, large, telling
 from onnx_harness.inputs.plan import sizes as sizing
@@ -21,7 +21,7 @@ from onnx_harness.inputs.plan.guesses import candidates, learned
 from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
 from onnx_harness.inputs.plan.rule import Make
 from onnx_harness.inputs.plan.sizes import Role
-from onnx_harness.inputs.plan.unsolved import feed_shapes, nothing_runs
+from onnx_harness.inputs.plan.unsolved import feed_shapes, no_inputs, nothing_runs
 from onnx_harness.inputs.values.sets import InputSet, Value
 from onnx_harness.isolate import noting
 
@@ -91,7 +91,7 @@ def generate(
             return [*sets, *search.large(model), *search.unusual(model)] if unusual else sets
         failures.append(search)
     tried = sum(search.tried for search in failures)
-    raise InputError(failures[-1].unsolved(0, tried))
+    raise failures[-1].unsolved(0, tried)
 
 
 @dataclass
@@ -104,6 +104,7 @@ class _Search:
         good: for each dynamic dimension, the sizes that ran in some set.
         tried: how many runs, and the first few shapes in words.
         message: the reference's latest complaint.
+        complaints: all of them; none of what ran.
         extremes: by the identity of the values of what ran, the least and greatest numbers of the
             outputs.
     """
@@ -117,6 +118,7 @@ class _Search:
     tried: int = 0
     examples: list[str] = field(default_factory=list)
     message: str = ""
+    complaints: list[Exception] = field(default_factory=list)
     extremes: dict[int, list[telling.Extremes | None]] = field(default_factory=dict)
 
     def first(self) -> dict[str, Value] | None:
@@ -260,14 +262,16 @@ class _Search:
             assert self.base is not None
             best = self._run(index, replace(self.base, sizes=self.base.sizes | pinned))
         if best is None:
-            raise InputError(self.unsolved(index, self.tried))
+            raise self.unsolved(index, self.tried)
         return best
 
-    def unsolved(self, index: int, tried: int) -> str:
-        """Return the error's words, after ``tried`` feeds for set ``index``."""
-        return nothing_runs(
+    def unsolved(self, index: int, tried: int) -> HarnessError:
+        """Return the error after ``tried`` feeds for set ``index``."""
+        words = nothing_runs(
             self.recipe, index, tried=tried, examples=self.examples, message=self.message
         )
+        decided = any(entry.is_integer for entry in self.recipe.inputs.values())
+        return no_inputs(words, self.complaints, decided_by_inputs=decided)
 
     def _groups(self, pinned: Mapping[str, int]) -> list[list[str]]:
         """Dimensions to change together.
@@ -329,6 +333,7 @@ class _Search:
             self.extremes[id(values)] = telling.extremes(self.try_run(values))
         except Exception as error:
             self.message = str(error)
+            self.complaints.append(error)
             if len(self.examples) < 3:
                 self.examples.append(feed_shapes(values))
             return None

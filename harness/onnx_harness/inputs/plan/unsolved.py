@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 
+from onnx_harness.errors import (
+    DiedBefore,
+    HarnessError,
+    InputError,
+    ModelError,
+    ModelTooLarge,
+)
 from onnx_harness.inputs.plan import hints
 from onnx_harness.inputs.plan.fitting import broken
 from onnx_harness.inputs.plan.recipe import Recipe
@@ -67,6 +75,36 @@ def nothing_runs(
         + "or put a recorded input set, a .npz whose keys are the input names, beside the model "
         "with its stem."
     )
+
+
+# "Failed to allocate memory for requested buffer of size 4398046511104"; Tile says it in advance.
+_BYTES = re.compile(r"(?:requested buffer of size|would require more than) (\d+)")
+
+
+def no_inputs(
+    words: str, complaints: Sequence[Exception], *, decided_by_inputs: bool
+) -> HarnessError:
+    """Return the error for a model that ran on no feed: its own, where each ended in one way.
+
+    Args:
+        words: by :func:`nothing_runs`.
+        complaints: what each feed ended with.
+        decided_by_inputs: other values might do: an input of integers may be a size.
+    """
+    if decided_by_inputs or not complaints:
+        return InputError(words)
+    asked = [_BYTES.search(str(complaint)) for complaint in complaints]
+    sizes = [int(match[1]) for match in asked if match is not None]
+    if len(sizes) == len(complaints):
+        return ModelTooLarge(
+            f"the model asks for more memory than there is, on every feed that was tried: "
+            f"{min(sizes):,} bytes at once\n{words}"
+        )
+    if all(isinstance(complaint, DiedBefore) for complaint in complaints):
+        return ModelError(
+            f"ONNX Runtime dies of every feed that was tried, and the process with it\n{words}"
+        )
+    return InputError(words)
 
 
 def _card_lines(recipe: Recipe, name: str, open_axes: Mapping[str, bool]) -> list[str]:

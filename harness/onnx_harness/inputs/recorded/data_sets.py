@@ -9,6 +9,7 @@ Each file is a serialized TensorProto, SequenceProto or OptionalProto. K counts 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -32,22 +33,33 @@ def data_set_folders(model: Path) -> list[Path]:
 
     They are said to be the model's where it's the only ``.onnx`` of its folder.
     """
+    if not model.parent.is_dir():
+        return []
+    names = os.listdir(model.parent)  # noqa: PTH208  a folder of 10,000 models is listed for each
     folders = []
-    for path in model.parent.glob("test_data_set_*"):
-        if (match := _FOLDER.fullmatch(path.name)) is not None and path.is_dir():
-            folders.append((int(match[1]), path))
-    if not folders or any(
-        neighbour.name != model.name for neighbour in model.parent.glob("*.onnx")
-    ):
+    for name in names:
+        if not name.startswith("test_data_set_"):
+            continue
+        match = _FOLDER.fullmatch(name)
+        folder = model.parent / name
+        if match is not None and folder.is_dir():
+            folders.append((int(match[1]), folder))
+    if not folders or any(name.endswith(".onnx") and name != model.name for name in names):
         return []
     return [path for _, path in sorted(folders)]
 
 
 def data_set_files(model: Path) -> list[Path]:
-    """Every file of the model's data sets: what a cache key has to know of."""
+    """Every file of the model's data sets: what a cache key has to know of.
+
+    Raises:
+        InputError: one is no file: a pipe or a device would be read for ever.
+    """
     files: list[Path] = []
     for folder in data_set_folders(model):
         for file in sorted(folder.glob("*.pb")):
+            if not file.is_file():
+                raise InputError(f"{folder.name}/{file.name} isn't a file")
             files.append(file)
     return files
 

@@ -14,7 +14,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.chains import axis_of, concat_axis
+from onnx_harness.transforms.simplification.chains import axis_of
+from onnx_harness.transforms.simplification.concats import concat_axis
 from onnx_harness.transforms.simplification.constants import constant_array
 from onnx_harness.transforms.simplification.no_ops import Facts, bypass, fact_of, widens_nothing
 from onnx_harness.transforms.simplification.pairs import axes_of

@@ -12,13 +12,8 @@ import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
 from onnx_harness.transforms.simplification.bias_and_scale import take_over
-from onnx_harness.transforms.simplification.chains import (
-    TO_THE_END,
-    axis_of,
-    concat_axis,
-    cuts_of,
-    set_inputs,
-)
+from onnx_harness.transforms.simplification.chains import TO_THE_END, axis_of, cuts_of
+from onnx_harness.transforms.simplification.concats import concat_axis, set_inputs
 from onnx_harness.transforms.simplification.constants import (
     constant_array,
     constant_value,

@@ -13,6 +13,7 @@ from onnx_harness.transforms.simplification import (
     branches,
     chains,
     clamps,
+    concats,
     constants,
     detours,
     dimensions,
@@ -188,8 +189,8 @@ class Rounds:
         apply(
             "merge chains",
             lambda: chains.merge_chains(editing, known),
-            lambda: chains.drop_empty_parts(editing, known),
-            lambda: chains.merge_concats(editing, known),
+            lambda: concats.drop_empty_parts(editing, known),
+            lambda: concats.merge_concats(editing, known),
             lambda: clamps.merge_clamps(editing, known),
         )
         apply("merge pairs", *(partial(merge, editing, known) for merge in _PAIRS))
