@@ -16,7 +16,6 @@ import pytest
 
 from onnx_harness.errors import ResultsError
 from onnx_harness.results.cells import PinnedRecord, Status, Symptom
-from onnx_harness.results.codec import encode
 from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.history_rows import BUSY_SECONDS
 from onnx_harness.results.levels import Level
@@ -192,7 +191,6 @@ def test_of_two_verdicts_the_greater_by_its_bytes_is_united(
         stored = VerdictFiles(target).get(KEY)
         assert stored is not None
         assert stored.cell == greater
-        assert stored.encoded == encode(greater)
         assert VerdictFiles(target).keys(RUN.id) == {cell().id: KEY}
         other = replace(RUN, id="another")
         unite_verdicts(target, Results(other, (cell("fp16"),)), [(part, RUN.id) for part in parts])
