@@ -260,9 +260,10 @@ def _in_blocks(weight: Array, scheme: Scheme) -> Array:
     wide = np.zeros((blocks * scheme.block, columns))
     wide[:rows] = weight
     wide = wide.reshape(blocks, scheme.block, columns)
+    offset: Any
     if scheme.signed_weights:
         step = np.max(np.abs(wide), axis=1, keepdims=True) / 8
-        offset, low = np.zeros_like(step), -8
+        offset, low = 0.0, -8
     else:
         least = np.minimum(np.min(wide, axis=1, keepdims=True), 0)
         step = (np.maximum(np.max(wide, axis=1, keepdims=True), 0) - least) / 15
