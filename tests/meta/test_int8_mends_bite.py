@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,9 +15,11 @@ from onnx_harness.cell import int8_mends
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
+from onnx_harness.model.file import Model
 from onnx_harness.names import Variant, parse_variant
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.settings import Settings
+from onnx_harness.transforms.variant import bind_variant
 from tests.models import model, save
 
 SEVEN_BITS = 'mend: `--variant "int8.static(reduce_range=True)"` passes'
@@ -141,6 +145,24 @@ def test_the_first_that_passes_is_offered(failing: Task, monkeypatch: pytest.Mon
     [mend] = mends(judge(failing).result)
     assert mend.startswith(SEVEN_BITS)
     assert tried == ["int8.static(reduce_range=True)"]
+
+
+@pytest.mark.parametrize(("limit", "tries"), [(300.0, 3), (160.0, 2), (120.0, 1)])
+def test_no_mend_is_begun_that_could_cost_the_cell_its_verdict(
+    limit: float, tries: int, failing: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes 35 s here, of a quarter of the cell's time."""
+    clock = iter((0, 0, 35, 70, 105))
+    monkeypatch.setattr("onnx_harness.cell.int8_mends.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(int8_mends, "_passes", lambda *_: None)
+    settings = replace(failing.settings, cell_timeout=limit)
+    way = SimpleNamespace(
+        bound=bind_variant(failing.cell.variant), task=replace(failing, settings=settings)
+    )
+    subject = SimpleNamespace(model=Model(failing.model))
+    found, words = int8_mends.int8_mend_of(way, subject, None)  # type: ignore[arg-type]
+    assert found is None
+    assert words.count("int8.") == tries
 
 
 @pytest.mark.parametrize("answer", [None, RuntimeError("it can't be opened")])

@@ -240,3 +240,23 @@ def test_indices_that_float16_takes_from_others_are_of_no_use(offset: float, pas
     verdict = onnx_harness.verify(ranking, variant="fp16.io32")
     assert bool(verdict) is passes, verdict.report()
     assert passes or "as the type itself makes them" in verdict.report()
+
+
+@pytest.mark.parametrize(
+    ("text", "passes"),
+    [
+        ("s = Sigmoid(x) m = Mul(s, most) b = Cast<to = 2>(m) y = Transpose(b)", True),
+        ("m = Add(x, far) c = ArgMax<axis = 1>(m) y = Cast<to = 2>(c)", False),
+    ],
+    ids=["picture", "classes"],
+)
+def test_a_level_of_a_picture_may_be_the_next_one_and_a_class_may_not(
+    text: str, passes: bool
+) -> None:
+    """The type moves more than one in a hundred of either."""
+    made = model(f"(float[64,96] x) => (uint8[a,b] y) {{ {text} }}")
+    for name, value in (("most", 255.0), ("far", 9000.0)):
+        made.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
+    verdict = onnx_harness.verify(made, variant="fp16.io32")
+    assert bool(verdict) is passes, verdict.report()
+    assert passes or "as the type itself makes them" in verdict.report()

@@ -214,6 +214,8 @@ def _without_sentences(line: str) -> list[str]:
     # A line out of a longer statement ends before its brackets do.
     with contextlib.suppress(tokenize.TokenError, IndentationError):
         for token in tokenize.generate_tokens(StringIO(line).readline):
+            if token.type in (tokenize.NL, tokenize.NEWLINE):
+                continue
             text = token.string
             is_sentence = token.type == tokenize.STRING and text[0] in "\"'" and " " in text
             tokens.append('""' if is_sentence else text)

@@ -416,6 +416,19 @@ def test_integers_on_a_grid_may_change_by_twice_as_many_steps(by: int, changes: 
     assert elements(whole, candidate, LETTER, replace(bound, step=0.0)) is None
 
 
+@pytest.mark.parametrize(("by", "passes"), [(1, True), (9, False)])
+def test_levels_are_of_use_while_their_signal_is_far_above_their_noise(
+    by: int, passes: bool
+) -> None:
+    whole = np.arange(100, 200)
+    candidate = whole.copy()
+    candidate[::5] += by
+    ideal = Bound(Gap(), ideal=Gap(changed=20))
+    assert elements(whole, candidate, DEFAULT, ideal) is not None
+    levels = replace(DEFAULT, are_levels=True)
+    assert (elements(whole, candidate, levels, ideal) is None) is passes
+
+
 @pytest.mark.parametrize(("wrong", "passes"), [(1, True), (2, False)])
 def test_one_integer_of_few_may_be_a_tie(wrong: int, passes: bool) -> None:
     whole = np.arange(50)

@@ -68,6 +68,16 @@ def test_ten_times_the_ideal_is_not_faithful_however_wide_the_bound() -> None:
     assert (comparison.faithful, comparison.usable) == (False, True)
 
 
+@pytest.mark.parametrize(("cost", "faithful"), [(0.5, False), (1.5, True)])
+def test_an_ideal_that_leaves_nothing_says_nothing_of_the_conversion(
+    cost: float, faithful: bool
+) -> None:
+    comparison = judged(Y + np.float32(10 * cost) * ERROR, rounded(cost))
+    assert not comparison.passed
+    assert (comparison.faithful, comparison.usable) == (faithful, False)
+    assert ("which leaves nothing of it either" in str(comparison.reason())) is faithful
+
+
 def test_one_wrong_element_among_many_good_ones_is_not_faithful() -> None:
     candidate = Y + np.float32(1e-3) * ERROR
     candidate[4, 50] += 0.05

@@ -12,7 +12,12 @@ import pytest
 
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Judged, Task, never_loaded
-from onnx_harness.errors import WorkerCrashed, WorkerNotStarted, WorkerOutOfMemory
+from onnx_harness.errors import (
+    WorkerCrashed,
+    WorkerNotStarted,
+    WorkerOutOfMemory,
+    WorkerTimedOut,
+)
 from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.isolate import RISK
 from onnx_harness.names import parse_variant
@@ -108,3 +113,12 @@ def test_a_death_is_told_by_its_stage_and_the_part_of_it(
     judged = attempts(Worker(death, death)).judge(cell)
     assert (judged.result.stage, judged.result.reason) == (stage, words)
     assert judged.result.symptom is Symptom.CRASH
+
+
+def test_a_timeout_in_a_mend_is_told_as_that(cell: Cell) -> None:
+    died = WorkerTimedOut("did not end", f"{RISK}mend int8.static(reduce_range=True) 0123")
+    result = attempts(Worker(died, died)).judge(cell).result
+    assert result.stage is Stage.COMPARE
+    assert result.reason == (
+        "during compare (mend int8.static(reduce_range=True) 0123), did not end"
+    )

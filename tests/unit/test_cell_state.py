@@ -482,6 +482,13 @@ def test_a_cell_is_timed_beside_the_untouched_model(
         "pin": keeps_to_its_threads(cpu),
         "labels": {"model": "net", "variant": "simplify", "provider": "cpu"},
     }
+    assert timing._bytes(judged) == 9_300_000
+    assert timing._bytes(replace(judged, result=result_of(graph=None))) == 0
+    monkeypatch.setattr(timing, "LARGE_BYTES", 9_299_999)
+    monkeypatch.setattr(timing, "taking_turns", lambda *sides: [side() for side in sides])
+    timing.time_cell(task, judged, [{"x": X}], "fixture")
+    sides = [asked[1][1][side] for side in ("baseline", "variant")]
+    assert sides == [((path, cpu, [{"x": X}]), {}), ((made, cpu, [{"x": X}]), {"level": "basic"})]
     with pytest.raises(ValueError, match="net-simplify-cpu did not pass: there is nothing to time"):
         timing.time_cell(task, replace(judged, artifact=None), [], "fixture")
 

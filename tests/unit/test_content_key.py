@@ -80,10 +80,17 @@ def test_external_data_changes_it(tmp_path: Path) -> None:
         Settings(min_placement=0.5),
         Settings(sensitivity=True),
         Settings(cell_timeout=1.0),
+        Settings(allow_read=(Path("a"),)),
     ],
 )
 def test_settings_that_decide_change_it(model: Path, settings: Settings) -> None:
     assert key(model, settings=settings) != key(model)
+
+
+def test_each_folder_that_may_be_read_changes_it(model: Path) -> None:
+    folders = ((), (Path("a"),), (Path("b"),), (Path("a"), Path("b")))
+    keys = {key(model, settings=Settings(allow_read=paths)) for paths in folders}
+    assert len(keys) == len(folders)
 
 
 def test_settings_that_decide_nothing_dont(model: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from onnx import parser
 
 from onnx_harness import inputs
 from onnx_harness.inputs.graph.controls import Act, Step, forward
+from onnx_harness.inputs.plan.recipe import recipe_for
 from onnx_harness.inputs.values.sets import Value
 
 
@@ -185,3 +186,14 @@ def test_sizes_of_images_are_sizes() -> None:
         assert np.min(np.asarray(values["orig_target_sizes"])) >= 32
         assert np.min(np.asarray(values["im_shape"])) >= 32
         assert np.min(np.asarray(values["scale_factor"])) >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("op_type", "where"), [("Less", "some elements of a further set"), ("Equal", "some elements")]
+)
+def test_the_reason_says_which_elements_hold_a_constant(op_type: str, where: str) -> None:
+    model = model_of(
+        f"(float[n,3] x) => (bool[n,3] y) <float k = {{8.0}}> {{ y = {op_type}(x, k) }}"
+    )
+    why = recipe_for(model, {}).rules["x"].why
+    assert f" Constants in {where}: it is compared with 8 in {op_type}" in why

@@ -2,10 +2,12 @@
 fails.
 """
 
+from typing import Any
+
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, parser
+from onnx import TensorProto, numpy_helper, parser
 
 from onnx_harness import inputs
 from onnx_harness.cards.card import InputSpec
@@ -492,3 +494,72 @@ def test_boxes_of_a_suppression_overlap_in_all_degrees() -> None:
     overlaps = common / (areas[0] + areas[1] - common)
     assert (np.diff(boxes.reshape(-1, 2, 2), axis=1) >= 0).all()
     assert np.histogram(overlaps, [0.5, 0.6, 0.7, 0.8, 1.01])[0].all()
+
+
+QUIET = parser.parse_model(
+    '<ir_version: 8, opset_import: ["" : 17]> g (float[n,8] x) => (float[n,2] y) { y = Relu(x) }'
+)
+
+
+def saturated(values: dict[str, Any], least: float) -> dict[str, Any]:
+    """A class for all that stays below ``least``, and a softmax that says so."""
+    chosen = (np.abs(values["x"]).max(axis=1) > least).astype(np.float32)
+    return {"y": np.stack([1 - chosen, chosen], axis=1)}
+
+
+@pytest.mark.parametrize(("least", "times"), [(0.5, 1), (6, 4), (25, 16), (100, 64), (1e4, 1)])
+def test_where_noise_has_one_answer_louder_signals_are_looked_for(least: float, times: int) -> None:
+    sets = inputs.generate(QUIET, {}, try_run=lambda values: saturated(values, least))
+    answers = [saturated(each.values, least)["y"][:, 1].max() for each in sets]
+    assert len(sets) == 4
+    assert sets[0].name == inputs.generate(QUIET, {})[0].name
+    loud = [each.name for each in sets if f" times {times}, " in each.name]
+    assert bool(loud) is (times > 1)
+    if times > 1:
+        assert len(loud) == 3
+        assert (answers[0], max(answers)) == (0, 1)
+
+
+def test_a_bounded_signal_gets_no_louder() -> None:
+    bounded = {"x": InputSpec(low=-1.0, high=1.0)}
+    sets = inputs.generate(QUIET, bounded, try_run=lambda values: saturated(values, 1e4))
+    assert max(np.abs(each.values["x"]).max() for each in sets) <= 1
+    assert not [each.name for each in sets if "times" in each.name]
+
+
+SPELT_OUT = (
+    "c = Cast<to = 7>(low) p = Mul({0}) up = Not(low) d = Cast<to = 7>(up) q = Mul(d, i) "
+    "w = Add(p, q)"
+)
+
+
+@pytest.mark.parametrize(
+    "choice", ["w = Where(low, a, i)", SPELT_OUT.format("c, a"), SPELT_OUT.format("a, c")]
+)
+def test_an_index_that_counts_from_the_end_where_it_is_negative_stays_within_its_table(
+    choice: str,
+) -> None:
+    """As Keras 3 has it, in the words of tf2onnx too, which knows no Where of integers."""
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> g (float[n,64] x) => (float[n,64,4] y)
+        <int64[1] size = {{100}}, int64[1] none = {{0}}, float[100,4] table> {{
+            i = Cast<to = 7>(x)  low = Less(i, none)  a = Add(i, size)  {choice}
+            y = Gather(table, w)
+        }}"""
+    )
+    table = np.zeros((100, 4), np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(table, "table"))
+    seen = np.concatenate([np.ravel(each.values["x"]) for each in inputs.generate(model, {})])
+    assert seen.min() >= 0
+    assert 90 <= seen.max() <= 99
+
+
+@pytest.mark.parametrize("other", ["c = Cast<to = 7>(i)", "c = Cast<to = 7>(half) "])
+def test_a_product_with_what_is_no_truth_value_says_nothing_of_an_index(other: str) -> None:
+    model = parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> g (int64[n,64] i, float[n,64] half)
+        => (float[n,64,4] y) <float[100,4] table> {{ {other} w = Mul(c, i) y = Gather(table, w) }}"""
+    )
+    model.graph.initializer.append(numpy_helper.from_array(np.zeros((100, 4), np.float32), "table"))
+    seen = np.concatenate([np.ravel(each.values["i"]) for each in inputs.generate(model, {})])
+    assert seen.max() < 90

@@ -46,7 +46,7 @@ def test_a_length_that_is_free_gets_a_set_beyond_2048_after_the_usual_ones() -> 
 @pytest.mark.parametrize(
     "graph",
     [
-        pytest.param("(float[n,4] x) => (float[n,4] y) { y = Relu(x) }", id="a batch alone"),
+        pytest.param("(float[n,4,4] x) => (float[n,4,4] y) { y = Relu(x) }", id="a batch alone"),
         pytest.param("(float[1,8] x) => (float[1,8] y) { y = Relu(x) }", id="nothing is free"),
         pytest.param(
             "(float[1,seq,64] x) => (float[1,seq,seq] y)"
@@ -128,3 +128,13 @@ def test_a_choice_gets_a_set_of_many_rows() -> None:
     weights = np.random.default_rng(0).normal(size=(24, 40)).astype(np.float32)
     made.graph.initializer.append(numpy_helper.from_array(weights, "w"))
     assert large(made) == ["large (seed 0, 501x24)"]
+
+
+def test_a_table_gets_a_set_of_many_rows() -> None:
+    """A probability that is nearly always 0 shows a weight in a row of hundreds."""
+    made = model(
+        "(float[n,8] x) => (float[n,1] y) <float far = {30}>"
+        "{ s = ReduceSum<keepdims = 1>(x, one)  c = Sub(s, far)  d = Mul(c, far)  y = Sigmoid(d) }"
+    )
+    made.graph.initializer.append(numpy_helper.from_array(np.asarray([1]), "one"))
+    assert large(made) == ["large (seed 0, 3001x8)"]

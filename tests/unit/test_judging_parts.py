@@ -14,9 +14,9 @@ from onnx_harness.accuracy.explain import MOST_ELEMENT, MOST_L2
 from onnx_harness.accuracy.noise import Gap, Noise
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.inputs.values.sets import InputSet
-from onnx_harness.judging import inside
+from onnx_harness.judging import emulation, inside
 from onnx_harness.judging import noise_floor as floor_room
-from onnx_harness.judging.overflow import Overflow, _unusually, by_value
+from onnx_harness.judging.overflow import Overflow, RangeVerdict, _unusually, by_value
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.runs import few_elements, nudged
 from onnx_harness.judging.untouched import (
@@ -27,7 +27,9 @@ from onnx_harness.judging.untouched import (
     said_of,
     unsteady,
 )
+from onnx_harness.judging.verdict import Verdict
 from onnx_harness.model.file import Model
+from onnx_harness.results.cells import Status, Symptom
 from tests.models import model, save
 
 
@@ -271,3 +273,82 @@ def test_an_output_of_few_elements_may_be_right_by_chance(
     outputs: dict[str, Any], few: bool
 ) -> None:
     assert few_elements(referred(outputs, unstable="u")) is few
+
+
+def said(status: Status, word: str) -> Verdict:
+    comparison: Any = f"the distances of {word}"
+    symptom = None if status is Status.PASS else Symptom.WRONG_VALUES
+    reason = None if status is Status.PASS else f"{word} departs"
+    return Verdict(status, comparison, reason, (f"{word} line",), (f"{word} note",), symptom)
+
+
+RIGHT, WRONG = (said(status, "float32") for status in (Status.PASS, Status.FAIL))
+HALF_RIGHT, HALF_WRONG = (said(status, "float16") for status in (Status.PASS, Status.FAIL))
+RANGED = RangeVerdict("it overflows", ("where",), ("range note",), (3,))
+
+
+@pytest.mark.parametrize(
+    ("emulated", "half", "ranged", "reason", "notes", "of"),
+    [
+        (RIGHT, HALF_RIGHT, False, None, ["float32 note", "made", "range note"], RIGHT),
+        (RIGHT, None, False, None, ["float32 note", "made", "range note"], RIGHT),
+        (
+            RIGHT,
+            HALF_WRONG,
+            False,
+            "float16 as hardware computes it departs: float16 departs",
+            ["float32 note", "made", "range note"],
+            HALF_WRONG,
+        ),
+        (RIGHT, HALF_WRONG, True, "it overflows", ["float32 note", "made", "range note"], RIGHT),
+        (RIGHT, None, True, "it overflows", ["float32 note", "made", "range note"], RIGHT),
+        (WRONG, None, False, "float32 departs", ["float32 note", "made"], WRONG),
+        (WRONG, HALF_WRONG, False, "float32 departs", ["float32 note", "made"], WRONG),
+        (
+            WRONG,
+            HALF_RIGHT,
+            True,
+            None,
+            [
+                "float16 note",
+                "float16 as hardware computes it is right, and decides. In float32, as computed "
+                "here: float32 departs",
+            ],
+            HALF_RIGHT,
+        ),
+    ],
+)
+def test_float16_decides_where_it_is_right_and_where_it_alone_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+    emulated: Verdict,
+    half: Verdict | None,
+    ranged: bool,
+    reason: str | None,
+    notes: list[str],
+    of: Verdict,
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(emulation, "_simulate", lambda *words: (half, ("made", *words[2:])))
+    range_verdict = RANGED if ranged else RangeVerdict(notes=RANGED.notes)
+
+    def judges(*words: Any) -> RangeVerdict:
+        asked.append(words)
+        return range_verdict
+
+    monkeypatch.setattr(emulation, "judge_range", judges)
+    outcome = emulation.judge_half("standard", "candidate", emulated)  # type: ignore[arg-type]
+    assert (outcome.reason, list(outcome.notes)) == (reason, notes)
+    assert (outcome.passed, outcome.comparison) == (reason is None, of.comparison)
+    assert outcome.emulated == emulated.comparison
+    assert outcome.simulated == (half and half.comparison)
+    assert asked == ([("standard", "candidate", half)] if emulated is RIGHT else [])
+    if ranged and emulated is RIGHT:
+        assert (outcome.detail, outcome.failing) == (("where",), (3,))
+        assert outcome.symptom is Symptom.WRONG_VALUES
+    else:
+        assert (outcome.detail, outcome.symptom) == (of.detail, of.symptom)
+
+
+def test_what_fails_by_no_value_is_not_simulated() -> None:
+    failed = replace(WRONG, symptom=Symptom.VACUOUS)
+    assert emulation.judge_half("standard", "candidate", failed) is failed  # type: ignore[arg-type]

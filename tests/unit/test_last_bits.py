@@ -68,6 +68,26 @@ def test_a_constant_moves_by_one_unit_in_its_last_place_and_whole_numbers_stay(o
     assert 0.2 < up.mean() < 0.8
 
 
+def test_a_constant_that_is_listed_as_an_input_moves_and_an_input_stays() -> None:
+    made = model(F + "<float[64] w> { y = Add(x, w) }")
+    values = np.linspace(0.1, 2.9, 64, dtype=np.float32)
+    made.graph.initializer.append(numpy_helper.from_array(values, "w"))
+    made.graph.input.append(onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [64]))
+    assert np.all(moved(made, np.zeros((1, 64), np.float32))[0] != values)
+
+
+def test_a_float16_moves_by_a_unit_of_its_own() -> None:
+    made = model(F + "{ h = Cast <to = 10> (x) y = Cast <to = 1> (h) }")
+    x = np.linspace(-3, 3, 64, dtype=np.float32)[None]
+    x[0, ::8] = np.round(x[0, ::8])
+    half = x.astype(np.float16)
+    units = np.abs(moved(made, x) - half) / np.spacing(np.abs(half)).astype(np.float32)
+    whole = half == np.round(half)
+    assert np.all(units[whole] == 0)
+    assert np.all((units[~whole] >= 1) & (units[~whole] <= 2))
+    np.testing.assert_array_equal(moved(made, x, NOTHING, NOTHING), half)
+
+
 def test_without_an_amount_nothing_moves() -> None:
     x = np.random.default_rng(0).standard_normal((4, 64)).astype(np.float32)
     np.testing.assert_array_equal(

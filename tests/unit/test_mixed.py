@@ -236,6 +236,14 @@ def test_what_it_keeps_is_noted(tmp_path: Path) -> None:
     assert again == "the same again: fp16.io32(node_block_list=['make_b', 'make_y'])"
 
 
+def test_where_the_original_s_own_outputs_fail_that_is_the_reason(tmp_path: Path) -> None:
+    text = "(float[n,8] x) => (float[n,8] y) { h = MatMul(x, w) a = Sub(h, c) y = Relu(a) }"
+    result = judged(save(weighted(text, 1e4), tmp_path / "silent.onnx"), "fp16.mixed")
+    assert result.status is Status.NOT_APPLICABLE
+    assert result.reason is not None
+    assert "since the original's own outputs don't: nothing was compared" in result.reason
+
+
 def test_a_model_that_float16_is_enough_for_keeps_nothing(tmp_path: Path) -> None:
     result = judged(save(weighted(SQUARE, 2.0), tmp_path / "m.onnx"), "fp16.mixed")
     assert result.status is Status.PASS

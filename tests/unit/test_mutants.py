@@ -139,6 +139,7 @@ def test_of_changed_functions_every_mutant_is_asked_for(
         ('f("it is")', "f(None)", False),
         ("zip(a, b, strict=True)", "zip(a, b, strict=None)", True),
         ("zip(a, b, strict=True)", "zip(a, b, )", True),
+        ("zip(a, b, strict=True\n):", "zip(a, b, ):", True),
         ("zip(a, b, strict=True)", "zip(a, None, strict=True)", False),
         ("f(a, b)", "f(a, )", False),
     ],

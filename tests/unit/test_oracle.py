@@ -88,6 +88,8 @@ def test_the_floor_of_unusual_sets_is_theirs_alone(tmp_path: Path) -> None:
     gap = rare.sets[1]["y"]
     assert gap.l2 / gap.norm > 3 * usual["y"].l2 / usual["y"].norm > 0  # exp of ten times as much
     assert not any("level" in source for source in rare.sources)
+    assert rare.sources
+    assert not any("can't be run" in note for note in rare.notes)
 
 
 def test_a_tie_of_great_scores_on_an_unusual_set_is_noise(tmp_path: Path) -> None:

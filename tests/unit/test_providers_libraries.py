@@ -14,6 +14,7 @@ import pytest
 
 from onnx_harness.providers import Problem, cuda, get, libraries, openvino, tensorrt, webgpu
 from onnx_harness.providers.libraries import (
+    distribution,
     not_in_wheel,
     open_failure,
     preload,
@@ -63,11 +64,13 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.mark.parametrize("built_for", ["13.0", "12.8", "", None])
 def test_a_driver_that_starts_is_no_problem(
-    install: Callable[..., None], built_for: str | None
+    install: Callable[..., None], monkeypatch: pytest.MonkeyPatch, built_for: str | None
 ) -> None:
     install(Driver(), built_for)
     assert cuda.driver_problem() is None
     assert cuda.device_name() == "NVIDIA H100 80GB HBM3"
+    monkeypatch.delattr(ort, "cuda_version")  # as in the distribution without CUDA
+    assert cuda.driver_problem() is None
 
 
 def test_a_driver_that_is_older_than_the_wheel_is_named_with_both_versions(
@@ -144,6 +147,14 @@ def test_what_the_wheel_has_is_no_problem() -> None:
     assert absent is not None
     assert "was built without CUDAExecutionProvider" in absent.reason
     assert "pip install 'onnx-harness[cuda]'" in str(absent.mend)
+
+
+@pytest.mark.parametrize("name", ["onnxruntime-gpu", ""])
+def test_the_distribution_is_named_with_its_version(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(ort, "package_name", name, raising=False)
+    assert distribution() == f"{name or 'onnxruntime'} {ort.__version__}"
 
 
 def test_a_library_is_opened_and_a_missing_one_is_named(

@@ -57,7 +57,7 @@ def test_an_unknown_provider_is_a_usage_error() -> None:
 def test_without_onnxruntime_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     found = probe("cpu")
-    assert not found.usable
+    assert (found.name, found.usable) == ("cpu", False)
     assert found.mend == "pip install 'onnx-harness[cpu]'"
 
 

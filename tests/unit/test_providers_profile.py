@@ -182,10 +182,13 @@ def test_what_ran_is_told_from_kernels_and_casts(
 
 def test_what_a_provider_compiles_is_known_from_its_declaration(tmp_path: Path) -> None:
     file = written(
-        tmp_path, node("TRTKernel_0", TENSORRT.ort_name, output_type_shape=[{"float": [1]}]), END
+        tmp_path,
+        node("TRTKernel_0", TENSORRT.ort_name, output_type_shape=[{"float": [1]}]),
+        node("TRTKernel_1", TENSORRT.ort_name, output_type_shape=[{"float": [1]}]),
+        END,
     )
     found = read_profile(file, TENSORRT)
-    assert (found.compiled, found.arithmetic) == (1, {})
+    assert (found.compiled, found.arithmetic) == (2, {})
     assert precision(found, TENSORRT, wants_half=True) == "float16"
     assert precision(found, replace(TENSORRT, native_fp16=False), wants_half=True) == "emulated"
     assert precision(found, TENSORRT, wants_half=False) == "float32"
@@ -211,6 +214,14 @@ def test_a_compiled_graph_contradicts_nothing_and_one_that_ran_elsewhere_does() 
     assert moved == (
         f"the record of assignments puts 8 nodes on TensorrtExecutionProvider that ran on "
         f"{ON}: Conv x8"
+    )
+
+
+def test_nodes_that_ran_on_two_other_providers_are_told_with_both() -> None:
+    record = Counter({(TENSORRT.ort_name, "Conv"): 8})
+    ran = Profile(Counter({(ON, "Conv"): 5, (OFF, "Conv"): 3}))
+    assert f"puts 8 nodes on {TENSORRT.ort_name} that ran on {OFF} and {ON}: Conv x8" in str(
+        contradiction(record, ran, TENSORRT)
     )
 
 
@@ -265,6 +276,7 @@ def test_a_name_that_is_no_utf8_is_read_all_the_same(tmp_path: Path) -> None:
     file = written(tmp_path, node("Add", name="Knoten"), END)
     file.write_bytes(file.read_bytes().replace(b"Knoten", b"Kn\xffoten"))
     assert read_profile(file, CUDA).nodes == {(ON, "Add"): 1}
+    assert read_runs(file).op_types == {"Kn\ufffdoten": "Add"}
 
 
 def test_of_many_operators_elsewhere_the_commonest_six_are_named() -> None:

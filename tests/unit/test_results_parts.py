@@ -183,6 +183,8 @@ def test_the_head_of_a_run_describes_it_and_its_machine(monkeypatch: pytest.Monk
     assert this_host().devices == {}
     monkeypatch.setattr(os, "sysconf", lambda _: _raise(ValueError()))
     assert this_host().memory_bytes == 0
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(99)))
+    assert this_host().cores == 99
     monkeypatch.delattr(os, "sched_getaffinity")
     for count, cores in ((7, 7), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda count=count: count)
@@ -206,8 +208,8 @@ def test_the_processor_is_named_by_what_the_system_says(
     fallbacks: tuple[str, str],
     name: str | None,
 ) -> None:
-    def reads(self: Path, *_: str) -> str:
-        assert str(self) == "/proc/cpuinfo"
+    def reads(self: Path, *how: str) -> str:
+        assert (str(self), how) == ("/proc/cpuinfo", ("utf-8", "replace"))
         return _raise(OSError()) if text is None else text
 
     monkeypatch.setattr(Path, "read_text", reads)
@@ -383,7 +385,7 @@ def test_leftovers_of_others_or_of_the_last_minute_stay(
     remove_stale(folders)
     assert all(folder.exists() for folder in folders)
     monkeypatch.setattr(os, "getuid", lambda: own)
-    remove_stale([tmp_path / "nowhere", *folders])
+    remove_stale([tmp_path / "nowhere", *reversed(folders)])
     assert [folder.exists() for folder in folders] == [False, True]
     (tmp_path / "file").touch()
     assert subfolders(tmp_path) == [folders[1]]
@@ -424,7 +426,7 @@ def test_a_cache_that_is_read_only_gives_way_to_one_of_the_user_s_own(
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != named)
     assert roots.cache_root() == temporary / f"onnx-harness-{os.getuid()}"
     note = roots.fallback_note()
-    assert note.startswith("the cache can't be written ([Errno 13] it is read-only: ")
+    assert note.startswith(f"the cache can't be written ([Errno 13] it is read-only: '{named}')")
     assert f"{temporary / f'onnx-harness-{os.getuid()}'} is used." in note
     assert note.endswith("Mend: set $ONNX_HARNESS_CACHE to a folder")
     monkeypatch.setattr(os, "access", lambda *_: False)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from onnx_harness.errors import NotApplicable, UsageError
 from onnx_harness.judging.conversions import conversion_of
@@ -120,6 +120,38 @@ def test_a_model_of_integer_weights_alone_is_quantized_already() -> None:
     for text in ("int8.dynamic", "int8.static", "int4"):
         with pytest.raises(NotApplicable, match="quantized already"):
             quantized(model, text, samples_for(model))
+
+
+_FEATURES = (
+    '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]> agraph (float[N,4] x) => '
+    "(float[N,R] y, int64[N,1] c) { both = Concat<axis = 1>(x, x) halves, unused = "
+    "Split<axis = 1>(both) c = ai.onnx.ml.LabelEncoder<keys_floats = [900.0, 901.0], "
+    "values_int64s = [1, 2]>(halves) %s }"
+)
+
+
+def test_features_that_categories_are_looked_up_by_stay_exact() -> None:
+    model = weighted("agraph (float[N,4] x) => (float[N,4] y) { y = MatMul(x, w) }", w=(4, 4))
+    text = _FEATURES % "h = MatMul(m, w) y = Reshape(h, s)"
+    text = text.replace("(float[N,4] x)", "(float[N,4] x, float[N,4] m)")
+    features = onnx.parser.parse_model(text.replace("[N,1] c", "[N,4] c"))
+    features.graph.initializer.extend(model.graph.initializer)
+    features.graph.initializer.append(numpy_helper.from_array(np.array([-1, 2]), "s"))
+    rows = np.array([[900.0, 901, 3, 7], [901, 901, 900, -5]], np.float32)
+    samples = [{"x": rows, "m": floats(2, 4, seed=seed)} for seed in range(3)]
+    result = quantized(features, "int8.static", samples)
+    assert ops(result)["QuantizeLinear"]  # the product and what it reads are
+    before, after = (run(each, **samples[0])[1] for each in (features, result))
+    assert before.tolist() == [[1, 2, -1, -1], [2, 2, 1, -1]]
+    assert after.tolist() == before.tolist()
+
+
+def test_nothing_of_a_model_is_quantized_that_only_moves_features() -> None:
+    model = onnx.parser.parse_model(
+        (_FEATURES % "y = Identity(unused)").replace("[N,1] c", "[N,4] c")
+    )
+    with pytest.raises(NotApplicable, match=r"but for both, halves, .*features of a tree"):
+        quantized(model, "int8.static(op_types_to_quantize=['Concat'])", samples_for(model))
 
 
 def test_a_branch_keeps_the_weight_that_it_reads() -> None:
@@ -657,3 +689,24 @@ def test_the_ideal_rounds_the_constants_that_the_library_rounds(
     assert np.abs(ideal - library).max() <= 1.01 * step
     assert np.abs(ideal - library).mean() < 0.1 * step
     assert np.abs(ideal - run(model, **feed)[0]).max() > 1e-4
+
+
+@pytest.mark.parametrize("ir_version", [3, 8])
+def test_the_ideal_rounds_the_weights_of_a_model_that_lists_them_as_inputs_below_ir_version_4(
+    ir_version: int,
+) -> None:
+    model = weighted(
+        "agraph (float[N,32] x) => (float[N,8] y) { h = MatMul(x, w) r = Relu(h) y = MatMul(r, u) }",
+        opset=8,
+        ir_version=ir_version,
+        w=(32, 32),
+        u=(32, 8),
+    )
+    scheme = Scheme(frozenset({"MatMul"}), static=True)
+    assert watched(model, scheme) == ["x", "h", "r", "y"]
+    ranges = dict.fromkeys(("x", "h", "r", "y"), (-20.0, 20.0))
+    ideal = quantize_through(copy_of(model), scheme, ranges)
+    assert ops(ideal)["QuantizeLinear"] == 4
+    assert not {"w", "u"}.intersection(
+        *(node.input for node in ideal.graph.node if node.op_type == "MatMul")
+    )

@@ -142,12 +142,14 @@ def check_faithful(
             f"{bound.explained_by} "
             f"({bound.greatest:.2g}; at most {MOST_ELEMENT:g}x)"
         )
+    if bound.leaves_nothing:
+        what += ", which leaves nothing of it either"
     return OutputFailure(
         name,
         Check.FAITHFUL,
         what,
         severity=bound.times(departure),
-        question=Question.FAITHFUL,
+        question=Question.USABLE if bound.leaves_nothing else Question.FAITHFUL,
         rtol=departure.rtol,
         flip=bound.happens(departure, moved),
     )
@@ -290,7 +292,7 @@ def _too_many_choices(
     if at is None or tolerance.choices_changed is None or not tolerance.share_beyond:
         return None
     most = max(1, math.floor(tolerance.choices_changed * departure.size))
-    if departure.beyond <= most:
+    if departure.beyond <= most or _are_near_levels(departure, tolerance):
         return None
     what = (
         f"{share(departure.beyond, departure.size)} are others, as the type itself makes them, "
@@ -299,6 +301,12 @@ def _too_many_choices(
     )
     severity = departure.beyond / departure.size
     return OutputFailure(name, Check.ELEMENTS, what, severity=severity, question=Question.USABLE)
+
+
+def _are_near_levels(departure: Measured, tolerance: Tolerance) -> bool:
+    """Return whether integers are levels of a measurement, and near enough to the right ones."""
+    ratio, least = departure.sqnr_db, tolerance.sqnr_db
+    return tolerance.are_levels and ratio is not None and least is not None and ratio >= least
 
 
 def _may_change(departure: Measured, bound: Bound) -> bool:

@@ -73,6 +73,14 @@ class Bound:
         return max(self.floor.greatest, self.ideal.greatest if self.ideal else 0.0)
 
     @property
+    def leaves_nothing(self) -> bool:
+        """Decide whether the ideal conversion's error is as large as the output itself.
+
+        A multiple of such an error says nothing of the conversion.
+        """
+        return self.ideal is not None and self.ideal.l2 >= self.norm > 0
+
+    @property
     def explained_by(self) -> str:
         """The explanation as a clause: ``ideal float16 does``."""
         return (

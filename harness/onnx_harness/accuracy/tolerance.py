@@ -47,6 +47,8 @@ class Tolerance:
             one to choose by (`distribution_axis`); None: that isn't asked.
         axis: along which the output is chosen by, since an ArgMax or TopK reads it; None: the
             values tell.
+        are_levels: integers that floats were cast or quantized to: where the type explains that
+            some differ, the signal to noise ratio says whether they're of use.
     """
 
     rtol: float
@@ -64,6 +66,7 @@ class Tolerance:
     most_times: float = 1.0
     choices_changed: float | None = None
     axis: int | None = None
+    are_levels: bool = False
 
     def __post_init__(self) -> None:
         for name in ("rtol", "atol", "k", "integer_atol"):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from onnx_harness import providers
 from onnx_harness.accuracy.failures import OutputFailure
 from onnx_harness.cards.card import Card
 from onnx_harness.cards.seeded import judged_file
+from onnx_harness.cell.repeats import run_anew
 from onnx_harness.cell.state import RunNote
 from onnx_harness.cell.subjects import without_sets
 from onnx_harness.errors import HarnessError, InputError, ModelError, words_of
@@ -204,10 +205,10 @@ def _judged(
     standard = pair_standard(pair, a, answers, outcome.precision)
     again: Callable[[], dict[str, Any]] = partial(run, session, first)
     if b.size_bytes > MOST_BYTES:
-        again = partial(_run_again, opened, first)
+        again = run_anew(opened, first)
         del session  # the noise floor's sessions hold as much
     verdict = judge_outputs(standard, outputs, b, emulated=outcome.emulated, again=again)
-    if verdict.status is Status.NOT_APPLICABLE or verdict.comparison is None:
+    if verdict.status is Status.NOT_APPLICABLE:
         raise ModelError(f"there is nothing to compare: {verdict.reason}")
     reason = verdict.reason
     if reason is None and outcome.interface:
@@ -215,17 +216,11 @@ def _judged(
     return replace(
         outcome,
         reason=reason,
-        accuracy=verdict.comparison.record,
-        failures=verdict.comparison.failures,
+        accuracy=None if verdict.comparison is None else verdict.comparison.record,
+        failures=() if verdict.comparison is None else verdict.comparison.failures,
         lines=verdict.detail,
         notes=(*outcome.notes, *verdict.notes),
     )
-
-
-def _run_again(
-    opened: Callable[[], ort.InferenceSession], values: Mapping[str, Any]
-) -> dict[str, Any]:
-    return run(opened(), values)
 
 
 def _models(pair: Pair) -> tuple[Model, Model]:

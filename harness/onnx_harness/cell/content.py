@@ -231,5 +231,7 @@ def _deciding(settings: Settings) -> dict[str, object]:
     fields: dict[str, object] = {}
     for name, value in asdict(settings).items():
         if name not in _NOT_DECIDING:
-            fields[name] = str(value) if isinstance(value, Path) else value
+            # The same files by another spelling are another key: that judges anew, no more.
+            is_paths = isinstance(value, tuple) and any(isinstance(item, Path) for item in value)
+            fields[name] = [str(item) for item in value] if is_paths else value
     return fields

@@ -8,7 +8,6 @@ Meant for the worker. ONNX's own layout holds the golden outputs: ``test_data_se
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -178,7 +177,6 @@ def _write(folder: Path, word: str, order: Sequence[str], values: Mapping[str, A
 
 
 def _message(value: Any, name: str) -> onnx.TensorProto | onnx.SequenceProto:
-    with contextlib.suppress(TypeError):
-        if isinstance(value, list):
-            return numpy_helper.from_list(value, name)
+    if isinstance(value, list):
+        return numpy_helper.from_list(value, name)
     return numpy_helper.from_array(np.asarray(value), name)

@@ -6,6 +6,7 @@ keeps state, a first run that takes another path. Both looks cost a run on the f
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -105,8 +106,31 @@ def run_sets(
         repeats.append(_repeated(way, subject, session, AT_THE_END))
     first = feeds_for(session, subject.reference.sets[0].values)
     if session_again is not None:
-        return Runs(outputs, repeats, lambda: run(session_again(), first), profile)
+        return Runs(outputs, repeats, run_anew(session_again, first), profile)
     return Runs(outputs, repeats, lambda: run(session, first), profile)
+
+
+def run_anew(
+    opened: Callable[[], ort.InferenceSession], values: Mapping[str, Any]
+) -> Callable[[], dict[str, Any]]:
+    """Return what runs a session once more that nobody holds between two calls.
+
+    A session that is opened anew draws from the start what the first one drew, so each call runs
+    it once oftener than the call before.
+
+    Args:
+        opened: opens the session.
+        values: its inputs by name.
+    """
+    runs_before = itertools.count(1)
+
+    def run_again() -> dict[str, Any]:
+        session = opened()
+        for _ in range(next(runs_before)):
+            run(session, values)
+        return run(session, values)
+
+    return run_again
 
 
 def _repeated(way: Way, subject: Subject, session: ort.InferenceSession, when: str) -> Repeat:

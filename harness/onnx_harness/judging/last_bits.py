@@ -190,7 +190,8 @@ class _Mover:
             outer: the types of the values around it.
         """
         types = {**outer, **_types(graph)}
-        inputs = {info.name for info in graph.input}
+        # Exporters, and IR versions below 4, list constants as inputs.
+        inputs = {info.name for info in graph.input} - {tensor.name for tensor in graph.initializer}
         movable = set()
         for name, tensor in named_constants(graph):
             if _moves(tensor):

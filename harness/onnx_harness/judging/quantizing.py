@@ -29,7 +29,13 @@ _FLOAT = TensorProto.FLOAT
 # DynamicQuantizeLinear came with this version of the operators, QuantizeLinear one before.
 _SINCE = 11
 # In dynamic quantization these hold weights of 8 bits and compute nothing with them.
-_WEIGHTS_ONLY = frozenset({"Gather", "Transpose", "EmbedLayerNormalization"})
+_WEIGHTS_ONLY = frozenset(
+    {
+        "EmbedLayerNormalization",
+        "Gather",
+        "Transpose",
+    }
+)
 # Where the output channels of a weight lie.
 _CHANNELS = {"Conv": 0, "MatMul": -1, "Gemm": -1}
 # Their third input is a bias, which is added in 32 bits, and so is what follows it.
@@ -254,9 +260,10 @@ def _in_blocks(weight: Array, scheme: Scheme) -> Array:
     wide = np.zeros((blocks * scheme.block, columns))
     wide[:rows] = weight
     wide = wide.reshape(blocks, scheme.block, columns)
+    offset: Any
     if scheme.signed_weights:
         step = np.max(np.abs(wide), axis=1, keepdims=True) / 8
-        offset, low = np.zeros_like(step), -8
+        offset, low = 0.0, -8
     else:
         least = np.minimum(np.min(wide, axis=1, keepdims=True), 0)
         step = (np.maximum(np.max(wide, axis=1, keepdims=True), 0) - least) / 15

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from onnx_harness.cards.card import Card
 from onnx_harness.inputs import InputSet
-from onnx_harness.judging.choices import choice_axes
+from onnx_harness.judging.choices import choice_axes, level_outputs
 from onnx_harness.judging.conversions import conversion_of
 from onnx_harness.judging.ideal import Conversion
 from onnx_harness.judging.reference import Reference
@@ -89,6 +89,7 @@ def tolerances(standard: Standard) -> Callable[[str], Tolerance]:
     """Return what gives the tolerance of an output by its name."""
     kinds = {value.name: value.kind for value in standard.model.signature.outputs}
     axes = choice_axes(standard.model.skeleton)
+    levels = level_outputs(standard.model.skeleton)
 
     def tolerance_for(output: str) -> Tolerance:
         spec = spec_for(standard.card.tolerance, output)
@@ -103,6 +104,6 @@ def tolerances(standard: Standard) -> Callable[[str], Tolerance]:
             tolerance = replace(
                 tolerance, sqnr_db=None
             )  # one rounding of such a type leaves 20 to 30 dB
-        return replace(tolerance, axis=axes.get(output))
+        return replace(tolerance, axis=axes.get(output), are_levels=output in levels)
 
     return tolerance_for

@@ -44,7 +44,7 @@ def prune(
         try:
             # Renamed first, so that it vanishes at once and a reader never meets half an entry.
             doomed = unfinished / f"doomed-{os.getpid()}-{entry.path.name}"
-            unfinished.mkdir(parents=True, exist_ok=True)
+            unfinished.mkdir(exist_ok=True)
             entry.path.rename(doomed)
             shutil.rmtree(doomed)
         except FileNotFoundError:

@@ -170,6 +170,5 @@ class Recorder:
     def _give_up_history(self, error: ResultsError) -> None:
         self.warnings.append(f"This run isn't in the history from here on: {error}")
         if self._history is not None:
-            with contextlib.suppress(ResultsError):
-                self._history.close()
+            self._history.close()
             self._history = None

@@ -167,7 +167,6 @@ def _memory_bytes() -> int:
 def are_all_shards(labels: tuple[str, ...]) -> bool:
     """Whether shards, such as ``1/2 3f2a9c00d1e2``, are all the parts of one plan."""
     plans = {label.partition("/")[2] for label in labels}
-    places = {label.partition("/")[0] for label in labels}
     if len(plans) != 1:
         return False
-    return len(places) == int(plans.pop().partition(" ")[0])
+    return len(set(labels)) == int(plans.pop().partition(" ")[0])

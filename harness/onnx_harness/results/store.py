@@ -258,7 +258,7 @@ class _Twin:
     def close(self) -> None:
         """Remove its hidden name."""
         with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
+            self.path.unlink()
 
     def _write(self, handle: int, data: bytes, offset: int) -> None:
         while data:

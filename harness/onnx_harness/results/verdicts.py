@@ -152,7 +152,7 @@ class VerdictFiles:
         numbered = []
         for path in (self._folder / RUNS).glob("*.jsonl"):
             head = next(_lines(path), {})
-            number = head.get("number", 0)
+            number = head.get("number")
             numbered.append((number if isinstance(number, int) else 0, path.stem))
         return [run_id for _, run_id in sorted(numbered)]
 
@@ -322,7 +322,7 @@ def _write_durably(path: Path, data: bytes) -> None:
         _sync_folder(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            temporary.unlink()
         raise
 
 

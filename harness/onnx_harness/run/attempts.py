@@ -43,6 +43,9 @@ Feeds of sizes that nobody uses, levels that its noise is measured at. Then the 
 wrong.
 """
 
+# What is tried as a mend of a failure in the comparison.
+_MEND = "mend "
+
 
 class Attempts:
     """Judges cells in a worker, and remembers what the worker died of.
@@ -159,7 +162,8 @@ class Attempts:
             if self._may_try_again(cell, death):
                 self._deaths[cell.card.path] += 1
                 return self._judge(cell)  # the worker knows what it doesn't try again
-            death.stage = ""
+            tried = death.stage.removeprefix(RISK)
+            death.stage = f"{Stage.COMPARE}: {tried}" if tried.startswith(_MEND) else ""
         stage, doing = stage_of(death.stage)
         ended = replace(
             ended, status=Status.FAIL, stage=stage, reason=f"during {doing}, {death.what}"

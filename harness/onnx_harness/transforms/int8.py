@@ -191,30 +191,38 @@ def quantize_static(
     def quantize(source: Path, target: Path, aliases: Aliases) -> None:
         from onnxruntime import quantization
 
-        quantization.quantize_static(
-            source,
-            target,
-            Samples(
-                [{aliases.of_value(name): value for name, value in feed.items()} for feed in feeds]
-            ),
-            quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=types,
-            per_channel=per_channel,
-            reduce_range=reduce_range,
-            activation_type=quantization.QuantType[TYPES[activation_type.lower()]],
-            weight_type=quantization.QuantType[TYPES[weight_type.lower()]],
-            nodes_to_quantize=[aliases.of_node(name) for name in nodes_to_quantize],
-            nodes_to_exclude=[aliases.of_node(name) for name in excluded],
-            calibrate_method=quantization.CalibrationMethod[CALIBRATIONS[calibration.lower()]],
-            calibration_providers=["CPUExecutionProvider"],
-            # One set at a time: the library stacks those that it gets together, and their shapes
-            # may differ.
-            extra_options={
-                "CalibStridedMinMax": 1,
-                "ActivationSymmetric": activation_type == "int8",
-                **own,
-            },
-        )
+        from onnx_harness.transforms.quantization.unbounded import Unbounded, run_bounded
+
+        aliased_feeds = [
+            {aliases.of_value(name): value for name, value in feed.items()} for feed in feeds
+        ]
+
+        def run_library(unbounded: Unbounded) -> None:
+            quantization.quantize_static(
+                source,
+                target,
+                Samples(aliased_feeds),
+                quant_format=quantization.QuantFormat.QDQ,
+                op_types_to_quantize=types,
+                per_channel=per_channel,
+                reduce_range=reduce_range,
+                activation_type=quantization.QuantType[TYPES[activation_type.lower()]],
+                weight_type=quantization.QuantType[TYPES[weight_type.lower()]],
+                nodes_to_quantize=[aliases.of_node(name) for name in nodes_to_quantize],
+                nodes_to_exclude=[*(aliases.of_node(name) for name in excluded), *unbounded.nodes],
+                calibrate_method=quantization.CalibrationMethod[CALIBRATIONS[calibration.lower()]],
+                calibration_providers=["CPUExecutionProvider"],
+                # One set at a time: the library stacks those that it gets together, and their
+                # shapes may differ.
+                extra_options={
+                    "CalibStridedMinMax": 1,
+                    "ActivationSymmetric": activation_type == "int8",
+                    "TensorQuantOverrides": unbounded.overrides(),
+                    **own,
+                },
+            )
+
+        run_bounded(run_library, source, target, aliased_feeds, aliases)
 
     return through_files(model, quantize, types, excluded)
 

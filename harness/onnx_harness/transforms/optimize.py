@@ -79,8 +79,10 @@ def optimize(
     import onnxoptimizer
 
     from onnx_harness.model.rewrite import unlist_constants
+    from onnx_harness.model.unread_defaults import unread_defaults
 
     _check(model)
+    unread = unread_defaults(model)
     was_consistent = _is_consistent(model)
     strip_doc_strings(model)
     with refused_types():
@@ -90,6 +92,8 @@ def optimize(
     if model.ir_version < FREE_INITIALIZERS:
         unlist_constants(optimized.graph)
         optimized.ir_version = max(optimized.ir_version, FREE_INITIALIZERS)
+    if unread is not None:
+        unread.put_back(optimized.graph)
     _restore_types(optimized, model)
     _check(optimized)
     if was_consistent:

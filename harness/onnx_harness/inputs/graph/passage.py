@@ -113,7 +113,31 @@ _ENDS_INTEGERS = frozenset(
     }
 )
 # A position times frequencies is an angle, however its numbers are moved.
-_LINEAR = frozenset({"Cast", "CastLike", "Mul", "Div", "MatMul", "Gemm", "Einsum"})
+_LINEAR = frozenset(
+    {
+        "Cast",
+        "CastLike",
+        "Div",
+        "Einsum",
+        "Gemm",
+        "MatMul",
+        "Mul",
+    }
+)
+
+_TRUTHS = frozenset(
+    {
+        "And",
+        "Equal",
+        "Greater",
+        "GreaterOrEqual",
+        "Less",
+        "LessOrEqual",
+        "Not",
+        "Or",
+        "Xor",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +185,8 @@ def through(state: State, node: onnx.NodeProto, slot: int) -> State | None:
         if op in ("Max", "Min") and any(state.scope.is_constant(name) for name in node.input):
             exact = integers = False
         after = replace(state, axes=axes, exact=exact, integers=integers)
+    elif _is_part_of_choice(state.scope, node, slot):
+        after = replace(state, axes=axes, integers=integers)
     elif (shifted := _shifted(state, node, slot)) is not None:
         after = replace(shifted, axes=axes, integers=integers)
     else:
@@ -179,6 +205,36 @@ def through(state: State, node: onnx.NodeProto, slot: int) -> State | None:
         or after.steps is not None
     )
     return after if matters else None
+
+
+def _is_part_of_choice(scope: Scope, node: onnx.NodeProto, slot: int) -> bool:
+    """Return whether a node is part of a Where that is spelt out as ``truth * a + other * b``.
+
+    tf2onnx writes it so for integers, as of an index that counts from the end where it's negative.
+    """
+    if len(node.input) != 2:
+        return False
+    other = node.input[1 - slot]
+    if node.op_type == "Mul":
+        return _is_truth(scope, other)
+    if node.op_type != "Add":
+        return False
+    makers = [scope.producers.get(name) for name in node.input]
+    return all(
+        maker is not None
+        and maker.op_type == "Mul"
+        and any(_is_truth(scope, name) for name in maker.input)
+        for maker in makers
+    )
+
+
+def _is_truth(scope: Scope, name: str) -> bool:
+    """Return whether a number is 0 or 1, since a truth value was cast to it."""
+    cast = scope.producers.get(name)
+    if cast is None or cast.op_type != "Cast":
+        return False
+    maker = scope.producers.get(cast.input[0])
+    return maker is not None and maker.op_type in _TRUTHS
 
 
 def _shifted(state: State, node: onnx.NodeProto, slot: int) -> State | None:

@@ -21,7 +21,16 @@ from onnx_harness.inputs.graph.tables import ML
 
 Floats = NDArray[np.float64]
 
-_FORWARDING = frozenset({"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+_FORWARDING = frozenset(
+    {
+        "Cast",
+        "Flatten",
+        "Identity",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+    }
+)
 _MOST_STEPS = 64
 _MOST_CENTRES = 64
 # Noise with a deviation of 1 reaches so many deviations from its centre, now and then.

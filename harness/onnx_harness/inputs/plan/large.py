@@ -32,7 +32,8 @@ _MANY_ROWS = 501  # enough for a weight of a class to change some choice
 _INDEX = 41  # as of unusual sets: normal noise
 _LENGTHS = (Role.SEQUENCE, Role.OTHER, Role.PAST, Role.WIDTH, Role.HEIGHT, Role.SAMPLES)
 # A batch is no length: its elements don't meet in one sum as a rule. But a choice, such as that of
-# an ArgMax, tells of little but its own row, and the usual batches have a few.
+# an ArgMax, or a probability that is nearly always 0 or 1, tells of little but its own row, and the
+# usual batches have a few.
 _ROWS = (*_LENGTHS, Role.BATCH)
 _FLOATS = frozenset(
     {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
@@ -58,7 +59,7 @@ def large_set(
         would not cost next to nothing, or where the reference doesn't run at that size.
     """
     pinned = recipe.pinned(0)
-    roles = _ROWS if _gives_choices(model) else _LENGTHS
+    roles = _ROWS if _gives_choices(model) or _is_table(recipe) else _LENGTHS
     free = {
         name: entry.role
         for name, entry in recipe.dimensions.items()
@@ -86,6 +87,14 @@ def _gives_choices(model: onnx.ModelProto) -> bool:
     """Return whether no output is a tensor of floats."""
     types = [info.type.tensor_type.elem_type for info in model.graph.output]
     return _FLOATS.isdisjoint(types)
+
+
+def _is_table(recipe: Recipe) -> bool:
+    """Return whether the inputs are rows of numbers, each for itself."""
+    return all(
+        entry.dims is not None and len(entry.dims) == 2 and isinstance(entry.dims[1], int)
+        for entry in recipe.inputs.values()
+    )
 
 
 def _table_sizes(model: onnx.ModelProto, usual: int) -> list[int]:

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import onnx
 
 from onnx_harness.cards.card import InputSpec
@@ -53,6 +54,7 @@ class Guess:
         constants: input name to a number that fills it in place of its rule.
         cap: greatest value for integers that nothing certain bounds.
         far: whether positions end with the greatest that there is, in place of beginning with 0.
+        loud: how many times as large a signal is that nothing bounds.
     """
 
     sizes: Sizes
@@ -60,6 +62,7 @@ class Guess:
     constants: dict[str, int] = field(default_factory=dict)
     cap: int | None = None
     far: bool = False
+    loud: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +134,24 @@ class Recipe:
         """The values of set ``index`` under ``guess``."""
         return {name: self._value(entry, index, seed, guess) for name, entry in self.inputs.items()}
 
-    def named(self, index: int, seed: int, values: dict[str, Value]) -> InputSet:
-        """The finished set."""
+    @property
+    def is_loud(self) -> bool:
+        """Return whether an input is a signal of floats that nothing bounds."""
+        return any(self._may_be_loud(name) for name in self.inputs)
+
+    def _may_be_loud(self, name: str) -> bool:
+        rule = self.rules[name]
+        free = rule.low is None and rule.high is None and rule.around is None
+        return self.inputs[name].is_float and rule.make is Make.SIGNAL and free
+
+    def named(self, index: int, seed: int, values: dict[str, Value], loud: float = 1.0) -> InputSet:
+        """The finished set; ``loud`` as in its guess."""
         main = max(
             self.rules, key=lambda name: (self._tells(name), _elements(values[name])), default=""
         )
         kind = kind_of(self.rules[main], index) if main else ""
+        if loud != 1 and self._may_be_loud(main):
+            kind = f"{kind} times {loud:g}"
         return InputSet(set_name(index, f"seed {seed}", values, main, kind), values)
 
     def _tells(self, name: str) -> bool:
@@ -166,6 +181,9 @@ class Recipe:
                 "far": guess.far,
             }
             filled = fill(rule, entry, shape, rng, **options)
+            is_louder = guess.loud != 1 and self._may_be_loud(entry.name)
+            if is_louder and isinstance(filled, np.ndarray):
+                filled = np.asarray(guess.loud * filled.astype(np.float64), filled.dtype)
             if entry.container is Container.SEQUENCE:
                 more = []
                 for _ in range(_SEQUENCE_LENGTH - 1):

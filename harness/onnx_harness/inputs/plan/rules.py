@@ -146,7 +146,7 @@ def _with_constants(rule: Rule, entry: Input, among: list[Demand]) -> Rule:
                 (salient if whole else edges)[value] = None
     if not salient and not edges:
         return rule
-    where = "some elements" if salient else "in a further set some elements"
+    where = "some elements" if salient else "some elements of a further set"
     why = f"{rule.why} Constants in {where}: it is {among[0].why}."
     return replace(rule, why=why, salient=tuple(salient), edges=tuple(edges))
 

@@ -107,8 +107,7 @@ class _Search:
         tried: how many runs, and the first few shapes in words.
         message: the reference's latest complaint.
         complaints: all of them; none of what ran.
-        extremes: by the identity of the values of what ran, the least and greatest numbers of the
-            outputs.
+        traces: by the identity of the values of what ran, what its outputs say.
     """
 
     recipe: Recipe
@@ -121,7 +120,7 @@ class _Search:
     examples: list[str] = field(default_factory=list)
     message: str = ""
     complaints: list[Exception] = field(default_factory=list)
-    extremes: dict[int, list[telling.Extremes | None]] = field(default_factory=dict)
+    traces: dict[int, list[telling.Trace | None]] = field(default_factory=dict)
 
     def first(self) -> dict[str, Value] | None:
         """Set 0, or None when nothing that was tried runs."""
@@ -169,23 +168,45 @@ class _Search:
         sets = []
         for k, values in enumerate([first, *further_values]):
             sets.append(self.recipe.named(k, self.seed, values))
-        if further_values and (telling_set := self.telling(sets)) is not None:
-            sets[-1] = telling_set
-        return sets
+        telling_sets = self.telling(sets) if further_values else []
+        return [*sets[: len(sets) - len(telling_sets)], *telling_sets]
 
-    def telling(self, sets: Sequence[InputSet]) -> InputSet | None:
-        """Return a further set on which an output says something else than on ``sets``.
+    def _louder(
+        self, sets: Sequence[InputSet], seen: Sequence[list[telling.Trace | None]], start: int
+    ) -> list[InputSet]:
+        """Return sets of the least loudness at which an output says something else."""
+        assert self.base is not None
+        for loud in telling.LOUDER:
+            louder = []
+            for index in range(start, start + len(sets) - 1):
+                pinned = self.recipe.pinned(index)
+                sizes = self.recipe.fit(self._wanted(index) | pinned, pinned)
+                guess = replace(self.base, sizes=sizes, control=index, loud=loud)
+                values = self._run(index, guess)
+                if values is None:
+                    values = self._run(index, replace(self.base, loud=loud))
+                if values is not None:
+                    louder.append((index, values))
+            traces = [self.traces[id(values)] for _, values in louder]
+            if louder and not telling.says_one_thing([*seen, *traces]):
+                return [self.recipe.named(at, self.seed, values, loud) for at, values in louder]
+        return []
 
-        It's needed where all of those say one thing.
+    def telling(self, sets: Sequence[InputSet]) -> list[InputSet]:
+        """Return further sets on which an output says something else than on ``sets``.
+
+        They're needed where all of those say one thing: one of the usual kind, or else louder ones,
+        which leave the first set in its place.
         """
-        seen = [self.extremes.get(id(input_set.values), []) for input_set in sets]
+        seen = [self.traces.get(id(input_set.values), []) for input_set in sets]
         if not telling.says_one_thing(seen):
-            return None
-        for index in range(len(sets), len(sets) + telling.TRIES):
+            return []
+        start = len(sets)
+        for index in range(start, start + telling.TRIES):
             values = self.further(index)
-            if not telling.says_one_thing([*seen, self.extremes.get(id(values), [])]):
-                return self.recipe.named(index, self.seed, values)
-        return None
+            if not telling.says_one_thing([*seen, self.traces.get(id(values), [])]):
+                return [self.recipe.named(index, self.seed, values)]
+        return self._louder(sets, seen, start + telling.TRIES) if self.recipe.is_loud else []
 
     def large(self, model: onnx.ModelProto) -> list[InputSet]:
         """The set with a dimension beyond what float16 counts to, where the model is small."""
@@ -340,7 +361,7 @@ class _Search:
         values = self.recipe.values(index, self.seed, guess)
         self.tried += 1
         try:
-            self.extremes[id(values)] = telling.extremes(self.try_run(values))
+            self.traces[id(values)] = telling.traces(self.try_run(values))
         except Exception as error:
             self.message = str(error)
             self.complaints.append(error)

@@ -98,6 +98,7 @@ class _Mixing:
         ):  # the switches may see a little more than the conversion does
             plain = not self._fails(names)
         if not plain:
+            self._switches.refuse_hopeless()
             survey = self._survey()
             chosen_nodes = (
                 self._search(survey) if self._switches.witnesses else self._suspects(survey)

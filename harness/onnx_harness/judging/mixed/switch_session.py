@@ -114,6 +114,19 @@ class SwitchSession:
         outputs[at] = outputs_made
         return verdict(self._standard, outputs).passed
 
+    def refuse_hopeless(self) -> None:
+        """The original's own outputs pass: else no mix does, whatever it keeps in float32.
+
+        Raises:
+            NotApplicable: they don't, as where no output reacts to the inputs.
+        """
+        judged = verdict(self._standard, self._expected)
+        if not judged.passed:
+            raise NotApplicable(
+                f"no choice of nodes can pass, since the original's own outputs don't: "
+                f"{judged.reason}"
+            )
+
     def plain_passes(self) -> bool:
         """Return whether nothing in float32 passes.
 

@@ -90,11 +90,13 @@ def through_files(
     import onnx
 
     from onnx_harness.model.rewrite import sort_nodes
+    from onnx_harness.model.unread_defaults import unread_defaults
     from onnx_harness.transforms.declared_types import declare_float_types
     from onnx_harness.transforms.quantization.draws import seed_draws, take_seeds_back
     from onnx_harness.transforms.quantization.nodes import captured, is_quantized, tied_tables
 
     tied = tied_tables(model.graph)
+    unread = unread_defaults(model)
     seeded = seed_draws(model)
     inside = captured(model.graph)
     floats = [tensor for tensor in model.graph.initializer if tensor.name in inside]
@@ -116,6 +118,8 @@ def through_files(
     quantized.graph.initializer.extend(tensors)
     aliases.take_back(quantized)
     take_seeds_back(quantized, seeded)
+    if unread is not None:
+        unread.put_back(quantized.graph)
     sort_nodes(quantized.graph)
     entries = []
     for entry in quantized.metadata_props:

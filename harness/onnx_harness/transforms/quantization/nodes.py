@@ -11,7 +11,8 @@ from collections.abc import Collection, Iterator, Sequence, Set
 import onnx
 
 from onnx_harness.errors import did_you_mean
-from onnx_harness.model.ops import STANDARD_DOMAINS, is_standard
+from onnx_harness.model.file import FREE_INITIALIZERS
+from onnx_harness.model.ops import MOVES, STANDARD_DOMAINS, is_standard
 from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import body_reads, subgraphs
 from onnx_harness.transforms import remark
@@ -20,6 +21,7 @@ from onnx_harness.transforms.quantization.masks import huge_values, masked_score
 from onnx_harness.transforms.quantization.operators import STATIC_OPS
 
 _CONTRIB = frozenset({"com.microsoft"})
+_ML = "ai.onnx.ml"
 # Operators of ONNX Runtime that the library quantizes. Since opset 23 there is a standard Attention
 # with other inputs.
 _OF_CONTRIB = frozenset({"Attention", "EmbedLayerNormalization"})
@@ -44,7 +46,13 @@ _SIZES = {
     "Upsample": (1,),
 }
 # What ONNX Runtime moves a QuantizeLinear across (qdq_propagation.cc, onnxruntime 1.32).
-_PASSED_BY_QUANTIZERS = ("MaxPool", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
+_PASSED_BY_QUANTIZERS = (
+    "MaxPool",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+)
 # What sizes are computed with. A size that comes of anything else, of a score or a mask, is
 # followed no further.
 _ARITHMETIC = frozenset(
@@ -162,11 +170,32 @@ def never_quantized(model: onnx.ModelProto, *, static: bool) -> frozenset[str]:
     """Return the outputs of nodes of the main graph that are never quantized."""
     graph = model.graph
     if not static:
-        return spared(graph)
+        return spared(graph) | _reading_defaults(model)
     masked = masked_scores(graph) | huge_values(graph)
-    whole = spared(graph) | masked | exact_outputs(model)
+    whole = spared(graph) | masked | exact_outputs(model) | _features(graph)
     whole |= _activations_of_shared_values(graph)
-    return whole | _reading_defaults(graph) | _reading_moved_outputs(graph, whole)
+    return whole | _reading_defaults(model) | _reading_moved_outputs(graph, whole)
+
+
+def _features(graph: onnx.GraphProto) -> frozenset[str]:
+    """The outputs of nodes that only move what operators of ai.onnx.ml read.
+
+    Those split at thresholds and look categories up: a level's width off, a row is sent down
+    another branch. None of them has a kernel that works on 8 bits, so nothing would be gained.
+
+    Args:
+        graph: its nodes in order.
+    """
+    features: set[str] = set()
+    for node in reversed(graph.node):
+        moves = is_standard(node, *MOVES) and not features.isdisjoint(node.output)
+        if moves or node.domain == _ML:
+            features.update(node.input)
+    names = set()
+    for node in graph.node:
+        if is_standard(node, *MOVES) and not features.isdisjoint(node.output):
+            names.update(node.output)
+    return frozenset(names - {""})
 
 
 def _activations_of_shared_values(graph: onnx.GraphProto) -> frozenset[str]:
@@ -211,8 +240,14 @@ def _reading_moved_outputs(graph: onnx.GraphProto, whole: frozenset[str]) -> fro
     return frozenset((names | moved) - {""})
 
 
-def _reading_defaults(graph: onnx.GraphProto) -> frozenset[str]:
-    """The outputs of nodes that read an input with a default, which a caller may set."""
+def _reading_defaults(model: onnx.ModelProto) -> frozenset[str]:
+    """The outputs of nodes that read an input with a default, which a caller may set.
+
+    Below IR version 4 every initializer is listed as an input, and is a constant.
+    """
+    graph = model.graph
+    if model.ir_version < FREE_INITIALIZERS:
+        return frozenset()
     defaults = {info.name for info in graph.input} & {tensor.name for tensor in graph.initializer}
     outputs = set()
     for node in graph.node:

@@ -158,14 +158,15 @@ def nothing_to_quantize(
     named = (
         f"{', '.join(types[:6])} or {len(types) - 6} more" if len(types) > 7 else ", ".join(types)
     )
+    weights = "" if graph is None else _because_of_defaults(graph)
     aside = ""
-    if excluded:
+    if excluded and not weights:
         more = f" and {len(excluded) - 3} more" if len(excluded) > 3 else ""
         aside = (
             f", but for {', '.join(excluded[:3])}{more}: excluded, or in them sizes, positions, "
-            f"indices or masks are computed, for which 8 bits are too few"
+            f"indices, masks or features of a tree or a table are computed, for which 8 bits are "
+            f"too few"
         )
-    weights = "" if graph is None else _because_of_defaults(graph)
     return (
         f"there is nothing to quantize: outside the bodies of If, Loop and Scan no {named} "
         f"works on float tensors{weights}{aside}"

@@ -1,4 +1,4 @@
-"""What a Concat joins: Concats themselves, and nothing at all. No value is changed."""
+"""Concats in a Concat, and parts of it that hold nothing. No value is changed."""
 
 from __future__ import annotations
 
