@@ -21,7 +21,7 @@ import pytest
 # model is named.
 from onnx_harness.cards import suite_options
 from onnx_harness.errors import HarnessError, UsageError
-from onnx_harness.names import REPRO_FOLDER, is_model_file
+from onnx_harness.names import is_model_file
 from onnx_harness.plugin.collectors import BackendSuite, ModelModule
 from onnx_harness.plugin.failures import Failures
 from onnx_harness.plugin.reporter import Reporter
@@ -36,6 +36,7 @@ from onnx_harness.plugin.state import (
     arguments,
     attach,
     dest,
+    is_written_by_a_run,
     named_folders,
     only_models,
     runner_of,
@@ -213,15 +214,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Pass over the models that an earlier run wrote for its failing cells, unless named."""
-    is_written = collection_path.name == REPRO_FOLDER and (
-        collection_path.with_name("verdicts").is_dir()
-        or collection_path.with_name("results.json").is_file()
-    )
-    if not is_written:
-        return None
-    report = collection_path.parent
-    named = any(path == report or path.is_relative_to(report) for path in arguments(config))
-    return None if named else True
+    return True if is_written_by_a_run(collection_path, config) else None
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:

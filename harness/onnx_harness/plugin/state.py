@@ -144,6 +144,21 @@ def named_folders(config: pytest.Config) -> list[Path]:
     return paths
 
 
+def is_written_by_a_run(folder: Path, config: pytest.Config) -> bool:
+    """Return whether a folder holds the models of an earlier run's failing cells, and isn't named.
+
+    Nor does anything in its report folder stand on the command line.
+    """
+    from onnx_harness.names import REPRO_FOLDER
+
+    if folder.name != REPRO_FOLDER:
+        return False
+    verdicts, results = folder.with_name("verdicts"), folder.with_name("results.json")
+    if not verdicts.is_dir() and not results.is_file():
+        return False
+    return not any(path.is_relative_to(folder.parent) for path in arguments(config))
+
+
 def folder_hint(config: pytest.Config) -> str:
     """Return what to do about models in folders that were named, and that weren't collected.
 
