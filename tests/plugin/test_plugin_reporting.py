@@ -62,7 +62,7 @@ def test_a_verdict_carries_its_evidence(ended: Ended) -> None:
     cell = ended.cells["good-fp16.io32-cpu"]
     assert cell["placement"]["requested"] == "CPUExecutionProvider"
     assert cell["placement"]["share"] == 1.0
-    assert cell["accuracy"]["input_sets"] == 4
+    assert cell["accuracy"]["input_sets"] == 5
     (output,) = cell["accuracy"]["outputs"].values()
     assert 0 < output["max_abs"] < output["rtol"]
     assert cell["graph"]["nodes_after"] > cell["graph"]["nodes_before"] == 2

@@ -98,6 +98,7 @@ def test_a_failure_in_the_transform_leaves_the_model_and_the_inputs(
         repro.MODEL,
         "test_data_set_0",
         "test_data_set_1",
+        "test_data_set_2",
     ]
 
 
