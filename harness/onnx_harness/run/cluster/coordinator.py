@@ -35,7 +35,7 @@ from onnx_harness.run.cluster.messages import (
     Request,
 )
 from onnx_harness.run.cluster.parcels import INLINE_BYTES, pieces
-from onnx_harness.run.cluster.pool import ANSWER_SECONDS, Pool
+from onnx_harness.run.cluster.pool import ANSWER_SECONDS, FETCH_SECONDS, Pool
 from onnx_harness.run.cluster.shares import (
     Parcels,
     Running,
@@ -221,8 +221,9 @@ class Cluster:
     def _end(self, work: Running, progress: Callable[[str], None]) -> list[Share]:
         """Take what a worker answered; return what is left to do of the share."""
         try:
-            reply = REPLY.loads(work.future.result())
+            reply = REPLY.loads(work.future.result(timeout=FETCH_SECONDS))
         except Exception as error:  # Dask's own have no common class: a lost worker, for one
+            work.future.cancel()
             progress(f"on {work.place.address}: {first_line(error)}")
             return self._again(work)
         if reply.refusal:

@@ -20,6 +20,13 @@ from onnx_harness.run.cluster.workers import Load, Place, places_in, rank
 ANSWER_SECONDS = 180.0
 """So long is a worker waited for that tries a provider or takes a piece of a file."""
 
+FETCH_SECONDS = 30.0
+"""So long is an answer waited for that is there.
+
+It lies on its worker until it's fetched: where that is cut off just then, Dask waits for another
+worker to give it, which none may.
+"""
+
 _MOST_ASKED = 3
 _TICK_SECONDS = 0.5
 _OFFER_SECONDS = 10.0
