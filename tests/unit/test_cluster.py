@@ -67,6 +67,14 @@ def passed(_address: str, cell: Cell) -> CellResult:
     )
 
 
+class Unfetched(Future[Any]):
+    """An answer that is there, on a worker that is cut off before it's fetched."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        assert timeout is not None, "it would be waited for without end"
+        raise TimeoutError
+
+
 @dataclass
 class Workers:
     """A scheduler and its workers, as far as the coordinator asks them."""
@@ -77,6 +85,7 @@ class Workers:
     limits: dict[str, int] = field(default_factory=dict)
     refusing: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
+    unfetched: int = 0
     log: list[tuple[str, str, bool]] = field(default_factory=list)
     timing: list[tuple[float, float, str]] = field(default_factory=list)
     hear: Callable[[tuple[float, str]], None] = lambda _: None
@@ -103,6 +112,9 @@ class Workers:
     def submit(self, function: Any, *args: Any, workers: list[str], **_: Any) -> Future[Any]:
         [address] = workers
         future: Future[Any] = Future()
+        if function is worker.judge_group and self.unfetched:
+            self.unfetched -= 1
+            future = Unfetched()
 
         def work() -> None:
             with contextlib.suppress(Exception):
@@ -210,6 +222,19 @@ def test_a_lost_worker_costs_the_cell_in_hand_alone(
     assert len(workers.log) == 13  # that cell alone was begun twice
     assert [cell for _, cell, _ in workers.log].count(models[0][1].id) == 2
     assert any("is lost: its cells go to another one" in line for line in said)
+
+
+def test_an_answer_that_is_never_fetched_is_asked_for_elsewhere(
+    cluster: Cluster, workers: Workers, models: list[list[Cell]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dask would wait for the worker that is lost; what it told of its cells on the way counts."""
+    monkeypatch.setattr(workers, "hear", lambda _: None)
+    monkeypatch.setattr(workers, "subscribe_topic", lambda *_: None)
+    workers.unfetched = 1
+    said = start(cluster, models[:2])
+    for cell in [*models[0], *models[1]]:
+        assert cluster.verdict(cell).result.status is Status.PASS
+    assert any("TimeoutError" in line for line in said)
 
 
 def test_the_first_verdict_of_a_cell_stands(cluster: Cluster, models: list[list[Cell]]) -> None:
