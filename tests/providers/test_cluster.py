@@ -5,6 +5,7 @@ Needs .venv-cluster.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -195,15 +196,17 @@ def test_a_lost_worker_and_a_restarted_coordinator_lose_no_cell_and_judge_none_t
     )
     coordinator = start_pytest(zoo, *options, start_new_session=True)
     wait_until(lambda: len(read_cells(zoo)) >= 2 or coordinator.poll() is not None)
-    for child in psutil.Process(first.pid).children(recursive=True):
-        child.send_signal(how)
-    first.send_signal(how)
+    stopped = [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]
+    for process in stopped:
+        process.send_signal(how)
     wait_until(lambda: len(read_cells(zoo)) >= 6 or coordinator.poll() is not None)
     os.killpg(coordinator.pid, signal.SIGKILL)
     coordinator.communicate()
     kept = set(read_cells(zoo))
-    if how is signal.SIGSTOP:
-        first.send_signal(signal.SIGCONT)
+    if how is signal.SIGSTOP:  # its cell processes as well, which it waits for
+        for process in stopped:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
     ended = run_pytest(zoo, *options, "--resume")
     assert ended.code == pytest.ExitCode.OK, ended.told
     assert len(ended.cells) == 20
