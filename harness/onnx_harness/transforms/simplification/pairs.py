@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +12,9 @@ from onnx_harness.transforms.simplification.bias_and_scale import take_over
 from onnx_harness.transforms.simplification.chains import axis_of
 from onnx_harness.transforms.simplification.constants import constant_array
 from onnx_harness.transforms.simplification.no_ops import Facts, fact_of, is_private
+
+Rule = Callable[[Editing, ir.Node, Facts], bool]
+"""Changes the graph at a node, and says whether it did."""
 
 _REDUCTIONS = (
     "ReduceL1",
@@ -38,10 +41,15 @@ _FILLABLE = frozenset(
 
 def merge_pairs(editing: Editing, facts: Facts) -> int:
     """Apply the rules of this file; the preconditions are with each."""
+    return apply_rules(editing, facts, _RULES)
+
+
+def apply_rules(editing: Editing, facts: Facts, rules: Mapping[str, Rule]) -> int:
+    """Apply to each node of a standard operator the rule for it; return how often one applied."""
     merged = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
-            rule = _RULES.get(node.op_type)
+            rule = rules.get(node.op_type)
             if rule is not None and node.graph is graph and editing.is_standard(node):
                 merged += rule(editing, node, facts)
     return merged
@@ -179,7 +187,7 @@ def _is_in_range(number: np.ndarray, target: np.dtype) -> bool:
     return limits.min <= int(number[0]) <= limits.max
 
 
-_RULES: dict[str, Callable[[Editing, ir.Node, Facts], bool]] = {
+_RULES: dict[str, Rule] = {
     "Unsqueeze": _keep_dimensions,
     "Squeeze": _keep_dimensions,
     "Where": _swap_branches,

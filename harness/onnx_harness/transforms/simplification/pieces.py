@@ -5,12 +5,12 @@ No value is computed differently.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
 
-from onnx_harness.model.graph import Editing, all_graphs
+from onnx_harness.model.graph import Editing
 from onnx_harness.transforms.simplification.bias_and_scale import take_over
 from onnx_harness.transforms.simplification.chains import TO_THE_END, axis_of, cuts_of
 from onnx_harness.transforms.simplification.concats import concat_axis, set_inputs
@@ -21,6 +21,7 @@ from onnx_harness.transforms.simplification.constants import (
 )
 from onnx_harness.transforms.simplification.no_ops import Facts, fact_of, is_private
 from onnx_harness.transforms.simplification.padding import padded_amounts, padding_value
+from onnx_harness.transforms.simplification.pairs import Rule, apply_rules
 
 # Since this version Slice and Pad have their bounds as inputs.
 _BOUNDS_ARE_INPUTS = 11
@@ -30,13 +31,7 @@ def merge_pieces(editing: Editing, facts: Facts) -> int:
     """Apply the rules of this file; the preconditions are with each."""
     if editing.opset < _BOUNDS_ARE_INPUTS:
         return 0
-    merged = 0
-    for graph in all_graphs(editing.graph):
-        for node in list(graph):
-            rule = _RULES.get(node.op_type)
-            if rule is not None and node.graph is graph and editing.is_standard(node):
-                merged += rule(editing, node, facts)
-    return merged
+    return apply_rules(editing, facts, _RULES)
 
 
 def _producer(editing: Editing, value: ir.Value | None, op_type: str) -> ir.Node | None:
@@ -242,7 +237,7 @@ def _pad_once(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     return True
 
 
-_RULES: dict[str, Callable[[Editing, ir.Node, Facts], bool]] = {
+_RULES: dict[str, Rule] = {
     "Concat": _join_neighbours,
     "Gather": _gather_once,
     "Pad": _pad_once,
