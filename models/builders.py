@@ -42,10 +42,14 @@ class _Graph:
         self.weights.append(numpy_helper.from_array(value, name))
         return name
 
-    def node(self, op_type: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+    def node(
+        self, op_type: str, inputs: Sequence[str], output: str, **attributes: Any
+    ) -> str:
         # Names are unique here, so that a tool's trouble with unnamed nodes isn't every model's
         # trouble.
-        self.nodes.append(helper.make_node(op_type, inputs, [output], name=output, **attributes))
+        self.nodes.append(
+            helper.make_node(op_type, inputs, [output], name=output, **attributes)
+        )
         return output
 
     def model(
@@ -81,13 +85,19 @@ def bn_cnn(out: Path) -> None:
     for index, width in enumerate((16, 32, 32, 64)):
         filters = graph.weight(f"conv{index}.weight", width, channels, 3, 3)
         x = graph.node(
-            "Conv", [x, filters], f"conv{index}", pads=[1, 1, 1, 1], strides=[1 + index % 2] * 2
+            "Conv",
+            [x, filters],
+            f"conv{index}",
+            pads=[1, 1, 1, 1],
+            strides=[1 + index % 2] * 2,
         )
         statistics = [
             graph.weight(f"bn{index}.scale", width, centre=1.5, scale=0.1),
             graph.weight(f"bn{index}.bias", width, scale=0.1),
             graph.weight(f"bn{index}.mean", width, scale=0.1),
-            graph.constant(f"bn{index}.var", graph.rng.uniform(0.5, 1.5, width).astype(np.float32)),
+            graph.constant(
+                f"bn{index}.var", graph.rng.uniform(0.5, 1.5, width).astype(np.float32)
+            ),
         ]
         x = graph.node("BatchNormalization", [x, *statistics], f"bn{index}")
         x = graph.node("Relu", [x], f"relu{index}")
@@ -95,7 +105,10 @@ def bn_cnn(out: Path) -> None:
     x = graph.node("GlobalAveragePool", [x], "pool")
     x = graph.node("Flatten", [x], "flat")
     # Pooling leaves little variance; the scale brings it back to logits.
-    head = [graph.weight("head.weight", channels, 10, scale=1.0), graph.weight("head.bias", 10)]
+    head = [
+        graph.weight("head.weight", channels, 10, scale=1.0),
+        graph.weight("head.bias", 10),
+    ]
     graph.node("Gemm", [x, *head], "logits")
     onnx.save(
         graph.model(
@@ -123,7 +136,9 @@ def transformer_block(out: Path) -> None:
         return graph.constant(name, np.array(value, np.float32))
 
     def linear(x: str, name: str, rows: int, columns: int) -> str:
-        product = node("MatMul", [x, weight(f"{name}.weight", rows, columns)], f"{name}.matmul")
+        product = node(
+            "MatMul", [x, weight(f"{name}.weight", rows, columns)], f"{name}.matmul"
+        )
         return node("Add", [product, weight(f"{name}.bias", columns, scale=0.02)], name)
 
     def norm(x: str, name: str) -> str:
@@ -140,14 +155,18 @@ def transformer_block(out: Path) -> None:
     number("head_shape", 0, 0, heads, width // heads)
     number("merged_shape", 0, 0, width)
     tokens = node(
-        "Gather", [weight("token.weight", vocabulary, width, scale=1.0), "input_ids"], "token"
+        "Gather",
+        [weight("token.weight", vocabulary, width, scale=1.0), "input_ids"],
+        "token",
     )
     shape = node("Shape", ["input_ids"], "shape")
     length = node("Gather", [shape, graph.constant("one", np.array(1, np.int64))], "length")
     ends = [graph.constant("zero", np.array(0, np.int64)), length, "one"]
     position_ids = node("Range", ends, "position_ids")
     places = node(
-        "Gather", [weight("position.weight", positions, width, scale=0.5), position_ids], "position"
+        "Gather",
+        [weight("position.weight", positions, width, scale=0.5), position_ids],
+        "position",
     )
     x = node("Add", [tokens, places], "embedding")
 
@@ -167,7 +186,9 @@ def transformer_block(out: Path) -> None:
 
     hidden = linear(norm(x, "ffn.norm"), "up", width, 4 * width)
     # GELU as exporters write it below opset 20.
-    erf = node("Erf", [node("Div", [hidden, scalar("sqrt_2", 2**0.5)], "gelu.div")], "gelu.erf")
+    erf = node(
+        "Erf", [node("Div", [hidden, scalar("sqrt_2", 2**0.5)], "gelu.div")], "gelu.erf"
+    )
     gate = node(
         "Mul",
         [node("Add", [erf, scalar("one_f", 1.0)], "gelu.add"), scalar("half", 0.5)],
@@ -195,8 +216,12 @@ def loop(out: Path) -> None:
     graph = _Graph()
     cell = _Graph()
     # The body sees the weights of the graph around it.
-    product = cell.node("MatMul", ["h", graph.weight("cell.weight", width, width)], "product")
-    biased = cell.node("Add", [product, graph.weight("cell.bias", width, scale=0.1)], "biased")
+    product = cell.node(
+        "MatMul", ["h", graph.weight("cell.weight", width, width)], "product"
+    )
+    biased = cell.node(
+        "Add", [product, graph.weight("cell.bias", width, scale=0.1)], "biased"
+    )
     cell.node("Tanh", [biased], "h_next")
     cell.node("Identity", ["h_next"], "step")
     cell.node("Identity", ["go_on"], "go_on_next")
@@ -218,7 +243,11 @@ def loop(out: Path) -> None:
     always = graph.constant("always", np.array(True))
     graph.nodes.append(
         helper.make_node(
-            "Loop", ["trips", always, "state"], ["last", "steps"], name="recurrence", body=body
+            "Loop",
+            ["trips", always, "state"],
+            ["last", "steps"],
+            name="recurrence",
+            body=body,
         )
     )
     model = graph.model(
@@ -232,15 +261,25 @@ def loop(out: Path) -> None:
 def external_data(out: Path) -> None:
     """A two-layer perceptron whose weights lie in a file of their own beside the model."""
     graph = _Graph()
-    first = [graph.weight("first.weight", 256, 512), graph.weight("first.bias", 512, scale=0.1)]
-    second = [graph.weight("second.weight", 512, 64), graph.weight("second.bias", 64, scale=0.1)]
+    first = [
+        graph.weight("first.weight", 256, 512),
+        graph.weight("first.bias", 512, scale=0.1),
+    ]
+    second = [
+        graph.weight("second.weight", 512, 64),
+        graph.weight("second.bias", 64, scale=0.1),
+    ]
     hidden = graph.node("Relu", [graph.node("Gemm", ["x", *first], "hidden")], "rectified")
     graph.node("Gemm", [hidden, *second], "y")
     model = graph.model(
         "external_data", [_float("x", ["batch", 256])], [_float("y", ["batch", 64])]
     )
     onnx.save(
-        model, out, save_as_external_data=True, location=f"{out.stem}.data", size_threshold=1024
+        model,
+        out,
+        save_as_external_data=True,
+        location=f"{out.stem}.data",
+        size_threshold=1024,
     )
 
 
@@ -257,5 +296,6 @@ def random_forest(out: Path) -> None:
     y = (x[:, 0] * x[:, 1] > 0).astype(np.int64) + (x[:, 2] > 0.5)
     forest = RandomForestClassifier(n_estimators=24, max_depth=7, random_state=0).fit(x, y)
     onnx.save(
-        to_onnx(forest, x[:1], name="random_forest", target_opset={"": 15, "ai.onnx.ml": 3}), out
+        to_onnx(forest, x[:1], name="random_forest", target_opset={"": 15, "ai.onnx.ml": 3}),
+        out,
     )

@@ -28,7 +28,9 @@ def _normal(*shape: int, scale: float | None = None, seed: int = 0) -> Array:
 def _save(
     out: Path, text: str, weights: Mapping[str, Array], *, opsets: str, ir_version: int = 8
 ) -> None:
-    model = onnx.parser.parse_model(f"<ir_version: {ir_version}, opset_import: [{opsets}]>\n{text}")
+    model = onnx.parser.parse_model(
+        f"<ir_version: {ir_version}, opset_import: [{opsets}]>\n{text}"
+    )
     for name, value in weights.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     for node in model.graph.node:

@@ -20,7 +20,9 @@ from onnx import numpy_helper
 Weights = Mapping[str, npt.NDArray[np.generic]]
 
 
-def _normal(*shape: int, scale: float | None = None, seed: int = 0) -> npt.NDArray[np.generic]:
+def _normal(
+    *shape: int, scale: float | None = None, seed: int = 0
+) -> npt.NDArray[np.generic]:
     """A normal weight; without ``scale``, its variance keeps that of what it's multiplied with."""
     factor = shape[0] ** -0.5 if scale is None else scale
     return (factor * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
@@ -81,7 +83,9 @@ def pressure_variance(out: Path) -> None:
         y = Gemm (features, weight, bias)
     }"""
     weights = _scalars(usual=101.3)
-    _save(out, text, weights | {"weight": _normal(2, 8), "bias": _normal(8, scale=0.1, seed=1)})
+    _save(
+        out, text, weights | {"weight": _normal(2, 8), "bias": _normal(8, scale=0.1, seed=1)}
+    )
 
 
 def quiet_log_mel(out: Path) -> None:

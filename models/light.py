@@ -149,7 +149,9 @@ class _Weights:
             case "Sum":
                 parts = [self.moments[name] for name in node.input]
                 # Branches of a residual network see different weights: as good as independent.
-                moments = _Moments(sum(p.mean for p in parts), sum(p.variance for p in parts))  # type: ignore[arg-type]
+                moments = _Moments(
+                    sum(p.mean for p in parts), sum(p.variance for p in parts)
+                )  # type: ignore[arg-type]
             case "Concat":
                 parts = [self.moments[name] for name in node.input]
                 moments = _Moments(
@@ -166,7 +168,9 @@ class _Weights:
             case "Transpose":
                 (order,) = [list(attribute.ints) for attribute in node.attribute]
                 before = self.moments[node.input[0]]
-                moments = _Moments(before.mean.transpose(order), before.variance.transpose(order))
+                moments = _Moments(
+                    before.mean.transpose(order), before.variance.transpose(order)
+                )
             case "MaxPool":
                 before = self.moments[node.input[0]]
                 # The greatest of 3 x 3 standard normals has mean 1.485 and variance 0.357 (order
@@ -183,14 +187,20 @@ class _Weights:
         self.moments[node.output[0]] = moments
 
     def _conv(self, node: onnx.NodeProto) -> _Moments:
-        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        groups = next(
+            (attribute.i for attribute in node.attribute if attribute.name == "group"), 1
+        )
         weights = self._he(node.input[1])
         before = self.moments[node.input[0]]
         # Per group, as (group, output channel, input channel); what a kernel covers adds up.
         grouped = weights.reshape(groups, -1, *weights.shape[1:3], weights.shape[3])
-        mean = np.einsum("goi,gi->go", grouped.sum((-2, -1)), before.mean.reshape(groups, -1))
+        mean = np.einsum(
+            "goi,gi->go", grouped.sum((-2, -1)), before.mean.reshape(groups, -1)
+        )
         variance = np.einsum(
-            "goi,gi->go", np.square(grouped).sum((-2, -1)), before.variance.reshape(groups, -1)
+            "goi,gi->go",
+            np.square(grouped).sum((-2, -1)),
+            before.variance.reshape(groups, -1),
         )
         after = _Moments(mean.reshape(1, -1, 1, 1), variance.reshape(1, -1, 1, 1))
         return after if len(node.input) < 3 else self._centred(node, after)
@@ -221,7 +231,9 @@ class _Weights:
         # Goyal et al. 2017). With 1 in its place, errors grow from block to block as in no network
         # that somebody would ship.
         added = users[0].op_type == "Sum" and users[0].input[0] == node.output[0]
-        self.weights[scale] = self._around(1.0, channels) * (RESIDUAL_SCALE if added else 1.0)
+        self.weights[scale] = self._around(1.0, channels) * (
+            RESIDUAL_SCALE if added else 1.0
+        )
         self.weights[bias] = self._around(0.0, channels)
         self.weights[mean] = before.mean.ravel()
         self.weights[variance] = before.variance.ravel()
@@ -265,9 +277,11 @@ def _rectified(before: _Moments) -> _Moments:
     deviation = np.sqrt(before.variance)
     z = before.mean / deviation
     density = np.exp(-np.square(z) / 2) / math.sqrt(2 * math.pi)
-    below = np.array([0.5 * (1 + math.erf(value / math.sqrt(2))) for value in z.ravel()]).reshape(
-        z.shape
-    )
+    below = np.array(
+        [0.5 * (1 + math.erf(value / math.sqrt(2))) for value in z.ravel()]
+    ).reshape(z.shape)
     mean = before.mean * below + deviation * density
-    square = (np.square(before.mean) + before.variance) * below + before.mean * deviation * density
+    square = (
+        np.square(before.mean) + before.variance
+    ) * below + before.mean * deviation * density
     return _Moments(mean, square - np.square(mean))

@@ -22,7 +22,9 @@ def _normal(*shape: int, scale: float, seed: int) -> Floats:
     return (scale * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
-def _save(out: Path, text: str, weights: Mapping[str, Array], *, opsets: str = '"" : 17') -> None:
+def _save(
+    out: Path, text: str, weights: Mapping[str, Array], *, opsets: str = '"" : 17'
+) -> None:
     model = onnx.parser.parse_model(f"<ir_version: 8, opset_import: [{opsets}]>\n{text}")
     for name, value in weights.items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
@@ -166,9 +168,15 @@ def _int4(weight: Floats) -> tuple[npt.NDArray[np.uint8], Floats, npt.NDArray[np
     low, high = np.minimum(blocks.min(-1), 0), np.maximum(blocks.max(-1), 0)
     scale = (high - low) / 15
     zero = np.rint(-low / scale).astype(np.uint8)
-    values = np.clip(np.rint(blocks / scale[..., None]) + zero[..., None], 0, 15).astype(np.uint8)
+    values = np.clip(np.rint(blocks / scale[..., None]) + zero[..., None], 0, 15).astype(
+        np.uint8
+    )
     packed = values[..., ::2] | values[..., 1::2] << 4
-    return packed, scale.astype(np.float32).ravel(), (zero[:, ::2] | zero[:, 1::2] << 4).ravel()
+    return (
+        packed,
+        scale.astype(np.float32).ravel(),
+        (zero[:, ::2] | zero[:, 1::2] << 4).ravel(),
+    )
 
 
 def lstm_dynamic(out: Path) -> None:
@@ -195,5 +203,8 @@ def lstm_dynamic(out: Path) -> None:
     }
     _save(out, text, weights)
     quantize_dynamic(
-        str(out), str(out), weight_type=QuantType.QInt8, op_types_to_quantize=["LSTM", "MatMul"]
+        str(out),
+        str(out),
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["LSTM", "MatMul"],
     )

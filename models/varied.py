@@ -80,7 +80,10 @@ def text_classifier(out: Path) -> None:
     # The locale that every machine has: ONNX Runtime opens no model whose locale isn't installed.
     options = {LogisticRegression: {"zipmap": False}, TfidfVectorizer: {"locale": "C"}}
     model = to_onnx(
-        pipeline, initial_types=inputs, options=options, target_opset={"": 15, "ai.onnx.ml": 3}
+        pipeline,
+        initial_types=inputs,
+        options=options,
+        target_opset={"": 15, "ai.onnx.ml": 3},
     )
     model.graph.name = "text_classifier"
     onnx.save(model, out)
@@ -197,7 +200,9 @@ def detector_nms(out: Path) -> None:
     }  # fmt: skip
     numbers = {"zero": 0, "one": 1, "two": 2, "three": 3, "five": 5}
     _save(
-        out, text, weights | {name: np.array([value], np.int64) for name, value in numbers.items()}
+        out,
+        text,
+        weights | {name: np.array([value], np.int64) for name, value in numbers.items()},
     )
 
 

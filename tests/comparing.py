@@ -34,10 +34,16 @@ def compare(
         options: of the comparison.
     """
     sets = []
-    for place, (name, right, other) in enumerate(zip(set_names, reference, candidate, strict=True)):
+    for place, (name, right, other) in enumerate(
+        zip(set_names, reference, candidate, strict=True)
+    ):
         flags: dict[str, Any] = {
             word: place < len(values) and values[place]
-            for word, values in (("unusual", unusual), ("saturated", saturated), ("edged", edged))
+            for word, values in (
+                ("unusual", unusual),
+                ("saturated", saturated),
+                ("edged", edged),
+            )
         }
         sets.append(ComparedSet(name, right, other, **flags))
     return comparing.compare(sets, tolerance_for, **options)

@@ -133,5 +133,7 @@ def _with_weights(decoder: onnx.ModelProto, **more: NDArray[np.generic]) -> onnx
     named = {name for node in decoder.graph.node for name in node.input}
     for name, value in (weights | more).items():
         if name in named:
-            decoder.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+            decoder.graph.initializer.append(
+                numpy_helper.from_array(np.asarray(value), name)
+            )
     return decoder

@@ -86,7 +86,9 @@ def set_attribute(model: onnx.ModelProto, name: str, at: int, value: Any) -> onn
         for entry in node.attribute:
             if entry.name == name:
                 items = next(
-                    items for items in (entry.floats, entry.strings, entry.ints) if len(items)
+                    items
+                    for items in (entry.floats, entry.strings, entry.ints)
+                    if len(items)
                 )
                 items[at] = value
                 return changed
@@ -100,7 +102,8 @@ def words(
     columns.
     """
     declared = [
-        helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in inputs.items()
+        helper.make_tensor_value_info(name, kind, dims)
+        for name, (kind, dims) in inputs.items()
     ]
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", width])
     return _model(nodes, declared, [y])
@@ -149,7 +152,9 @@ def _grow(
         for name, value in zip(_NODES, row, strict=True):
             held[name].append(value)
         if leaf:
-            for name, value in zip(_LEAVES, (tree, number, 0, float(rng.normal())), strict=True):
+            for name, value in zip(
+                _LEAVES, (tree, number, 0, float(rng.normal())), strict=True
+            ):
                 held[name].append(value)
 
 

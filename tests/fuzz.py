@@ -41,12 +41,22 @@ def main(words: Sequence[str] | None = None) -> int:
     names = options.readers or list(READERS)
     for name in names:
         seconds = max(1, options.seconds // len(names))
-        command = [sys.executable, "-m", "tests.fuzz", name, "--search", "--seconds", str(seconds)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.fuzz",
+            name,
+            "--search",
+            "--seconds",
+            str(seconds),
+        ]
         ended = subprocess.run(
             command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         lines = ended.stdout.splitlines()
-        searched = next((line for line in lines if line.startswith("Done ")), "it ended early")
+        searched = next(
+            (line for line in lines if line.startswith("Done ")), "it ended early"
+        )
         print(f"{name}: {searched}", flush=True)
         if ended.returncode:
             broken.append(name)

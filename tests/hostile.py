@@ -45,7 +45,11 @@ def model(
     functions: list[onnx.FunctionProto] | None = None,
 ) -> ModelProto:
     graph = helper.make_graph(
-        nodes, "g", [info("x")] if inputs is None else inputs, [info(output)], list(constants or [])
+        nodes,
+        "g",
+        [info("x")] if inputs is None else inputs,
+        [info(output)],
+        list(constants or []),
     )
     imports = [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)]
     return helper.make_model(
@@ -66,9 +70,12 @@ def _doubling(op: str, count: int) -> ModelProto:
     nodes = []
     for number in range(count):
         attributes: dict[str, Any] = {"axis": 0} if op == "Concat" else {}
-        nodes.append(helper.make_node(op, [f"c{number}"] * 2, [f"c{number + 1}"], **attributes))
+        nodes.append(
+            helper.make_node(op, [f"c{number}"] * 2, [f"c{number + 1}"], **attributes)
+        )
     return model(
-        [*nodes, added(f"c{count}")], [helper.make_tensor("c0", TensorProto.FLOAT, [4], [0.0] * 4)]
+        [*nodes, added(f"c{count}")],
+        [helper.make_tensor("c0", TensorProto.FLOAT, [4], [0.0] * 4)],
     )
 
 
@@ -79,13 +86,18 @@ def _tiles(count: int) -> ModelProto:
 
 
 def of_shape(op: str, shape: list[int], **attributes: Any) -> ModelProto:
-    constants = [tensor("s", shape), helper.make_tensor("one", TensorProto.FLOAT, [1], [0.0])]
+    constants = [
+        tensor("s", shape),
+        helper.make_tensor("one", TensorProto.FLOAT, [1], [0.0]),
+    ]
     inputs = {"ConstantOfShape": ["s"], "Expand": ["one", "s"], "Reshape": ["one", "s"]}[op]
     return model([helper.make_node(op, inputs, ["c"], **attributes), added("c")], constants)
 
 
 def _range(limit: int) -> ModelProto:
-    constants = [tensor(name, [value], []) for name, value in (("a", 0), ("b", limit), ("d", 1))]
+    constants = [
+        tensor(name, [value], []) for name, value in (("a", 0), ("b", limit), ("d", 1))
+    ]
     nodes = [
         helper.make_node("Range", ["a", "b", "d"], ["r"]),
         helper.make_node("Cast", ["r"], ["c"], to=TensorProto.FLOAT),
@@ -154,7 +166,9 @@ def _resize() -> ModelProto:
         helper.make_tensor("one", TensorProto.FLOAT, [1, 1, 1, 1], [0.0]),
         tensor("s", [1, 1, 1_000_000, 1_000_000]),
     ]
-    return model([helper.make_node("Resize", ["one", "", "", "s"], ["c"]), added("c")], constants)
+    return model(
+        [helper.make_node("Resize", ["one", "", "", "s"], ["c"]), added("c")], constants
+    )
 
 
 def _declared(dims: list[int], kind: int = TensorProto.FLOAT, **fields: Any) -> ModelProto:
@@ -169,7 +183,9 @@ def input_of(shape: list[int | str], kind: int = TensorProto.FLOAT) -> ModelProt
 def _sparse(dims: list[int]) -> ModelProto:
     values = helper.make_tensor("c", TensorProto.FLOAT, [1], [1.0])
     made = model([added("c")])
-    made.graph.sparse_initializer.append(helper.make_sparse_tensor(values, tensor("", [0]), dims))
+    made.graph.sparse_initializer.append(
+        helper.make_sparse_tensor(values, tensor("", [0]), dims)
+    )
     return made
 
 
@@ -179,7 +195,11 @@ def external(
     constant = TensorProto(
         name="c", data_type=TensorProto.FLOAT, dims=shape, data_location=TensorProto.EXTERNAL
     )
-    for key, value in (("location", location), ("offset", str(offset)), ("length", str(length))):
+    for key, value in (
+        ("location", location),
+        ("offset", str(offset)),
+        ("length", str(length)),
+    ):
         constant.external_data.add(key=key, value=value)
     return model([added("c")], [constant])
 
@@ -226,7 +246,9 @@ def _overlapping(path: Path) -> None:
 
 
 def function(name: str, nodes: list[onnx.NodeProto]) -> onnx.FunctionProto:
-    return helper.make_function("my", name, ["a"], ["b"], nodes, [helper.make_opsetid("", 17)])
+    return helper.make_function(
+        "my", name, ["a"], ["b"], nodes, [helper.make_opsetid("", 17)]
+    )
 
 
 def _laughs(levels: int, width: int = 10) -> ModelProto:
@@ -258,7 +280,8 @@ def _recursive(mutual: bool) -> ModelProto:
 def _doubling_in_a_function(levels: int = 40) -> ModelProto:
     twice = function("twice", [helper.make_node("Concat", ["a", "a"], ["b"], axis=0)])
     nodes = [
-        helper.make_node("twice", [f"c{k}"], [f"c{k + 1}"], domain="my") for k in range(levels)
+        helper.make_node("twice", [f"c{k}"], [f"c{k + 1}"], domain="my")
+        for k in range(levels)
     ]
     first = helper.make_tensor("c0", TensorProto.FLOAT, [4], [0.0] * 4)
     return model([*nodes, added(f"c{levels}")], [first], functions=[twice])
@@ -271,7 +294,9 @@ def loop_body(nodes: list[onnx.NodeProto], condition: str = "kept") -> GraphProt
     )
 
 
-def loop(trips: int | None, *, body: GraphProto | None = None, given: bool = True) -> ModelProto:
+def loop(
+    trips: int | None, *, body: GraphProto | None = None, given: bool = True
+) -> ModelProto:
     step = helper.make_node("Relu", ["v"], ["w"])
     inner = body or loop_body([helper.make_node("Identity", ["go"], ["kept"]), step])
     constants = [helper.make_tensor("yes", TensorProto.BOOL, [], [True])]
@@ -316,7 +341,9 @@ def _deep_branches(depth: int) -> bytes:
     for _ in range(depth):
         branch = field(
             5,
-            field(1, b"then_branch") + field(6, graph) + bytes([0xA0, 0x01, AttributeProto.GRAPH]),
+            field(1, b"then_branch")
+            + field(6, graph)
+            + bytes([0xA0, 0x01, AttributeProto.GRAPH]),
         )
         graph = field(1, field(2, b"y") + field(4, b"If") + branch)
     return bytes([8, 9]) + field(7, graph)
@@ -388,7 +415,10 @@ def _of(**changes: Any) -> ModelProto:
 
 def _cycle() -> ModelProto:
     return model(
-        [helper.make_node("Add", ["x", "y2"], ["y"]), helper.make_node("Relu", ["y"], ["y2"])]
+        [
+            helper.make_node("Add", ["x", "y2"], ["y"]),
+            helper.make_node("Relu", ["y"], ["y2"]),
+        ]
     )
 
 

@@ -66,12 +66,16 @@ def of_opset(made: ModelProto, **versions: int) -> ModelProto:
     return made
 
 
-def one(op: str, inputs: list[str], *constants: TensorProto, **attributes: Any) -> ModelProto:
+def one(
+    op: str, inputs: list[str], *constants: TensorProto, **attributes: Any
+) -> ModelProto:
     """A model of one operator, whose first output is the model's."""
     return model([node(op, inputs, ["y"], **attributes)], [*constants])
 
 
-def of_image(op: str, inputs: list[str], *constants: TensorProto, **attributes: Any) -> ModelProto:
+def of_image(
+    op: str, inputs: list[str], *constants: TensorProto, **attributes: Any
+) -> ModelProto:
     image = info("x", [1, 4, 4, 4])
     return model([node(op, inputs, ["y"], **attributes)], [*constants], inputs=[image])
 
@@ -95,8 +99,12 @@ def _grown_in_a_loop() -> ModelProto:
 
 
 def _in_a_branch(inner: ModelProto) -> ModelProto:
-    graph = helper.make_graph(inner.graph.node, "b", [], [info("y")], inner.graph.initializer)
-    return model([node("If", ["q"], ["y"], then_branch=graph, else_branch=graph)], [truth("q")])
+    graph = helper.make_graph(
+        inner.graph.node, "b", [], [info("y")], inner.graph.initializer
+    )
+    return model(
+        [node("If", ["q"], ["y"], then_branch=graph, else_branch=graph)], [truth("q")]
+    )
 
 
 def _by_an_attribute(shape: list[int]) -> ModelProto:
@@ -104,7 +112,9 @@ def _by_an_attribute(shape: list[int]) -> ModelProto:
     listed.attribute.add(name="value_ints", ref_attr_name="shape", type=AttributeProto.INTS)
     made = function("f", [listed, node("ConstantOfShape", ["s"], ["b"])])
     made.attribute.append("shape")
-    return model([node("f", ["x"], ["c"], domain="my", shape=shape), added("c")], functions=[made])
+    return model(
+        [node("f", ["x"], ["c"], domain="my", shape=shape), added("c")], functions=[made]
+    )
 
 
 def _calls_in_branches(levels: int, *, itself: bool = False) -> ModelProto:
@@ -158,7 +168,9 @@ BOMBS: dict[str, Maker] = {
     ),
     "growth: a shape by a function's attribute": lambda: _by_an_attribute([FAR, FAR]),
     "bomb: functions that call in branches": lambda: _calls_in_branches(40),
-    "bomb: a function that calls itself in a branch": lambda: _calls_in_branches(1, itself=True),
+    "bomb: a function that calls itself in a branch": lambda: _calls_in_branches(
+        1, itself=True
+    ),
     "bomb: Bernoulli": lambda: of_constants(
         "Bernoulli", ["r"], TensorProto(name="r", data_type=FLOAT, dims=[1 << 40])
     ),
@@ -184,8 +196,12 @@ BOMBS: dict[str, Maker] = {
         kernel_shape=[1, 1],
     ),
     "growth: an input tiled": lambda: one("Tile", ["x", "r"], tensor("r", [FAR, FAR])),
-    "bomb: an input expanded": lambda: one("Expand", ["x", "r"], tensor("r", [1 << 40, 1, 1])),
-    "growth: an input padded": lambda: one("Pad", ["x", "r"], tensor("r", [0, 0, 1 << 40, 0])),
+    "bomb: an input expanded": lambda: one(
+        "Expand", ["x", "r"], tensor("r", [1 << 40, 1, 1])
+    ),
+    "growth: an input padded": lambda: one(
+        "Pad", ["x", "r"], tensor("r", [0, 0, 1 << 40, 0])
+    ),
     "growth: an input's classes": _classes_of_input,
     "growth: an input resized": _scaled_input,
     "growth: an input's size squared": _size_squared,
@@ -299,7 +315,9 @@ CRASHES: dict[str, Maker] = {
 }
 
 
-NO_TEXT: TensorProto = TensorProto(name="c", data_type=STRING, dims=[1], string_data=[b"\xff\xfe"])
+NO_TEXT: TensorProto = TensorProto(
+    name="c", data_type=STRING, dims=[1], string_data=[b"\xff\xfe"]
+)
 
 
 def _of_texts(made: ModelProto) -> ModelProto:
@@ -323,7 +341,9 @@ def _range(limit: float | None, step: float, kind: int = FLOAT) -> ModelProto:
     numbers = {"a": 0, "d": step} | ({} if limit is None else {"b": limit})
     if limit is None:
         nodes.insert(0, node("ReduceMax", ["x"], ["b"], keepdims=0))
-    constants = [helper.make_tensor(name, kind, [], [value]) for name, value in numbers.items()]
+    constants = [
+        helper.make_tensor(name, kind, [], [value]) for name, value in numbers.items()
+    ]
     return model(nodes, constants)
 
 
@@ -341,7 +361,9 @@ def _tree() -> ModelProto:
         "target_ids": [0],
         "target_weights": [1.0],
     }
-    return one("TreeEnsembleRegressor", ["x"], domain="ai.onnx.ml", n_targets=1, **attributes)
+    return one(
+        "TreeEnsembleRegressor", ["x"], domain="ai.onnx.ml", n_targets=1, **attributes
+    )
 
 
 def varint(number: int) -> bytes:
@@ -364,7 +386,9 @@ def _constant_of_bytes(dims: bytes, data: bytes = field(9, bytes(16))) -> bytes:
 def _with_in_graph(content: bytes, *nodes: NodeProto) -> bytes:
     made = model([*nodes] or relu())
     rest = ModelProto(ir_version=9, opset_import=made.opset_import)
-    return bytes(rest.SerializeToString() + field(7, made.graph.SerializeToString() + content))
+    return bytes(
+        rest.SerializeToString() + field(7, made.graph.SerializeToString() + content)
+    )
 
 
 FOUR = field(1, b"\x04")
@@ -382,7 +406,9 @@ WIRE: dict[str, Maker] = {
     "bytes: dimensions of both forms": lambda: _constant_of_bytes(
         field(1, varint(1 << 31)) + b"\x08" + varint(1 << 31)
     ),
-    "bytes: five million dimensions": lambda: _constant_of_bytes(field(1, b"\x01" * 5_000_000)),
+    "bytes: five million dimensions": lambda: _constant_of_bytes(
+        field(1, b"\x01" * 5_000_000)
+    ),
     "bytes: data twice, the second shorter": lambda: _constant_of_bytes(
         FOUR, field(9, bytes(16)) + field(9, bytes(3))
     ),
@@ -402,7 +428,9 @@ WIRE: dict[str, Maker] = {
 
 
 def _data(location: str, kind: int = FLOAT, **entries: str) -> TensorProto:
-    made = TensorProto(name="c", data_type=kind, dims=[4], data_location=TensorProto.EXTERNAL)
+    made = TensorProto(
+        name="c", data_type=kind, dims=[4], data_location=TensorProto.EXTERNAL
+    )
     for key, value in {"location": location, **entries}.items():
         made.external_data.add(key=key, value=value)
     return made
@@ -426,7 +454,10 @@ OUTSIDE: dict[str, Maker] = {
         functions=[
             function(
                 "f",
-                [node("Constant", [], ["c"], value=_data(UPWARDS)), node("Add", ["a", "c"], ["b"])],
+                [
+                    node("Constant", [], ["c"], value=_data(UPWARDS)),
+                    node("Add", ["a", "c"], ["b"]),
+                ],
             )
         ],
     ),
@@ -436,8 +467,12 @@ OUTSIDE: dict[str, Maker] = {
     ),
     "external: two locations": _located_twice,
     "external: a length below 0": lambda: external_with(location="m.onnx", length="-16"),
-    "external: an offset in other digits": lambda: external_with(location="m.onnx", offset="٣"),
-    "external: an offset in base 16": lambda: external_with(location="m.onnx", offset="0x10"),
+    "external: an offset in other digits": lambda: external_with(
+        location="m.onnx", offset="٣"
+    ),
+    "external: an offset in base 16": lambda: external_with(
+        location="m.onnx", offset="0x10"
+    ),
     "external: an offset of a million digits": lambda: external_with(
         location="m.onnx", offset="9" * 1_000_000
     ),
@@ -462,7 +497,9 @@ def _sparse_outside() -> ModelProto:
 
 def _named(where: str, name: str = ESCAPE) -> ModelProto:
     """Two nodes, with escape sequences in one of the places where a name can stand."""
-    made = model([*relu_of("x", "m"), node("Add", ["m", "w"], ["y"])], [floats("w", [1.0] * 4)])
+    made = model(
+        [*relu_of("x", "m"), node("Add", ["m", "w"], ["y"])], [floats("w", [1.0] * 4)]
+    )
     graph, first = made.graph, made.graph.node[0]
     match where:
         case "the descriptions":
@@ -511,8 +548,22 @@ def _named(where: str, name: str = ESCAPE) -> ModelProto:
 
 
 PLACES_THAT_RUN = (
-    *("the descriptions", "the producer", "the metadata", "the graph", "a domain", "a value"),
-    *("a denotation", "a function", "a dimension", "two constants", "training", "an annotation"),
+    *(
+        "the descriptions",
+        "the producer",
+        "the metadata",
+        "the graph",
+        "a domain",
+        "a value",
+    ),
+    *(
+        "a denotation",
+        "a function",
+        "a dimension",
+        "two constants",
+        "training",
+        "an annotation",
+    ),
 )
 PLACES_REFUSED = (
     *("an attribute", "an attribute's text", "a branch", "an input that isn't there"),

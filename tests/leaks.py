@@ -52,7 +52,9 @@ def _runs(array: np.ndarray) -> Iterator[bytes]:
     if flat.dtype.kind == "f":
         with np.errstate(over="ignore"):
             forms += [
-                flat.astype(kind) for kind in ("f2", "f4", "f8") if kind != flat.dtype.str[1:]
+                flat.astype(kind)
+                for kind in ("f2", "f4", "f8")
+                if kind != flat.dtype.str[1:]
             ]
         for value in flat:
             text = f"{value:.{_DIGITS}g}".lstrip("-")
@@ -137,8 +139,12 @@ def confidential() -> onnx.ModelProto:
     }
     for name, array in arrays.items():
         made.graph.initializer.append(numpy_helper.from_array(array, name))
-    entries = numpy_helper.from_array(np.array([1.6180339, 0.6931471], np.float32), "secret_sparse")
+    entries = numpy_helper.from_array(
+        np.array([1.6180339, 0.6931471], np.float32), "secret_sparse"
+    )
     indices = numpy_helper.from_array(np.array([0, 3]), "secret_indices")
-    made.graph.sparse_initializer.append(onnx.helper.make_sparse_tensor(entries, indices, [4]))
+    made.graph.sparse_initializer.append(
+        onnx.helper.make_sparse_tensor(entries, indices, [4])
+    )
     made.metadata_props.add(key="secret_key", value="secret_value")
     return made

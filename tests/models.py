@@ -22,7 +22,9 @@ def model(graph: str, *, opset: int = 17, domains: str = "") -> onnx.ModelProto:
 def linear() -> onnx.ModelProto:
     """``y = x @ w + b`` with weights that tell every element apart."""
     rng = np.random.default_rng(5)
-    made = model("(float[n,4] x) => (float[n,3] y) { product = MatMul(x, w)  y = Add(product, b) }")
+    made = model(
+        "(float[n,4] x) => (float[n,3] y) { product = MatMul(x, w)  y = Add(product, b) }"
+    )
     weights = {"w": rng.normal(size=(4, 3)), "b": rng.normal(size=3)}
     made.graph.initializer.extend(
         numpy_helper.from_array(value.astype("f4"), key) for key, value in weights.items()
@@ -40,11 +42,15 @@ def two_outputs() -> onnx.ModelProto:
 def with_external_data(path: Path, location: str) -> Path:
     """A model in ``path`` whose weights lie in the file ``location`` beside it."""
     weight = numpy_helper.from_array(np.eye(8, dtype=np.float32), "w")
-    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 8]) for name in "xy")
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 8]) for name in "xy"
+    )
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], ["y"])], "external", [x], [y], [weight]
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    made = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    )
     onnx.save(made, path, save_as_external_data=True, location=location, size_threshold=0)
     return path
 

@@ -107,7 +107,12 @@ def night(
         started = started or datetime.now(UTC) - timedelta(minutes=60 - number)
         host = replace(RUN.host, cpu=cpu, devices=dict(devices))
         run = replace(
-            RUN, id=f"night{number:04}", started=started.isoformat(), seed=seed, host=host, **of_run
+            RUN,
+            id=f"night{number:04}",
+            started=started.isoformat(),
+            seed=seed,
+            host=host,
+            **of_run,
         )
         past.begin(run)
         for each in [timed(name) for name in NAMES] if cells is None else cells:

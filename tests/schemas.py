@@ -36,13 +36,16 @@ def violations(value: object, schema: Schema, whole: Schema, where: str = "") ->
         "boolean": bool,
     }
     if kinds and not any(
-        isinstance(value, known[kind]) for kind in ([kinds] if isinstance(kinds, str) else kinds)
+        isinstance(value, known[kind])
+        for kind in ([kinds] if isinstance(kinds, str) else kinds)
     ):
         return [f"{where} isn't {kinds}"]
     if isinstance(value, dict):
         rest = schema.get("additionalProperties")
         found = [
-            f"{where}.{name} is missing" for name in schema.get("required", []) if name not in value
+            f"{where}.{name} is missing"
+            for name in schema.get("required", [])
+            if name not in value
         ]
         for name, item in value.items():
             inner = schema.get("properties", {}).get(name, rest)
@@ -61,9 +64,9 @@ def violations(value: object, schema: Schema, whole: Schema, where: str = "") ->
             for item in value
             for line in violations(item, schema["items"], whole, f"{where}[]")
         ]
-    if isinstance(value, int | float) and not schema.get("minimum", value) <= value <= schema.get(
-        "maximum", value
-    ):
+    if isinstance(value, int | float) and not schema.get(
+        "minimum", value
+    ) <= value <= schema.get("maximum", value):
         return [f"{where} is out of bounds"]
     return []
 
@@ -129,7 +132,10 @@ SARIF: Schema = {
                 ),
                 region=_table("", startLine={"type": "integer", "minimum": 1}),
             ),
-            logicalLocations={"type": "array", "items": _table("", fullyQualifiedName=_TEXT)},
+            logicalLocations={
+                "type": "array",
+                "items": _table("", fullyQualifiedName=_TEXT),
+            },
         ),
     },
 }

@@ -17,9 +17,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "harness" / "onnx_harness"
 
-_GENERIC_WORDS = (
-    "each found made held told known kept given wanted beside one other rest asked left taken"
-)
+_GENERIC_WORDS = "each found made held told known kept given wanted beside one other rest asked left taken"
 GENERIC = frozenset(_GENERIC_WORDS.split())
 """Words that say nothing of what a value is."""
 
@@ -58,7 +56,10 @@ class Style:
 
     def __add__(self, other: Style) -> Style:
         return Style(
-            *(getattr(self, field.name) + getattr(other, field.name) for field in fields(Style))
+            *(
+                getattr(self, field.name) + getattr(other, field.name)
+                for field in fields(Style)
+            )
         )
 
     @property
@@ -93,7 +94,8 @@ def style_of(source: str) -> Style:
         comments=comments,
         long_files=int(lines > _MOST_FILE_LINES),
         long_functions=sum(
-            isinstance(node, _FUNCTIONS) and _length(node) > _MOST_FUNCTION_LINES for node in nodes
+            isinstance(node, _FUNCTIONS) and _length(node) > _MOST_FUNCTION_LINES
+            for node in nodes
         ),
         wide_dataclasses=sum(map(_is_wide, nodes)),
     )
@@ -102,7 +104,8 @@ def style_of(source: str) -> Style:
 def style_of_package(package: Path = PACKAGE) -> Style:
     """The counts of all files of a package."""
     return sum(
-        (style_of(file.read_text("utf-8")) for file in sorted(package.rglob("*.py"))), Style()
+        (style_of(file.read_text("utf-8")) for file in sorted(package.rglob("*.py"))),
+        Style(),
     )
 
 
@@ -144,7 +147,13 @@ def _lines_of_code(source: str, tree: ast.AST) -> tuple[int, int]:
             documented.update(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     code: set[int] = set()
     comments = 0
-    skipped = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    skipped = {
+        tokenize.NL,
+        tokenize.NEWLINE,
+        tokenize.INDENT,
+        tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
             comments += 1

@@ -29,7 +29,9 @@ def exported() -> onnx.ModelProto:
         helper.make_node("Tanh", ["product"], ["y"]),
     ]
     graph = helper.make_graph(nodes, "net", [x], [y], [numpy_helper.from_array(WEIGHT, "w")])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    )
 
 
 def test_the_export_computes_what_the_framework_does(onnx_verify):

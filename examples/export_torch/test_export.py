@@ -63,7 +63,9 @@ def exported(network: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Path
     return path
 
 
-def test_the_export_computes_what_pytorch_does(onnx_verify, exported: Path, network: Encoder):
+def test_the_export_computes_what_pytorch_does(
+    onnx_verify, exported: Path, network: Encoder
+):
     """Hold the exported model against the network: arrays in, arrays out."""
 
     def forward(image: np.ndarray) -> np.ndarray:

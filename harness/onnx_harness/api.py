@@ -87,7 +87,9 @@ def compare(
     Raises:
         as :func:`verify`.
     """
-    question = Question(a, candidate=b, provider=provider, inputs=inputs, float16_io=float16_io)
+    question = Question(
+        a, candidate=b, provider=provider, inputs=inputs, float16_io=float16_io
+    )
     return _answered(question, _settings(settings))
 
 

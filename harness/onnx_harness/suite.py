@@ -57,7 +57,8 @@ def test_accuracy(
     if result.status in (Status.FAIL, Status.ERROR):
         lines = [] if command_kept is None else [command_kept]
         result = replace(
-            result, detail=(*result.detail, *lines, alone(request.node, onnx_cell, _onnx_runner))
+            result,
+            detail=(*result.detail, *lines, alone(request.node, onnx_cell, _onnx_runner)),
         )
         try:
             result = diagnosed(result, onnx_cell, _onnx_runner, _onnx_progress)
@@ -65,7 +66,9 @@ def test_accuracy(
             # The verdict is there, and reaches the report as a test's that ends. The run stops
             # after it, as pytest does at Ctrl-C.
             result = interrupted(result, interruption)
-            request.session.shouldstop = f"the search for the cause of {onnx_cell.id} was stopped"
+            request.session.shouldstop = (
+                f"the search for the cause of {onnx_cell.id} was stopped"
+            )
     _onnx_record(result)
     conclude(result)
 
@@ -132,7 +135,9 @@ def judged(cell: Cell, runner: Runner, progress: Progress) -> CellResult:
     return sensitivity.examine(runner, cell, progress)
 
 
-def diagnosed(result: CellResult, cell: Cell, runner: Runner, progress: Progress) -> CellResult:
+def diagnosed(
+    result: CellResult, cell: Cell, runner: Runner, progress: Progress
+) -> CellResult:
     """The failing cell with the cause of its failure, where that was asked for.
 
     Its sentence is the last line.

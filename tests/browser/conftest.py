@@ -26,10 +26,14 @@ def executable() -> str | None:
 
 @pytest.fixture(scope="session")
 def browser() -> "Iterator[Browser]":
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright isn't installed")
+    sync_api = pytest.importorskip(
+        "playwright.sync_api", reason="playwright isn't installed"
+    )
     path = executable()
     if path is None:
-        pytest.skip(f"there is no Chromium here ({', '.join(NAMES)}): `make browser` fetches one")
+        pytest.skip(
+            f"there is no Chromium here ({', '.join(NAMES)}): `make browser` fetches one"
+        )
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path)
         yield chromium
@@ -45,10 +49,14 @@ class Opened:
         self._pages: list[Page] = []
         self.complaints: list[str] = []
 
-    def __call__(self, cells: list[CellResult], fragment: str = "", **options: Any) -> "Page":
+    def __call__(
+        self, cells: list[CellResult], fragment: str = "", **options: Any
+    ) -> "Page":
         file = self._folder / "report.html"
         file.write_text(report_page(RUN, cells, {}, runs.background(cells)), "utf-8")
-        page = self.browser.new_page(**{"viewport": {"width": 1280, "height": 900}, **options})
+        page = self.browser.new_page(
+            **{"viewport": {"width": 1280, "height": 900}, **options}
+        )
         self._pages.append(page)
         page.on("console", lambda message: self.complaints.append(message.text))
         page.on("pageerror", lambda error: self.complaints.append(str(error)))

@@ -35,7 +35,9 @@ _LOOK = """parts => {
 }"""
 
 
-def layout(opened: Opened, view: str, width: int, scheme: str, style: str = "") -> dict[str, Any]:
+def layout(
+    opened: Opened, view: str, width: int, scheme: str, style: str = ""
+) -> dict[str, Any]:
     """Return the visible parts of a view from top to bottom, sizes in pixels of the page."""
     screen = {"width": width, "height": 900}
     page = opened(runs.failing(), VIEWS[view], viewport=screen, color_scheme=scheme)

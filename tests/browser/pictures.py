@@ -156,7 +156,9 @@ def _blocks(pixels: Pixels) -> NDArray[np.float64]:
     """Return the mean colours of the whole blocks, of shape (rows, columns, 3)."""
     rows, columns = pixels.shape[0] // BLOCK, pixels.shape[1] // BLOCK
     whole = pixels[: rows * BLOCK, : columns * BLOCK].astype(np.float64)
-    means: NDArray[np.float64] = whole.reshape(rows, BLOCK, columns, BLOCK, 3).mean(axis=(1, 3))
+    means: NDArray[np.float64] = whole.reshape(rows, BLOCK, columns, BLOCK, 3).mean(
+        axis=(1, 3)
+    )
     return means
 
 

@@ -98,7 +98,9 @@ def _output(draw: random.Random) -> OutputAccuracy:
 def _errors(draw: random.Random, needed: float) -> ErrorSketch:
     """A bell whose greatest error is the output's."""
     top = math.floor(math.log2(needed / 1e-4))
-    shares = {str(top - place): draw.randint(1, 9) * 4 ** min(place, 6) for place in range(14)}
+    shares = {
+        str(top - place): draw.randint(1, 9) * 4 ** min(place, 6) for place in range(14)
+    }
     return ErrorSketch(17, shares, {"0": needed})
 
 
@@ -128,11 +130,15 @@ def failing() -> list[CellResult]:
 
 def _diagnosis(number: int, path: str) -> Diagnosis:
     node = NodeCause(f"/layer.{number}/Exp", "Exp", 0.031, 1.2e-6)
-    sentence = f"step fp16: node '{node.name}' (Exp) overflows in float16 on input set 'large'"
+    sentence = (
+        f"step fp16: node '{node.name}' (Exp) overflows in float16 on input set 'large'"
+    )
     evidence = ("the original passes", "fp16 alone fails", "without /layer.0/Exp it passes")
     cause = Cause(transform="fp16", rules=(node.name,), node=node, input_set="large")
     mend = Mend("fp16(op_block_list=['Exp'])", verified=True)
-    return Diagnosis(sentence, cause, Smallest(path, 1, 17), mend, evidence=evidence, found=True)
+    return Diagnosis(
+        sentence, cause, Smallest(path, 1, 17), mend, evidence=evidence, found=True
+    )
 
 
 def _failed(number: int, reason: str, stage: Stage) -> CellResult:
@@ -148,7 +154,9 @@ def _failed(number: int, reason: str, stage: Stage) -> CellResult:
         stage=stage,
         reason=reason,
         placement=placement,
-        diagnosis=_diagnosis(number, f"reports/repro/{model}") if stage is Stage.COMPARE else None,
+        diagnosis=_diagnosis(number, f"reports/repro/{model}")
+        if stage is Stage.COMPARE
+        else None,
         detail=(
             "sigmoid_0: 6.1% of 102,400 values beyond the tolerance",
             f"kept by itself: reports/repro/{model}-{variant}-cuda",
@@ -162,7 +170,8 @@ def evidence() -> CellResult:
     [full, *_] = passing(1, ("fp16.io32",))
     assert full.accuracy is not None
     float32 = {
-        name: replace(one, rel_l2=1e-7, errors=None) for name, one in full.accuracy.outputs.items()
+        name: replace(one, rel_l2=1e-7, errors=None)
+        for name, one in full.accuracy.outputs.items()
     }
     slowest = SlowerOperator("/gru/GRU", "GRU", 1.4, 2.1, (1.47, 1.53), 0.97)
     there, here = "CUDAExecutionProvider", "CPUExecutionProvider"
@@ -190,7 +199,10 @@ def large() -> list[CellResult]:
 
 
 VACUOUS = output(
-    rel_l2=1e-3, floor_rel_l2=1e-6, vacuous=HOSTILE, errors=ErrorSketch(1, {"-3": 5}, {"0": 1.0})
+    rel_l2=1e-3,
+    floor_rel_l2=1e-6,
+    vacuous=HOSTILE,
+    errors=ErrorSketch(1, {"-3": 5}, {"0": 1.0}),
 )
 SLOWER = SlowerOperator(HOSTILE, HOSTILE, 1.0, 2.0, None, 1.0)
 
@@ -254,7 +266,9 @@ def _trend(place: int, cell: CellResult) -> Trend:
         value = slower * draw.gauss(1.0, 0.01)
         level = None if number < 3 else 1.0
         nights.append(
-            Night(_night_run(number), Status.PASS, value, (value * 0.99, value * 1.01), level)
+            Night(
+                _night_run(number), Status.PASS, value, (value * 0.99, value * 1.01), level
+            )
         )
     nights.append(Night(RUN, cell.status, nights[-1].value if cell.latency else None))
     return Trend(cell.id, PINNED, tuple(nights), (18,) if place == 1 else ())

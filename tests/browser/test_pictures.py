@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from tests.browser.conftest import Opened
 
 pytestmark = pytest.mark.skipif(
-    not pictures.FONT.is_file(), reason="the pictures are in DejaVu: `make browser` fetches it"
+    not pictures.FONT.is_file(),
+    reason="the pictures are in DejaVu: `make browser` fetches it",
 )
 
 
 @pytest.mark.parametrize("scheme", pictures.SCHEMES)
 @pytest.mark.parametrize("width", pictures.SCREENS)
 @pytest.mark.parametrize("view", pictures.views())
-def test_the_report_looks_as_it_did(opened: Opened, view: str, width: int, scheme: str) -> None:
+def test_the_report_looks_as_it_did(
+    opened: Opened, view: str, width: int, scheme: str
+) -> None:
     now = pictures.take(opened, view, width, scheme)
     then = pictures.kept(opened, view, width, scheme)
     share = pictures.departing(then.pixels, now.pixels)

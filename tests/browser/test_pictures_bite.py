@@ -24,7 +24,8 @@ BROKEN = {
 
 
 @pytest.mark.skipif(
-    not pictures.FONT.is_file(), reason="the pictures are in DejaVu: `make browser` fetches it"
+    not pictures.FONT.is_file(),
+    reason="the pictures are in DejaVu: `make browser` fetches it",
 )
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_fault_of_the_page_is_seen(opened: Opened, fault: str) -> None:

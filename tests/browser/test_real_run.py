@@ -39,7 +39,11 @@ def attention(file: Path, scale: float) -> None:
     draw = np.random.default_rng(0)
     made = model(ATTENTION)
     weights = {"scale": np.array(8.0 * 4900.0)}
-    for name, factor in (("query_weight", scale), ("key_weight", scale), ("value_weight", 8)):
+    for name, factor in (
+        ("query_weight", scale),
+        ("key_weight", scale),
+        ("value_weight", 8),
+    ):
         weights[name] = draw.standard_normal((64, 64)) * factor / 8
     for name, value in weights.items():
         made.graph.initializer.append(numpy_helper.from_array(value.astype("f4"), name))
@@ -106,7 +110,11 @@ QUESTIONS = {
     "what to ship": ([], "#ship", ["right on cpu", "original", "ship it as it is"]),
     "why did it fail": (IN_CELL, "dialog", ["overflows", "float16 ends at 65504"]),
     "which node": (IN_CELL, "dialog", ["'scores' (MatMul)"]),
-    "since when": (IN_CELL, "dialog", ["fails since", "(1 run); before, on", "it was: pass"]),
+    "since when": (
+        IN_CELL,
+        "dialog",
+        ["fails since", "(1 run); before, on", "it was: pass"],
+    ),
     "is the machine to blame": (IN_CELL, "dialog", ["the machine isn't to blame"]),
     "what would pass": (IN_CELL, "dialog", ["mend", "fp16.mixed"]),
     "where did it run": (IN_CELL, "dialog", ["on CPUExecutionProvider", "machine"]),
@@ -129,13 +137,17 @@ def test_a_question_is_answered_in_two_clicks(page: "Page", question: str) -> No
     assert [answer for answer in answers if answer not in said] == [], said
 
 
-def test_the_command_that_the_page_gives_shows_the_failure_again(page: "Page", real: Real) -> None:
+def test_the_command_that_the_page_gives_shows_the_failure_again(
+    page: "Page", real: Real
+) -> None:
     page.locator(IN_CELL[0]).first.click()
     command = page.locator("dialog dt:text-is('judge it alone') + dd code").inner_text()
     words = command.split()
     assert words[0] == "pytest"
     again = [sys.executable, "-m", *words, "-q", "--report-dir=again", "--benchmark-disable"]
-    done = subprocess.run(again, cwd=real.folder, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        again, cwd=real.folder, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1, done.stdout
     cells = json.loads((real.folder / "again" / "results.json").read_text("utf-8"))["cells"]
     assert [(cell["id"], cell["status"]) for cell in cells] == [(FAILED, "fail")]

@@ -15,7 +15,12 @@ from tests.browser.conftest import Opened
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-RUNS = {"green": runs.passing(6), "failing": runs.failing(), "hostile": runs.hostile(), "empty": []}
+RUNS = {
+    "green": runs.passing(6),
+    "failing": runs.failing(),
+    "hostile": runs.hostile(),
+    "empty": [],
+}
 FAILED = "failing_0-optimize-cuda"
 
 
@@ -86,7 +91,9 @@ def test_the_cause_stands_with_the_failures_and_with_the_cell(opened: Opened) ->
 
 
 def test_an_address_opens_the_filters_and_the_cell(opened: Opened) -> None:
-    page = opened(RUNS["failing"], f"#q=failing_0&status=fail&value=size&cell={quote(FAILED)}")
+    page = opened(
+        RUNS["failing"], f"#q=failing_0&status=fail&value=size&cell={quote(FAILED)}"
+    )
     assert page.inner_text("#cell-title") == FAILED
     page.keyboard.press("Escape")
     assert page.inner_text("#filters output") == "5 of 68 cells"
@@ -103,7 +110,9 @@ def test_filters_go_into_the_address_and_the_figure_can_be_changed(opened: Opene
     page.locator("[name=status][value=pass]").uncheck()
     page.locator("[name=q]").fill("cuda fp16.io32")
     assert page.url.endswith("#q=cuda%20fp16.io32&status=fail&value=placement")
-    shown = page.locator("#list tbody tr").all_text_contents()  # off the screen nothing is rendered
+    shown = page.locator(
+        "#list tbody tr"
+    ).all_text_contents()  # off the screen nothing is rendered
     assert shown
     assert [row for row in shown if "fp16.io32-cuda" not in row] == []
 
@@ -130,13 +139,16 @@ def test_hostile_names_stay_text(opened: Opened) -> None:
             "id => { location.hash = '#cell=' + encodeURIComponent(id) }", printable(each.id)
         )
         page.wait_for_function(
-            "id => document.querySelector('#cell-title').textContent === id", arg=printable(each.id)
+            "id => document.querySelector('#cell-title').textContent === id",
+            arg=printable(each.id),
         )
         assert page.locator("img, dialog b").count() == 0
     assert page.locator("script").count() == 2
 
 
-def test_without_a_script_the_verdict_the_matrix_and_the_failures_are_there(opened: Opened) -> None:
+def test_without_a_script_the_verdict_the_matrix_and_the_failures_are_there(
+    opened: Opened,
+) -> None:
     page = opened(RUNS["failing"], java_script_enabled=False)
     assert page.locator("#matrix td a").count() == 68
     assert "departs by 3.1e-02" in page.inner_text("#failures")
@@ -151,7 +163,11 @@ def test_an_empty_run_opens(opened: Opened) -> None:
 
 QUESTIONS = {
     "what to ship": ([], "#ship", "onnx-harness transform model_0.onnx"),
-    "why did it fail": ([".heat td.fail a"], "dialog", "not faithful: output sigmoid_0 departs"),
+    "why did it fail": (
+        [".heat td.fail a"],
+        "dialog",
+        "not faithful: output sigmoid_0 departs",
+    ),
     "which node": ([".heat td.fail a"], "dialog", "/layer.0/Exp (Exp): own error 3.1e-02"),
     "since when": (
         [".heat td.fail a"],
@@ -301,17 +317,24 @@ def test_print_shows_every_row_of_the_matrix(opened: Opened) -> None:
     page = opened(RUNS["green"])
     page.emulate_media(media="print")
     assert not page.locator("#filters").is_visible()
-    assert page.evaluate("getComputedStyle(document.querySelector('.heat')).overflow") == "visible"
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.heat')).overflow")
+        == "visible"
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("view", ["", f"#cell={quote(FAILED)}", "#cell=model_1-fp16-cpu"])
 def test_axe_finds_nothing_serious(opened: Opened, scheme: str, view: str) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe isn't installed")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="axe isn't installed"
+    )
     page = opened(RUNS["failing"], view, color_scheme=scheme)
     found = axe.Axe().run(page).response["violations"]
     grave = [each for each in found if each["impact"] in {"serious", "critical"}]
-    assert [(each["id"], [node["html"] for node in each["nodes"][:3]]) for each in grave] == []
+    assert [
+        (each["id"], [node["html"] for node in each["nodes"][:3]]) for each in grave
+    ] == []
 
 
 def thread_seconds(page: "Page") -> float:
@@ -324,7 +347,9 @@ def thread_seconds(page: "Page") -> float:
     page.reload()
     page.wait_for_selector("html[data-ready]", state="attached")
     metrics = session.send("Performance.getMetrics")["metrics"]
-    return float(next(metric["value"] for metric in metrics if metric["name"] == "ThreadTime"))
+    return float(
+        next(metric["value"] for metric in metrics if metric["name"] == "ThreadTime")
+    )
 
 
 def test_five_thousand_cells_open_in_two_seconds_and_three_megabytes(

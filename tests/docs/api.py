@@ -59,7 +59,12 @@ def _defined(module: object) -> list[str]:
 def _described(module: str, name: str, value: Callable[..., Any]) -> str:
     doc = docstrings.read(value)
     if not inspect.isclass(value):
-        parts = [f"### `{module}.{name}`", _signature(name, value), doc.prose, *_sections(doc)]
+        parts = [
+            f"### `{module}.{name}`",
+            _signature(name, value),
+            doc.prose,
+            *_sections(doc),
+        ]
     elif (called := vars(value).get("__call__")) is not None:
         fixture = _CAPITAL.sub("_", name).lower()
         inner = docstrings.read(called)
@@ -106,7 +111,11 @@ def _signature(name: str, function: Callable[..., Any]) -> str:
 def _parameter(parameter: inspect.Parameter) -> str:
     stars = "*" if parameter.kind is parameter.VAR_POSITIONAL else ""
     stars = "**" if parameter.kind is parameter.VAR_KEYWORD else stars
-    typed = "" if parameter.annotation is parameter.empty else f": {_named(parameter.annotation)}"
+    typed = (
+        ""
+        if parameter.annotation is parameter.empty
+        else f": {_named(parameter.annotation)}"
+    )
     default = "" if parameter.default is parameter.empty else f" = {parameter.default!r}"
     return f"{stars}{parameter.name}{typed}{default}"
 

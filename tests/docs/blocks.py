@@ -26,7 +26,13 @@ _EXPLAINED_BY: Mapping[str, Callable[..., Any]] = {
     "onnx_harness.transforms.optimize": optimize.optimize,
     "onnx_harness.transforms.simplify": simplify.simplify_with_report,
 }
-_WRITTEN = {tuple: "list", bool: "true or false", str: "text", int: "whole number", float: "number"}
+_WRITTEN = {
+    tuple: "list",
+    bool: "true or false",
+    str: "text",
+    int: "whole number",
+    float: "number",
+}
 _SHOWN_FORMS = 8
 
 
@@ -46,7 +52,8 @@ def _card_table(described: Table) -> str:
     if described.keys:
         parts.append(
             table(
-                ("key", "value", "meaning", "default"), [_card_row(key) for key in described.keys]
+                ("key", "value", "meaning", "default"),
+                [_card_row(key) for key in described.keys],
             )
         )
     return "\n\n".join(parts)
@@ -75,7 +82,11 @@ def _members(group: str) -> str:
         return codes(DEFAULT)
     if group == "all":
         return "all of the above, every step by itself, and the project's own variants"
-    names = [name for name, transform in transforms.registry().items() if group in transform.groups]
+    names = [
+        name
+        for name, transform in transforms.registry().items()
+        if group in transform.groups
+    ]
     return (
         codes(names)
         if len(names) <= _SHOWN_FORMS
@@ -95,7 +106,9 @@ def _own_transforms() -> dict[str, Transform]:
         name: transform
         for name, transform in transforms.registry().items()
         if transform.apply.__module__.startswith("onnx_harness.")
-        or getattr(transform.apply, "func", transform.apply).__module__.startswith("onnx_harness.")
+        or getattr(transform.apply, "func", transform.apply).__module__.startswith(
+            "onnx_harness."
+        )
     }
 
 
@@ -105,9 +118,13 @@ def _transform(transform: Transform) -> str:
     heading = f"### `{forms[0].split('.')[0]}.NAME`" if shared else f"### {codes(forms)}"
     parts = [heading, _sentence(transform.summary)]
     if shared:
-        parts.append("NAME is one of " + codes([form.partition(".")[2] for form in forms]) + ".")
+        parts.append(
+            "NAME is one of " + codes([form.partition(".")[2] for form in forms]) + "."
+        )
     presets = [
-        f"{code(form)}: {_presets(preset)}" for form, preset in transform.forms.items() if preset
+        f"{code(form)}: {_presets(preset)}"
+        for form, preset in transform.forms.items()
+        if preset
     ]
     if presets and not shared:
         parts.append("Presets: " + "; ".join(presets) + ".")
@@ -140,11 +157,17 @@ def _facts(transform: Transform) -> str:
 
 def option_words(transform: Transform, name: str) -> tuple[str, str]:
     """Return the meaning of an option, and its default, from the functions that take it."""
-    functions = [transform.apply, _EXPLAINED_BY.get(transform.apply.__module__, transform.apply)]
-    meanings = [
-        docstrings.read(function).entries.get("Args", {}).get(name, "") for function in functions
+    functions = [
+        transform.apply,
+        _EXPLAINED_BY.get(transform.apply.__module__, transform.apply),
     ]
-    meaning = next((words for words in meanings if words and not words.startswith("as ")), "")
+    meanings = [
+        docstrings.read(function).entries.get("Args", {}).get(name, "")
+        for function in functions
+    ]
+    meaning = next(
+        (words for words in meanings if words and not words.startswith("as ")), ""
+    )
     for function in functions:
         parameter = inspect.signature(function).parameters.get(name)
         if parameter is not None:
@@ -167,14 +190,17 @@ def settings() -> str:
     meanings = docstrings.read(Settings).entries["Attributes"]
     defaults = Settings()
     rows = [
-        _setting(option, meanings[key], getattr(defaults, key)) for key, option in OPTIONS.items()
+        _setting(option, meanings[key], getattr(defaults, key))
+        for key, option in OPTIONS.items()
     ]
     return table(("pytest", "pyproject.toml", "meaning", "default"), rows)
 
 
 def _setting(option: Option, meaning: str, default: Any) -> tuple[str, ...]:
     spelled = f"--{option.flag} {option.metavar}".strip()
-    shown = "3/4 of the machine's memory" if option.key == "cell_memory" else _default(default)
+    shown = (
+        "3/4 of the machine's memory" if option.key == "cell_memory" else _default(default)
+    )
     return code(spelled) if option.help else "", code(option.key), meaning, shown
 
 

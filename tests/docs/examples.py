@@ -83,7 +83,9 @@ def agrees(printed: str, expected: str) -> bool:
     """
     words = [re.escape(" ".join(part.split())) for part in expected.split("...")]
     pattern = ".*".join(words)
-    return re.fullmatch(pattern, " ".join(printed.split())) is not None or not expected.strip()
+    return (
+        re.fullmatch(pattern, " ".join(printed.split())) is not None or not expected.strip()
+    )
 
 
 def _run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:

@@ -12,7 +12,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells) + " |"
+    return (
+        "| "
+        + " | ".join(" ".join(cell.split()).replace("|", r"\|") for cell in cells)
+        + " |"
+    )
 
 
 def code(text: object) -> str:

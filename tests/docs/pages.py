@@ -44,4 +44,6 @@ def rendered(text: str) -> str:
 
 def stale(root: Path = ROOT) -> list[Path]:
     """Return the pages whose generated blocks aren't what the code gives."""
-    return [page for page in pages(root) if rendered(text := page.read_text("utf-8")) != text]
+    return [
+        page for page in pages(root) if rendered(text := page.read_text("utf-8")) != text
+    ]

@@ -26,7 +26,11 @@ def report(folder: Path) -> Path:
         names.append(f"{name}.onnx")
     (folder / "pyproject.toml").touch()  # so that it's a repository of its own
     (folder / "vocoder.model.toml").write_text("[random]\nseed = 0\n", "utf-8")
-    words = [*names, *(f"--variant={variant}" for variant in _VARIANTS), "--report-dir=reports"]
+    words = [
+        *names,
+        *(f"--variant={variant}" for variant in _VARIANTS),
+        "--report-dir=reports",
+    ]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
     subprocess.run(command, cwd=folder, capture_output=True, check=False)
     return folder / "reports" / "report.html"

@@ -56,7 +56,14 @@ def outcomes(path: Path, library: str, options: list[str], folder: Path) -> dict
         By the name of a test: ``passed``, ``skipped``, or ``failed`` with the first line of why.
     """
     written = outcomes_file(folder, library)
-    command = [sys.executable, "-m", "pytest", str(path.resolve()), "-q", f"--junitxml={written}"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        str(path.resolve()),
+        "-q",
+        f"--junitxml={written}",
+    ]
     # In a worker, which is begun anew where a library ends it.
     command += ["-p", "tests.dropin.plugin", "-p", "no:cacheprovider", "-n", "1", *options]
     command += [f"--in-place-of={library}"] if library else []
@@ -64,7 +71,9 @@ def outcomes(path: Path, library: str, options: list[str], folder: Path) -> dict
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
     where = path if path.is_dir() else path.parent
     quiet = subprocess.DEVNULL
-    subprocess.run(command, cwd=where, env=environment, stdout=quiet, stderr=quiet, check=False)
+    subprocess.run(
+        command, cwd=where, env=environment, stdout=quiet, stderr=quiet, check=False
+    )
     if not written.exists():
         raise SystemExit(f"pytest ended without outcomes: {' '.join(command)}")
     return dict(map(_outcome, ElementTree.parse(written).iter("testcase")))

@@ -44,7 +44,9 @@ def _onnxconverter_common() -> None:
     )
 
     _replace(float16.convert_float_to_float16, convert_float_to_float16)
-    _replace(float16.convert_float_to_float16_model_path, convert_float_to_float16_model_path)
+    _replace(
+        float16.convert_float_to_float16_model_path, convert_float_to_float16_model_path
+    )
     _replace(float16.convert_np_to_float16, convert_np_to_float16)
 
 
@@ -91,7 +93,9 @@ def _slim(
     from onnx_harness.transforms.fp16 import convert_float_to_float16
     from onnx_harness.transforms.simplify import simplify
 
-    small = simplify(model, overwrite_input_shapes=input_shapes or (), check_n=int(model_check))
+    small = simplify(
+        model, overwrite_input_shapes=input_shapes or (), check_n=int(model_check)
+    )
     if dtype == "fp16":
         small = convert_float_to_float16(small)
     if output_model is None:

@@ -104,7 +104,9 @@ def compare(candidate: Outputs, precision: Precision = Precision.FP32) -> subjec
 
 
 def take_out(monkeypatch: pytest.MonkeyPatch, check: str) -> None:
-    monkeypatch.setattr(subject, check, lambda *_, **__: [] if check == "check_names" else None)
+    monkeypatch.setattr(
+        subject, check, lambda *_, **__: [] if check == "check_names" else None
+    )
 
 
 def test_nothing_is_found_where_nothing_is_planted() -> None:
@@ -137,7 +139,9 @@ def test_noise_beyond_what_was_asked_is_caught_by_its_check_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     candidate = with_output(y=layer(WEIGHT + np.float32(0.5)))
-    assert [failure.check for failure in compare(candidate, Precision.INT8).failures] == ["sqnr"]
+    assert [failure.check for failure in compare(candidate, Precision.INT8).failures] == [
+        "sqnr"
+    ]
     take_out(monkeypatch, "check_sqnr")
     assert compare(candidate, Precision.INT8).passed
 
@@ -179,7 +183,11 @@ def test_a_change_within_the_tolerance_is_caught_where_noise_does_not_explain_it
 
     def compared(yardstick: Yardstick | None) -> subject.Comparison:
         return comparing.compare(
-            [{"y": y}], [{"y": moved}], lambda _: tolerance, set_names=["one"], yardstick=yardstick
+            [{"y": y}],
+            [{"y": moved}],
+            lambda _: tolerance,
+            set_names=["one"],
+            yardstick=yardstick,
         )
 
     assert compared(None).passed
@@ -203,11 +211,17 @@ def test_another_choice_within_every_bound_is_caught_by_its_check_alone(
 
     def compared(y: Any) -> subject.Comparison:
         return comparing.compare(
-            [{"y": scores}], [{"y": y}], lambda _: tolerance, set_names=["one"], yardstick=yardstick
+            [{"y": scores}],
+            [{"y": y}],
+            lambda _: tolerance,
+            set_names=["one"],
+            yardstick=yardstick,
         )
 
     assert [failure.check for failure in compared(swapped).failures] == ["agreement"]
-    assert "chooses otherwise along axis 1 in 4 of 200 rows" in str(compared(swapped).reason())
+    assert "chooses otherwise along axis 1 in 4 of 200 rows" in str(
+        compared(swapped).reason()
+    )
     assert compared(np.concatenate([swapped[2:], scores[:2]])).passed, "1% of rows may"
     take_out(monkeypatch, "check_choices")
     assert compared(swapped).passed
@@ -224,7 +238,9 @@ def test_every_check_has_a_fault_that_only_it_catches() -> None:
 
 
 @pytest.mark.parametrize("share", [1.0, 1.0001])
-def test_the_default_tolerance_is_neither_looser_nor_tighter_than_it_says(share: float) -> None:
+def test_the_default_tolerance_is_neither_looser_nor_tighter_than_it_says(
+    share: float,
+) -> None:
     y = layer().astype(np.float64)
     at = np.unravel_index(np.argmax(np.abs(y)), y.shape)
     candidate = y.copy()

@@ -111,7 +111,9 @@ def one_by_one(
     return Minimal(tuple(tried), True, len(items))
 
 
-def test_a_search_that_halves_nothing_costs_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_halves_nothing_costs_too_much(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cheap = of_tiny(partial(cause_cost._of_pass, number=30))
     monkeypatch.setattr(faulty_parts, "minimal_part", one_by_one)
     costly = of_tiny(partial(cause_cost._of_pass, number=30))

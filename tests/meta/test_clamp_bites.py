@@ -42,7 +42,9 @@ def truncates(array: Floats, low: float, high: float) -> Clamped:
     return with_array(
         right,
         np.where(
-            up & np.isfinite(right.array), np.nextafter(right.array, np.float16(0)), right.array
+            up & np.isfinite(right.array),
+            np.nextafter(right.array, np.float16(0)),
+            right.array,
         ),
     )
 
@@ -58,7 +60,9 @@ def takes_ties_away_from_zero(array: Floats, low: float, high: float) -> Clamped
 
 def rounds_twice(array: Floats, low: float, high: float) -> Clamped:
     with np.errstate(all="ignore"):
-        return with_array(clamp(array, low, high), clamp(array.astype(np.float32), low, high).array)
+        return with_array(
+            clamp(array, low, high), clamp(array.astype(np.float32), low, high).array
+        )
 
 
 def forgets_the_sign_of_what_it_clamps(array: Floats, low: float, high: float) -> Clamped:
@@ -76,14 +80,17 @@ def forgets_the_sign_of_zero(array: Floats, low: float, high: float) -> Clamped:
 def raises_zero(array: Floats, low: float, high: float) -> Clamped:
     right = clamp(array, low, high)
     return with_array(
-        right, np.where(right.array == 0, np.copysign(np.float16(low), right.array), right.array)
+        right,
+        np.where(right.array == 0, np.copysign(np.float16(low), right.array), right.array),
     )
 
 
 def flushes_subnormals(array: Floats, low: float, high: float) -> Clamped:
     right = clamp(array, low, high)
     small = np.abs(right.array) < np.finfo(np.float16).smallest_normal
-    return with_array(right, np.where(small, np.copysign(np.float16(0), right.array), right.array))
+    return with_array(
+        right, np.where(small, np.copysign(np.float16(0), right.array), right.array)
+    )
 
 
 def lowers_infinity(array: Floats, low: float, high: float) -> Clamped:
@@ -118,7 +125,8 @@ def turns_neighbours_round(array: Floats, low: float, high: float) -> Clamped:
         np.abs(right.array) < np.float16(high) / 2
     )
     return with_array(
-        right, np.where(inside, (right.array.view(np.uint16) ^ 1).view(np.float16), right.array)
+        right,
+        np.where(inside, (right.array.view(np.uint16) ^ 1).view(np.float16), right.array),
     )
 
 
@@ -163,7 +171,9 @@ def gives_float16_back_as_it_is(array: Floats, low: float, high: float) -> Clamp
 
 def counts_zero_as_raised(array: Floats, low: float, high: float) -> Clamped:
     right = clamp(array, low, high)
-    return dataclasses.replace(right, raised=right.raised + int(np.count_nonzero(right.array == 0)))
+    return dataclasses.replace(
+        right, raised=right.raised + int(np.count_nonzero(right.array == 0))
+    )
 
 
 def counts_infinity_as_lowered(array: Floats, low: float, high: float) -> Clamped:
@@ -185,7 +195,10 @@ def gives_the_limit_for_the_largest(array: Floats, low: float, high: float) -> C
     return dataclasses.replace(right, largest=None if right.largest is None else high)
 
 
-DEFINITION = (laws.bit_for_bit_what_the_definition_says, laws.bit_for_bit_what_the_library_gives)
+DEFINITION = (
+    laws.bit_for_bit_what_the_definition_says,
+    laws.bit_for_bit_what_the_library_gives,
+)
 SEEN_BY: dict[Clamp, tuple[Law, ...]] = {
     only_casts: (
         *DEFINITION,
@@ -196,10 +209,18 @@ SEEN_BY: dict[Clamp, tuple[Law, ...]] = {
     truncates: (*DEFINITION, laws.half_a_step_away_at_most),
     takes_ties_away_from_zero: DEFINITION,
     rounds_twice: (*DEFINITION, laws.half_a_step_away_at_most),
-    forgets_the_sign_of_what_it_clamps: (*DEFINITION, laws.the_sign_is_kept, laws.order_is_kept),
+    forgets_the_sign_of_what_it_clamps: (
+        *DEFINITION,
+        laws.the_sign_is_kept,
+        laws.order_is_kept,
+    ),
     forgets_the_sign_of_zero: (*DEFINITION, laws.the_sign_is_kept),
     raises_zero: (*DEFINITION, laws.only_zero_becomes_zero),
-    flushes_subnormals: (*DEFINITION, laws.only_zero_becomes_zero, laws.half_a_step_away_at_most),
+    flushes_subnormals: (
+        *DEFINITION,
+        laws.only_zero_becomes_zero,
+        laws.half_a_step_away_at_most,
+    ),
     lowers_infinity: (*DEFINITION, laws.finite_stays_finite_and_nan_stays_nan),
     makes_a_number_of_nan: (*DEFINITION, laws.finite_stays_finite_and_nan_stays_nan),
     knows_only_the_default_limits: (

@@ -88,7 +88,9 @@ def _frames() -> Iterator[dict[str, Any]]:
         frame = frame.f_back  # type: ignore[assignment]
 
 
-@pytest.mark.skipif(platform.machine() not in confine._CALLS, reason="no filter for this machine")
+@pytest.mark.skipif(
+    platform.machine() not in confine._CALLS, reason="no filter for this machine"
+)
 def test_a_worker_reaches_no_network(worker: Worker) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert worker.call(reach, server.getsockname()[1]) == "PermissionError"
@@ -97,7 +99,9 @@ def test_a_worker_reaches_no_network(worker: Worker) -> None:
     assert families() == ["AF_INET", "AF_INET6", "AF_UNIX"]  # here it's as it was
 
 
-def test_a_worker_that_keeps_the_network_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_keeps_the_network_would_be_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(confine, "leave_network", lambda: None)
     with pytest.raises(RuntimeError, match="a socket could be made"):
         confine.network_is_left()
@@ -132,7 +136,9 @@ def text_of(path: str) -> str:
 
 def text_by_child(path: str) -> str:
     code = "import sys; print(open(sys.argv[1]).read(), end='')"
-    ended = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code, path], capture_output=True, text=True
+    )
     return ended.stdout if ended.returncode == 0 else ended.stderr.splitlines()[-1]
 
 
@@ -174,7 +180,10 @@ def confined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker
 def test_a_worker_reads_nothing_but_the_models_folder_and_its_environment(
     confined: Worker, tmp_path: Path
 ) -> None:
-    assert confined.call(text_of, str(tmp_path / "store" / "weights.bin")) == "store/weights.bin"
+    assert (
+        confined.call(text_of, str(tmp_path / "store" / "weights.bin"))
+        == "store/weights.bin"
+    )
     for outside in (
         *(tmp_path / "home/secret", tmp_path / "other/weights.bin", "/etc/passwd"),
         *("/proc/1/environ", f"/proc/{os.getpid()}/environ", "/root/.profile"),
@@ -216,9 +225,15 @@ def test_a_call_that_names_another_file_gets_a_process_that_may_read_it(
     confined: Worker, tmp_path: Path
 ) -> None:
     before = confined.call(process_id)
-    assert confined.call(text_of_named, tmp_path / "store" / "weights.bin") == "store/weights.bin"
+    assert (
+        confined.call(text_of_named, tmp_path / "store" / "weights.bin")
+        == "store/weights.bin"
+    )
     assert confined.call(process_id) == before
-    assert confined.call(text_of_named, tmp_path / "other" / "weights.bin") == "other/weights.bin"
+    assert (
+        confined.call(text_of_named, tmp_path / "other" / "weights.bin")
+        == "other/weights.bin"
+    )
     assert confined.call(process_id) != before
     with pytest.raises(PermissionError):
         confined.call(text_of, str(tmp_path / "home" / "secret"))
@@ -226,7 +241,9 @@ def test_a_call_that_names_another_file_gets_a_process_that_may_read_it(
 
 @needs_landlock
 @pytest.mark.usefixtures("confined")
-@pytest.mark.parametrize(("lifted", "reads"), [("other", True), ("store", False), ("/", True)])
+@pytest.mark.parametrize(
+    ("lifted", "reads"), [("other", True), ("store", False), ("/", True)]
+)
 def test_what_the_user_allows_is_read(lifted: str, reads: bool, tmp_path: Path) -> None:
     settings = Settings(allow_read=(tmp_path / lifted,))
     freed = cell_worker(settings)
@@ -255,13 +272,17 @@ def test_a_model_in_the_home_folder_opens_none_of_its_hidden_files(tmp_path: Pat
 
 
 @needs_landlock
-def test_a_worker_that_keeps_its_files_would_be_seen(confined: Worker, worker: Worker) -> None:
+def test_a_worker_that_keeps_its_files_would_be_seen(
+    confined: Worker, worker: Worker
+) -> None:
     assert confined.call(confine.files_are_left) is None
     with pytest.raises(RuntimeError, match="could be read"):
         worker.call(confine.files_are_left)
 
 
-def test_a_system_without_landlock_says_so_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_landlock_says_so_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("onnx_harness.isolate.landlock._version", lambda: 0)
     assert "Landlock" in str(confine.files_are_left())
 

@@ -82,7 +82,9 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runner]:
     # What runs before the transform is looked up dies as well.
     monkeypatch.setattr(
         "onnx_harness.cell.workers.Worker",
-        lambda *given, preload, files: Worker(*given, preload=(*preload, "faults"), files=files),
+        lambda *given, preload, files: Worker(
+            *given, preload=(*preload, "faults"), files=files
+        ),
     )
     save(linear(), tmp_path / "lin.onnx")
     _forget_transforms()
@@ -119,7 +121,9 @@ def test_a_crash_on_an_unusual_set_is_a_failure_that_names_it_and_tells_of_the_o
     assert result.accuracy.input_sets > 2
 
 
-def test_a_fault_on_the_usual_sets_is_not_hidden_by_a_crash_on_an_unusual_one(judge: Judge) -> None:
+def test_a_fault_on_the_usual_sets_is_not_hidden_by_a_crash_on_an_unusual_one(
+    judge: Judge,
+) -> None:
     result = judge("deadly(wrong=True)")
     assert (result.status, result.stage, result.symptom) == (
         Status.FAIL,
@@ -152,12 +156,18 @@ def test_what_the_untouched_model_dies_of_too_is_a_remark(
         assert result.status is Status.PASS, result
         (note,) = [note for note in result.notes if "SIGSEGV" in note]
         assert "with zeros alone" in note
-        assert note.endswith("the untouched model dies of it too, at the same optimization level")
+        assert note.endswith(
+            "the untouched model dies of it too, at the same optimization level"
+        )
 
 
 def test_a_crash_on_a_usual_set_names_it(judge: Judge) -> None:
     result = judge("deadly(of='usual')")
-    assert (result.status, result.stage, result.symptom) == (Status.FAIL, Stage.RUN, Symptom.CRASH)
+    assert (result.status, result.stage, result.symptom) == (
+        Status.FAIL,
+        Stage.RUN,
+        Symptom.CRASH,
+    )
     assert str(result.reason).startswith("during run, on input set 1 (set 0 (seed 0")
 
 
@@ -169,7 +179,10 @@ def test_what_is_kept_has_the_set_that_crashed(
     folder = tmp_path / "reports" / repro.FOLDER / result.id
     assert [each.name for each in folder.glob("test_data_set_*")] == ["test_data_set_0"]
     shown = subprocess.run(
-        [sys.executable, "-I", folder / repro.SCRIPT], capture_output=True, text=True, check=False
+        [sys.executable, "-I", folder / repro.SCRIPT],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert "with nothing in it (n = 0)" in shown.stdout  # the real ONNX Runtime survives it
     assert "test_data_set_0" in shown.stdout

@@ -158,7 +158,9 @@ def animals(text: str) -> onnx.ModelProto:
 
 def split(model: onnx.ModelProto, at: int) -> np.float32:
     values = next(
-        entry.floats for entry in model.graph.node[0].attribute if entry.name == "nodes_values"
+        entry.floats
+        for entry in model.graph.node[0].attribute
+        if entry.name == "nodes_values"
     )
     return np.float32(values[at])
 
@@ -172,13 +174,19 @@ MISTAKES = {
     "a threshold one unit in the last place up": (
         FOREST,
         set_attribute(
-            FOREST, "nodes_values", 0, float(np.nextafter(split(FOREST, 0), np.float32(np.inf)))
+            FOREST,
+            "nodes_values",
+            0,
+            float(np.nextafter(split(FOREST, 0), np.float32(np.inf))),
         ),
     ),
     "a threshold one unit in the last place down": (
         FOREST,
         set_attribute(
-            FOREST, "nodes_values", 2, float(np.nextafter(split(FOREST, 2), np.float32(-np.inf)))
+            FOREST,
+            "nodes_values",
+            2,
+            float(np.nextafter(split(FOREST, 2), np.float32(-np.inf))),
         ),
     ),
     "less for at most": (FOREST, set_attribute(FOREST, "nodes_modes", 1, b"BRANCH_LT")),
@@ -196,14 +204,21 @@ MISTAKES = {
 
 
 def judged(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, right: onnx.ModelProto, wrong: onnx.ModelProto
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    right: onnx.ModelProto,
+    wrong: onnx.ModelProto,
 ) -> CellResult:
     """The verdict on a transform that puts ``wrong`` in the place of ``right``."""
     planted = Transform("a planted fault", lambda _: wrong, {"planted": {}})
-    monkeypatch.setitem(cast("dict[str, Transform]", transforms.registry()), "planted", planted)
+    monkeypatch.setitem(
+        cast("dict[str, Transform]", transforms.registry()), "planted", planted
+    )
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(folder / "cache"))
     card = card_for(save(right, folder / "model.onnx"))
-    return judge(Task(Cell(card, parse_variant("planted"), "cpu"), card.path, Settings())).result
+    return judge(
+        Task(Cell(card, parse_variant("planted"), "cpu"), card.path, Settings())
+    ).result
 
 
 @pytest.mark.parametrize("name", MISTAKES)
@@ -229,7 +244,9 @@ def test_a_position_beyond_usual_lengths_is_caught(
     assert judged(tmp_path / "blind", monkeypatch, right, wrong).status is Status.PASS
 
 
-def test_what_is_reached_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_reached_is_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = judged(tmp_path, monkeypatch, FOREST, FOREST).coverage
     assert found is not None
     leaves = found.kinds["leaves"]
@@ -239,7 +256,9 @@ def test_what_is_reached_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.kinds == {"keys": Reached(8, 8)}
 
 
-def test_little_coverage_is_remarked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_little_coverage_is_remarked_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(batch, "_MOST_SETS", 0)
     small = forest(rows=1, depth=5, seed=22)
     found = judged(tmp_path, monkeypatch, small, small)
@@ -249,9 +268,7 @@ def test_little_coverage_is_remarked_on(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_side_of_a_comparison_that_no_input_reaches_is_remarked_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = (
-        "(float[n,4] x) => (float[n,4] y) { s = Sigmoid(x) b = Greater(s, far) y = Where(b, s, x) }"
-    )
+    text = "(float[n,4] x) => (float[n,4] y) { s = Sigmoid(x) b = Greater(s, far) y = Where(b, s, x) }"
     far = text_model(text)
     far.graph.initializer.append(numpy_helper.from_array(np.array(2.0, np.float32), "far"))
     outcome = judged(tmp_path / "far", monkeypatch, far, far)

@@ -55,7 +55,9 @@ def test_the_variant_that_shows_the_defect_fails_at_its_stage(
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
-def test_the_same_model_passes_without_the_transform(case: dict[str, str], runner: Runner) -> None:
+def test_the_same_model_passes_without_the_transform(
+    case: dict[str, str], runner: Runner
+) -> None:
     card = card_for(FOLDER / f"{case['name']}.onnx")
 
     result = runner.judge(Cell(card, parse_variant("ort.disable"), "cpu"))

@@ -38,9 +38,7 @@ def test_a_link_that_leads_nowhere(link: str, why: str, tmp_path: Path) -> None:
 
 
 def test_links_that_lead_somewhere_and_links_in_code(tmp_path: Path) -> None:
-    text = (
-        "[a](#known-heading) [b](page.md) [c](https://x.org/y) `[d](no.md)`\n\n```\n[e](no.md)\n```"
-    )
+    text = "[a](#known-heading) [b](page.md) [c](https://x.org/y) `[d](no.md)`\n\n```\n[e](no.md)\n```"
     page = docs_page(tmp_path, text)
     assert links.problems(page, page.parent) == []
 
@@ -81,7 +79,9 @@ def test_a_block_that_does_not_exist() -> None:
         ("python", "assert 1 == 2\n", "AssertionError"),
     ],
 )
-def test_an_example_that_does_not_run(language: str, body: str, why: str, tmp_path: Path) -> None:
+def test_an_example_that_does_not_run(
+    language: str, body: str, why: str, tmp_path: Path
+) -> None:
     problems = examples.run(Example("page.md", language, body), tmp_path)
     assert [why in problem for problem in problems] == [True]
 

@@ -125,7 +125,9 @@ def test_the_passes_that_a_step_of_ours_fails_by_are_left_out(
     """Two passes at fault, each by itself."""
     optimize = onnxoptimizer.optimize
 
-    def broken(source: onnx.ModelProto, passes: list[str], **options: Any) -> onnx.ModelProto:
+    def broken(
+        source: onnx.ModelProto, passes: list[str], **options: Any
+    ) -> onnx.ModelProto:
         optimized: onnx.ModelProto = optimize(source, passes, **options)
         if {"eliminate_identity", "fuse_bn_into_conv"} & set(passes):
             optimized.graph.node[0].input[0] = "nowhere"
@@ -154,7 +156,9 @@ def test_where_every_part_is_at_fault_none_is_named(
 
 
 def test_a_library_that_ends_the_process_is_mended_as_well(tmp_path: Path) -> None:
-    path = Path(shutil.copy(DEFECTS / "93_sim_bn_value_floats_segv.onnx", tmp_path / "m.onnx"))
+    path = Path(
+        shutil.copy(DEFECTS / "93_sim_bn_value_floats_segv.onnx", tmp_path / "m.onnx")
+    )
     runner = Runner(Settings(input_sets=1, cell_timeout=120))
     try:
         result = runner.judge(cell_of(path, "onnxsim"))

@@ -145,12 +145,20 @@ def test_a_trial_without_its_confirmation_is_none(recordings: Recordings) -> Non
 
 
 def test_what_was_interrupted_goes_on_where_it_was(
-    recordings: Recordings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    recordings: Recordings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     rng = np.random.default_rng(0)
 
     def measured(
-        row: str, found: str, trial: int, *, pairs: int, confirming: bool = False, **_: object
+        row: str,
+        found: str,
+        trial: int,
+        *,
+        pairs: int,
+        confirming: bool = False,
+        **_: object,
     ) -> Measured:
         noise = rng.normal(0, 0.01, pairs)
         taken = [[[2_000_000, int(2_000_000 * math.exp(value))]] for value in noise]
@@ -180,7 +188,9 @@ def put_work_into_one_model(
     monkeypatch: pytest.MonkeyPatch, measured: Callable[..., Measured]
 ) -> None:
     monkeypatch.setattr(taking, "measure", measured)
-    monkeypatch.setattr(taking, "subject", lambda name: SimpleNamespace(name=name, model=b""))
+    monkeypatch.setattr(
+        taking, "subject", lambda name: SimpleNamespace(name=name, model=b"")
+    )
     monkeypatch.setattr(taking, "with_work", lambda model, _: model)
     monkeypatch.setattr(taking, "_guess", lambda *_: 77)
     monkeypatch.setattr(taking, "INJECTABLE", ("bn_cnn",))
@@ -206,7 +216,9 @@ def test_work_is_sized_by_the_trials_that_went_before_and_never_by_its_own(
         **_: object,
     ) -> Measured:
         slower = 5.0 if trial == 9 else rows * (1e-4 if row.startswith("size") else 5e-5)
-        taken = [[[2_000_000, round(2_000_000 * (1 + slower)) + pair]] for pair in range(pairs)]
+        taken = [
+            [[2_000_000, round(2_000_000 * (1 + slower)) + pair]] for pair in range(pairs)
+        ]
         return Measured(row, found.name, trial, confirming, taken, 1.0, 0, rows, host())
 
     put_work_into_one_model(monkeypatch, measured)
@@ -214,7 +226,9 @@ def test_work_is_sized_by_the_trials_that_went_before_and_never_by_its_own(
     fill(recordings, "spread 1", 1, 0.0)
     taking.take("work 5%", recordings, math.inf)
     rows = [each.rows for each in recordings.of("work 5%")]
-    assert rows[0] == pytest.approx(500, rel=0.01), "the first trial knows nothing of the change"
+    assert rows[0] == pytest.approx(500, rel=0.01), (
+        "the first trial knows nothing of the change"
+    )
     assert rows[1] > 560
     assert rows[-1] == pytest.approx(1000, rel=0.06)
     confirmed = recordings.of("work 5%", confirming=True)
@@ -231,7 +245,8 @@ def test_a_further_effect_is_first_sized_by_what_another_took(
     ) -> Measured:
         sized.append((row, trial, rows))
         taken = [
-            [[2_000_000, round(2_000_000 * (1 + rows * 1e-4)) + pair]] for pair in range(pairs)
+            [[2_000_000, round(2_000_000 * (1 + rows * 1e-4)) + pair]]
+            for pair in range(pairs)
         ]
         return Measured(row, found.name, trial, False, taken, 1.0, 0, rows, host())
 
@@ -239,7 +254,9 @@ def test_a_further_effect_is_first_sized_by_what_another_took(
     for effect in (0.10, 0.02):
         list(taking._sizes(recordings, effect))
     assert sized[0] == ("size 10%", 0, 77), "nothing is known yet"
-    assert [rows for row, _, rows in sized if row == "size 2%"] == [200] * taking.sizings(0.02)
+    assert [rows for row, _, rows in sized if row == "size 2%"] == [200] * taking.sizings(
+        0.02
+    )
 
 
 def test_a_second_measurement_is_taken_in_turns_after_all_firsts_and_goes_on_where_it_was(
@@ -271,7 +288,10 @@ def test_a_second_measurement_is_taken_in_turns_after_all_firsts_and_goes_on_whe
     again = Recordings(recordings.path)
     list(taking._trials("aa", again, 0.0, 3))
     firsts = [(False, trial, 0) for trial in range(3)]
-    assert parts == [*firsts, *((True, trial, part) for part in (0, 12, 24) for trial in range(3))]
+    assert parts == [
+        *firsts,
+        *((True, trial, part) for part in (0, 12, 24) for trial in range(3)),
+    ]
     assert [len(second.pairs) for _, second in again.trials("aa") if second] == [32, 32, 32]
     assert [second.seconds for _, second in again.trials("aa") if second] == [3.0, 3.0, 3.0]
 
@@ -280,7 +300,10 @@ def test_a_second_measurement_is_taken_in_turns_after_all_firsts_and_goes_on_whe
     ("cases", "said"),
     [
         ("def test_it(): pass\n", "not enough trials yet"),
-        ("import pytest\n@pytest.mark.parametrize('n', range(15))\ndef test_it(n): pass\n", "yes"),
+        (
+            "import pytest\n@pytest.mark.parametrize('n', range(15))\ndef test_it(n): pass\n",
+            "yes",
+        ),
         (
             (
                 "import pytest\n@pytest.mark.parametrize('n', range(15))\ndef test_it(n): assert "

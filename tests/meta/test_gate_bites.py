@@ -59,7 +59,17 @@ def first_night(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     ended = run_pytest(folder, *OPTIONS, "--gate-reference", "reference")
     assert ended.code == 0, ended.told
     assert (
-        main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(folder / "reports")])
+        main(
+            [
+                "gate",
+                "accept",
+                "--all",
+                "--why",
+                "right",
+                "--report-dir",
+                str(folder / "reports"),
+            ]
+        )
         == 0
     )
     return ended
@@ -132,14 +142,19 @@ def slowed(accepted_project: Path) -> Path:
     reports = accepted_project / "reports"
     [level] = read_levels(reports / FOLDER).values()
     assert level.cell.pinned is not None
-    faster = replace(level, cell=replace(level.cell, pinned=replace(level.cell.pinned, ratio=0.5)))
+    faster = replace(
+        level, cell=replace(level.cell, pinned=replace(level.cell.pinned, ratio=0.5))
+    )
     write_levels(reports / FOLDER, {faster.key: faster})
     return accepted_project
 
 
 @pytest.mark.parametrize(
     ("first", "second", "part", "profiled"),
-    [(8, 8, 4, 4), pytest.param(16, 32, PART_PAIRS, PROFILED_PAIRS, marks=pytest.mark.nightly)],
+    [
+        (8, 8, 4, 4),
+        pytest.param(16, 32, PART_PAIRS, PROFILED_PAIRS, marks=pytest.mark.nightly),
+    ],
 )
 def test_a_slower_cell_is_measured_again_in_the_run(
     slowed: Path,
@@ -160,15 +175,26 @@ def test_a_slower_cell_is_measured_again_in_the_run(
     for turn in range(1, math.ceil(second / part) + 1):
         assert f"{told}{turn}\n" in ended.told
     assert (
-        "latency compared with the accepted levels: 1 fail, 1 of them measured again" in ended.told
+        "latency compared with the accepted levels: 1 fail, 1 of them measured again"
+        in ended.told
     )
     record = ended.cells["net-original-cpu"]["pinned"]
     verdict = record["verdict"]
-    assert (verdict["outcome"], verdict["reason"]) == ("fail", "fail, then fail on fresh pairs")
-    assert (verdict["pairs"], verdict["accepted"], verdict["p"] < 0.01) == (second, 0.5, True)
+    assert (verdict["outcome"], verdict["reason"]) == (
+        "fail",
+        "fail, then fail on fresh pairs",
+    )
+    assert (verdict["pairs"], verdict["accepted"], verdict["p"] < 0.01) == (
+        second,
+        0.5,
+        True,
+    )
     assert verdict["ratio"] == pytest.approx(2.0, rel=0.3)
     assert verdict["ratio_ci95"][0] <= verdict["ratio"] <= verdict["ratio_ci95"][1]
-    assert (len(record["log_ratios"]), len(record["confirming_log_ratios"])) == (first, second)
+    assert (len(record["log_ratios"]), len(record["confirming_log_ratios"])) == (
+        first,
+        second,
+    )
     assert not set(record["log_ratios"]) & set(record["confirming_log_ratios"])
     assert (record["operators"]["pairs"], record["operators"]["reason"]) == (profiled, None)
     with history.History(slowed / "reports" / "history.sqlite") as past:
@@ -189,7 +215,9 @@ def until_measured_again(folder: Path) -> subprocess.Popen[str]:
     """A run that has begun to measure its cell a second time."""
     run = start_pytest(folder, *OPTIONS, "--gate-reference", "reference")
     assert run.stdout is not None
-    assert any("measured again" in line for line in run.stdout), "no second measurement was begun"
+    assert any("measured again" in line for line in run.stdout), (
+        "no second measurement was begun"
+    )
     return run
 
 
@@ -228,7 +256,9 @@ def test_no_verdict_is_recorded_under_xdist(
     slowed: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Even where the reference is named in pyproject.toml, and the models stand among other tests."""
-    settings = 'gate_reference = "reference"\nreport_dir = "reports"\nvariant = ["original"]\n'
+    settings = (
+        'gate_reference = "reference"\nreport_dir = "reports"\nvariant = ["original"]\n'
+    )
     (slowed / "pyproject.toml").write_text(f"[tool.onnx-harness]\n{settings}", "utf-8")
     (slowed / "test_other.py").write_text("def test_other():\n    pass\n", "utf-8")
     ended = run_pytest(slowed, "net.onnx", "test_other.py", "-n", "2")
@@ -236,7 +266,10 @@ def test_no_verdict_is_recorded_under_xdist(
     assert ended.cells["net-original-cpu"]["pinned"] is None
     capsys.readouterr()
     assert main(["gate", "--report-dir", str(slowed / "reports")]) == INVALID
-    assert "wasn't timed with the pinned reference: the run named none" in capsys.readouterr().out
+    assert (
+        "wasn't timed with the pinned reference: the run named none"
+        in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,9 @@ def judged(folder: Path, capsys: pytest.CaptureFixture[str], *words: str) -> tup
     return code, capsys.readouterr().out
 
 
-def test_a_night_as_accepted_passes(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_night_as_accepted_passes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     night(folder)
     code, said = judged(folder, capsys, "--all")
     assert code == 0, said
@@ -323,7 +325,9 @@ def test_a_night_with(name: str, folder: Path, capsys: pytest.CaptureFixture[str
         assert broken.pinned is not None
         broken = replace(
             broken,
-            pinned=replace(broken.pinned, ratio=None, reason="the process died of signal 11"),
+            pinned=replace(
+                broken.pinned, ratio=None, reason="the process died of signal 11"
+            ),
         )
     night(folder, [broken, timed("simplify")])
     code, said = judged(folder, capsys)
@@ -331,7 +335,9 @@ def test_a_night_with(name: str, folder: Path, capsys: pytest.CaptureFixture[str
     assert "simplify" not in said
 
 
-def test_slower_for_two_nights_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_slower_for_two_nights_fails(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     night(folder, [timed("original", 1.06), timed("simplify")])
     assert judged(folder, capsys)[0] == INCONCLUSIVE
     night(folder, [timed("original", 1.06), timed("simplify")])
@@ -349,7 +355,9 @@ def test_two_slow_nights_of_which_one_was_not_confirmed_do_not_fail(
 ) -> None:
     for number in range(2):
         again = 1.0 if number == unconfirmed else None
-        night(folder, [timed("original", pinned=pinned(1.06, again=again)), timed("simplify")])
+        night(
+            folder, [timed("original", pinned=pinned(1.06, again=again)), timed("simplify")]
+        )
     assert judged(folder, capsys)[0] == (PASS if unconfirmed == 1 else INCONCLUSIVE)
 
 
@@ -367,11 +375,15 @@ def test_a_night_without_a_valid_verdict_is_no_night_to_be_slow_in(
 
 
 @pytest.mark.levels
-def test_what_is_accepted_of_a_night_that_was_measured_again_is_the_second(folder: Path) -> None:
+def test_what_is_accepted_of_a_night_that_was_measured_again_is_the_second(
+    folder: Path,
+) -> None:
     night(folder, [timed("original", pinned=pinned(1.10, again=1.04)), timed("simplify")])
     assert gate(folder, "accept", "net-original-cpu", "--why", "the fresh pairs") == 0
     [level] = [
-        level for level in read_levels(folder / FOLDER).values() if level.cell.variant == "original"
+        level
+        for level in read_levels(folder / FOLDER).values()
+        if level.cell.variant == "original"
     ]
     assert level.cell.pinned is not None
     assert level.cell.pinned.ratio == pytest.approx(1.04)
@@ -390,10 +402,16 @@ def test_the_level_does_not_follow_what_fails(
     assert "and 1.000 was accepted" in said
 
 
-def test_a_cell_that_vanished_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_cell_that_vanished_fails(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     night(folder, [timed("original")])
     code, said = judged(folder, capsys)
-    assert (code, "net-simplify-cpu" in said, "not in this run" in said) == (FAIL, True, True)
+    assert (code, "net-simplify-cpu" in said, "not in this run" in said) == (
+        FAIL,
+        True,
+        True,
+    )
 
 
 def test_a_renamed_cell_is_one_that_vanished_and_one_without_a_level(
@@ -450,9 +468,10 @@ def test_a_partial_run_is_invalid(
 ) -> None:
     night(folder, [timed("original")], **of_run)
     code, said = judged(folder, capsys)
-    assert (code, f"run: the run had 1 of 2 accepted cells: {reason}" in said) == (INVALID, True), (
-        said
-    )
+    assert (code, f"run: the run had 1 of 2 accepted cells: {reason}" in said) == (
+        INVALID,
+        True,
+    ), said
     assert "not in this run" not in said
 
 
@@ -477,11 +496,15 @@ def test_two_slow_runs_hours_apart_are_two_nights(folder: Path) -> None:
     assert main(["gate", "--report-dir", str(folder)]) == FAIL
 
 
-def test_another_processor_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_processor_is_invalid(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     night(folder, cpu="Another Processor")
     code, said = judged(folder, capsys)
     assert code == INVALID
-    assert "processor: ran on Another Processor, and was accepted on A Processor only" in said
+    assert (
+        "processor: ran on Another Processor, and was accepted on A Processor only" in said
+    )
 
 
 def test_another_device_beside_the_same_processor_is_invalid(
@@ -499,7 +522,10 @@ def test_another_device_beside_the_same_processor_is_invalid(
 def test_a_changed_seed_is_invalid(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     night(folder, seed=8)
     code, said = judged(folder, capsys)
-    assert (code, "seed: the run's seed is 8, and the level was accepted with 7" in said) == (
+    assert (
+        code,
+        "seed: the run's seed is 8, and the level was accepted with 7" in said,
+    ) == (
         INVALID,
         True,
     )
@@ -519,7 +545,10 @@ def test_a_night_that_left_nothing_is_not_the_night_before(
     ("by", "said"),
     [
         (timedelta(hours=-3), "clock: the run says that it started before the one"),
-        (timedelta(days=2), "run: the latest run in the history started 48 hours in the future"),
+        (
+            timedelta(days=2),
+            "run: the latest run in the history started 48 hours in the future",
+        ),
         (timedelta(days=-2), "run: the latest run in the history started 48 hours ago"),
     ],
 )
@@ -536,8 +565,16 @@ def test_nights_count_in_the_order_of_their_entry_whatever_the_clock_said(
 ) -> None:
     """Two slow nights in a row, of which the second says that it was long before all others."""
     now = datetime.now(UTC)
-    night(folder, [timed("original", 1.1), timed("simplify")], started=now - timedelta(minutes=5))
-    night(folder, [timed("original", 1.1), timed("simplify")], started=now - timedelta(hours=19))
+    night(
+        folder,
+        [timed("original", 1.1), timed("simplify")],
+        started=now - timedelta(minutes=5),
+    )
+    night(
+        folder,
+        [timed("original", 1.1), timed("simplify")],
+        started=now - timedelta(hours=19),
+    )
     code, said = judged(folder, capsys)
     assert code == FAIL
     assert "two nights in a row" in said
@@ -582,7 +619,10 @@ def test_a_history_without_a_run_is_invalid(
     (folder / "empty").mkdir()
     history.History(tmp_path / "empty" / "history.sqlite").close()
     code, said = judged(folder / "empty", capsys)
-    assert (code, "run: the history holds no run: nothing was judged" in said) == (INVALID, True)
+    assert (code, "run: the history holds no run: nothing was judged" in said) == (
+        INVALID,
+        True,
+    )
 
 
 def test_a_locked_history_is_invalid(
@@ -688,7 +728,10 @@ def test_two_slow_nights_fail_and_the_issue_names_the_operators(folder: Path) ->
         night(folder, [timed("original", pinned=slow), timed("simplify")])
 
     text = folder / "issue.md"
-    assert main(["gate", "--same-night", "--report-dir", str(folder), "--issue", str(text)]) == FAIL
+    assert (
+        main(["gate", "--same-night", "--report-dir", str(folder), "--issue", str(text)])
+        == FAIL
+    )
 
     assert "GRU\\_3: 1.4 -&gt; 2.1 ms" in text.read_text("utf-8")
     verdict = json.loads((folder / "gate.json").read_text("utf-8"))

@@ -81,7 +81,9 @@ def test_a_hostile_file_ends_in_a_verdict(runner: Runner, tmp_path: Path, kind: 
     assert result.status is expected, (result.stage, result.symptom, result.reason)
     assert not any(words in (result.reason or "") for words in LIBRARY_WORDS), result.reason
     shown = [line.text for line in lines(RUN, [result], width=120, models={})]
-    assert not any(character in text for text in [*shown] for character in "\x1b\x07\x00\u202e")
+    assert not any(
+        character in text for text in [*shown] for character in "\x1b\x07\x00\u202e"
+    )
     assert "root:" not in repr(result)  # of /etc/passwd
 
 

@@ -108,11 +108,18 @@ def judged(
         return model(wrong)
 
     planted = Transform("a planted fault", change, {"planted": {}})
-    monkeypatch.setitem(cast("dict[str, Transform]", transforms.registry()), "planted", planted)
+    monkeypatch.setitem(
+        cast("dict[str, Transform]", transforms.registry()), "planted", planted
+    )
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(folder / "cache"))
     card = card_for(save(model(right), folder / "model.onnx"))
     return judge(
-        Task(Cell(card, parse_variant("planted"), "cpu"), card.path, Settings(), unusual=unusual)
+        Task(
+            Cell(card, parse_variant("planted"), "cpu"),
+            card.path,
+            Settings(),
+            unusual=unusual,
+        )
     ).result
 
 
@@ -129,7 +136,10 @@ def test_unusual_inputs_show_what_usual_ones_do_not(
         assert str(caught.reason).startswith("on unusual inputs alone, ")
     # Those that are there for it do so alone.
     monkeypatch.setattr(edges, "_candidates", only(words))
-    assert judged(tmp_path / "alone", monkeypatch, right, wrong, unusual=True).status is Status.FAIL
+    assert (
+        judged(tmp_path / "alone", monkeypatch, right, wrong, unusual=True).status
+        is Status.FAIL
+    )
 
 
 # At 100 times the magnitude the last bit of x moves this by 0.004, of 1.
@@ -166,7 +176,9 @@ def test_where_the_model_itself_is_unsteady_noise_is_no_fault_and_a_fault_is_no_
     if status is Status.FAIL:
         assert str(found.reason).startswith("on unusual inputs alone, ")
     # Without having measured how steady it is there, nobody could tell the two apart.
-    monkeypatch.setattr(verdict, "unusual_floor", lambda *_: Noise(tuple({} for _ in range(50))))
+    monkeypatch.setattr(
+        verdict, "unusual_floor", lambda *_: Noise(tuple({} for _ in range(50)))
+    )
     assert (
         judged(tmp_path / "blind", monkeypatch, UNSTEADY, F + variant, unusual=True).status
         is Status.FAIL
@@ -231,7 +243,9 @@ def deadly(rows: int) -> onnx.ModelProto:
     return made
 
 
-def run_on(made: onnx.ModelProto, folder: Path, monkeypatch: pytest.MonkeyPatch) -> CellResult:
+def run_on(
+    made: onnx.ModelProto, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> CellResult:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(folder / "cache"))
     card = card_for(save(made, folder / "deadly.onnx"))
     runner = Runner(Settings())

@@ -50,7 +50,9 @@ def judged(
     ) -> tuple[CellResult, Seen]:
         seen: Seen = []
 
-        def apply(model: onnx.ModelProto, samples: Samples, **options: Any) -> onnx.ModelProto:
+        def apply(
+            model: onnx.ModelProto, samples: Samples, **options: Any
+        ) -> onnx.ModelProto:
             seen.append([dict(each) for each in samples])
             scaled = [
                 {name: (scale * value).astype("f4") for name, value in each.items()}
@@ -81,11 +83,15 @@ def test_a_well_calibrated_model_passes(judged: Any, variant: str) -> None:
 
 
 @pytest.mark.parametrize("scale", [0.02, 100.0])
-def test_a_badly_calibrated_model_fails_when_it_is_compared(judged: Any, scale: float) -> None:
+def test_a_badly_calibrated_model_fails_when_it_is_compared(
+    judged: Any, scale: float
+) -> None:
     result, _ = judged(scale=scale)
     assert (result.status, result.stage) == (Status.FAIL, Stage.COMPARE)
     assert str(result.reason).startswith("not faithful: ")
-    assert any("dB above its noise, and 15 dB are asked for" in line for line in result.detail)
+    assert any(
+        "dB above its noise, and 15 dB are asked for" in line for line in result.detail
+    )
 
 
 def test_what_is_calibrated_is_judged_on_other_inputs(judged: Any, tmp_path: Path) -> None:
@@ -97,11 +103,15 @@ def test_what_is_calibrated_is_judged_on_other_inputs(judged: Any, tmp_path: Pat
         Cache.temporary(),
     )
     for calibrated in seen[0]:
-        assert not any(np.array_equal(calibrated["x"], each.values["x"]) for each in made.sets)
+        assert not any(
+            np.array_equal(calibrated["x"], each.values["x"]) for each in made.sets
+        )
     assert not any("calibrated" in note for note in result.notes)
 
 
-def test_a_recorded_set_that_calibrates_and_judges_is_told(judged: Any, tmp_path: Path) -> None:
+def test_a_recorded_set_that_calibrates_and_judges_is_told(
+    judged: Any, tmp_path: Path
+) -> None:
     np.savez(tmp_path / "model.npz", x=np.ones((2, 4), np.float32))
     result, seen = judged(input_sets=1)
     np.testing.assert_array_equal(seen[0][0]["x"], np.ones((2, 4)))

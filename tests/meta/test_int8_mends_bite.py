@@ -134,10 +134,14 @@ def test_the_nodes_that_have_to_stay_float_are_found(failing: Task) -> None:
     assert mends(judge(failing).result) == [MIXED]
 
 
-def test_the_first_that_passes_is_offered(failing: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_that_passes_is_offered(
+    failing: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tried: list[str] = []
 
-    def passes(_way: object, _subject: object, _cache: object, variant: Variant) -> str | None:
+    def passes(
+        _way: object, _subject: object, _cache: object, variant: Variant
+    ) -> str | None:
         tried.append(variant.spelling)
         return "" if "reduce_range" in variant.spelling else None
 
@@ -176,7 +180,9 @@ def test_what_fails_is_not_offered(
     monkeypatch.setattr(int8_mends, "_passes", passes)
     result = judge(failing).result
     assert mends(result) == []
-    assert result.detail[-1].startswith("No mend was found: none of int8.static(reduce_range=True)")
+    assert result.detail[-1].startswith(
+        "No mend was found: none of int8.static(reduce_range=True)"
+    )
 
 
 def test_a_verdict_that_passes_everything_would_offer_what_fails(

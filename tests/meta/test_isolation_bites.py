@@ -109,7 +109,11 @@ def test_a_death_is_a_verdict_with_its_manner_and_its_stage(fault: str, run: Run
 
 @pytest.mark.parametrize("fault", DEATHS)
 def test_without_a_worker_the_run_would_have_died(fault: str, faulty: Path) -> None:
-    command = [sys.executable, "-c", f"import faults; faults.{fault}(None); print('survived')"]
+    command = [
+        sys.executable,
+        "-c",
+        f"import faults; faults.{fault}(None); print('survived')",
+    ]
     died = subprocess.run(command, cwd=faulty, capture_output=True, text=True, check=False)
     assert (died.returncode, died.stdout) == (CODES[fault], "")
 

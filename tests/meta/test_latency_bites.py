@@ -51,7 +51,9 @@ def test_a_variant_that_is_5_percent_slower_shows() -> None:
 def test_equals_are_seldom_told_apart() -> None:
     equals = [reading(0.002, 0.002, seed) for seed in range(40)]
     told = [
-        record for record in equals if not (record.speedup_ci95 or (0, 0))[0] <= 1 <= upper(record)
+        record
+        for record in equals
+        if not (record.speedup_ci95 or (0, 0))[0] <= 1 <= upper(record)
     ]
     assert len(told) <= 5
 
@@ -149,7 +151,12 @@ def test_a_session_of_an_earlier_pair_is_noticed() -> None:
     sessions = Sessions(clock, 0.002)
     kept = sessions()
     with pytest.raises(LatencyError, match="every pair needs fresh ones"):
-        measure(Fixture(), baseline=Sessions(clock, 0.002, "b"), variant=lambda: kept, clock=clock)
+        measure(
+            Fixture(),
+            baseline=Sessions(clock, 0.002, "b"),
+            variant=lambda: kept,
+            clock=clock,
+        )
 
 
 def test_sides_on_different_inputs_are_noticed() -> None:
@@ -196,7 +203,9 @@ def pairs_of(
 
 
 @pytest.mark.parametrize(("factor", "outcome"), [(1.0, Outcome.PASS), (1.05, Outcome.FAIL)])
-def test_a_clock_that_leaps_an_hour_changes_no_verdict(factor: float, outcome: Outcome) -> None:
+def test_a_clock_that_leaps_an_hour_changes_no_verdict(
+    factor: float, outcome: Outcome
+) -> None:
     clock = Clock()
     spend, turns = clock.spend, itertools.count()
 

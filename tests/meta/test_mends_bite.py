@@ -43,9 +43,13 @@ SPOKEN = """(float[n,8] x) => (int64[m,2] y) {
 # What a wide product gives is far beyond float16; divided, it's back, and most nodes can have it.
 WIDE = """(float[n,40] x) => (float[n,40] y) {
   a = Mul(x, c)  b = MatMul(a, w)  d = Div(b, c)  e = Mul(d, v)  y = Tanh(e) }"""
-SHARE = re.compile(r"\d% of the float32 weights are converted: the nodes in node_block_list keep")
+SHARE = re.compile(
+    r"\d% of the float32 weights are converted: the nodes in node_block_list keep"
+)
 # The product itself is what overflows, and there is nothing else.
-PRODUCT = "(float[n,8] x) => (float[n,8] y) { s = Mul(x, c)  b = MatMul(s, w)  y = Mul(b, b) }"
+PRODUCT = (
+    "(float[n,8] x) => (float[n,8] y) { s = Mul(x, c)  b = MatMul(s, w)  y = Mul(b, b) }"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -221,22 +225,33 @@ def test_switches_that_do_not_round_are_not_believed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx")
-    monkeypatch.setattr(Switched, "mask", lambda self, _: np.zeros(len(self.conditions), bool))
+    monkeypatch.setattr(
+        Switched, "mask", lambda self, _: np.zeros(len(self.conditions), bool)
+    )
     assert (
         len(listed(judged(path, "fp16.mixed"))) >= 3
     )  # by its survey, and verified on the converted model
     monkeypatch.setattr(
         half_search, "half_verdict", lambda *_: Verdict(Status.FAIL, reason="it is wrong")
     )
-    assert judged(path, "fp16.io32").detail[-1].startswith("No mend was found: no choice of nodes")
+    assert (
+        judged(path, "fp16.io32")
+        .detail[-1]
+        .startswith("No mend was found: no choice of nodes")
+    )
 
 
 def test_a_session_that_is_not_the_model_is_found_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save(weighted(THERE_AND_BACK, 1000.0), tmp_path / "m.onnx")
-    monkeypatch.setattr(Switched, "mask", lambda self, _: np.ones(len(self.conditions), bool))
-    assert "with all of them in float32 the model departs" in judged(path, "fp16.io32").detail[-1]
+    monkeypatch.setattr(
+        Switched, "mask", lambda self, _: np.ones(len(self.conditions), bool)
+    )
+    assert (
+        "with all of them in float32 the model departs"
+        in judged(path, "fp16.io32").detail[-1]
+    )
 
 
 @pytest.mark.parametrize("peer", ["fp16.onnxmltools.io32", "fp16.onnxmltools()"])

@@ -73,7 +73,9 @@ def test_nodes_that_another_order_shows_to_be_enough_are_counted(
     case = next(int8_cases(quick=True))
     outcome = int8_beside.judge(case)
     assert (outcome.count, outcome.bad) == (1, 0), outcome.words
-    assert outcome.figures["other_right"]  # the library measured, and what it put first is enough
+    assert outcome.figures[
+        "other_right"
+    ]  # the library measured, and what it put first is enough
     assert 0 < outcome.figures["nodes"] < outcome.figures["other_nodes"]
 
     monkeypatch.setattr(int8_beside, "ranked", lambda *_: int8_beside.Ranking(names=()))
@@ -113,9 +115,13 @@ def test_the_slower_network_computes_what_the_other_one_does() -> None:
     import onnxruntime as ort
 
     for number in range(4):
-        values = {"x0": np.random.default_rng(0).normal(size=(1, 16, 1, 600)).astype(np.float32)}
+        values = {
+            "x0": np.random.default_rng(0).normal(size=(1, 16, 1, 600)).astype(np.float32)
+        }
         first, second = (
-            ort.InferenceSession(content, providers=["CPUExecutionProvider"]).run(None, values)[0]
+            ort.InferenceSession(content, providers=["CPUExecutionProvider"]).run(
+                None, values
+            )[0]
             for content in slower_rows.Slowed(number, True).models()
         )
         np.testing.assert_allclose(first, second, rtol=1e-4, atol=1e-5)

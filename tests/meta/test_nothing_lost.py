@@ -54,7 +54,9 @@ def killed_run(folder: Path, run_id: str, seconds: float) -> list[str]:
     """The cells that a run said it had kept before it was killed, ``seconds`` after the first."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path])}
     command = [sys.executable, "-c", WRITER, str(folder), run_id]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, env=environment, text=True
+    ) as process:
         assert process.stdout is not None
         first = process.stdout.readline()
         time.sleep(seconds)
@@ -92,7 +94,9 @@ REAL = (
 
 
 def verdicts_in(folder: Path) -> dict[Path, bytes]:
-    return {file: file.read_bytes() for file in (folder / "reports/verdicts").glob("*/*.json")}
+    return {
+        file: file.read_bytes() for file in (folder / "reports/verdicts").glob("*/*.json")
+    }
 
 
 def test_a_real_run_that_is_killed_judges_nothing_twice(tmp_path: Path) -> None:
@@ -132,12 +136,16 @@ def test_a_full_disk_loses_nothing_that_was_kept(tmp_path: Path) -> None:
     script = f"{limit}\n{WRITER}\nrecorder.finish()"
     command = [sys.executable, "-c", script, str(tmp_path), RUN.id, "60"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 0, ended.stderr
     whole = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert 0 < len(whole["cells"]) < 60
     assert integrity(tmp_path) == "ok"
-    kept = VerdictFiles(tmp_path).read_run(RUN.id)[1]  # small files, for which there was room
+    kept = VerdictFiles(tmp_path).read_run(RUN.id)[
+        1
+    ]  # small files, for which there was room
     assert len(kept) == 60
     Recorder(tmp_path, replace(RUN, id="z")).finish()
     with History(tmp_path / FILE_NAME) as past:
@@ -159,7 +167,9 @@ with History(Path(sys.argv[1])) as past:
 """
     database = tmp_path / FILE_NAME
     runs = [
-        subprocess.Popen([sys.executable, "-c", script, str(database), name], env=environment)
+        subprocess.Popen(
+            [sys.executable, "-c", script, str(database), name], env=environment
+        )
         for name in ("a", "b")
     ]
     assert [run.wait(timeout=120) for run in runs] == [0, 0]

@@ -27,7 +27,10 @@ def told(pytester: pytest.Pytester, *notes: str) -> list[str]:
     ("notes", "expected"),
     [
         ([f'"{RATIO}", 19.4, at_least=20'], "at least 20    NOT REACHED  19.4"),
-        ([f'"{RATIO}", 20, at_least=20, detail="of 3"'], "at least 20    PASS         20 of 3"),
+        (
+            [f'"{RATIO}", 20, at_least=20, detail="of 3"'],
+            "at least 20    PASS         20 of 3",
+        ),
         (
             [f'"{RATIO}", {low}, at_least=20' for low in (30, 19, 40)],
             "at least 20    NOT REACHED  19",
@@ -43,10 +46,14 @@ def test_a_figure_is_held_against_its_bound_the_worst_of_several(
     notes: list[str], expected: str, pytester: pytest.Pytester
 ) -> None:
     lines = told(pytester, *notes)
-    (line,) = [line for line in lines if line.startswith(RATIO if RATIO in notes[0] else MEMORY)]
+    (line,) = [
+        line for line in lines if line.startswith(RATIO if RATIO in notes[0] else MEMORY)
+    ]
     assert line.endswith(expected)
     assert sum("not measured in this run" in line for line in lines) > 10
 
 
 def test_a_row_that_is_not_in_the_table_is_an_error(pytester: pytest.Pytester) -> None:
-    assert any("is no row" in line for line in told(pytester, '"clamp: speed", 1, at_least=0'))
+    assert any(
+        "is no row" in line for line in told(pytester, '"clamp: speed", 1, at_least=0')
+    )

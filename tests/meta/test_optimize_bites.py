@@ -22,7 +22,9 @@ def contradictory(source: onnx.ModelProto, *_: Any, **__: Any) -> onnx.ModelProt
     return broken
 
 
-def test_types_that_contradict_each_other_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_types_that_contradict_each_other_are_caught(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(onnxoptimizer, "optimize", contradictory)
     with pytest.raises(onnx.shape_inference.InferenceError):
         optimize(model("(float[n,4] x) => (float[n,4] y) { y = Relu(x) }"))

@@ -158,7 +158,9 @@ class Bench:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder, self._monkeypatch, self._runs = folder, monkeypatch, 0
 
-    def judge(self, model: onnx.ModelProto, change: Change, *, keep: bool = False) -> CellResult:
+    def judge(
+        self, model: onnx.ModelProto, change: Change, *, keep: bool = False
+    ) -> CellResult:
         @functools.wraps(change)
         def apply(model: onnx.ModelProto) -> onnx.ModelProto:
             change(model)
@@ -169,10 +171,16 @@ class Bench:
             cast("dict[str, Transform]", transforms.registry()), "planted", planted
         )
         self._runs += not keep
-        self._monkeypatch.setenv("ONNX_HARNESS_CACHE", str(self._folder / f"cache{self._runs}"))
+        self._monkeypatch.setenv(
+            "ONNX_HARNESS_CACHE", str(self._folder / f"cache{self._runs}")
+        )
         card = card_for(save(model, self._folder / "model.onnx"))
         return judge(
-            Task(Cell(card, parse_variant("planted"), "cpu"), card.path, Settings(input_sets=2))
+            Task(
+                Cell(card, parse_variant("planted"), "cpu"),
+                card.path,
+                Settings(input_sets=2),
+            )
         ).result
 
     def take_out(self, room: Any, check: str) -> None:
@@ -265,7 +273,8 @@ def test_a_transform_that_was_edited_is_applied_again(bench: Bench, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("shapes", "status"), [("[[3, 4]]", Status.PASS), ("[[2, 4], [3, 4]]", Status.NOT_APPLICABLE)]
+    ("shapes", "status"),
+    [("[[3, 4]]", Status.PASS), ("[[2, 4], [3, 4]]", Status.NOT_APPLICABLE)],
 )
 def test_a_variant_that_fixes_a_shape_is_judged_on_inputs_of_that_shape(
     shapes: str, status: Status, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -276,7 +285,9 @@ def test_a_variant_that_fixes_a_shape_is_judged_on_inputs_of_that_shape(
     card = card_for(tmp_path / "model.model.toml")
     variant = parse_variant("simplify(overwrite_input_shapes=['x:3,4'])")
 
-    result = judge(Task(Cell(card, variant, "cpu"), tmp_path / "model.onnx", Settings())).result
+    result = judge(
+        Task(Cell(card, variant, "cpu"), tmp_path / "model.onnx", Settings())
+    ).result
 
     assert result.status is status, result
     if status is Status.NOT_APPLICABLE:

@@ -61,7 +61,9 @@ def _device(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         load=lambda: None,
         diagnose=lambda: None,
     )
-    monkeypatch.setitem(cast("dict[str, Provider]", providers.registry()), "device", declared)
+    monkeypatch.setitem(
+        cast("dict[str, Provider]", providers.registry()), "device", declared
+    )
     monkeypatch.setattr(ort, "get_available_providers", lambda: [DEVICE, CPU])
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
 
@@ -92,7 +94,9 @@ def claim_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
         asked[id(self)] = [each if isinstance(each, str) else each[0] for each in providers]
 
     monkeypatch.setattr(ort.InferenceSession, "__init__", opened)
-    monkeypatch.setattr(ort.InferenceSession, "get_providers", lambda self: asked.get(id(self), []))
+    monkeypatch.setattr(
+        ort.InferenceSession, "get_providers", lambda self: asked.get(id(self), [])
+    )
 
 
 def forge_the_record(monkeypatch: pytest.MonkeyPatch, *owned: Owned) -> None:
@@ -121,7 +125,11 @@ def forge_the_profile(
         for owner in owned:
             for op in owner.ops:
                 result = (gives if owner.ep_name != DEVICE else None) or {"float": [2]}
-                details = {"op_name": op, "provider": owner.ep_name, "output_type_shape": [result]}
+                details = {
+                    "op_name": op,
+                    "provider": owner.ep_name,
+                    "output_type_shape": [result],
+                }
                 if takes and owner.ep_name != DEVICE:
                     details["input_type_shape"] = [takes, takes]
                 took = microseconds if owner.ep_name == DEVICE else 10
@@ -143,8 +151,9 @@ def forge_both(monkeypatch: pytest.MonkeyPatch, *owned: Owned) -> None:
 def test_a_silent_fallback_is_caught_when_the_session_opens(tmp_path: Path) -> None:
     result = judged(tmp_path)
     assert (result.status, result.stage) == (Status.FAIL, Stage.SESSION)
-    assert "'device' was asked for, but ONNX Runtime would run on CPUExecutionProvider" in str(
-        result.reason
+    assert (
+        "'device' was asked for, but ONNX Runtime would run on CPUExecutionProvider"
+        in str(result.reason)
     )
 
 
@@ -153,7 +162,11 @@ def test_a_fallback_that_the_session_denies_is_caught_by_the_record(
 ) -> None:
     claim_the_device(monkeypatch)
     result = judged(tmp_path)
-    assert (result.status, result.stage, result.accuracy) == (Status.FAIL, Stage.PLACEMENT, None)
+    assert (result.status, result.stage, result.accuracy) == (
+        Status.FAIL,
+        Stage.PLACEMENT,
+        None,
+    )
     assert str(result.reason).startswith(
         f"{DEVICE} owns 0 of 1 nodes (0%, at least 95% is required)"
     )
@@ -188,7 +201,9 @@ def test_shape_arithmetic_may_stay_on_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     claim_the_device(monkeypatch)
-    forge_both(monkeypatch, Owned(DEVICE, ("MatMul", "Add")), Owned(CPU, ("Shape", "Gather")))
+    forge_both(
+        monkeypatch, Owned(DEVICE, ("MatMul", "Add")), Owned(CPU, ("Shape", "Gather"))
+    )
     result = judged(tmp_path)
     assert (result.status, result.reason) == (Status.PASS, None)
 
@@ -233,8 +248,9 @@ def test_what_is_never_arithmetic_on_shapes_is_caught_before_it_runs(
     monkeypatch.setattr(pipeline, "run_sets", lambda *_: pytest.fail("it ran"))
     result = judged(tmp_path)
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
-    assert "owns 1 of 3 nodes (33%, at least 95% is required); elsewhere: Det x1, Add x1" in str(
-        result.reason
+    assert (
+        "owns 1 of 3 nodes (33%, at least 95% is required); elsewhere: Det x1, Add x1"
+        in str(result.reason)
     )
 
 
@@ -259,7 +275,9 @@ def test_a_placement_that_cannot_be_proven_is_no_placement(
     def keeps_no_record(_: object) -> list[Owned]:
         raise RuntimeError("recording is off")
 
-    monkeypatch.setattr(ort.InferenceSession, "get_provider_graph_assignment_info", keeps_no_record)
+    monkeypatch.setattr(
+        ort.InferenceSession, "get_provider_graph_assignment_info", keeps_no_record
+    )
     result = judged(tmp_path, "cpu")
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
     assert "can't be proven: this session keeps no record of it (recording is off)" in str(
@@ -273,7 +291,11 @@ def test_a_fallback_that_the_record_hides_is_caught_by_the_profile(
     claim_the_device(monkeypatch)
     forge_the_record(monkeypatch, Owned(DEVICE, ("Gemm",)))
     result = judged(tmp_path)
-    assert (result.status, result.stage, result.accuracy) == (Status.FAIL, Stage.PLACEMENT, None)
+    assert (result.status, result.stage, result.accuracy) == (
+        Status.FAIL,
+        Stage.PLACEMENT,
+        None,
+    )
     assert (
         result.reason
         == f"the record of assignments puts 1 node on {DEVICE} that ran on {CPU}: Gemm x1"
@@ -351,7 +373,9 @@ def test_a_card_that_asks_for_more_than_there_is_fails(
     result = judged(tmp_path, asks=asks)
     assert (result.status, result.stage) == (Status.FAIL, Stage.PLACEMENT)
     assert complaint in str(result.reason)
-    assert judged(tmp_path, asks="max_memcpy = 2\nmin_time_share = 0.2").status is Status.PASS
+    assert (
+        judged(tmp_path, asks="max_memcpy = 2\nmin_time_share = 0.2").status is Status.PASS
+    )
     monkeypatch.setattr(placement, "breach", lambda *_, **__: None)
     monkeypatch.setattr(placement, "shortfall", lambda *_: None)
     assert judged(tmp_path, asks=asks).status is Status.PASS
@@ -386,7 +410,8 @@ def test_what_a_card_asks_of_one_provider_goes_before_what_it_asks_of_all(
         is Status.PASS
     )
     assert (
-        judged(tmp_path, asks='[placement.device]\nallowed_cpu_ops = ["Det"]').status is Status.PASS
+        judged(tmp_path, asks='[placement.device]\nallowed_cpu_ops = ["Det"]').status
+        is Status.PASS
     )
     asks = 'allowed_cpu_ops = ["Det"]\n[placement.device]\nmax_memcpy = 0'
     assert judged(tmp_path, asks=asks).status is Status.PASS
@@ -401,7 +426,9 @@ def test_a_card_that_names_no_provider_is_refused_by_key_and_line(tmp_path: Path
     )
 
 
-def test_a_card_cannot_excuse_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_card_cannot_excuse_the_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     forge_the_record(
         monkeypatch, Owned(CPU, ("MatMul",)), Owned("OtherExecutionProvider", ("Add",))
     )
@@ -421,16 +448,18 @@ def test_a_profile_that_cannot_be_read_proves_nothing(
 
 
 def test_a_loop_is_profiled_where_it_says_something(tmp_path: Path) -> None:
-    body = (
-        "body (int64 i, bool c, float[2] v) => (bool d, float[2] w) { d = Identity(c) w = Exp(v) }"
-    )
+    body = "body (int64 i, bool c, float[2] v) => (bool d, float[2] w) { d = Identity(c) w = Exp(v) }"
     rounds = "k = Constant<value_int = 3>()"
-    loop = model(f"(float[2] x) => (float[2] y) {{ {rounds} y = Loop<body = {body}>(k, , x) }}")
+    loop = model(
+        f"(float[2] x) => (float[2] y) {{ {rounds} y = Loop<body = {body}>(k, , x) }}"
+    )
     card = card_for(save(loop, tmp_path / "loop.onnx"))
 
     def record(variant: str) -> PlacementRecord | None:
         return judge(
-            Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=1))
+            Task(
+                Cell(card, parse_variant(variant), "cpu"), card.path, Settings(input_sets=1)
+            )
         ).result.placement
 
     plain, half = record("original"), record("fp16.io32")

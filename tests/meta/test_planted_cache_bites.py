@@ -64,7 +64,9 @@ def test_a_reference_comes_back_as_it_was(tmp_path: Path) -> None:
     assert second.sets[0].digest() == ANSWERS.sets[0].digest()
 
 
-@pytest.mark.parametrize("data", [b"", b"\0" * 8, pack(["not", "a", "reference"]), b"\xff" * 99])
+@pytest.mark.parametrize(
+    "data", [b"", b"\0" * 8, pack(["not", "a", "reference"]), b"\xff" * 99]
+)
 def test_what_cannot_be_read_is_made_anew_and_kept(data: bytes, tmp_path: Path) -> None:
     plant(Cache(tmp_path), "reference", "ab12", data)
     assert remembered(Cache(tmp_path)) is ANSWERS
@@ -81,13 +83,17 @@ def test_a_planted_pickle_is_not_run(tmp_path: Path) -> None:
     assert owned.is_dir()
 
 
-def test_a_pickle_planted_in_every_entry_is_not_run_by_the_next_verdict(tmp_path: Path) -> None:
+def test_a_pickle_planted_in_every_entry_is_not_run_by_the_next_verdict(
+    tmp_path: Path,
+) -> None:
     """As the harness itself fills and asks its cache."""
     card = named_card(models.save(models.linear(), tmp_path / "plain.onnx"))
     model = Model(card.path, card.name)
     owned, bomb = tmp_path / "owned", pickle.dumps(Bomb(tmp_path / "owned"))
     first = reference(model, card, Settings(), Cache(tmp_path / "cache"))
-    files = [path for path in (tmp_path / "cache").rglob("*") if path.suffix in {".data", ".json"}]
+    files = [
+        path for path in (tmp_path / "cache").rglob("*") if path.suffix in {".data", ".json"}
+    ]
     planted = [path for path in files if not path.name.startswith(".")]
     assert planted
     for path in planted:

@@ -42,7 +42,12 @@ WHOLE: Callable[..., renaming.Names] = renaming.new_names
     ids=["numbers", "names", "nodes", "remarks", "strings"],
 )
 def test_what_is_not_replaced_is_noticed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, room: Any, name: str, broken: Any, leak: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    room: Any,
+    name: str,
+    broken: Any,
+    leak: str,
 ) -> None:
     monkeypatch.setattr(room, name, broken)
     folder = tmp_path / "repro"

@@ -22,9 +22,7 @@ from onnx_harness.settings import Settings
 from tests.models import model, save
 
 # Up to 3 times 200: the square is far beyond float16, its root is not.
-NORM = (
-    "(float[n,8] x) => (float[n,8] y) { big = Mul(x, c)  square = Mul(big, big)  y = Sqrt(square) }"
-)
+NORM = "(float[n,8] x) => (float[n,8] y) { big = Mul(x, c)  square = Mul(big, big)  y = Sqrt(square) }"
 # 1 / (1 + exp(x)) is right where the exponential is infinite.
 SIGMOID = (
     "(float[n,8] x) => (float[n,8] y) { big = Mul(x, c)  e = Exp(big)  d = Add(e, one)  y = "
@@ -50,7 +48,12 @@ def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def judged(
-    folder: Path, text: str, variant: str = "fp16.io32", *, scale: float = 200.0, opset: int = 17
+    folder: Path,
+    text: str,
+    variant: str = "fp16.io32",
+    *,
+    scale: float = 200.0,
+    opset: int = 17,
 ) -> CellResult:
     made = model(text, opset=opset)
     for name, value in (("c", scale), ("one", 1.0)):
@@ -106,14 +109,19 @@ def test_an_overflow_that_the_cpu_hides_is_caught_with_its_node_and_its_mend(
         ),
     ],
 )
-def test_of_several_overflows_the_greatest_is_named(tmp_path: Path, text: str, worst: str) -> None:
+def test_of_several_overflows_the_greatest_is_named(
+    tmp_path: Path, text: str, worst: str
+) -> None:
     text = "(float[n,8] x) => (float[n,8] y) { big = Mul(x, c)  " + text + " }"
     failed, warned = judged(tmp_path, text), judged(tmp_path, text, scale=20.0)
-    first = str(failed.reason).split("computes it in float32: ")[1].split(" in input set ")[0]
+    first = (
+        str(failed.reason).split("computes it in float32: ")[1].split(" in input set ")[0]
+    )
     assert first.startswith(f"'{worst}' (")
     assert first.replace(" reaches ", ": ") in failed.detail
-    assert f"float16 would overflow at 10 times the usual magnitude: '{worst}' (" in "\n".join(
-        warned.notes
+    assert (
+        f"float16 would overflow at 10 times the usual magnitude: '{worst}' ("
+        in "\n".join(warned.notes)
     )
 
 
@@ -124,7 +132,9 @@ def test_its_mend_mends_it(tmp_path: Path) -> None:
     )
 
 
-def test_without_the_check_it_goes_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_check_it_goes_unseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(judge_module, "judge_half", lambda *verdicts: verdicts[-1])
     assert judged(tmp_path, NORM).status is Status.PASS
 

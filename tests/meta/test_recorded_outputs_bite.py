@@ -33,7 +33,9 @@ def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
 
 
-def recorded_beside(folder: Path, *, off: float = 0.0, card: str = "", sets: int = 1) -> Path:
+def recorded_beside(
+    folder: Path, *, off: float = 0.0, card: str = "", sets: int = 1
+) -> Path:
     """A linear model with a ``.npz`` whose last set has an output that is off by a share of the
     greatest.
     """
@@ -89,7 +91,9 @@ def test_it_is_not_the_fault_of_a_variant(tmp_path: Path) -> None:
 
 
 def test_a_card_can_make_it_a_remark(tmp_path: Path) -> None:
-    result = judged(recorded_beside(tmp_path, off=0.1, card='[recorded]\noutputs = "note"')).result
+    result = judged(
+        recorded_beside(tmp_path, off=0.1, card='[recorded]\noutputs = "note"')
+    ).result
     assert result.status is Status.PASS
     assert [note.startswith(MISSES) for note in result.notes] == [True]
 
@@ -112,11 +116,15 @@ def test_a_card_can_make_it_a_remark(tmp_path: Path) -> None:
 def test_the_bound_is_the_cards(
     tmp_path: Path, off: float, card: str, settings: dict[str, Any], status: Status
 ) -> None:
-    assert judged(recorded_beside(tmp_path, off=off, card=card), **settings).result.status is status
+    assert (
+        judged(recorded_beside(tmp_path, off=off, card=card), **settings).result.status
+        is status
+    )
 
 
 @pytest.mark.parametrize(
-    ("card", "status"), [("", Status.PASS), ("[tolerance.y]\nrtol = 1e-4\natol = 0", Status.FAIL)]
+    ("card", "status"),
+    [("", Status.PASS), ("[tolerance.y]\nrtol = 1e-4\natol = 0", Status.FAIL)],
 )
 def test_a_default_bound_yields_to_the_models_own_noise_and_a_chosen_one_does_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, card: str, status: Status
@@ -132,7 +140,10 @@ def test_what_is_kept_shows_it(tmp_path: Path) -> None:
     found, folder = judged(path), tmp_path / "kept"
     repro.keep(task(path), found, folder, found.result)
     shown = subprocess.run(
-        [sys.executable, "-I", folder / repro.SCRIPT], capture_output=True, text=True, check=False
+        [sys.executable, "-I", folder / repro.SCRIPT],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert shown.returncode == 1, shown.stderr
     lines = shown.stdout.splitlines()
@@ -143,6 +154,8 @@ def test_what_is_kept_shows_it(tmp_path: Path) -> None:
     assert "    y: equal" in shown.stdout
 
 
-def test_without_the_comparison_it_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_comparison_it_passes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(subjects, "missed", lambda *_: None)
     assert judged(recorded_beside(tmp_path, off=0.1)).result.status is Status.PASS

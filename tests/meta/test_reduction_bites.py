@@ -21,7 +21,9 @@ from onnx_harness.transforms import BoundStep, Parts, Transform
 from tests.models import model
 
 PARTS = Parts(
-    "pass", lambda *_: ("culprit",), lambda options, left: {**options, "skipped": tuple(left)}
+    "pass",
+    lambda *_: ("culprit",),
+    lambda options, left: {**options, "skipped": tuple(left)},
 )
 WHOLE = Sign(Stage.COMPARE, "values", gap=0.5)
 
@@ -41,7 +43,9 @@ def case() -> Case:
         "(float[2,4] x) => (float[2,4] y) { a = Tanh(x)  b = Exp(a)  c = Add(b, w)  y = "
         "Sigmoid(c) }"
     )
-    made.graph.initializer.append(numpy_helper.from_array(np.linspace(1, 2, 4, dtype="f4"), "w"))
+    made.graph.initializer.append(
+        numpy_helper.from_array(np.linspace(1, 2, 4, dtype="f4"), "w")
+    )
     return Case(made, {"x": np.linspace(-1, 1, 8, dtype="f4").reshape(2, 4)})
 
 

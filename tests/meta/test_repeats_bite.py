@@ -104,8 +104,12 @@ def test_the_run_that_departs_is_named(
     assert not str(without.reason).startswith(reason[:20])
 
 
-def test_the_last_bit_is_no_other_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert judged(tmp_path, monkeypatch, Forgetful({2, 3}, last_bit=True)).status is Status.PASS
+def test_the_last_bit_is_no_other_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (
+        judged(tmp_path, monkeypatch, Forgetful({2, 3}, last_bit=True)).status is Status.PASS
+    )
 
 
 def test_two_runs_more_are_all_that_it_costs(

@@ -62,7 +62,9 @@ def rounding() -> onnx.ModelProto:
     )
 
 
-def changed(made: onnx.ModelProto, name: str, change: Callable[[Any], Any]) -> onnx.ModelProto:
+def changed(
+    made: onnx.ModelProto, name: str, change: Callable[[Any], Any]
+) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(made)
     for tensor in copy.graph.initializer:
@@ -80,7 +82,9 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cel
     caches = itertools.count()
 
     def run(
-        right: onnx.ModelProto, wrong: onnx.ModelProto | None = None, variant: str = "original"
+        right: onnx.ModelProto,
+        wrong: onnx.ModelProto | None = None,
+        variant: str = "original",
     ) -> CellResult:
         # What a transform made is kept by its name and version, and this one is another each time;
         # so is the noise, which some tests measure otherwise.
@@ -92,7 +96,9 @@ def judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Cel
             )
             variant = "planted"
         card = card_for(save(right, tmp_path / "model.onnx"))
-        return judge(Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings())).result
+        return judge(
+            Task(Cell(card, parse_variant(variant), "cpu"), card.path, Settings())
+        ).result
 
     return run
 
@@ -190,7 +196,8 @@ def test_without_the_draws_inside_an_untouched_model_would_fail(
 ) -> None:
     monkeypatch.setattr(floor_room, "has_steps", lambda _: False)
     assert judged(
-        rounding(), changed(rounding(), "w", lambda array: np.nextafter(array, np.float32(9)))
+        rounding(),
+        changed(rounding(), "w", lambda array: np.nextafter(array, np.float32(9))),
     ).status is (Status.FAIL)
 
 
@@ -198,7 +205,9 @@ def test_a_class_that_last_bits_decide_may_change_and_others_may_not(
     judged: Callable[..., CellResult],
 ) -> None:
     # Twins: which of columns 0 and 1 is the greatest hangs on last bits.
-    graph = "(float[n,64] x) => (int64[n,1] y) { m = MatMul(x, w) y = ArgMax <axis = 1> (m) }"
+    graph = (
+        "(float[n,64] x) => (int64[n,1] y) { m = MatMul(x, w) y = ArgMax <axis = 1> (m) }"
+    )
     weight = np.random.default_rng(4).standard_normal((64, 16)).astype(np.float32)
     weight[:, 1] = weight[:, 0] = 3 * weight[:, 0]
     right = holding(graph, w=weight)
@@ -221,8 +230,9 @@ def test_a_random_output_that_becomes_constant_is_a_change(
     still = "(float[n,64] x) => (float[n,64] y, float[n,64] z) { y = Mul(x, k) z = Relu(x) }"
     result = judged(model(DRAWN), holding(still, k=np.float32(1.5)))
     assert result.status is Status.FAIL
-    assert "drawn at random by the untouched model, and the same in each of 8 runs here: y" in str(
-        result.reason
+    assert (
+        "drawn at random by the untouched model, and the same in each of 8 runs here: y"
+        in str(result.reason)
     )
     assert judged(model(DRAWN), model(DRAWN)).status is Status.PASS
 

@@ -68,7 +68,9 @@ def test_the_seed_is_offered_where_it_was_tried_and_nowhere_else(tmp_path: Path)
     path = save(noisy(), tmp_path / "net.onnx")
     result = judged(path, "original")
     assert result.status is Status.NOT_APPLICABLE
-    assert "Mend: `[random] seed = 0` in net.model.toml next to the model" in str(result.reason)
+    assert "Mend: `[random] seed = 0` in net.model.toml next to the model" in str(
+        result.reason
+    )
     save(noisy(opset=8), path)  # too old for what takes the place of a draw
     assert "hold it at 0" in str(judged(path, "original").reason)
 
@@ -80,5 +82,7 @@ def test_recorded_outputs_that_were_drawn_otherwise_are_not_compared(tmp_path: P
     folder.mkdir()
     for name, value in (("input_0", 1), ("output_0", 5)):
         array = np.full((2, 8), value, np.float32)
-        (folder / f"{name}.pb").write_bytes(numpy_helper.from_array(array).SerializeToString())
+        (folder / f"{name}.pb").write_bytes(
+            numpy_helper.from_array(array).SerializeToString()
+        )
     assert judged(path, "original").status is Status.PASS

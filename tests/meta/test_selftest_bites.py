@@ -70,13 +70,17 @@ def test_a_sample_is_spread_over_the_kinds_and_the_same_in_every_run() -> None:
     assert sampled(steps, None) == sampled(steps, 100) == steps
 
 
-def test_a_sample_is_all_that_is_judged(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_sample_is_all_that_is_judged(
+    zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, rows = measured(zoo, capsys, "honest", "--seeds", "2", "--sample", "1")
     assert rows[0]["count"] == 8  # half of what both seeds have
     assert main(["selftest", "honest", "--models", str(zoo), "--sample", "0"]) == 2
 
 
-def test_a_good_model_reaches_every_row(zoo: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_good_model_reaches_every_row(
+    zoo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, rows = measured(zoo, capsys, "inputs", "honest", "fp16", "--seeds", "2")
     assert code == 0
     assert [(row["count"], row["bad"]) for row in rows] == [(1, 0), (16, 0), (6, 0)]
@@ -133,7 +137,9 @@ def test_a_failure_of_an_honest_variant_is_false_unless_the_card_knows_it(zoo: P
     )
     assert falsely_failed(cell, failed) == "m-simplify-cpu: fail at compare: far off"
     assert (
-        falsely_failed(cell, CellResult("m", "m", "", "simplify", "cpu", Status.PASS, Stage.DONE))
+        falsely_failed(
+            cell, CellResult("m", "m", "", "simplify", "cpu", Status.PASS, Stage.DONE)
+        )
         is None
     )
     half = output(ideal_rel_l2=1e-3, faithful=True, usable=False)
@@ -143,7 +149,9 @@ def test_a_failure_of_an_honest_variant_is_false_unless_the_card_knows_it(zoo: P
     assert falsely_failed(cell, replace(failed, accuracy=unfaithful)) is not None
     known = replace(card, known_failures=(KnownFailure("compare", "theirs", {"x": "1"}),))
     assert falsely_failed(replace(cell, card=known), failed) is None
-    elsewhere = replace(card, known_failures=(KnownFailure("session", "theirs", {"x": "1"}),))
+    elsewhere = replace(
+        card, known_failures=(KnownFailure("session", "theirs", {"x": "1"}),)
+    )
     assert falsely_failed(replace(cell, card=elsewhere), failed) is not None
 
 
@@ -245,7 +253,9 @@ def test_a_copy_is_quantized_and_judged_as_itself(
 ) -> None:
     code, rows = measured(zoo, capsys, "quantized", "--quick")
     assert (code, rows[0]["count"], rows[0]["bad"]) == (0, 4, 0)
-    copy = quantized_rows._quantized(card_for(zoo / "m.model.toml"), quantized_rows.COPIES[0])
+    copy = quantized_rows._quantized(
+        card_for(zoo / "m.model.toml"), quantized_rows.COPIES[0]
+    )
     assert "QuantizeLinear" in {node.op_type for node in onnx.load(copy).graph.node}
 
 

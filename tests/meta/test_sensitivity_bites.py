@@ -46,7 +46,9 @@ class Bench:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._folder, self._monkeypatch = folder, monkeypatch
 
-    def task(self, made: onnx.ModelProto, variant: str = "original", **settings: Any) -> Task:
+    def task(
+        self, made: onnx.ModelProto, variant: str = "original", **settings: Any
+    ) -> Task:
         card = card_for(save(made, self._folder / "model.onnx"))
         # Unusual inputs would have NaN in them, and that no tolerance lets through, however blind.
         return Task(
@@ -75,7 +77,8 @@ class Bench:
         task = self.task(made, variant, **settings)
         judged = judge(task)
         return [
-            mutants.attempt(task, judged, fault) for fault in mutants.plan(task, judged, count, 0)
+            mutants.attempt(task, judged, fault)
+            for fault in mutants.plan(task, judged, count, 0)
         ]
 
 
@@ -118,7 +121,10 @@ EQUIVALENT: dict[str, tuple[Callable[[], onnx.ModelProto], Fault]] = {
     "a weight of a dead branch": (with_dead_branch, fault(SIGN, 1, 1, 5, factor=-1.0)),
     "two equal channels permuted": (with_equal_channels, fault(CHANNELS, 0, 1, 1, 0, 2)),
     "a Relu removed from what is never negative": (positive, fault(ACTIVATION, 1)),
-    "a clamp that nothing reaches": (positive, fault("clamp at 1e2", 1, 0, onnx.TensorProto.FLOAT)),
+    "a clamp that nothing reaches": (
+        positive,
+        fault("clamp at 1e2", 1, 0, onnx.TensorProto.FLOAT),
+    ),
     "less than a rounding of a weight": (linear, fault(NUDGE, 0, 1, 3, factor=1 + 1e-9)),
 }
 REAL: dict[str, tuple[Callable[[], onnx.ModelProto], Fault]] = {
@@ -142,7 +148,9 @@ def test_what_changes_nothing_is_equivalent_whatever_the_verdict_allows(
 
 
 @pytest.mark.parametrize("name", REAL)
-def test_a_real_fault_is_caught_and_by_a_blind_verdict_missed(bench: Bench, name: str) -> None:
+def test_a_real_fault_is_caught_and_by_a_blind_verdict_missed(
+    bench: Bench, name: str
+) -> None:
     build, planted = REAL[name]
     assert bench.attempt(build(), planted).fate is Fate.CAUGHT
     missed = bench.attempt(build(), planted, **bench.blind())
@@ -158,16 +166,22 @@ def test_what_is_equivalent_is_told_by_the_noise_and_by_nothing_else(
     assert bench.attempt(build(), planted, **bench.blind()).fate is Fate.EQUIVALENT
 
 
-def test_a_fault_that_the_verdicts_inputs_do_not_show_is_missed_on_others(bench: Bench) -> None:
+def test_a_fault_that_the_verdicts_inputs_do_not_show_is_missed_on_others(
+    bench: Bench,
+) -> None:
     # One set reads two of 64 rows; other sets read others.
-    graph = "(int64[2] i) => (float[2,8] y) { t = Mul(table, one)  y = Gather<axis=0>(t, i) }"
+    graph = (
+        "(int64[2] i) => (float[2,8] y) { t = Mul(table, one)  y = Gather<axis=0>(t, i) }"
+    )
     made = built(graph, table=np.random.default_rng(0).normal(size=(64, 8)), one=1.0)
     faults = [fault(SIGN, 0, 0, 8 * row, factor=-1.0) for row in range(0, 64, 2)]
     trials = [bench.attempt(made, each, input_sets=1) for each in faults]
     fates = {trial.fate for trial in trials}
     assert fates >= {Fate.EQUIVALENT, Fate.MISSED}
     assert all(
-        trial.words.endswith("on other inputs") for trial in trials if trial.fate is Fate.MISSED
+        trial.words.endswith("on other inputs")
+        for trial in trials
+        if trial.fate is Fate.MISSED
     )
 
 
@@ -220,7 +234,9 @@ class Pretender:
         self.settings = Settings()
         self._fate, self._places, self._asked = fate, places, 0
         self.cell = Cell(card, parse_variant("original"), "cpu")
-        placement = PlacementRecord("CPUExecutionProvider", {"CPUExecutionProvider": 3}, {}, 1.0)
+        placement = PlacementRecord(
+            "CPUExecutionProvider", {"CPUExecutionProvider": 3}, {}, 1.0
+        )
         self.result = CellResult(
             self.cell.id,
             card.name,
@@ -254,7 +270,9 @@ class Pretender:
 def examined(tmp_path: Path) -> Callable[..., CellResult]:
     card = replace(card_for(save(linear(), tmp_path / "model.onnx")), least_sensitivity=0.9)
 
-    def examine(fate: Callable[[int], Fate], *, seconds: float = 60.0, **how: Any) -> CellResult:
+    def examine(
+        fate: Callable[[int], Fate], *, seconds: float = 60.0, **how: Any
+    ) -> CellResult:
         runner: Any = Pretender(replace(card, **how.pop("card", {})), fate, **how)
         result = sensitivity.examine(runner, runner.cell, seconds=seconds)
         assert sensitivity.examine(runner, runner.cell) is result, "found once per run"
@@ -282,9 +300,14 @@ def test_a_cell_under_its_cards_minimum_fails_and_says_what_it_missed(examined: 
     ] * 6
 
 
-def test_a_cell_above_its_cards_minimum_passes_and_so_does_any_without_one(examined: Any) -> None:
+def test_a_cell_above_its_cards_minimum_passes_and_so_does_any_without_one(
+    examined: Any,
+) -> None:
     assert examined(every(15, Fate.MISSED)).status is Status.PASS
-    assert examined(lambda _: Fate.MISSED, card={"least_sensitivity": None}).status is Status.PASS
+    assert (
+        examined(lambda _: Fate.MISSED, card={"least_sensitivity": None}).status
+        is Status.PASS
+    )
 
 
 def test_equivalent_mutants_are_counted_apart(examined: Any) -> None:
@@ -308,7 +331,9 @@ def test_a_few_mutants_that_do_not_run_count_and_others_take_the_place_of_more(
 def test_a_model_with_few_places_says_so(examined: Any) -> None:
     result = examined(lambda _: Fate.CAUGHT, places=7)
     assert result.sensitivity.planted == 7
-    assert result.notes == ("7 faults were planted, not 30: the model has no more places for them",)
+    assert result.notes == (
+        "7 faults were planted, not 30: the model has no more places for them",
+    )
 
 
 def test_time_that_is_up_is_said(examined: Any) -> None:
@@ -349,7 +374,9 @@ def test_a_verdict_that_catches_no_change_of_a_weight_has_no_smallest_one() -> N
 
 
 @pytest.fixture
-def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Runner]]:
+def runner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Runner]]:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
     running: list[Runner] = []
 
@@ -362,7 +389,9 @@ def runner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable
         each.close()
 
 
-def test_float32_is_held_to_smaller_changes_than_float16(runner: Any, tmp_path: Path) -> None:
+def test_float32_is_held_to_smaller_changes_than_float16(
+    runner: Any, tmp_path: Path
+) -> None:
     card = card_for(save(linear(), tmp_path / "model.onnx"))
     found: list[SensitivityRecord] = []
     for variant in ("fp16.io32", "original"):

@@ -25,7 +25,9 @@ from onnx_harness.results.cells import NOT_SIMULATED, CellResult, Stage, Status,
 from onnx_harness.settings import Settings
 from tests.models import model, save
 
-DECIDES = "float16 as hardware computes it is right, and decides. In float32, as computed here: "
+DECIDES = (
+    "float16 as hardware computes it is right, and decides. In float32, as computed here: "
+)
 DEPARTS = "float16 as hardware computes it departs: "
 LOWEST = np.finfo(np.float32).min
 RANDOM = np.random.default_rng(8)
@@ -37,7 +39,9 @@ def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def node(op: str, inputs: str, output: str, **attributes: Any) -> onnx.NodeProto:
-    return helper.make_node(op, inputs.split(), [output], name=f"make_{output}", **attributes)
+    return helper.make_node(
+        op, inputs.split(), [output], name=f"make_{output}", **attributes
+    )
 
 
 def net(
@@ -49,7 +53,9 @@ def net(
         numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()
     ]
     graph = helper.make_graph(list(nodes), "net", [x], [y], constants)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    )
 
 
 def centred() -> onnx.ModelProto:
@@ -113,7 +119,8 @@ def judged(
         else np.float32
     )
     np.savez(
-        path.with_suffix(".npz"), x=(around + spread * RANDOM.normal(size=(4, 64))).astype(dtype)
+        path.with_suffix(".npz"),
+        x=(around + spread * RANDOM.normal(size=(4, 64))).astype(dtype),
     )
     card = card_for(path)
     return judge(
@@ -211,10 +218,15 @@ def test_a_simulation_that_can_not_be_run_is_told_and_fails_nothing(
 
     monkeypatch.setattr(emulation, "simulated", refuses)
     result = judged(tmp_path, harmless())
-    assert (result.status, result.notes) == (Status.PASS, (f"{NOT_SIMULATED}: no such type",))
+    assert (result.status, result.notes) == (
+        Status.PASS,
+        (f"{NOT_SIMULATED}: no such type",),
+    )
 
 
-def test_a_model_that_asks_for_float16_itself_is_no_reference_for_float16(tmp_path: Path) -> None:
+def test_a_model_that_asks_for_float16_itself_is_no_reference_for_float16(
+    tmp_path: Path,
+) -> None:
     made = net([node("Mul", "x x", "y")], TensorProto.FLOAT16)
     result = judged(tmp_path, made, variant="original")
     assert result.status is Status.PASS
@@ -225,7 +237,9 @@ def test_a_model_that_asks_for_float16_itself_is_no_reference_for_float16(tmp_pa
 
 
 @pytest.mark.parametrize(("offset", "passes"), [(0.0, True), (9000.0, False)])
-def test_indices_that_float16_takes_from_others_are_of_no_use(offset: float, passes: bool) -> None:
+def test_indices_that_float16_takes_from_others_are_of_no_use(
+    offset: float, passes: bool
+) -> None:
     """The type explains each wrong index, since the ideal conversion has it too.
 
     The user is told all the same.
@@ -256,7 +270,9 @@ def test_a_level_of_a_picture_may_be_the_next_one_and_a_class_may_not(
     """The type moves more than one in a hundred of either."""
     made = model(f"(float[64,96] x) => (uint8[a,b] y) {{ {text} }}")
     for name, value in (("most", 255.0), ("far", 9000.0)):
-        made.graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
+        made.graph.initializer.append(
+            numpy_helper.from_array(np.array(value, np.float32), name)
+        )
     verdict = onnx_harness.verify(made, variant="fp16.io32")
     assert bool(verdict) is passes, verdict.report()
     assert passes or "as the type itself makes them" in verdict.report()

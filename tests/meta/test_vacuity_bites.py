@@ -33,7 +33,9 @@ def judged(
     path = save(made, folder / "m.onnx")
     if card:
         (folder / "m.model.toml").write_text(card, encoding="utf-8")
-    return judge(Task(Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings())).result
+    return judge(
+        Task(Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings())
+    ).result
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,12 @@ def test_a_model_that_onnx_ships_without_real_weights_is_called_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shipped = (
-        Path(onnx.__file__).parent / "backend" / "test" / "data" / "light" / "light_squeezenet.onnx"
+        Path(onnx.__file__).parent
+        / "backend"
+        / "test"
+        / "data"
+        / "light"
+        / "light_squeezenet.onnx"
     )
     shutil.copy(shipped, tmp_path / "light.onnx")
     result = judged(tmp_path, monkeypatch, onnx.load(tmp_path / "light.onnx"))
@@ -170,7 +177,8 @@ def test_what_is_drawn_on_unusual_inputs_alone_fails_nobody(
 ) -> None:
     # Sessions draw alike as long as their nodes are numbered alike, and simplifying removes some.
     made = model(
-        X + "{ l = Constant <value_float = 50.0> () i = Identity(x) a = Abs(i) big = Greater(a, l) "
+        X
+        + "{ l = Constant <value_float = 50.0> () i = Identity(x) a = Abs(i) big = Greater(a, l) "
         "r = RandomUniformLike(x) w = Mul(r, l) y = Where(big, w, x) }"
     )
     result = judged(tmp_path, monkeypatch, made, variant="simplify")

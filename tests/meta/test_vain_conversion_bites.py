@@ -29,7 +29,9 @@ def _cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def judged(folder: Path, variant: str) -> CellResult:
-    made = model("(float[n,40] x) => (float[n,40] y) { h = MatMul(x, w)  y = Tanh(h) }", opset=17)
+    made = model(
+        "(float[n,40] x) => (float[n,40] y) { h = MatMul(x, w)  y = Tanh(h) }", opset=17
+    )
     weights = np.random.default_rng(0).standard_normal((40, 40)).astype(np.float32)
     made.graph.initializer.append(numpy_helper.from_array(weights, "w"))
     card = card_for(save(made, folder / "net.onnx"))
@@ -53,10 +55,13 @@ def test_a_model_whose_nodes_all_stay_float32_is_no_pass(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = model(
-        "(float[n,4] x) => (float[n,4] y) <int64 axis = {1}> { y = CumSum(x, axis) }", opset=17
+        "(float[n,4] x) => (float[n,4] y) <int64 axis = {1}> { y = CumSum(x, axis) }",
+        opset=17,
     )
     card = card_for(save(made, tmp_path / "sums.onnx"))
-    task = Task(Cell(card, parse_variant("fp16.io32"), "cpu"), card.path, Settings(input_sets=2))
+    task = Task(
+        Cell(card, parse_variant("fp16.io32"), "cpu"), card.path, Settings(input_sets=2)
+    )
     result = judge(task).result
     assert (result.status, result.stage) == (Status.NOT_APPLICABLE, Stage.TRANSFORM)
     assert "what the model computes stays float32 (CumSum)" in str(result.reason)

@@ -30,7 +30,13 @@ def held_to(model: onnx.ModelProto, folder: Path, variant: str, **settings: Any)
     card = card_for(save(model, folder / "model.onnx"))
     subject, kept, chosen = Model(card.path), Cache(folder), Settings(**settings)
     return standard(
-        subject, reference(subject, card, chosen, kept), card, bound(variant), "cpu", chosen, kept
+        subject,
+        reference(subject, card, chosen, kept),
+        card,
+        bound(variant),
+        "cpu",
+        chosen,
+        kept,
     )
 
 
@@ -38,16 +44,18 @@ def bound(spelling: str) -> BoundVariant:
     return bind_variant(parse_variant(spelling))
 
 
-def outputs(made: Reference, error: float, elements: int | None = None) -> list[dict[str, Any]]:
+def outputs(
+    made: Reference, error: float, elements: int | None = None
+) -> list[dict[str, Any]]:
     """The reference's outputs with noise of a relative size, in all elements or in the first few."""
     generator = np.random.default_rng(1)
     changed = []
     for each in made.outputs:
         y = each["y"].copy()
         flat = y.reshape(-1)[:elements]
-        flat += (error * np.abs(y).max(initial=0) * generator.choice([-1, 1], flat.shape)).astype(
-            np.float32
-        )
+        flat += (
+            error * np.abs(y).max(initial=0) * generator.choice([-1, 1], flat.shape)
+        ).astype(np.float32)
         changed.append({**each, "y": y})
     return changed
 
@@ -69,7 +77,9 @@ def test_an_error_that_the_bound_lets_pass_fails_where_nothing_explains_it(
 
 
 def test_where_nothing_has_to_be_explained_the_bound_alone_decides(tmp_path: Path) -> None:
-    held = replace(held_to(linear(), tmp_path, "fp16.io32", rtol=1.0, atol=10.0), explained=False)
+    held = replace(
+        held_to(linear(), tmp_path, "fp16.io32", rtol=1.0, atol=10.0), explained=False
+    )
     found = verdict(held, outputs(held.reference, 9e-3))
     assert found.passed
     assert found.comparison is not None
@@ -111,7 +121,10 @@ def test_the_ideal_conversion_is_what_the_variant_documents(
 
 
 def test_the_scheme_of_a_quantization_is_read_in_its_options() -> None:
-    dynamic, static = conversion_of(bound("int8.dynamic")), conversion_of(bound("int8.static"))
+    dynamic, static = (
+        conversion_of(bound("int8.dynamic")),
+        conversion_of(bound("int8.static")),
+    )
     assert dynamic is not None
     assert static is not None
     assert dynamic.scheme is not None
@@ -119,7 +132,9 @@ def test_the_scheme_of_a_quantization_is_read_in_its_options() -> None:
     assert (dynamic.scheme.static, static.scheme.static) == (False, True)
     assert "Softmax" not in static.scheme.ops
     narrow = conversion_of(
-        bound("int8.static(per_channel=True,reduce_range=True,op_types_to_quantize=('Conv',))")
+        bound(
+            "int8.static(per_channel=True,reduce_range=True,op_types_to_quantize=('Conv',))"
+        )
     )
     assert narrow is not None
     assert narrow.scheme is not None
@@ -150,11 +165,16 @@ def test_an_output_of_a_coarse_type_is_not_judged_by_the_rule_of_float32(
     assert comparison.record.outputs["y"].rtol == rtol
 
 
-def test_the_sign_of_a_zero_is_judged_except_where_the_inputs_saturate(tmp_path: Path) -> None:
+def test_the_sign_of_a_zero_is_judged_except_where_the_inputs_saturate(
+    tmp_path: Path,
+) -> None:
     bounds = held_to(linear(), tmp_path, "simplify")
     original = bounds.reference
     sets = original.sets
-    places = [original.usual[-1], *(place for place, inputs in enumerate(sets) if inputs.saturates)]
+    places = [
+        original.usual[-1],
+        *(place for place, inputs in enumerate(sets) if inputs.saturates),
+    ]
     assert len(places) > 1
     for place in places:
         below, above = outputs(original, 0.0), outputs(original, 0.0)
@@ -171,7 +191,9 @@ def random_model() -> onnx.ModelProto:
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 4])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 4])
     graph = helper.make_graph(nodes, "g", [x], [y])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
 
 
 def test_a_model_that_draws_at_random_is_refused_with_its_node_named(tmp_path: Path) -> None:
@@ -215,7 +237,9 @@ def test_where_the_reference_alone_makes_numbers_of_nan_another_provider_need_no
     candidate = by_specification(held)
     odd = [
         place
-        for place, (mine, right) in enumerate(zip(candidate, held.reference.outputs, strict=True))
+        for place, (mine, right) in enumerate(
+            zip(candidate, held.reference.outputs, strict=True)
+        )
         if np.isnan(mine["y"]).any() and np.isfinite(right["y"]).all()
     ]
     assert odd, "ONNX Runtime's LSTM lets NaN through now: nothing is left to forgive"

@@ -41,12 +41,16 @@ def steps() -> list[dict[str, Any]]:
 def all_steps() -> list[dict[str, Any]]:
     """The steps of every workflow."""
     jobs = [job for path in WORKFLOWS for job in read(path.name)["jobs"].values()]
-    return [*(step for job in jobs for step in job.get("steps", ())), *ACTION["runs"]["steps"]]
+    return [
+        *(step for job in jobs for step in job.get("steps", ())),
+        *ACTION["runs"]["steps"],
+    ]
 
 
 def targets() -> set[str]:
     text = "\n".join(
-        (ROOT / name).read_text("utf-8") for name in ("Makefile", "tests/providers/environments.mk")
+        (ROOT / name).read_text("utf-8")
+        for name in ("Makefile", "tests/providers/environments.mk")
     )
     return set(re.findall(r"^([a-z-]+):", text, re.MULTILINE))
 
@@ -79,7 +83,9 @@ def test_mutants_are_tried_on_changed_lines_of_a_change_and_in_every_room_at_nig
     )
     assert whole["strategy"]["matrix"]["room"] == [room.name for room in read_rooms()]
     # A pipe hides how make ended, unless the shell is told otherwise.
-    assert all(step["shell"] == "bash" for step in all_steps() if "| tee" in step.get("run", ""))
+    assert all(
+        step["shell"] == "bash" for step in all_steps() if "| tee" in step.get("run", "")
+    )
 
 
 def test_what_every_change_checks_in_part_runs_in_full_every_night() -> None:
@@ -195,7 +201,9 @@ def test_the_verdicts_step_is_red_for_all_but_a_first_slow_night(
     assert verdict["if"] == "steps.night.outcome != 'success'"
     if outcome is not None:
         (tmp_path / "reports").mkdir()
-        (tmp_path / "reports" / "gate.json").write_text(json.dumps({"outcome": outcome}), "utf-8")
+        (tmp_path / "reports" / "gate.json").write_text(
+            json.dumps({"outcome": outcome}), "utf-8"
+        )
     ended = subprocess.run(
         ["bash", "-e", "-c", verdict["run"]],
         cwd=tmp_path,
@@ -239,7 +247,9 @@ def run_action_step(
         check=False,
     )
     arguments = folder / "arguments"
-    return ended.returncode, arguments.read_text("utf-8").splitlines() if arguments.exists() else []
+    return ended.returncode, arguments.read_text(
+        "utf-8"
+    ).splitlines() if arguments.exists() else []
 
 
 def test_the_action_judges_and_its_code_is_pytests(tmp_path: Path) -> None:
@@ -315,7 +325,9 @@ def make_nightly(tree: Path, code: int) -> tuple[int, list[str]]:
     (tree / "code").write_text(str(code), "utf-8")
     (tree / "asked").unlink(missing_ok=True)
     environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("MAKE", "MFLAGS"))
     }
     ended = subprocess.run(
         ["make", "nightly", "GATE_ARGS=--issue x"],
@@ -328,7 +340,9 @@ def make_nightly(tree: Path, code: int) -> tuple[int, list[str]]:
     return ended.returncode, (tree / "asked").read_text("utf-8").splitlines()
 
 
-def test_make_nightly_runs_the_matrix_beside_the_reference_and_then_the_gate(tree: Path) -> None:
+def test_make_nightly_runs_the_matrix_beside_the_reference_and_then_the_gate(
+    tree: Path,
+) -> None:
     for pytest_code in (0, 1):  # a cell that fails as accepted is the gate's matter
         code, asked = make_nightly(tree, pytest_code)
         assert code == 0

@@ -70,7 +70,11 @@ class Score:
     @property
     def unnoticed(self) -> list[Mutant]:
         """The mutants that no test noticed, those that none reaches included."""
-        return [mutant for mutant in self.counted if mutant.end not in (End.KILLED, End.TIMED_OUT)]
+        return [
+            mutant
+            for mutant in self.counted
+            if mutant.end not in (End.KILLED, End.TIMED_OUT)
+        ]
 
     @property
     def percent(self) -> float:
@@ -84,7 +88,9 @@ class Score:
         """Whether the room fell below its floor: a sample only where chance doesn't explain it."""
         if self.room.floor is None:
             return False
-        return (self.percent if self.sampled_of is None else self.interval[1]) < self.room.floor
+        return (
+            self.percent if self.sampled_of is None else self.interval[1]
+        ) < self.room.floor
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -165,7 +171,15 @@ def _lay_out(work: Path, room: Room, files: Sequence[str]) -> None:
 
 
 def _run_mutmut(work: Path, children: int, asked: Sequence[str] = ()) -> None:
-    command = [sys.executable, "-m", "mutmut", "run", "--max-children", str(children), *asked]
+    command = [
+        sys.executable,
+        "-m",
+        "mutmut",
+        "run",
+        "--max-children",
+        str(children),
+        *asked,
+    ]
     mutated = work / "mutants" / "src"
     # Python remembers of a path that isn't there when it starts that nothing is to be found in it.
     mutated.mkdir(parents=True, exist_ok=True)
@@ -224,7 +238,12 @@ def score(
 
 
 def _sampled(
-    work: Path, room: Room, equivalents: Sequence[Equivalent], count: int, seed: int, jobs: int
+    work: Path,
+    room: Room,
+    equivalents: Sequence[Equivalent],
+    count: int,
+    seed: int,
+    jobs: int,
 ) -> Score:
     """Try some of a room's mutants; the room's score by them."""
     _run_mutmut(work, jobs, [_NO_MUTANT])  # makes them, and finds out which tests reach them
@@ -254,7 +273,9 @@ def stale(
 def _show(found: Score) -> None:
     ends = Counter(mutant.end for mutant in found.counted)
     parts = ", ".join(f"{ends[end]} {end}" for end in End if ends[end])
-    floor = "" if found.room.floor is None else f", and has to be {found.room.floor:g}% or more"
+    floor = (
+        "" if found.room.floor is None else f", and has to be {found.room.floor:g}% or more"
+    )
     mutants = f"{len(found.counted)} mutants"
     if found.sampled_of is not None:
         low, high = found.interval
@@ -279,12 +300,17 @@ def main(words: Sequence[str] | None = None) -> int:
     """
     rooms = {room.name: room for room in read_rooms()}
     parser = argparse.ArgumentParser(prog="python -m tests.mutants", description=__doc__)
-    parser.add_argument("rooms", nargs="*", metavar="ROOM", help=f"all without: {', '.join(rooms)}")
+    parser.add_argument(
+        "rooms", nargs="*", metavar="ROOM", help=f"all without: {', '.join(rooms)}"
+    )
     parser.add_argument(
         "--changed", metavar="COMMIT", help="only on lines that differ from this commit"
     )
     parser.add_argument(
-        "--sample", type=int, metavar="N", help="N mutants of each room, evenly over its files"
+        "--sample",
+        type=int,
+        metavar="N",
+        help="N mutants of each room, evenly over its files",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
@@ -300,7 +326,9 @@ def main(words: Sequence[str] | None = None) -> int:
     lines = None
     if options.changed is not None:
         lines = changed_lines(
-            _git("diff", "--unified=0", "--relative=harness", options.changed, "--", "harness")
+            _git(
+                "diff", "--unified=0", "--relative=harness", options.changed, "--", "harness"
+            )
         )
     failed = False
     for name in options.rooms or rooms:
@@ -312,7 +340,9 @@ def main(words: Sequence[str] | None = None) -> int:
         work = WORK / name
         _lay_out(work, room, files)
         if options.sample is not None:
-            sample = _sampled(work, room, equivalents, options.sample, options.seed, options.jobs)
+            sample = _sampled(
+                work, room, equivalents, options.sample, options.seed, options.jobs
+            )
             _show(sample)
             failed |= sample.too_low
             continue
@@ -326,7 +356,9 @@ def main(words: Sequence[str] | None = None) -> int:
         failed |= found.too_low
         for entry in stale(room, mutants, equivalents):
             failed = True
-            print(f"  equivalent.toml: nothing is like this any more: {entry.file}: {entry.now}")
+            print(
+                f"  equivalent.toml: nothing is like this any more: {entry.file}: {entry.now}"
+            )
     return int(failed)
 
 

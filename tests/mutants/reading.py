@@ -132,7 +132,9 @@ def read_mutants(folder: Path, source: Path) -> Iterator[Mutant]:
         yield from _of_file(made, file, source / file, ended)
 
 
-def _of_file(made: Path, file: str, source: Path, codes: dict[str, int | None]) -> Iterator[Mutant]:
+def _of_file(
+    made: Path, file: str, source: Path, codes: dict[str, int | None]
+) -> Iterator[Mutant]:
     lines = made.read_text("utf-8").splitlines()
     spans = json.loads(Path(f"{made}.spans").read_text("utf-8"))["spans"]
     starts = first_lines(source.read_text("utf-8"))
@@ -153,7 +155,9 @@ def _of_file(made: Path, file: str, source: Path, codes: dict[str, int | None]) 
 def _body(lines: list[str], span: list[int]) -> list[str]:
     """The lines of one copy of a function, from its ``def`` on, under one name."""
     body = lines[span[0] - 1 : span[1]]
-    first = next(index for index, line in enumerate(body) if re.match(r"\s*(async )?def ", line))
+    first = next(
+        index for index, line in enumerate(body) if re.match(r"\s*(async )?def ", line)
+    )
     renamed = re.sub(r"__mutmut_(\d+|orig)\(", "(", body[first])
     return [renamed, *body[first + 1 :]]
 

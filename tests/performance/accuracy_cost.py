@@ -99,15 +99,20 @@ def main(other: Path, names: Sequence[str]) -> None:
     for name in names:
         spent = {"here": 0.0, "there": 0.0}
         for side in ("there", "here", "here", "there"):
-            spent[side] += seconds(HERE / "harness" if side == "here" else other, name)[0] / 2
+            spent[side] += (
+                seconds(HERE / "harness" if side == "here" else other, name)[0] / 2
+            )
         for side, value in spent.items():
             total[side] += value
         ratio = spent["here"] / spent["there"]
         print(
-            f"{name}: {spent['here']:.1f} s beside {spent['there']:.1f} s, {ratio:.2f}x", flush=True
+            f"{name}: {spent['here']:.1f} s beside {spent['there']:.1f} s, {ratio:.2f}x",
+            flush=True,
         )
     ratio = total["here"] / total["there"]
-    print(f"{len(names)} models: {total['here']:.1f} s beside {total['there']:.1f} s, {ratio:.2f}x")
+    print(
+        f"{len(names)} models: {total['here']:.1f} s beside {total['there']:.1f} s, {ratio:.2f}x"
+    )
 
 
 if __name__ == "__main__":

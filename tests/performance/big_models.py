@@ -38,9 +38,15 @@ def big_model(folder: Path, gigabytes: float) -> Path:
     nodes, weights = [], []
     current = "x"
     for number in range(count):
-        weight = TensorProto(name=f"w{number}", data_type=TensorProto.FLOAT, dims=[WIDTH, WIDTH])
+        weight = TensorProto(
+            name=f"w{number}", data_type=TensorProto.FLOAT, dims=[WIDTH, WIDTH]
+        )
         weight.data_location = TensorProto.EXTERNAL
-        place = {"location": "weights.bin", "offset": str(number * BYTES), "length": str(BYTES)}
+        place = {
+            "location": "weights.bin",
+            "offset": str(number * BYTES),
+            "length": str(BYTES),
+        }
         for key, value in place.items():
             weight.external_data.add(key=key, value=value)
         weights.append(weight)
@@ -57,7 +63,9 @@ def big_model(folder: Path, gigabytes: float) -> Path:
         [info(current, TensorProto.FLOAT, ["n", WIDTH])],
         weights,
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
     path = folder / "big.onnx"
     onnx.save_model(made, str(path))
     with (folder / "weights.bin").open("wb") as file:
@@ -119,14 +127,26 @@ def rows(gigabytes: float, only: str = "") -> Iterator[Row]:
     commands = [
         ("hash", 1.1, [sys.executable, "-c", _HASH]),
         ("inspect", 1.1, _cli("inspect", "big.onnx")),
-        ("transform simplify", 1.3, _cli("transform", "big.onnx", "--variant", "simplify", "-o")),
-        ("transform fp16", 1.3, _cli("transform", "big.onnx", "--variant", "fp16.io32", "-o")),
+        (
+            "transform simplify",
+            1.3,
+            _cli("transform", "big.onnx", "--variant", "simplify", "-o"),
+        ),
+        (
+            "transform fp16",
+            1.3,
+            _cli("transform", "big.onnx", "--variant", "fp16.io32", "-o"),
+        ),
         (
             "transform simplify+fp16",
             1.3,
             _cli("transform", "big.onnx", "--variant", "simplify+fp16.io32", "-o"),
         ),
-        ("transform optimize", 1.3, _cli("transform", "big.onnx", "--variant", "optimize", "-o")),
+        (
+            "transform optimize",
+            1.3,
+            _cli("transform", "big.onnx", "--variant", "optimize", "-o"),
+        ),
         ("compare with itself", 1.1, _cli("compare", "big.onnx", "big.onnx")),
         ("time beside itself", 1.1, [sys.executable, "-c", _TIME]),
     ]
@@ -138,7 +158,11 @@ def rows(gigabytes: float, only: str = "") -> Iterator[Row]:
         for what, limit, command in commands:
             if only not in what:
                 continue
-            own = [*command, str(folder / "out" / "out.onnx")] if command[-1] == "-o" else command
+            own = (
+                [*command, str(folder / "out" / "out.onnx")]
+                if command[-1] == "-o"
+                else command
+            )
             (folder / "out").mkdir(exist_ok=True)
             peak, seconds, words = peak_bytes(own, folder)
             for file in (folder / "out").iterdir():

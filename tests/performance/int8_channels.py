@@ -58,7 +58,10 @@ def main() -> int:
             skipped += 1
             continue
         rows.append(row)
-        print(f"{card.name:36}" + "".join(f"{value:10.1f}" for value in row.values()), flush=True)
+        print(
+            f"{card.name:36}" + "".join(f"{value:10.1f}" for value in row.values()),
+            flush=True,
+        )
     print(summary(rows, skipped))
     return 0
 

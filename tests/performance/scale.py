@@ -74,7 +74,11 @@ def main() -> int:
         help="peak memory of what is done with a model of that size, such as 2.5 or 8",
     )
     parser.add_argument(
-        "--only", nargs="*", default=[], metavar="ROW", help="rows whose function begins like this"
+        "--only",
+        nargs="*",
+        default=[],
+        metavar="ROW",
+        help="rows whose function begins like this",
     )
     args = parser.parse_args()
     count = 1000 if args.quick else 10_000
@@ -198,7 +202,8 @@ def shards_of(count: int) -> Iterator[Row]:
     """How even eight shards are."""
     cells = made_up_cells(count // 5)
     past = {
-        each.id: Measured(1 + (number * 7919 % 100) / 10, None) for number, each in enumerate(cells)
+        each.id: Measured(1 + (number * 7919 % 100) / 10, None)
+        for number, each in enumerate(cells)
     }
     started = time.perf_counter()
     parts = shards(cells, past, 8)
@@ -215,7 +220,9 @@ def merged(count: int) -> Iterator[Row]:
         parts = []
         for shard in range(100):
             own = tuple(cell(model=f"m{number}") for number in range(shard, count, 100))
-            run: RunInfo = replace(RUN, id=f"{RUN.id}{shard:03}", shards=(f"{shard + 1}/100 plan",))
+            run: RunInfo = replace(
+                RUN, id=f"{RUN.id}{shard:03}", shards=(f"{shard + 1}/100 plan",)
+            )
             left_by_run(folder / f"shard{shard}", run, own)
             parts.append((folder / f"shard{shard}", Results(run, own)))
         written = []
@@ -261,7 +268,9 @@ def collected_and_resumed(count: int) -> Iterator[Row]:
             card = card_for(path)
             for variant in variants:
                 judged = Cell(card, variant, "cpu")
-                files.put(cell(variant.id, model=card.name), content_key(judged, path, settings))
+                files.put(
+                    cell(variant.id, model=card.name), content_key(judged, path, settings)
+                )
         command = [
             sys.executable,
             "-m",
@@ -309,7 +318,9 @@ def empty_tests(folder: Path, count: int, of_a_model: int) -> Path:
     for number in range(count // of_a_model):
         (folder / "empty" / f"test_m{number}.py").write_text("\n".join(lines))
     # Compiled once: a model's module is no file that would be compiled.
-    subprocess.run([sys.executable, *EMPTY[1:]], cwd=folder, capture_output=True, check=False)
+    subprocess.run(
+        [sys.executable, *EMPTY[1:]], cwd=folder, capture_output=True, check=False
+    )
     return folder
 
 
@@ -342,7 +353,9 @@ def jobs_beside_one(zoo: Path) -> Iterator[Row]:
                 "--jobs",
                 jobs,
             ]
-            seconds.append(timed(Path.cwd(), [*command, "--report-dir", f"{folder}/reports"])[0])
+            seconds.append(
+                timed(Path.cwd(), [*command, "--report-dir", f"{folder}/reports"])[0]
+            )
     yield (
         f"{zoo}: accuracy, --jobs 2 beside 1",
         f"{seconds[0] / seconds[1]:.2f}x ({seconds[0]:.0f} s)",
@@ -353,7 +366,8 @@ def jobs_beside_one(zoo: Path) -> Iterator[Row]:
 def made_up_cells(models: int) -> list[Cell]:
     """Cells of models that aren't there."""
     variants = [
-        parse_variant(word) for word in ("original", "optimize", "simplify", "fp16", "fp16.io32")
+        parse_variant(word)
+        for word in ("original", "optimize", "simplify", "fp16", "fp16.io32")
     ]
     cards = [
         Card(Path(f"m{number}.onnx"), f"m{number}", PathSource(Path("m.onnx")))

@@ -36,7 +36,12 @@ LOST_WORKER = (
 def kills(simulated: int, real: int) -> Iterator[Row]:
     """The tests of killed runs, with as many kills: of what writes alone, and of real runs."""
     for what, count, name, test in (
-        ("moments", simulated, "KILLS", "test_a_run_that_is_killed_at_any_moment_has_lost_nothing"),
+        (
+            "moments",
+            simulated,
+            "KILLS",
+            "test_a_run_that_is_killed_at_any_moment_has_lost_nothing",
+        ),
         (
             "runs of models",
             real,
@@ -73,7 +78,9 @@ def one_lost(
     patch.setattr(coordinator, "connected", lambda *_: contextlib.nullcontext(workers))
     patch.setattr(coordinator, "_TICK_SECONDS", 0.02)
     paths = [save(linear(), folder / "zoo" / f"m{number}.onnx") for number in range(4)]
-    cells = [each for path in paths for each in cells_of(path, "original", "simplify", "optimize")]
+    cells = [
+        each for path in paths for each in cells_of(path, "original", "simplify", "optimize")
+    ]
 
     def judge(address: str, cell: Cell) -> CellResult:
         if cell.id == cells[place].id and not workers.lost:
@@ -100,7 +107,11 @@ def lost_processes(count: int) -> Iterator[Row]:
         how = "killed" if number % 2 else "cut off"
         code, _ = run_pytest(str(python), "-m", "providers", f"{LOST_WORKER}[{how}]")
         failed += code != 0
-    yield what, f"{failed} runs lost some" if failed else "0 lost, 0 twice", "0 lost, 0 twice"
+    yield (
+        what,
+        f"{failed} runs lost some" if failed else "0 lost, 0 twice",
+        "0 lost, 0 twice",
+    )
 
 
 def beside_others() -> Iterator[Row]:
@@ -117,14 +128,20 @@ def beside_others() -> Iterator[Row]:
             "5x",
         ),
     ):
-        _, said = run_pytest(sys.executable, "-s", "-m", "performance", f"{WHOLE_RUN}::{test}")
+        _, said = run_pytest(
+            sys.executable, "-s", "-m", "performance", f"{WHOLE_RUN}::{test}"
+        )
         ratios = sorted(float(ratio) for ratio in re.findall(r": ([\d.]+)x", said))
         median = f"{ratios[len(ratios) // 2]:.2f}x" if ratios else "not measured: it failed"
         yield what, median, wanted
 
 
-def run_pytest(python: str, *words: str, env: dict[str, str] | None = None) -> tuple[int, str]:
+def run_pytest(
+    python: str, *words: str, env: dict[str, str] | None = None
+) -> tuple[int, str]:
     """Run tests of this repository; return pytest's exit code and what it printed."""
     command = [python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
-    ended = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
+    )
     return ended.returncode, ended.stdout

@@ -86,7 +86,10 @@ def test_the_clamp_is_many_times_faster_than_the_library(
     array = kind(np.random.default_rng(0))
     convert_np_to_float16(array[:100_000])  # ONNX Runtime is loaded
     rounds = [
-        (seconds(convert_np_to_float16, array), seconds(library.convert_np_to_float16, array))
+        (
+            seconds(convert_np_to_float16, array),
+            seconds(library.convert_np_to_float16, array),
+        )
         for _ in range(ROUNDS)
     ]
     ours, theirs = (median(column) for column in zip(*rounds, strict=True))

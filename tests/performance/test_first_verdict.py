@@ -38,10 +38,14 @@ def run_seconds(installed: Path, folder: Path, words: Sequence[str]) -> float:
     """Return how long pytest takes in a repository, from a cold cache of ours."""
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     environment["ONNX_HARNESS_CACHE"] = str(folder / "cache")
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # users have bytecode from their second run on
+    environment.pop(
+        "PYTHONDONTWRITEBYTECODE", None
+    )  # users have bytecode from their second run on
     started = time.perf_counter()
     command = [sys.executable, "-m", "pytest", "-q", *words]
-    run = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    run = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True
+    )
     seconds = time.perf_counter() - started
     assert run.returncode == 0, run.stdout + run.stderr
     return seconds
@@ -58,7 +62,9 @@ def test_the_first_verdict_on_a_small_model(
 
     seconds = run_seconds(installed, tmp_path, ["model.onnx"])
 
-    note_number("first verdict: seconds for a 3 kB model, default variants", seconds, at_most=10)
+    note_number(
+        "first verdict: seconds for a 3 kB model, default variants", seconds, at_most=10
+    )
     assert seconds <= 10
 
 

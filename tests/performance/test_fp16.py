@@ -24,7 +24,8 @@ from tests.performance.conftest import Note
 pytestmark = [
     pytest.mark.performance,
     pytest.mark.filterwarnings(
-        "ignore:the float32 number:UserWarning", "ignore::RuntimeWarning:onnxconverter_common"
+        "ignore:the float32 number:UserWarning",
+        "ignore::RuntimeWarning:onnxconverter_common",
     ),
 ]
 
@@ -86,7 +87,9 @@ def test_the_zoo_is_converted_many_times_faster(
                 end="",
             )
     mean = geometric_mean(ratios.values())
-    note_number("fp16: times as fast as the library, zoo, geometric mean", mean, at_least=ZOO)
+    note_number(
+        "fp16: times as fast as the library, zoo, geometric mean", mean, at_least=ZOO
+    )
     large = geometric_mean(many)
     row = "fp16: times as fast as the library, zoo, above 100 nodes, geometric mean"
     note_number(row, large, at_least=MANY_NODES)
@@ -178,7 +181,8 @@ def test_a_model_of_3_gb_needs_little_more_memory_than_it_holds(
 ) -> None:
     command = [sys.executable, "-c", LARGE, str(tmp_path), str(LARGE_BYTES), way]
     memory, taken = map(
-        float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        float,
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(),
     )
     for file in tmp_path.iterdir():
         file.unlink()

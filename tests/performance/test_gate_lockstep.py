@@ -51,7 +51,9 @@ def night(tested: Path, pinned: Path, width: int, seed: int) -> float:
     """ln(ratio) of one measurement."""
     values = {"x": np.random.default_rng(1).normal(size=(64, width)).astype("f4")}
 
-    def open_pair(stack: ExitStack, number: int, tested_first: bool) -> tuple[Timed, Timed, float]:
+    def open_pair(
+        stack: ExitStack, number: int, tested_first: bool
+    ) -> tuple[Timed, Timed, float]:
         order = (False, True) if tested_first else (True, False)
         sides = {
             there: stack.enter_context(
@@ -87,7 +89,9 @@ def test_the_lockstep_sees_added_work_and_nothing_else(
     took = (time.perf_counter() - started) / NIGHTS
     added = [night(slower, plain, width, seed) for seed in range(NIGHTS)]
     print(f"\n{layers} products of 64x{width}: {took:.1f} s a cell")
-    print(f"  against itself {math.expm1(median(equal)):+.2%}, nightly spread {stdev(equal):.2%}")
+    print(
+        f"  against itself {math.expm1(median(equal)):+.2%}, nightly spread {stdev(equal):.2%}"
+    )
     print(
         f"  {ADDED:.0%} of work added {math.expm1(median(added)):+.2%}, nightly spread "
         f"{stdev(added):.2%}"

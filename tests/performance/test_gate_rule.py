@@ -83,7 +83,8 @@ def first_alone(night: Night) -> Night:
 def verdicts(accepted: float, nights: list[Night], since: int = 0) -> list[Outcome]:
     """The gate's word on each night from number ``since`` on."""
     return [
-        judge_nights(accepted, nights[: count + 1]).outcome for count in range(since, len(nights))
+        judge_nights(accepted, nights[: count + 1]).outcome
+        for count in range(since, len(nights))
     ]
 
 
@@ -91,12 +92,22 @@ def upper_bound(events: int, trials: int, confidence: float = 0.95) -> float:
     """One-sided upper bound of a proportion (Clopper and Pearson, 1934)."""
     from scipy.special import betaincinv
 
-    return 1.0 if events == trials else float(betaincinv(events + 1, trials - events, confidence))
+    return (
+        1.0
+        if events == trials
+        else float(betaincinv(events + 1, trials - events, confidence))
+    )
 
 
 @pytest.mark.parametrize(
     "noise",
-    [Noise(0.005), Noise(0.01), Noise(0.02), Noise(0.01, pairs=0.03), Noise(0.01, disturbed=0.02)],
+    [
+        Noise(0.005),
+        Noise(0.01),
+        Noise(0.02),
+        Noise(0.01, pairs=0.03),
+        Noise(0.01, disturbed=0.02),
+    ],
     ids=["nights 0.5%", "nights 1%", "nights 2%", "pairs 3%", "disturbed"],
 )
 def test_false_alarms_and_power(noise: Noise) -> None:
@@ -150,9 +161,13 @@ def test_false_alarms_and_power(noise: Noise) -> None:
                 within[name, 2] += Outcome.FAIL in told_of[:2]
                 within[name, 4] += Outcome.FAIL in told_of
         caught |= {
-            (step, name): within[name, 2] / STEPPED for name in ("as it is", "by the first alone")
+            (step, name): within[name, 2] / STEPPED
+            for name in ("as it is", "by the first alone")
         }
-        print(f"  {step:.0%} slower, caught: {caught[step, 'as it is']:.3f} in 2 nights", end="")
+        print(
+            f"  {step:.0%} slower, caught: {caught[step, 'as it is']:.3f} in 2 nights",
+            end="",
+        )
         print(f" (by the first alone {caught[step, 'by the first alone']:.3f})", end="")
         print(f", {within['as it is', 4] / STEPPED:.3f} in 4")
     for step in STEPS:

@@ -126,7 +126,9 @@ def test_fp16_gets_every_known_defect_right_or_says_why_not(
 ) -> None:
     results = judged("fp16.io32")
     failed = [
-        result for result in results if result.status not in (Status.PASS, Status.NOT_APPLICABLE)
+        result
+        for result in results
+        if result.status not in (Status.PASS, Status.NOT_APPLICABLE)
     ]
     broken = [result for result in failed if result.stage is not Stage.COMPARE]
     unexplained = [

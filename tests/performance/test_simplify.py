@@ -69,12 +69,15 @@ class Result:
 
 def constant_nodes(graph: onnx.GraphProto) -> int:
     return sum(
-        (node.op_type == "Constant") + sum(constant_nodes(inner) for inner in subgraphs(node))
+        (node.op_type == "Constant")
+        + sum(constant_nodes(inner) for inner in subgraphs(node))
         for node in graph.node
     )
 
 
-def measured(simplifier: Callable[[onnx.ModelProto], onnx.ModelProto], path: Path) -> Result | None:
+def measured(
+    simplifier: Callable[[onnx.ModelProto], onnx.ModelProto], path: Path
+) -> Result | None:
     """The result and its quickest time; None when the library fails on the model."""
     seconds = math.inf
     for _ in range(ROUNDS):
@@ -104,9 +107,13 @@ def table() -> dict[str, tuple[Result, dict[str, Result]]]:
         ours = measured(simplify, path)
         assert ours is not None, name
         peers = {peer: measured(function, path) for peer, function in PEERS.items()}
-        rows[name] = ours, {peer: result for peer, result in peers.items() if result is not None}
+        rows[name] = (
+            ours,
+            {peer: result for peer, result in peers.items() if result is not None},
+        )
         print(
-            f"{name:34}" + "".join(f"{cell(result):>24}" for result in (ours, *peers.values())),
+            f"{name:34}"
+            + "".join(f"{cell(result):>24}" for result in (ours, *peers.values())),
             flush=True,
         )
     return rows
@@ -118,17 +125,23 @@ def fewest(peers: Mapping[str, Result]) -> int:
 
 def cell(result: Result | None) -> str:
     return (
-        "fails" if result is None else f"{result.nodes} ({result.constants}) {result.seconds:.3f} s"
+        "fails"
+        if result is None
+        else f"{result.nodes} ({result.constants}) {result.seconds:.3f} s"
     )
 
 
 @pytest.mark.filterwarnings("ignore")  # what the libraries deprecate is theirs
 @pytest.mark.parametrize("name", [card.name.removesuffix(".model.toml") for card in MODELS])
-def test_no_more_nodes_are_left_than_by_the_better_library(name: str, note_number: Note) -> None:
+def test_no_more_nodes_are_left_than_by_the_better_library(
+    name: str, note_number: Note
+) -> None:
     rows = table()
     row = "simplify: models of the zoo with more nodes left than the better library"
     more = [
-        each for each in rows if rows[each][0].nodes > fewest(rows[each][1]) and each not in KEPT
+        each
+        for each in rows
+        if rows[each][0].nodes > fewest(rows[each][1]) and each not in KEPT
     ]
     argued = f"of {len(rows)}, beside {', '.join(KEPT)}, argued for"
     note_number(row, len(more), at_most=0, detail=argued)
@@ -154,7 +167,9 @@ def test_it_is_no_slower_than_the_faster_library(note_number: Note) -> None:
         f"models: {mean:.2f}"
     )
 
-    note_number("simplify: seconds beside the faster library, geometric mean", mean, at_most=1)
+    note_number(
+        "simplify: seconds beside the faster library, geometric mean", mean, at_most=1
+    )
     assert mean <= 1
 
 
@@ -213,7 +228,8 @@ def test_a_model_of_3_gb_needs_little_more_memory_than_it_holds(
 ) -> None:
     command = [sys.executable, "-c", LARGE, str(tmp_path), str(LARGE_BYTES)]
     memory, taken = map(
-        float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+        float,
+        subprocess.run(command, capture_output=True, text=True, check=True).stdout.split(),
     )
     for file in tmp_path.iterdir():
         file.unlink()

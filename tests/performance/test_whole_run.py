@@ -48,12 +48,18 @@ def environment(**more: str) -> dict[str, str]:
     theirs.
     """
     return {
-        **{key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"},
+        **{
+            key: value
+            for key, value in os.environ.items()
+            if key != "PYTHONDONTWRITEBYTECODE"
+        },
         **more,
     }
 
 
-def process(words: Sequence[str], env: Mapping[str, str], *, may_fail: bool = False) -> float:
+def process(
+    words: Sequence[str], env: Mapping[str, str], *, may_fail: bool = False
+) -> float:
     started = time.perf_counter()
     done = subprocess.run(
         words, cwd=ROOT, env=dict(env), capture_output=True, text=True, check=False
@@ -178,7 +184,9 @@ def _polygraphy_inputs(models: Mapping[Path, Path], folder: Path) -> dict[Path, 
     return found
 
 
-def test_collecting_ten_thousand_cells_costs_little_beside_pytest_itself(tmp_path: Path) -> None:
+def test_collecting_ten_thousand_cells_costs_little_beside_pytest_itself(
+    tmp_path: Path,
+) -> None:
     variants = len(expand_variants(["passes", "ort"], {}))
     models = -(-10_000 // variants)
     (tmp_path / "pyproject.toml").write_text(
@@ -195,7 +203,15 @@ def test_collecting_ten_thousand_cells_costs_little_beside_pytest_itself(tmp_pat
         "@pytest.mark.parametrize('test', ['accuracy', 'latency'])\n"
         "def test(model, cell, test): pass\n"
     )
-    collect = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    collect = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+    ]
     ours = [
         *collect,
         str(tmp_path),

@@ -12,7 +12,9 @@ from tests.plugin.running import LEAN
 
 
 @pytest.fixture(autouse=True)
-def _apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def _apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     if "pytester" in request.fixturenames:
         request.getfixturevalue("pytester")  # it clears the variable that follows
     monkeypatch.setenv("PYTEST_ADDOPTS", LEAN)

@@ -42,7 +42,15 @@ def start_pytest(
     folder: Path, *args: str | Path, wrap: Sequence[str] = (), **options: Any
 ) -> subprocess.Popen[str]:
     """Begin ``pytest *args`` in ``folder``, its output in one pipe."""
-    command = [*wrap, sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *map(str, args)]
+    command = [
+        *wrap,
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        *map(str, args),
+    ]
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -89,8 +97,12 @@ def install(folder: Path, source: str) -> None:
     (folder / "faults.py").write_text(source, "utf-8")
     info = folder / "faults-1.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: faults\nVersion: 1\n", "utf-8")
-    (info / "entry_points.txt").write_text("[onnx_harness.transforms]\nfaults = faults\n", "utf-8")
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: faults\nVersion: 1\n", "utf-8"
+    )
+    (info / "entry_points.txt").write_text(
+        "[onnx_harness.transforms]\nfaults = faults\n", "utf-8"
+    )
 
 
 def made_reference(folder: Path) -> None:

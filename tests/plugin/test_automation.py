@@ -33,7 +33,9 @@ def test_a_failing_run_in_a_job(tmp_path: Path) -> None:
     ended = run_pytest(tmp_path, *words, *files, wrap=in_a_job)
     assert ended.code == pytest.ExitCode.TESTS_FAILED, ended.told
     failing = ["net-fp16.io32-cpu"]
-    assert [name for name, cell in ended.cells.items() if cell["status"] == "fail"] == failing
+    assert [
+        name for name, cell in ended.cells.items() if cell["status"] == "fail"
+    ] == failing
     lines = [line for line in ended.told.splitlines() if line.startswith("::error ")]
     assert lines, ended.told
     assert all(line.startswith("::error file=net.onnx,title=net-") for line in lines)
@@ -41,7 +43,8 @@ def test_a_failing_run_in_a_job(tmp_path: Path) -> None:
     log = json.loads((tmp_path / "out/failures.sarif").read_text("utf-8"))
     assert violations(log, SARIF, SARIF) == []
     found = [
-        result["partialFingerprints"]["onnxHarnessCell/v1"] for result in log["runs"][0]["results"]
+        result["partialFingerprints"]["onnxHarnessCell/v1"]
+        for result in log["runs"][0]["results"]
     ]
     assert sorted(found) == sorted(failing)
     [case, *_] = ElementTree.parse(tmp_path / "junit.xml").iter("testcase")

@@ -109,7 +109,9 @@ def test_the_account_names_what_each_variant_breaks_and_how(ended: Ended) -> Non
     not_run = found["harmless"]["cases"][
         "not_run"
     ]  # which they are depends on ONNX Runtime, and on installed locales
-    assert {"simple.test_gradient_of_add", "pytorch_operator.test_operator_addmm"} <= set(not_run)
+    assert {"simple.test_gradient_of_add", "pytorch_operator.test_operator_addmm"} <= set(
+        not_run
+    )
     assert (found["harmless"]["broken"], found["broken"]["broken"]) == (0, 6)
     assert {
         how: names for how, names in found["broken"]["cases"].items() if how != "not_run"
@@ -198,9 +200,9 @@ def test_cases_of_single_operators_are_written_once(operators: Ended) -> None:
     assert len(again.cells) == 6
     assert {file: file.stat().st_mtime_ns for file in kept.glob("*/model.onnx")} == models
     # A case is quicker made again than kept.
-    assert [path.name for path in kept.parents[2].iterdir() if not path.name.startswith(".")] == [
-        "backend_suite"
-    ]
+    assert [
+        path.name for path in kept.parents[2].iterdir() if not path.name.startswith(".")
+    ] == ["backend_suite"]
 
 
 def test_what_declares_to_keep_values_is_held_to_it(operators: Ended) -> None:
@@ -226,7 +228,10 @@ def test_what_declares_to_keep_values_is_held_to_it(operators: Ended) -> None:
             ["--onnx-backend-suite", "nodes"],
             "there are no cases of the kind 'nodes' *. Did you mean 'node'?*",
         ),
-        (["--onnx-backend-suite=all/test_abs"], "there are no cases of the kind 'all/test_abs'*"),
+        (
+            ["--onnx-backend-suite=all/test_abs"],
+            "there are no cases of the kind 'all/test_abs'*",
+        ),
         (
             ["--onnx-backend-suite", "lin.onnx"],
             "*a path after the option needs it written as --onnx-backend-suite=KIND*",
@@ -286,7 +291,13 @@ def test_collecting_the_suite_imports_nothing_of_weight(pytester: pytest.Pyteste
             sys.stderr.write(f"imported: {[name for name in weighty if name in sys.modules]}")
         """
     )
-    args = ["--collect-only", "-p", "watch", "--onnx-backend-suite=simple", "--variant=simplify"]
+    args = [
+        "--collect-only",
+        "-p",
+        "watch",
+        "--onnx-backend-suite=simple",
+        "--variant=simplify",
+    ]
     result = pytester.runpytest_subprocess(*args)
     assert result.ret == pytest.ExitCode.OK
     result.stderr.fnmatch_lines(["imported: []"])

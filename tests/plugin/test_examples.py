@@ -39,7 +39,8 @@ def test_own_tests(tmp_path: Path) -> None:
     written = run_pytest(folder, "--onnx-update", "--report-dir=reports")
     assert written.code == pytest.ExitCode.OK, written.told
     golden = (
-        folder / "__onnx_snapshots__/test_model/test_outputs_are_those_of_last_time/test_data_set_0"
+        folder
+        / "__onnx_snapshots__/test_model/test_outputs_are_those_of_last_time/test_data_set_0"
     )
     assert {file.name for file in golden.iterdir()} == {"input_0.pb", "output_0.pb"}
     assert set(written.cells) == {
@@ -78,7 +79,9 @@ def test_export(tmp_path: Path) -> None:
 
 @pytest.mark.nightly
 def test_export_torch(tmp_path: Path) -> None:
-    pytest.importorskip("torch", reason="torch isn't installed here: `make test-extras` has it")
+    pytest.importorskip(
+        "torch", reason="torch isn't installed here: `make test-extras` has it"
+    )
     folder = copy_of("export_torch", tmp_path)
     right = run_pytest(folder)
     assert right.code == pytest.ExitCode.OK, right.told
@@ -93,12 +96,15 @@ def test_export_torch(tmp_path: Path) -> None:
 
 def test_transform(tmp_path: Path) -> None:
     folder = copy_of("transform", tmp_path)
-    save(model("(float[n] x) => (float[n] y) { a = Neg(x)  y = Neg(a) }"), folder / "net.onnx")
+    save(
+        model("(float[n] x) => (float[n] y) { a = Neg(x)  y = Neg(a) }"), folder / "net.onnx"
+    )
     cells = ["net.onnx", "--variant=double_negation(limit=3)", "-k=accuracy"]
     assert run_pytest(folder, *cells).code == pytest.ExitCode.OK
     file = folder / "double_negation.py"
     file.write_text(
-        file.read_text("utf-8").replace("    return model", "    return model.grpah"), "utf-8"
+        file.read_text("utf-8").replace("    return model", "    return model.grpah"),
+        "utf-8",
     )
     ended = run_pytest(folder, *cells)
     assert ended.code == pytest.ExitCode.TESTS_FAILED
@@ -135,13 +141,15 @@ def test_gate(
 def test_action(tmp_path: Path) -> None:
     """The action's own script judges the example's models."""
     folder = copy_of("action", tmp_path)
-    job = yaml.safe_load((folder / ".github/workflows/models.yml").read_text("utf-8"))["jobs"][
-        "models"
-    ]
+    job = yaml.safe_load((folder / ".github/workflows/models.yml").read_text("utf-8"))[
+        "jobs"
+    ]["models"]
     [step] = [step for step in job["steps"] if "onnx-harness" in step.get("uses", "")]
     action = yaml.safe_load((ROOT / "action.yml").read_text("utf-8"))
     assert step["with"].keys() <= action["inputs"].keys()
-    inputs = {name: given["default"] for name, given in action["inputs"].items()} | step["with"]
+    inputs = {name: given["default"] for name, given in action["inputs"].items()} | step[
+        "with"
+    ]
     words = [
         *inputs["models"].split(),
         "--provider",
@@ -158,8 +166,16 @@ def test_shards_of_a_slurm_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     """Each task of the array takes its part; the parts make one run."""
     folder = copy_of("shards", tmp_path)
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    few = ["--variant=original", "--variant=simplify", "-k=accuracy", "-p", "no:hypothesispytest"]
+    monkeypatch.setenv(
+        "PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
+    few = [
+        "--variant=original",
+        "--variant=simplify",
+        "-k=accuracy",
+        "-p",
+        "no:hypothesispytest",
+    ]
 
     def task(array: str, part: str) -> Results:
         """One of two tasks; Slurm keeps both numbers of one that it starts again."""
@@ -187,19 +203,27 @@ def test_shards_of_a_slurm_array(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_shards_of_a_matrix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the jobs of the workflow do it, in two parts instead of four."""
     folder = copy_of("shards", tmp_path)
-    jobs = yaml.safe_load((folder / ".github/workflows/models.yml").read_text("utf-8"))["jobs"]
+    jobs = yaml.safe_load((folder / ".github/workflows/models.yml").read_text("utf-8"))[
+        "jobs"
+    ]
     parts = jobs["shard"]["strategy"]["matrix"]["part"]
     [command] = [
-        step["run"] for step in jobs["shard"]["steps"] if step.get("run", "").startswith("pytest")
+        step["run"]
+        for step in jobs["shard"]["steps"]
+        if step.get("run", "").startswith("pytest")
     ]
     assert f"${{{{ matrix.part }}}}/{len(parts)}" in command
     for part in ("1", "2"):
-        words = command.replace(f"${{{{ matrix.part }}}}/{len(parts)}", f"{part}/2").split()[1:]
+        words = command.replace(f"${{{{ matrix.part }}}}/{len(parts)}", f"{part}/2").split()[
+            1:
+        ]
         words[words.index("reports")] = f"shards/{part}"
         ended = run_pytest(folder, *words, "--variant=original", "--variant=simplify")
         assert ended.code == pytest.ExitCode.OK, ended.told
     [merging] = [
-        step["run"] for step in jobs["report"]["steps"] if "report --merge" in step.get("run", "")
+        step["run"]
+        for step in jobs["report"]["steps"]
+        if "report --merge" in step.get("run", "")
     ]
     assert merging == "onnx-harness report --merge shards/* -o reports"
     _merge_shards(folder, monkeypatch, "shards")

@@ -14,7 +14,9 @@ import pytest
 from tests.models import linear, save
 from tests.plugin.running import LEAN
 
-HOSTILE = "y]]></failure><b>&\x1b[31m|`@all` [a](http://evil)\u202e\n::error::told\r::warning::too"
+HOSTILE = (
+    "y]]></failure><b>&\x1b[31m|`@all` [a](http://evil)\u202e\n::error::told\r::warning::too"
+)
 """Ends an element, escapes a terminal's colours, links, mentions, and begins a workflow's command."""
 
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e]")
@@ -38,7 +40,13 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Left:
     made.graph.node[0].name = HOSTILE
     save(made, folder / "net.onnx")
     (folder / "pyproject.toml").touch()
-    words = ["net.onnx", "--variant=fp16.io32", "--rtol=1e-9", "--atol=1e-12", "--benchmark-skip"]
+    words = [
+        "net.onnx",
+        "--variant=fp16.io32",
+        "--rtol=1e-9",
+        "--atol=1e-12",
+        "--benchmark-skip",
+    ]
     files = ["--report-dir=reports", "--junitxml=junit.xml", "--sarif=run.sarif"]
     environment = os.environ | {
         "PYTEST_ADDOPTS": LEAN,
@@ -79,7 +87,9 @@ def test_junit_has_one_failure_and_no_element_of_the_models(left: Left) -> None:
     assert {node.tag for node in tree.iter()} <= known | {"skipped", "system-out"}
     failures = list(tree.iter("failure"))
     assert len(failures) == 1
-    assert "</failure><b>" in "".join([failures[0].text or "", failures[0].get("message") or ""])
+    assert "</failure><b>" in "".join(
+        [failures[0].text or "", failures[0].get("message") or ""]
+    )
 
 
 def test_sarif_and_markdown_hold_no_control_character(left: Left) -> None:

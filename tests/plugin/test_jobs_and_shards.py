@@ -41,7 +41,13 @@ def reported(told: str) -> list[str]:
 def test_each_test_is_reported_once_and_latency_comes_last(models: Path) -> None:
     names = ["lin.onnx", "broken.onnx", "two.onnx"]
     ended = run_pytest(
-        models, *names, *VARIANTS, "--report-dir=reports", "--jobs=2", "-v", "--latency-budget=0.2"
+        models,
+        *names,
+        *VARIANTS,
+        "--report-dir=reports",
+        "--jobs=2",
+        "-v",
+        "--latency-budget=0.2",
     )
     tests = reported(ended.told)
     assert len(tests) == len(set(tests)) == 12
@@ -53,7 +59,9 @@ def test_each_test_is_reported_once_and_latency_comes_last(models: Path) -> None
         for model in ("lin", "two", "broken")
         for variant in ("original", "simplify")
     }
-    assert all(cell["latency"] for key, cell in ended.cells.items() if not key.startswith("broken"))
+    assert all(
+        cell["latency"] for key, cell in ended.cells.items() if not key.startswith("broken")
+    )
 
 
 def test_the_first_failure_ends_the_run_under_x(models: Path) -> None:
@@ -72,7 +80,9 @@ def test_jobs_and_xdist_exclude_each_other(models: Path) -> None:
 
 @pytest.mark.parametrize("word", ["0", "-1", "many", "1.5"])
 def test_a_number_of_jobs_that_is_none_is_refused(models: Path, word: str) -> None:
-    assert run_pytest(models, "lin.onnx", f"--jobs={word}").code == pytest.ExitCode.USAGE_ERROR
+    assert (
+        run_pytest(models, "lin.onnx", f"--jobs={word}").code == pytest.ExitCode.USAGE_ERROR
+    )
 
 
 @pytest.mark.usefixtures("interruptible")
@@ -89,7 +99,9 @@ def test_ctrl_c_ends_every_process_and_keeps_what_was_judged(tmp_path: Path) -> 
         "--jobs=2",
     ]
     process = start_pytest(tmp_path, *cells, start_new_session=True)
-    assert wait_until(lambda: (tmp_path / "asleep").exists() and bool(read_cells(tmp_path)), 120)
+    assert wait_until(
+        lambda: (tmp_path / "asleep").exists() and bool(read_cells(tmp_path)), 120
+    )
     below = psutil.Process(process.pid).children(recursive=True)
     started = time.monotonic()
     os.killpg(process.pid, signal.SIGINT)
@@ -135,7 +147,9 @@ def test_shards_together_are_the_whole_run_in_any_order(
 
 @pytest.mark.parametrize("word", ["0/2", "3/2", "2", "a/b", "/"])
 def test_a_shard_that_is_none_is_refused(models: Path, word: str) -> None:
-    assert run_pytest(models, "lin.onnx", f"--shard={word}").code == pytest.ExitCode.USAGE_ERROR
+    assert (
+        run_pytest(models, "lin.onnx", f"--shard={word}").code == pytest.ExitCode.USAGE_ERROR
+    )
 
 
 def _run_part(models: Path, part: int, *words: str) -> None:

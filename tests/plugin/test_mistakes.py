@@ -59,7 +59,10 @@ COMMANDS = {
         USAGE,
         "is the empty chain and stands alone",
     ),
-    "transform net.onnx --variant simplify( -o out.onnx": (USAGE, "write them as Python literals"),
+    "transform net.onnx --variant simplify( -o out.onnx": (
+        USAGE,
+        "write them as Python literals",
+    ),
     "transform net.onnx --variant fp16.io32(3) -o out.onnx": (
         USAGE,
         "options are written as name=value",
@@ -90,17 +93,29 @@ COMMANDS = {
     "compare net.onnx net.onnx --provider CPU": (USAGE, "Did you mean 'cpu'?"),
     "compare net.onnx net.onnx --provider cud": (USAGE, "Did you mean 'cuda'?"),
     "compare net.onnx net.onnx --rtol 1e-3": (USAGE, "--rtol and --atol go together"),
-    "compare net.onnx net.onnx --rtol -1 --atol 1": (USAGE, "rtol is -1.0; it has to be 0 or more"),
-    "compare net.onnx net.onnx --rtol nan --atol 1": (USAGE, "rtol is nan; it has to be 0 or more"),
+    "compare net.onnx net.onnx --rtol -1 --atol 1": (
+        USAGE,
+        "rtol is -1.0; it has to be 0 or more",
+    ),
+    "compare net.onnx net.onnx --rtol nan --atol 1": (
+        USAGE,
+        "rtol is nan; it has to be 0 or more",
+    ),
     "compare net.onnx net.onnx --rtol abc --atol 1": (
         USAGE,
         "argument --rtol: invalid float value: 'abc'",
     ),
-    "compare net.onnx net.onnx --input-sets 0": (USAGE, "input_sets is 0; it has to be 1 or more"),
+    "compare net.onnx net.onnx --input-sets 0": (
+        USAGE,
+        "input_sets is 0; it has to be 1 or more",
+    ),
     "compare net.onnx net.onnx --seed -3": (USAGE, "seed is -3; it has to be 0 or more"),
     "compare net.onnx net.onnx --inputs no.npz": (USAGE, "there is no file no.npz"),
     "compare net.onnx net.onnx --cell-memory 4X": (USAGE, "'4X' isn't a size; write 500M"),
-    "compare net.onnx net.onnx --cell-timeout 0": (USAGE, "it has to be more than 0 seconds"),
+    "compare net.onnx net.onnx --cell-timeout 0": (
+        USAGE,
+        "it has to be more than 0 seconds",
+    ),
     "zoo": (USAGE, "required: COMMAND"),
     "zoo fech": (USAGE, "Did you mean 'fetch'?"),
     "zoo list nowhere": (USAGE, "there is no folder or file nowhere"),
@@ -119,7 +134,10 @@ COMMANDS = {
 
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_command_line(
-    place: Path, line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    place: Path,
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(place)
     before = sorted(place.rglob("*"))
@@ -253,13 +271,22 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: path.write_text("<!doctype html><title>404</title>"),
         "it is a web page",
     ),
-    "a pickle": (lambda path: path.write_bytes(b"\x80\x04\x95" + bytes(60)), "a Python pickle"),
-    "a checkpoint": (lambda path: path.write_bytes(b"PK\x03\x04" + bytes(60)), "torch.onnx.export"),
+    "a pickle": (
+        lambda path: path.write_bytes(b"\x80\x04\x95" + bytes(60)),
+        "a Python pickle",
+    ),
+    "a checkpoint": (
+        lambda path: path.write_bytes(b"PK\x03\x04" + bytes(60)),
+        "torch.onnx.export",
+    ),
     "half a model": (
         lambda path: path.write_bytes(linear().SerializeToString()[:100]),
         "is truncated",
     ),
-    "data left behind": (_data_left_behind, "there is no file 'weights.bin' beside the model"),
+    "data left behind": (
+        _data_left_behind,
+        "there is no file 'weights.bin' beside the model",
+    ),
     "data cut short": (_cut_data, "is truncated"),
     "a folder": (lambda path: path.mkdir(), "Is a directory"),
     "no graph": (
@@ -306,7 +333,8 @@ def test_a_call_of_the_library(name: str) -> None:
 
 def test_they_are_a_hundred() -> None:
     assert (
-        len(COMMANDS) + len(OPTIONS) + len(PROJECTS) + len(CARDS) + len(FILES) + len(CALLS) >= 100
+        len(COMMANDS) + len(OPTIONS) + len(PROJECTS) + len(CARDS) + len(FILES) + len(CALLS)
+        >= 100
     )
 
 

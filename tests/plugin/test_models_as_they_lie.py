@@ -22,7 +22,9 @@ def names(pytester: pytest.Pytester, *args: str) -> list[str]:
     return list(dict.fromkeys(cell.card.name for cell in cells))
 
 
-def test_models_of_one_stem_are_told_apart_by_their_folders(pytester: pytest.Pytester) -> None:
+def test_models_of_one_stem_are_told_apart_by_their_folders(
+    pytester: pytest.Pytester,
+) -> None:
     for folder in ("yolo/onnx", "bert/onnx"):
         save(linear(), pytester.path / folder / "model.onnx")
     assert names(pytester, "yolo/onnx/model.onnx", "bert/onnx/model.onnx") == [
@@ -49,7 +51,9 @@ def test_names_of_other_scripts_and_signs(pytester: pytest.Pytester) -> None:
     assert found[2] == "my_model_v2"
 
 
-def test_a_named_folder_is_collected_where_cells_were_asked_for(pytester: pytest.Pytester) -> None:
+def test_a_named_folder_is_collected_where_cells_were_asked_for(
+    pytester: pytest.Pytester,
+) -> None:
     save(linear(), pytester.path / "exports" / "deep" / "lin.onnx")
     assert names(pytester, "exports") == ["lin"]
 
@@ -62,7 +66,9 @@ def test_a_named_folder_of_models_that_is_not_collected_says_what_to_do(
     result = pytester.runpytest_inprocess("exports")
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
     result.stdout.fnmatch_lines(
-        ["*2 models in exports (exports/a.onnx …): not collected. Name them*onnx_model_paths*"]
+        [
+            "*2 models in exports (exports/a.onnx …): not collected. Name them*onnx_model_paths*"
+        ]
     )
 
 
@@ -82,7 +88,8 @@ def test_a_bad_card_a_bad_file_and_a_hub_in_one_run(tmp_path: Path) -> None:
         assert verdicts[f"carded-{variant}-cpu"] == ("error", "load")
         assert verdicts[f"empty-{variant}-cpu"] == ("fail", "load")
         linked, plain = (
-            ended.cells[f"{name}.model-{variant}-cpu"] for name in ("models_acme_net", "plain")
+            ended.cells[f"{name}.model-{variant}-cpu"]
+            for name in ("models_acme_net", "plain")
         )
         assert linked["status"] == plain["status"] == "pass"
         assert linked["model_sha256"] == plain["model_sha256"]

@@ -16,7 +16,9 @@ from tests.models import linear, save
 from tests.plugin.running import install, run_pytest
 
 
-def test_a_plain_run_loads_the_plugin_and_none_of_its_rooms(pytester: pytest.Pytester) -> None:
+def test_a_plain_run_loads_the_plugin_and_none_of_its_rooms(
+    pytester: pytest.Pytester,
+) -> None:
     pytester.makepyfile(
         """
         import sys
@@ -60,9 +62,16 @@ def test_latency_is_skipped_with_its_reason(
     result.stdout.fnmatch_lines([words])
 
 
-def test_pytest_benchmark_keeps_names_with_the_model_and_plain_params(tmp_path: Path) -> None:
+def test_pytest_benchmark_keeps_names_with_the_model_and_plain_params(
+    tmp_path: Path,
+) -> None:
     save(linear(), tmp_path / "net.onnx")
-    kept = ["net.onnx", "--variant=original", "--benchmark-save=night", "--benchmark-json=out.json"]
+    kept = [
+        "net.onnx",
+        "--variant=original",
+        "--benchmark-save=night",
+        "--benchmark-json=out.json",
+    ]
     run_pytest(tmp_path, *kept)
     (benchmark,) = json.loads((tmp_path / "out.json").read_text("utf-8"))["benchmarks"]
     assert benchmark["name"] == "test_latency[net-original-cpu]"
@@ -107,4 +116,7 @@ def test_doctor_names_an_entry_point_that_cannot_be_loaded(tmp_path: Path) -> No
     )
     assert "Traceback" not in ended.stderr
     said = " ".join((ended.stdout + ended.stderr).split())
-    assert "Entry point 'faults' of faults 1 can't be loaded: SystemExit: broken on purpose" in said
+    assert (
+        "Entry point 'faults' of faults 1 can't be loaded: SystemExit: broken on purpose"
+        in said
+    )

@@ -32,7 +32,9 @@ class Terminal:
     def __init__(self, columns: int = 80) -> None:
         self.file = io.StringIO()
         self.now = 0.0
-        self._tw = SimpleNamespace(fullwidth=columns, width_of_current_line=10, _file=self.file)
+        self._tw = SimpleNamespace(
+            fullwidth=columns, width_of_current_line=10, _file=self.file
+        )
 
     def pace(self) -> Pace:
         reporter: Any = self
@@ -91,7 +93,15 @@ def test_a_run_on_a_terminal_shows_it_and_a_quiet_one_does_not(
 ) -> None:
     save(linear(), tmp_path / "net.onnx")
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "net.onnx", *options]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "no:cacheprovider",
+        "net.onnx",
+        *options,
+    ]
     variants = ["--variant=original", "--variant=optimize", "-k=accuracy"]
     environment = os.environ | {"PYTEST_ADDOPTS": LEAN, "COLUMNS": "100", "TERM": "xterm"}
     with subprocess.Popen(

@@ -134,7 +134,11 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     }.items():
         make(folder / f"{name}.onnx")
     named = sorted(
-        {path.name for path in folder.iterdir() if path.name.endswith((".onnx", ".model.toml"))}
+        {
+            path.name
+            for path in folder.iterdir()
+            if path.name.endswith((".onnx", ".model.toml"))
+        }
     )
     wrap = UNPRIVILEGED if os.geteuid() == 0 and shutil.which("setpriv") else ()
     return run_pytest(
@@ -149,7 +153,9 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_model_that_cannot_be_judged_ends_in_load_and_says_why(ended: Ended, name: str) -> None:
+def test_a_model_that_cannot_be_judged_ends_in_load_and_says_why(
+    ended: Ended, name: str
+) -> None:
     _, status, reason = REFUSED[name]
     for variant in ("original", "optimize"):
         cell = ended.cells[f"{name}-{variant}-cpu"]
@@ -176,12 +182,15 @@ def test_a_comparison_that_could_not_have_failed_says_so(ended: Ended) -> None:
 def test_bad_models_cost_the_good_ones_nothing(ended: Ended) -> None:
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     assert {
-        ended.cells[f"{name}-optimize-cpu"]["status"] for name in ("a_good_one", "z_good_one")
+        ended.cells[f"{name}-optimize-cpu"]["status"]
+        for name in ("a_good_one", "z_good_one")
     } == {"pass"}
     assert len(ended.cells) == 2 * (len(REFUSED) + len(ODD_BUT_FINE) + 2)
 
 
-def test_an_input_that_cannot_be_invented_can_be_pinned_as_the_message_says(ended: Ended) -> None:
+def test_an_input_that_cannot_be_invented_can_be_pinned_as_the_message_says(
+    ended: Ended,
+) -> None:
     assert "Settle it in the model's card:" in ended.told
     assert "[inputs.x]" in ended.told
 
@@ -199,7 +208,9 @@ def test_a_disk_that_fills_up_is_no_success_and_loses_no_verdict(tmp_path: Path)
     )  # the cache is warm now
     ended = run_pytest(tmp_path, *cells, preexec=small_files(4096))
     assert ended.code == pytest.ExitCode.TESTS_FAILED
-    assert "results.json can't be written at reports/results.json: File too large" in ended.told
+    assert (
+        "results.json can't be written at reports/results.json: File too large" in ended.told
+    )
     assert "Mend: a file-size limit (ulimit -f) is in the way" in ended.told
     assert "1 model, 6 cells on cpu: 6 pass" in ended.told
     assert ended.cells  # what was written stays whole

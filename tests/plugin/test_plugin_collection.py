@@ -24,7 +24,9 @@ def ids(pytester: pytest.Pytester, *args: str | Path) -> list[str]:
     return [line for line in result.outlines if "::" in line]
 
 
-def test_a_named_model_has_two_tests_for_each_default_variant(pytester: pytest.Pytester) -> None:
+def test_a_named_model_has_two_tests_for_each_default_variant(
+    pytester: pytest.Pytester,
+) -> None:
     save(linear(), pytester.path / "lin.onnx")
     assert ids(pytester, "lin.onnx") == [
         f"lin.onnx::{test}[{variant}-cpu]"
@@ -78,7 +80,9 @@ def test_a_model_and_its_card_are_collected_once(
     pytester: pytest.Pytester, named: list[str]
 ) -> None:
     save(linear(), pytester.path / "exports" / "lin.onnx")
-    (pytester.path / "exports" / "lin.model.toml").write_text("[model]\nsummary = 'linear'\n")
+    (pytester.path / "exports" / "lin.model.toml").write_text(
+        "[model]\nsummary = 'linear'\n"
+    )
     pytester.makeini("[pytest]\nonnx_model_paths = exports")
     (found,) = ids(pytester, *named, "--variant=original", "-k=accuracy")
     assert found.startswith("exports/lin.")
@@ -98,7 +102,9 @@ def test_a_card_with_a_wrong_key_is_refused_where_it_lies(pytester: pytest.Pytes
     )
 
 
-def test_a_card_with_a_wrong_key_beside_its_model_is_one_error(pytester: pytest.Pytester) -> None:
+def test_a_card_with_a_wrong_key_beside_its_model_is_one_error(
+    pytester: pytest.Pytester,
+) -> None:
     save(linear(), pytester.path / "exports" / "lin.onnx")
     card = pytester.path / "exports" / "lin.model.toml"
     card.write_text("[model]\nsumary = 'linear'\n", "utf-8")
@@ -107,7 +113,9 @@ def test_a_card_with_a_wrong_key_beside_its_model_is_one_error(pytester: pytest.
     result.assert_outcomes(failed=1)
 
 
-def test_a_model_is_collected_though_its_folder_is_named_too(pytester: pytest.Pytester) -> None:
+def test_a_model_is_collected_though_its_folder_is_named_too(
+    pytester: pytest.Pytester,
+) -> None:
     save(linear(), pytester.path / "lin.onnx")
     assert ids(pytester, ".", "lin.onnx", "--variant=original", "-k=accuracy") == [
         "lin.onnx::test_accuracy[original-cpu]"
@@ -176,7 +184,9 @@ def test_the_models_that_an_earlier_run_wrote_are_left_alone_unless_named(
         folder.mkdir(parents=True)
         save(linear(), folder / "m.onnx")
     asked = ("--collect-only", "-q", "--variant", "simplify")
-    pytester.runpytest_inprocess(".", *asked).stdout.fnmatch_lines(["rep/repro/*"])  # of a user
+    pytester.runpytest_inprocess(".", *asked).stdout.fnmatch_lines(
+        ["rep/repro/*"]
+    )  # of a user
     (pytester.path / "rep/results.json").write_text("{}")
     pytester.runpytest_inprocess(".", *asked).stdout.no_fnmatch_line("rep/repro/*")
     for named in ("rep", "rep/repro/cell/m.onnx"):

@@ -51,7 +51,9 @@ def begin(folder: Path, *args: str) -> tuple[subprocess.Popen[str], list[psutil.
         "--report-dir=reports",
     ]
     process = start_pytest(folder, *cells, *args, start_new_session=True)
-    mid_run = wait_until(lambda: (folder / "asleep").exists() and bool(read_cells(folder)), SECONDS)
+    mid_run = wait_until(
+        lambda: (folder / "asleep").exists() and bool(read_cells(folder)), SECONDS
+    )
     below = psutil.Process(process.pid).children(recursive=True)
     if not mid_run or not below:
         os.killpg(process.pid, signal.SIGKILL)
@@ -85,7 +87,9 @@ def test_a_killed_run_keeps_its_finished_cells_and_leaves_no_worker(
     process.communicate(timeout=SOON_SECONDS)
     assert left(below) == []
     cells = read_cells(tmp_path)
-    assert {key: cell["status"] for key, cell in cells.items()} == {"lin-original-cpu": "pass"}
+    assert {key: cell["status"] for key, cell in cells.items()} == {
+        "lin-original-cpu": "pass"
+    }
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -31,14 +31,19 @@ def collect(pytester: pytest.Pytester, *args: str) -> pytest.RunResult:
 def cells(result: pytest.RunResult) -> list[str]:
     """``VARIANT-PROVIDER`` of the accuracy tests that were collected."""
     return [
-        line.partition("[")[2].rstrip("]") for line in result.outlines if "::test_accuracy" in line
+        line.partition("[")[2].rstrip("]")
+        for line in result.outlines
+        if "::test_accuracy" in line
     ]
 
 
 @pytest.mark.parametrize(
     ("args", "said"),
     [
-        (["--provider", "cudda"], "there is no execution provider 'cudda'. Did you mean 'cuda'?*"),
+        (
+            ["--provider", "cudda"],
+            "there is no execution provider 'cudda'. Did you mean 'cuda'?*",
+        ),
         (
             ["--variant", "simplfy"],
             "there is no variant or group 'simplfy'. Did you mean 'simplify'?*",
@@ -55,7 +60,10 @@ def cells(result: pytest.RunResult) -> list[str]:
             ["--variant", "fp16(max_finite_val='x')"],
             "option 'max_finite_val' of *'fp16' is a float; 'x' isn't*",
         ),
-        (["--variant", "Simplify!"], "*step 'Simplify!' isn't a name: use a-z, 0-9, '_' and '.'*"),
+        (
+            ["--variant", "Simplify!"],
+            "*step 'Simplify!' isn't a name: use a-z, 0-9, '_' and '.'*",
+        ),
         (["--rtol", "0.1"], "--rtol and --atol go together: give both, or neither*"),
         (["--atol", "0"], "--rtol and --atol go together: give both, or neither*"),
         (["--rtol", "-1", "--atol", "0"], "rtol is -1.0; it has to be 0 or more*"),
@@ -80,7 +88,9 @@ def test_a_number_has_to_be_one(pytester: pytest.Pytester, value: str) -> None:
     result.stderr.fnmatch_lines([f"*--input-sets*invalid int value: '{value}'"])
 
 
-def test_an_option_is_the_same_with_and_without_its_prefix(pytester: pytest.Pytester) -> None:
+def test_an_option_is_the_same_with_and_without_its_prefix(
+    pytester: pytest.Pytester,
+) -> None:
     for prefix in ("--", "--onnx-"):
         result = collect(
             pytester, "lin.onnx", f"{prefix}provider=cuda", f"{prefix}variant", "original"
@@ -90,7 +100,10 @@ def test_an_option_is_the_same_with_and_without_its_prefix(pytester: pytest.Pyte
 
 def test_what_is_asked_for_twice_is_done_once(pytester: pytest.Pytester) -> None:
     twice = ["--provider=cpu", "--variant=original", "--variant=ort.disable"] * 2
-    assert cells(collect(pytester, "lin.onnx", *twice)) == ["original-cpu", "ort.disable-cpu"]
+    assert cells(collect(pytester, "lin.onnx", *twice)) == [
+        "original-cpu",
+        "ort.disable-cpu",
+    ]
 
 
 def test_the_short_options_are_listed_in_the_help(pytester: pytest.Pytester) -> None:
@@ -102,21 +115,45 @@ def test_the_short_options_are_listed_in_the_help(pytester: pytest.Pytester) -> 
 
 def test_a_conftest_may_own_the_short_option(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(OWNER)
-    args = ["lin.onnx", "--provider", "them", "--onnx-provider", "cpu", "--variant", "original"]
+    args = [
+        "lin.onnx",
+        "--provider",
+        "them",
+        "--onnx-provider",
+        "cpu",
+        "--variant",
+        "original",
+    ]
     result = pytester.runpytest_inprocess("--collect-only", *args)
     assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(["theirs: them, ours: ['cpu']", "*test_accuracy?original-cpu?*"])
+    result.stdout.fnmatch_lines(
+        ["theirs: them, ours: ['cpu']", "*test_accuracy?original-cpu?*"]
+    )
 
 
-@pytest.mark.parametrize("first", [True, False], ids=["loaded before ours", "loaded after ours"])
-def test_another_plugin_may_own_the_short_option(pytester: pytest.Pytester, first: bool) -> None:
+@pytest.mark.parametrize(
+    "first", [True, False], ids=["loaded before ours", "loaded after ours"]
+)
+def test_another_plugin_may_own_the_short_option(
+    pytester: pytest.Pytester, first: bool
+) -> None:
     pytester.makepyfile(theirs=OWNER)
     pytester.syspathinsert()
     order = ["-p", "theirs"] if first else ["-p", "onnx_harness", "-p", "theirs"]
-    args = ["lin.onnx", "--provider", "them", "--onnx-provider", "cpu", "--variant", "original"]
+    args = [
+        "lin.onnx",
+        "--provider",
+        "them",
+        "--onnx-provider",
+        "cpu",
+        "--variant",
+        "original",
+    ]
     result = pytester.runpytest_subprocess(*order, *args, "--collect-only")
     assert result.ret == pytest.ExitCode.OK
-    result.stdout.fnmatch_lines(["theirs: them, ours: ['cpu']", "*test_accuracy?original-cpu?*"])
+    result.stdout.fnmatch_lines(
+        ["theirs: them, ours: ['cpu']", "*test_accuracy?original-cpu?*"]
+    )
 
 
 def test_a_conftest_met_during_collection_may_own_the_short_option(
@@ -146,7 +183,14 @@ def test_pyproject_gives_defaults_and_names_variants(pytester: pytest.Pytester) 
     )
     assert cells(collect(pytester, "lin.onnx")) == ["wide-cuda", "wide-cpu"]
     overridden = collect(
-        pytester, "lin.onnx", "--provider", "cpu", "--variant", "original", "--variant", "wide"
+        pytester,
+        "lin.onnx",
+        "--provider",
+        "cpu",
+        "--variant",
+        "original",
+        "--variant",
+        "wide",
     )
     assert cells(overridden) == ["original-cpu", "wide-cpu"]
 

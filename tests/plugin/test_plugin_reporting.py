@@ -54,8 +54,12 @@ def test_every_cell_has_its_verdict_in_results_json(ended: Ended) -> None:
 def test_results_json_follows_the_published_schema(ended: Ended) -> None:
     results = json.loads((ended.folder / "reports" / "results.json").read_text("utf-8"))
     assert violations(results, SCHEMA, SCHEMA) == []
-    assert results["run"]["command"].startswith("pytest -p no:cacheprovider good.onnx broken.onnx")
-    assert {"onnx", "onnxruntime", "numpy", "onnx-harness"} <= results["run"]["versions"].keys()
+    assert results["run"]["command"].startswith(
+        "pytest -p no:cacheprovider good.onnx broken.onnx"
+    )
+    assert {"onnx", "onnxruntime", "numpy", "onnx-harness"} <= results["run"][
+        "versions"
+    ].keys()
 
 
 def test_a_verdict_carries_its_evidence(ended: Ended) -> None:
@@ -71,7 +75,9 @@ def test_a_verdict_carries_its_evidence(ended: Ended) -> None:
 def test_the_summary_and_the_page_tell_the_same(ended: Ended) -> None:
     for name in ("summary.md", "report.html"):
         page = (ended.folder / "reports" / name).read_text("utf-8")
-        assert "broken.onnx isn't an ONNX file" in page.replace("&#x27;", "'").replace("&#39;", "'")
+        assert "broken.onnx isn't an ONNX file" in page.replace("&#x27;", "'").replace(
+            "&#39;", "'"
+        )
         assert "Apache-2.0" in page
 
 
@@ -97,7 +103,9 @@ def test_junit_has_every_cell_and_the_reason_of_a_failure(ended: Ended) -> None:
 
 def test_a_failure_ends_in_the_command_that_runs_its_cell_alone(ended: Ended) -> None:
     lines = {
-        line.partition("alone: ")[2] for line in ended.told.splitlines() if "[simplify-cpu]" in line
+        line.partition("alone: ")[2]
+        for line in ended.told.splitlines()
+        if "[simplify-cpu]" in line
     }
     command = shlex.split(max(lines))
     assert command[0] == "pytest"
@@ -111,14 +119,22 @@ def test_a_failing_cell_is_kept_by_itself_and_the_failure_says_where(tmp_path: P
     save(linear(), tmp_path / "lin.onnx")
     wrong = "fp16.io32(max_finite_val=0.1)"  # cuts the weights off at a tenth
     ended = run_pytest(
-        tmp_path, "lin.onnx", "--variant", wrong, "--benchmark-skip", "--report-dir=reports", "-n2"
+        tmp_path,
+        "lin.onnx",
+        "--variant",
+        wrong,
+        "--benchmark-skip",
+        "--report-dir=reports",
+        "-n2",
     )
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     (cell,) = ended.cells.values()
     kept, alone = cell["detail"][-2:]
     assert kept == f"kept by itself: reports/repro/{cell['id']}"
     assert alone.startswith("alone: pytest ")
-    assert {path.name for path in (tmp_path / "reports" / "repro" / cell["id"]).iterdir()} >= {
+    assert {
+        path.name for path in (tmp_path / "reports" / "repro" / cell["id"]).iterdir()
+    } >= {
         "model.onnx",
         "repro.py",
     }
@@ -130,7 +146,11 @@ def test_a_second_run_replaces_the_results_and_joins_the_history(ended: Ended) -
     before = (ended.folder / "reports" / "results.json").read_text("utf-8")
     try:
         again = run_pytest(
-            ended.folder, "good.onnx", "--variant=optimize", "-k=accuracy", "--report-dir=reports"
+            ended.folder,
+            "good.onnx",
+            "--variant=optimize",
+            "-k=accuracy",
+            "--report-dir=reports",
         )
         assert again.code == pytest.ExitCode.OK
         assert list(again.cells) == ["good-optimize-cpu"]
@@ -155,7 +175,9 @@ def test_nothing_is_written_unless_a_folder_is_named(tmp_path: Path) -> None:
     assert "1 model, 1 cell on cpu: 1 pass" in ended.told
 
 
-def test_the_first_failure_can_end_the_run_and_be_run_again(pytester: pytest.Pytester) -> None:
+def test_the_first_failure_can_end_the_run_and_be_run_again(
+    pytester: pytest.Pytester,
+) -> None:
     save(linear(), pytester.path / "good.onnx")
     (pytester.path / "broken.onnx").write_text("this is no model")
     cells = [
@@ -175,7 +197,9 @@ def test_the_first_failure_can_end_the_run_and_be_run_again(pytester: pytest.Pyt
 def test_under_xdist_accuracy_is_judged_and_latency_refused(tmp_path: Path) -> None:
     save(linear(), tmp_path / "lin.onnx")
     (tmp_path / "broken.onnx").write_text("this is no model")
-    ended = run_pytest(tmp_path, "lin.onnx", "broken.onnx", "-n2", "--report-dir=reports", "-rs")
+    ended = run_pytest(
+        tmp_path, "lin.onnx", "broken.onnx", "-n2", "--report-dir=reports", "-rs"
+    )
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     verdicts = {key: cell["status"] for key, cell in ended.cells.items()}
     assert verdicts == {f"{model}-{variant}-cpu": status for variant in VARIANTS

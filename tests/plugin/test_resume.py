@@ -36,7 +36,9 @@ def clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def sessions(clock: Path) -> int:
     """How many sessions were opened since the last call."""
-    counted = sum(struct.unpack("4d", file.read_bytes())[1] for file in clock.glob("*.clock"))
+    counted = sum(
+        struct.unpack("4d", file.read_bytes())[1] for file in clock.glob("*.clock")
+    )
     shutil.rmtree(clock)
     clock.mkdir()
     return int(counted)
@@ -49,11 +51,19 @@ def summary(ended: Ended) -> dict[str, str]:
 def test_a_second_identical_run_opens_no_session(tmp_path: Path, clock: Path) -> None:
     save(linear(), tmp_path / "lin.onnx")
     (tmp_path / "broken.onnx").write_text("this is no model")
-    first = run_pytest(tmp_path, "lin.onnx", "broken.onnx", *ARGUMENTS, "--latency-budget=0.2")
+    first = run_pytest(
+        tmp_path, "lin.onnx", "broken.onnx", *ARGUMENTS, "--latency-budget=0.2"
+    )
     assert sessions(clock) > 0
     before = first.cells
     second = run_pytest(
-        tmp_path, "lin.onnx", "broken.onnx", *ARGUMENTS, "--latency-budget=0.2", "-W", "error"
+        tmp_path,
+        "lin.onnx",
+        "broken.onnx",
+        *ARGUMENTS,
+        "--latency-budget=0.2",
+        "-W",
+        "error",
     )
     assert sessions(clock) == 0
     assert second.cells == before
@@ -205,7 +215,9 @@ def told(folder: Path, *more: str) -> tuple[int, str, str, dict[str, Any]]:
     return ended.code, changing.sub("", ended.told), written, ended.cells
 
 
-def test_what_is_done_is_reported_as_its_test_would_report_it(judged: Path, tmp_path: Path) -> None:
+def test_what_is_done_is_reported_as_its_test_would_report_it(
+    judged: Path, tmp_path: Path
+) -> None:
     """Another plugin makes each test go through pytest's own protocol, and the run says the same."""
     folders = [shutil.copytree(judged, tmp_path / name / "zoo") for name in "ab"]
     (folders[1] / "seen.py").write_text(SEEN)
@@ -258,7 +270,9 @@ print("frozen", after_models > 0, gc.get_freeze_count())
 """
 
 
-def test_no_garbage_is_looked_for_where_nothing_was_judged(judged: Path, tmp_path: Path) -> None:
+def test_no_garbage_is_looked_for_where_nothing_was_judged(
+    judged: Path, tmp_path: Path
+) -> None:
     """A later session of the same process looks at everything again."""
     shutil.copytree(judged, tmp_path, dirs_exist_ok=True)
     words = [sys.executable, "-c", TWO_SESSIONS, "lin.onnx", *ARGUMENTS, "-k=accuracy"]

@@ -48,7 +48,11 @@ def test_a_blind_verdict_fails_by_its_cards_minimum_and_isnt_timed(tmp_path: Pat
     told = run_one(tmp_path, "--rtol=1e9", "--atol=1e9")
     assert told.code == pytest.ExitCode.TESTS_FAILED
     cell = told.cells["net-simplify-cpu"]
-    assert (cell["status"], cell["stage"], cell["symptom"]) == ("fail", "compare", "insensitive")
+    assert (cell["status"], cell["stage"], cell["symptom"]) == (
+        "fail",
+        "compare",
+        "insensitive",
+    )
     # But for what no tolerance is asked about, such as NaN on unusual inputs.
     assert cell["sensitivity"]["score"] < 0.3
     assert "and the card requires 90%; one of those missed:" in cell["reason"]
@@ -80,7 +84,11 @@ def test_results_json_follows_the_published_schema(ended: Ended) -> None:
 def test_nothing_is_planted_unless_it_is_asked_for(tmp_path: Path) -> None:
     save(linear(), tmp_path / "plain.onnx")
     told = run_pytest(
-        tmp_path, "plain.onnx", "--variant=original", "--benchmark-skip", "--report-dir=reports"
+        tmp_path,
+        "plain.onnx",
+        "--variant=original",
+        "--benchmark-skip",
+        "--report-dir=reports",
     )
     assert told.cells["plain-original-cpu"]["sensitivity"] is None
     assert "bites" not in told.told

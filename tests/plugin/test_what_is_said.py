@@ -41,14 +41,18 @@ TRANSFORM = (
 """
 
 
-def test_twenty_failing_cells_of_three_causes_take_sixty_lines_at_most(tmp_path: Path) -> None:
+def test_twenty_failing_cells_of_three_causes_take_sixty_lines_at_most(
+    tmp_path: Path,
+) -> None:
     install(tmp_path, TRANSFORMS)
     names = [f"net{number}" for number in range(4)]
     for name in names:
         save(linear(), tmp_path / f"{name}.onnx")
     variants = ["spoil", "spoil.much", "trip", "rename", "rename.again"]
     options = [f"--variant={variant}" for variant in variants]
-    ended = run_pytest(tmp_path, *(f"{name}.onnx" for name in names), *options, "-k=accuracy")
+    ended = run_pytest(
+        tmp_path, *(f"{name}.onnx" for name in names), *options, "-k=accuracy"
+    )
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     lines = ended.told.splitlines()
     assert len(lines) <= 60, ended.told
@@ -73,11 +77,16 @@ def test_a_model_of_which_nothing_is_judged_is_no_success(tmp_path: Path) -> Non
     noisy = model("(float[2,4] x) => (float[2,4] y) { y = RandomNormalLike(x) }")
     save(noisy, tmp_path / "noisy.onnx")
     save(linear(), tmp_path / "net.onnx")
-    ended = run_pytest(tmp_path, "noisy.onnx", "net.onnx", "--variant=original", "-k=accuracy")
+    ended = run_pytest(
+        tmp_path, "noisy.onnx", "net.onnx", "--variant=original", "-k=accuracy"
+    )
     assert ended.code == pytest.ExitCode.TESTS_FAILED
     said = " ".join(ended.told.split())
     assert "noisy: no cell was judged, so the run isn't a success: " in said
-    assert "Mend: `[random] seed = 0` in noisy.model.toml next to the model. That was tried" in said
+    assert (
+        "Mend: `[random] seed = 0` in noisy.model.toml next to the model. That was tried"
+        in said
+    )
 
 
 def test_lines_wrap_at_words_and_hang() -> None:
@@ -120,9 +129,18 @@ def test_a_mend_is_never_left_out_however_it_is_spelt_and_wrapped() -> None:
         f"mend: `--variant fp16.mixed` keeps "
         f"{' and '.join(f'node_{place}' for place in range(20))} in float32"
     )
-    detail = (*(f"figure {place}" for place in range(30)), mend, "more", "alone: pytest m.onnx")
+    detail = (
+        *(f"figure {place}" for place in range(30)),
+        mend,
+        "more",
+        "alone: pytest m.onnx",
+    )
     departs = cell(
-        "fp16.io32", status=Status.FAIL, stage=Stage.COMPARE, reason="it departs", detail=detail
+        "fp16.io32",
+        status=Status.FAIL,
+        stage=Stage.COMPARE,
+        reason="it departs",
+        detail=detail,
     )
     [cause] = told([departs], 80)
     assert " ".join(" ".join(cause.lines).split()).count(mend) == 1
@@ -139,7 +157,11 @@ def test_verbose_failures_have_every_line(pytester: pytest.Pytester, verbose: bo
     """A cell that a test made itself, so that no model has to be judged."""
     detail = tuple(f"figure {place}" for place in range(30))
     failing = cell(
-        "simplify", status=Status.FAIL, stage=Stage.COMPARE, reason="it departs", detail=detail
+        "simplify",
+        status=Status.FAIL,
+        stage=Stage.COMPARE,
+        reason="it departs",
+        detail=detail,
     )
     pytester.makeconftest(
         f"""

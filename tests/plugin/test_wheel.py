@@ -24,7 +24,9 @@ def test_a_repository_with_a_package_called_harness_runs_its_own_tests_and_model
         "--no-build-isolation",
         "--no-index",
     ]
-    subprocess.run([*command, "--target", str(installed), str(ROOT)], check=True, timeout=120)
+    subprocess.run(
+        [*command, "--target", str(installed), str(ROOT)], check=True, timeout=120
+    )
     assert (installed / "onnx_harness" / "report" / "templates" / "report.html.j2").is_file()
     repository = tmp_path / "repository"
     (repository / "harness").mkdir(parents=True)
@@ -37,7 +39,9 @@ def test_a_repository_with_a_package_called_harness_runs_its_own_tests_and_model
         "utf-8",
     )
     info = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [3]) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "net", info[:1], info[1:])
+    graph = helper.make_graph(
+        [helper.make_node("Neg", ["x"], ["y"])], "net", info[:1], info[1:]
+    )
     save(
         helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
         repository / "net.onnx",

@@ -14,13 +14,23 @@ import numpy.typing as npt
 from onnxconverter_common import float16 as library
 
 from onnx_harness.transforms.float16 import Clamped
-from tests.properties.clamp_oracle import Floats, Halves, Limits, bits, compared, doubles, expected
+from tests.properties.clamp_oracle import (
+    Floats,
+    Halves,
+    Limits,
+    bits,
+    compared,
+    doubles,
+    expected,
+)
 
 Clamp = Callable[[Floats, float, float], Clamped]
 Law = Callable[[Clamp, Floats, Limits], None]
 
 
-def bit_for_bit_what_the_definition_says(clamp: Clamp, array: Floats, limits: Limits) -> None:
+def bit_for_bit_what_the_definition_says(
+    clamp: Clamp, array: Floats, limits: Limits
+) -> None:
     got = clamp(array, *limits).array
     _all(
         bits(got) == expected(compared(array), limits),
@@ -44,10 +54,18 @@ def bit_for_bit_what_the_library_gives(clamp: Clamp, array: Floats, limits: Limi
 
 def the_sign_is_kept(clamp: Clamp, array: Floats, limits: Limits) -> None:
     got = clamp(array, *limits).array
-    _all(np.signbit(got) == np.signbit(compared(array)), "has another sign", array, got, limits)
+    _all(
+        np.signbit(got) == np.signbit(compared(array)),
+        "has another sign",
+        array,
+        got,
+        limits,
+    )
 
 
-def finite_stays_finite_and_nan_stays_nan(clamp: Clamp, array: Floats, limits: Limits) -> None:
+def finite_stays_finite_and_nan_stays_nan(
+    clamp: Clamp, array: Floats, limits: Limits
+) -> None:
     got, values = clamp(array, *limits).array, compared(array)
     same = (np.isfinite(got) == np.isfinite(values)) & (np.isnan(got) == np.isnan(values))
     _all(same, "is of another kind", array, got, limits)
@@ -55,7 +73,9 @@ def finite_stays_finite_and_nan_stays_nan(clamp: Clamp, array: Floats, limits: L
 
 def only_zero_becomes_zero(clamp: Clamp, array: Floats, limits: Limits) -> None:
     got = clamp(array, *limits).array
-    _all((got == 0) == (compared(array) == 0), "is zero on one side only", array, got, limits)
+    _all(
+        (got == 0) == (compared(array) == 0), "is zero on one side only", array, got, limits
+    )
 
 
 def order_is_kept(clamp: Clamp, array: Floats, limits: Limits) -> None:
@@ -67,9 +87,13 @@ def order_is_kept(clamp: Clamp, array: Floats, limits: Limits) -> None:
             array.dtype
         )
     values, got = compared(near), clamp(near, *limits).array
-    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]  # NaN is sorted to the end
+    order = np.argsort(values)[
+        : np.count_nonzero(~np.isnan(values))
+    ]  # NaN is sorted to the end
     values, got = values[order], got[order]
-    _all(got[:-1] <= got[1:], "is above its greater neighbour", values[:-1], got[:-1], limits)
+    _all(
+        got[:-1] <= got[1:], "is above its greater neighbour", values[:-1], got[:-1], limits
+    )
 
 
 def twice_is_once(clamp: Clamp, array: Floats, limits: Limits) -> None:
@@ -191,4 +215,6 @@ def _all(
 
 
 def _hex(value: Any) -> str:
-    return f"0x{np.asarray(value, np.asarray(value).dtype.newbyteorder('>')).tobytes().hex()}"
+    return (
+        f"0x{np.asarray(value, np.asarray(value).dtype.newbyteorder('>')).tobytes().hex()}"
+    )

@@ -29,7 +29,9 @@ def compared(array: npt.ArrayLike) -> Floats:
     values = np.asarray(array)
     if np.issubdtype(values.dtype, np.floating):
         return values.astype(values.dtype.newbyteorder("="))
-    return _widened(values, np.float32 if values.dtype == ml_dtypes.float8_e5m2 else np.float64)
+    return _widened(
+        values, np.float32 if values.dtype == ml_dtypes.float8_e5m2 else np.float64
+    )
 
 
 def doubles(array: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -54,7 +56,9 @@ def expected(array: Floats, limits: Limits) -> npt.NDArray[np.uint16]:
 
     number = (magnitude > 0) & (magnitude < infinity)
     clamped = np.where(
-        number & (magnitude < low), low, np.where(number & (magnitude > high), high, magnitude)
+        number & (magnitude < low),
+        low,
+        np.where(number & (magnitude > high), high, magnitude),
     )
     halves = _rounded(np.where(number, clamped, low), fraction, exponent)
     halves = np.where(
@@ -75,9 +79,9 @@ def bits(halves: Halves) -> npt.NDArray[np.uint16]:
 def _parts(array: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     width = array.itemsize * 8
     whole = array.view(f"uint{width}")
-    return (whole >> (width - 1)).astype(np.int64), (whole & ((1 << (width - 1)) - 1)).astype(
-        np.int64
-    )
+    return (whole >> (width - 1)).astype(np.int64), (
+        whole & ((1 << (width - 1)) - 1)
+    ).astype(np.int64)
 
 
 def _rounded(

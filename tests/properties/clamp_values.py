@@ -62,7 +62,9 @@ def bulk(seed: int, size: int, dtype: np.dtype[Any]) -> Floats:
     rng = np.random.default_rng(seed)
     # The bits are drawn in the dtype itself, so that its subnormals and its NaN payloads come up as
     # well.
-    anything = rng.integers(0, 256, (size - size // 2) * dtype.itemsize, np.uint8).view(dtype)
+    anything = rng.integers(0, 256, (size - size // 2) * dtype.itemsize, np.uint8).view(
+        dtype
+    )
     turning = around(
         rng.integers(0, 1 << 16, size // 2),
         rng.integers(0, 2, size // 2),
@@ -100,9 +102,13 @@ LAYOUTS: dict[str, Callable[[Floats], Floats]] = {
     "transposed": np.transpose,
     "backwards": np.flip,
     "strided": lambda array: np.repeat(array, 2, axis=-1)[..., ::2] if array.ndim else array,
-    "repeated": lambda array: np.broadcast_to(array[:1], array.shape) if array.ndim else array,
+    "repeated": lambda array: (
+        np.broadcast_to(array[:1], array.shape) if array.ndim else array
+    ),
     "unaligned": lambda array: (
-        np.frombuffer(b"\0" + array.tobytes(), np.uint8)[1:].view(array.dtype).reshape(array.shape)
+        np.frombuffer(b"\0" + array.tobytes(), np.uint8)[1:]
+        .view(array.dtype)
+        .reshape(array.shape)
     ),
     "big-endian": lambda array: (
         # ml_dtypes knows no byte orders

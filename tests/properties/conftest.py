@@ -17,7 +17,9 @@ _EVERYWHERE = settings(
     deadline=None,
     derandomize=False,
     print_blob=True,
-    database=DirectoryBasedExampleDatabase(Path(__file__).parents[2] / ".hypothesis" / "examples"),
+    database=DirectoryBasedExampleDatabase(
+        Path(__file__).parents[2] / ".hypothesis" / "examples"
+    ),
 )
 
 settings.register_profile("quick", _EVERYWHERE, max_examples=50)

@@ -55,7 +55,9 @@ _BETWEEN_LINES = 1000
 _LARGEST = 25
 
 # Operators that make a whole step of a difference in the last bit.
-_STEPS = frozenset({"ArgMax", "ArgMin", "Cast", "Ceil", "Floor", "QuantizeLinear", "Round", "TopK"})
+_STEPS = frozenset(
+    {"ArgMax", "ArgMin", "Cast", "Ceil", "Floor", "QuantizeLinear", "Round", "TopK"}
+)
 
 
 def main() -> int:
@@ -63,7 +65,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("count", type=int, help="models to draw")
     parser.add_argument("--first", type=int, default=0, help="the number of the first")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="stop after so long"
+    )
     args = parser.parse_args()
     started, number = time.monotonic(), args.first
     total: Counter[str] = Counter()
@@ -71,7 +75,9 @@ def main() -> int:
     while number < last and time.monotonic() - started < args.seconds:
         ours, theirs = multiprocessing.Pipe(duplex=False)
         deadline = started + args.seconds
-        process = multiprocessing.Process(target=_serve, args=(theirs, number, last, deadline))
+        process = multiprocessing.Process(
+            target=_serve, args=(theirs, number, last, deadline)
+        )
         process.start()
         theirs.close()
         number = _collect(ours, total, number)
@@ -121,7 +127,9 @@ def judged(number: int) -> tuple[list[str], list[str]]:
     try:
         onnx.checker.check_model(model, full_check=True)
         answers = outputs(session(model), inputs)
-    except Exception:  # what the checker, inference and ONNX Runtime raise has no common base
+    except (
+        Exception
+    ):  # what the checker, inference and ONNX Runtime raise has no common base
         return ["not valid"], []
     if answers is None:
         return ["not valid"], []
@@ -152,7 +160,9 @@ def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
 def _simplified(number: int, model: onnx.ModelProto) -> None:
     with remarks() as noted:
         result, report = simplify_with_report(model)
-    if REASSOCIATE & report.keys() and any(node.op_type in _STEPS for node in walk(model.graph)):
+    if REASSOCIATE & report.keys() and any(
+        node.op_type in _STEPS for node in walk(model.graph)
+    ):
         # One rounding more, and a step behind it is another one: the other rules keep each bit.
         result, report = simplify_with_report(model, skipped_optimizers=sorted(REASSOCIATE))
     assert not [note for note in noted if "left out" in note or "onnx-ir" in note], noted
@@ -242,7 +252,8 @@ def _check_interface(model: onnx.ModelProto, result: onnx.ModelProto) -> None:
     ]
     assert names(result) == names(model)
     types = [
-        [info.type.tensor_type.elem_type for info in each.graph.output] for each in (model, result)
+        [info.type.tensor_type.elem_type for info in each.graph.output]
+        for each in (model, result)
     ]
     np.testing.assert_array_equal(types[0], types[1])
 

@@ -55,7 +55,9 @@ def pairs(draw: st.DrawFn) -> tuple[Array, Array]:
 
 
 def run(reference: Any, candidate: Any, tolerance: Tolerance = FP32) -> Comparison:
-    return compare([{"y": reference}], [{"y": candidate}], lambda _: tolerance, set_names=["one"])
+    return compare(
+        [{"y": reference}], [{"y": candidate}], lambda _: tolerance, set_names=["one"]
+    )
 
 
 values = st.recursive(
@@ -72,7 +74,9 @@ values = st.recursive(
 def test_anything_passes_against_itself(value: Any) -> None:
     comparison = run(value, value)
     assert comparison.passed
-    assert all(accuracy.minimum_tolerance == 0.0 for accuracy in comparison.record.outputs.values())
+    assert all(
+        accuracy.minimum_tolerance == 0.0 for accuracy in comparison.record.outputs.values()
+    )
 
 
 @given(any_array())
@@ -116,8 +120,12 @@ def test_elements_within_their_bounds_pass(
 ) -> None:
     reference = array.astype(np.float64)
     rtol, atol = tolerance.bounds(extent(reference)[0])
-    shares = data.draw(npst.arrays(np.float64, reference.shape, elements=st.floats(-0.999, 0.999)))
-    assert run(reference, reference + shares * (rtol * np.abs(reference) + atol), tolerance).passed
+    shares = data.draw(
+        npst.arrays(np.float64, reference.shape, elements=st.floats(-0.999, 0.999))
+    )
+    assert run(
+        reference, reference + shares * (rtol * np.abs(reference) + atol), tolerance
+    ).passed
 
 
 @given(pairs(), tolerances)
@@ -153,7 +161,11 @@ def test_a_looser_tolerance_never_fails_what_a_tighter_passed(
 def test_distances_do_not_depend_on_the_side(pair: tuple[Array, Array]) -> None:
     there = measure(*pair, rtol=1e-4, atol=1e-4)
     back = measure(*reversed(pair), rtol=1e-4, atol=1e-4)
-    assert (there.max_abs, there.error, there.cosine) == (back.max_abs, back.error, back.cosine)
+    assert (there.max_abs, there.error, there.cosine) == (
+        back.max_abs,
+        back.error,
+        back.cosine,
+    )
     assert (there.nonfinite, there.signed_zero) == (back.nonfinite, back.signed_zero)
 
 
@@ -175,7 +187,10 @@ def test_a_value_that_stops_being_finite_fails_whatever_the_tolerance(
 ) -> None:
     at = data.draw(st.integers(0, array.size - 1))
     intruder = data.draw(st.sampled_from([math.nan, math.inf, -math.inf]))
-    assume(not (math.isnan(array.flat[at]) and math.isnan(intruder)) and array.flat[at] != intruder)
+    assume(
+        not (math.isnan(array.flat[at]) and math.isnan(intruder))
+        and array.flat[at] != intruder
+    )
     candidate = array.copy()
     candidate.flat[at] = intruder
     for left, right in ((array, candidate), (candidate, array)):
@@ -192,7 +207,9 @@ def test_another_dtype_fails_whatever_the_values(array: Array) -> None:
 
 
 @given(npst.arrays(np.float32, shapes), shapes)
-def test_another_shape_fails_whatever_the_values(array: Array, shape: tuple[int, ...]) -> None:
+def test_another_shape_fails_whatever_the_values(
+    array: Array, shape: tuple[int, ...]
+) -> None:
     assume(shape != array.shape)
     assert [failure.check for failure in run(array, np.resize(array, shape)).failures] == [
         Check.SHAPE
@@ -200,7 +217,9 @@ def test_another_shape_fails_whatever_the_values(array: Array, shape: tuple[int,
 
 
 @given(
-    npst.arrays(np.int64, npst.array_shapes(max_dims=1), elements=st.integers(-(2**63), 2**63 - 1)),
+    npst.arrays(
+        np.int64, npst.array_shapes(max_dims=1), elements=st.integers(-(2**63), 2**63 - 1)
+    ),
     st.data(),
 )
 def test_any_change_of_an_integer_fails(array: Array, data: st.DataObject) -> None:

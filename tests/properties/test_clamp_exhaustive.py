@@ -53,4 +53,6 @@ def test_the_neighbourhoods_are_those_of_float16() -> None:
     np.testing.assert_array_equal(around(finite[: middles.size], True, 0, True), middles)
     for dtype in (np.float32, np.float64):
         above = around(finite[1 : middles.size], True, 1, dtype is np.float32)
-        np.testing.assert_array_equal(above, np.nextafter(middles[1:].astype(dtype), dtype(np.inf)))
+        np.testing.assert_array_equal(
+            above, np.nextafter(middles[1:].astype(dtype), dtype(np.inf))
+        )

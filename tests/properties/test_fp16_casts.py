@@ -15,7 +15,11 @@ from onnx import TensorProto, helper
 
 from onnx_harness.transforms.fp16 import convert_float_to_float16
 
-KINDS = {"float": TensorProto.FLOAT, "half": TensorProto.FLOAT16, "double": TensorProto.DOUBLE}
+KINDS = {
+    "float": TensorProto.FLOAT,
+    "half": TensorProto.FLOAT16,
+    "double": TensorProto.DOUBLE,
+}
 # CumSum and TopK stay float32, Neg and Tanh take any type, Transpose and Identity move values; the
 # rest are Casts.
 UNARY = ["Neg", "Tanh", "Transpose", "Identity", "CumSum", "TopK", *KINDS]
@@ -34,18 +38,26 @@ def models(draw: st.DrawFn) -> onnx.ModelProto:
             nodes.append(helper.make_node("Cast", [source], [name], to=kind))
         elif op == "Mul":
             other = draw(
-                st.sampled_from([each for each, of in values if of == kind] + ["w"] * (kind == 1))
+                st.sampled_from(
+                    [each for each, of in values if of == kind] + ["w"] * (kind == 1)
+                )
             )
             nodes.append(helper.make_node(op, [source, other], [name]))
         elif op in ("CumSum", "TopK") and kind != TensorProto.FLOAT16:
             inputs = [source, "axis"] if op == "CumSum" else [source, "k"]
             nodes.append(
-                helper.make_node(op, inputs, [name] if op == "CumSum" else [name, f"{name}_at"])
+                helper.make_node(
+                    op, inputs, [name] if op == "CumSum" else [name, f"{name}_at"]
+                )
             )
         else:
-            nodes.append(helper.make_node(op if op in UNARY[:4] else "Neg", [source], [name]))
+            nodes.append(
+                helper.make_node(op if op in UNARY[:4] else "Neg", [source], [name])
+            )
         values.append((name, kind))
-    outputs = draw(st.lists(st.sampled_from(values[1:]), min_size=1, max_size=3, unique=True))
+    outputs = draw(
+        st.lists(st.sampled_from(values[1:]), min_size=1, max_size=3, unique=True)
+    )
     graph = helper.make_graph(
         nodes,
         "drawn",
@@ -57,7 +69,9 @@ def models(draw: st.DrawFn) -> onnx.ModelProto:
             helper.make_tensor("k", TensorProto.INT64, [1], [2]),
         ],
     )
-    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    return helper.make_model(
+        graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]
+    )
 
 
 def types(model: onnx.ModelProto) -> dict[str, int]:
@@ -72,7 +86,10 @@ def types(model: onnx.ModelProto) -> dict[str, int]:
 
 def chains(model: onnx.ModelProto) -> Iterator[tuple[int, int, int]]:
     """The types along each two Casts in a row."""
-    of, made = types(model), {name: node for node in model.graph.node for name in node.output}
+    of, made = (
+        types(model),
+        {name: node for node in model.graph.node for name in node.output},
+    )
     for node in model.graph.node:
         before = made.get(node.input[0])
         if node.op_type == "Cast" and before is not None and before.op_type == "Cast":
@@ -86,7 +103,9 @@ def test_no_casts_in_a_row_but_the_models_own(model: onnx.ModelProto, keep: bool
 
     onnx.checker.check_model(result, full_check=True)
     # Of three in a row the middle one may be gone; the last then only gives an output its name.
-    shorter = {(*one[:2], other[2]) for one in before for other in before if one[1:] == other[:2]}
+    shorter = {
+        (*one[:2], other[2]) for one in before for other in before if one[1:] == other[:2]
+    }
     added = set(chains(result)) - before - shorter
     between = {TensorProto.FLOAT, TensorProto.FLOAT16}
     assert not [each for each in added if set(each) <= between]

@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.readers import READERS, read_answer, read_card, read_model, read_recorded, recorded
+from tests.readers import (
+    READERS,
+    read_answer,
+    read_card,
+    read_model,
+    read_recorded,
+    recorded,
+)
 
 # zipfile raises a ValueError of its own before there is a member.
 UNOPENED = base64.b64decode(

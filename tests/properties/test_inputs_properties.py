@@ -13,16 +13,26 @@ from onnx_harness.inputs.values import generators
 from onnx_harness.inputs.values.sets import arrays_of
 
 TYPES = st.sampled_from(
-    [TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL, TensorProto.FLOAT16, TensorProto.UINT8]
+    [
+        TensorProto.FLOAT,
+        TensorProto.INT64,
+        TensorProto.BOOL,
+        TensorProto.FLOAT16,
+        TensorProto.UINT8,
+    ]
 )
-DIMS = st.lists(st.one_of(st.integers(0, 5), st.sampled_from(["n", "seq", "height"])), max_size=3)
+DIMS = st.lists(
+    st.one_of(st.integers(0, 5), st.sampled_from(["n", "seq", "height"])), max_size=3
+)
 
 
 @st.composite
 def signatures(draw: st.DrawFn) -> dict[str, tuple[int, list[int | str]]]:
     names = draw(
         st.lists(
-            st.sampled_from(["x", "input_ids", "mask", "a/b:0", "état"]), unique=True, max_size=3
+            st.sampled_from(["x", "input_ids", "mask", "a/b:0", "état"]),
+            unique=True,
+            max_size=3,
         )
     )
     return {name: (draw(TYPES), draw(DIMS)) for name in names}
@@ -30,7 +40,8 @@ def signatures(draw: st.DrawFn) -> dict[str, tuple[int, list[int | str]]]:
 
 def model_of(signature: dict[str, tuple[int, list[int | str]]]) -> onnx.ModelProto:
     infos = [
-        helper.make_tensor_value_info(name, kind, dims) for name, (kind, dims) in signature.items()
+        helper.make_tensor_value_info(name, kind, dims)
+        for name, (kind, dims) in signature.items()
     ]
     nodes = [helper.make_node("Identity", [name], [f"{name}_out"]) for name in signature]
     return helper.make_model(helper.make_graph(nodes, "g", infos, []))

@@ -29,7 +29,9 @@ def _wrong(found: Shapes, sizes: dict[str, int], outputs: dict[str, list[int]]) 
     stretched = False
     for relation in found.relations:
         if not holds(relation, sizes):
-            ends = {int(terms.value(side, sizes)) for side in (relation.left, relation.right)}
+            ends = {
+                int(terms.value(side, sizes)) for side in (relation.left, relation.right)
+            }
             # Where an operator stretches a 1, sizes that are equal would have done as well.
             stretched |= relation.sort is Sort.EQUAL and 1 in ends
             wrong += [] if stretched else [f"not true: {relation.why}"]
@@ -54,14 +56,18 @@ def test_the_shapes_of_every_official_case_are_told_right() -> None:
     known = 0
     wrong: dict[str, list[str]] = {}
     for case in cases:
-        if case.name.endswith("_expanded"):  # a function's body: the same shapes by more nodes
+        if case.name.endswith(
+            "_expanded"
+        ):  # a function's body: the same shapes by more nodes
             continue
         model = onnx.ModelProto()
         model.CopyFrom(case.model)
         outputs = {}
         for info in model.graph.output:
             dims = info.type.tensor_type.shape.dim
-            if info.type.HasField("tensor_type") and all(dim.HasField("dim_value") for dim in dims):
+            if info.type.HasField("tensor_type") and all(
+                dim.HasField("dim_value") for dim in dims
+            ):
                 outputs[info.name] = [dim.dim_value for dim in dims]
                 info.type.tensor_type.ClearField("shape")
         sizes = _named(model)

@@ -46,7 +46,9 @@ def test_a_part_that_comes_twice_changes_nothing(a: Results, b: Results) -> None
 
 
 @given(PARTS, PARTS)
-def test_every_cell_is_there_and_no_failure_is_hidden_by_a_pass(a: Results, b: Results) -> None:
+def test_every_cell_is_there_and_no_failure_is_hidden_by_a_pass(
+    a: Results, b: Results
+) -> None:
     cells = {each.id: each for each in merge([a, b]).cells}
     assert set(cells) == {each.id for part in (a, b) for each in part.cells}
     for each in (*a.cells, *b.cells):

@@ -119,13 +119,17 @@ def test_the_model_that_is_spoiled_below_is_good(path: Path) -> None:
 @given(st.integers(0, len(SMALL_MODEL)))
 @example(0)
 @example(len(SMALL_MODEL) - 1)
-def test_a_model_cut_anywhere_is_read_as_onnx_reads_it_or_refused(path: Path, length: int) -> None:
+def test_a_model_cut_anywhere_is_read_as_onnx_reads_it_or_refused(
+    path: Path, length: int
+) -> None:
     check_read_or_refused(path, SMALL_MODEL[:length])
 
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, len(SMALL_MODEL) - 1), st.integers(0, 255)), min_size=1, max_size=8
+        st.tuples(st.integers(0, len(SMALL_MODEL) - 1), st.integers(0, 255)),
+        min_size=1,
+        max_size=8,
     )
 )
 def test_a_model_with_bytes_changed_is_read_as_onnx_reads_it_or_refused(
@@ -145,5 +149,7 @@ def test_a_model_with_bytes_put_in_is_read_as_onnx_reads_it_or_refused(
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_read_as_onnx_reads_them_or_refused(path: Path, content: bytes) -> None:
+def test_any_bytes_are_read_as_onnx_reads_them_or_refused(
+    path: Path, content: bytes
+) -> None:
     check_read_or_refused(path, content)

@@ -49,7 +49,9 @@ def test_a_spelling_reads_back_to_the_chain_that_it_spells(steps: tuple[Step, ..
 
 
 @given(CHAINS)
-def test_an_id_is_names_joined_by_plus_and_short_enough_for_a_file(steps: tuple[Step, ...]) -> None:
+def test_an_id_is_names_joined_by_plus_and_short_enough_for_a_file(
+    steps: tuple[Step, ...],
+) -> None:
     variant = parse_variant(Variant("any", steps).spelling)
     parts = variant.id.split("+")
     assert [check_name(part, "step") for part in parts] == parts

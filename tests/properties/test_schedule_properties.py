@@ -42,7 +42,9 @@ def test_every_cell_is_in_exactly_one_shard_whatever_the_order(
     cells, past = run
     parts = shards(cells, past, count)
     assert len(parts) == count
-    assert sorted(cell.id for part in parts for cell in part) == sorted(cell.id for cell in cells)
+    assert sorted(cell.id for part in parts for cell in part) == sorted(
+        cell.id for cell in cells
+    )
     shuffled = list(cells)
     shuffler.shuffle(shuffled)
     again = shards(shuffled, dict(reversed(past.items())), count)
@@ -54,7 +56,9 @@ def test_shards_of_many_cells_take_about_the_same_time(count: int, seed: int) ->
     cells = cells_of(40)
     draw = random.Random(seed)
     past = {cell.id: Measured(1 + 10 * draw.random(), None) for cell in cells}
-    loads = [sum(past[cell.id].seconds for cell in part) for part in shards(cells, past, count)]
+    loads = [
+        sum(past[cell.id].seconds for cell in part) for part in shards(cells, past, count)
+    ]
     assert max(loads) <= 1.1 * min(loads)
 
 
@@ -62,5 +66,9 @@ def test_a_model_stays_in_one_shard_unless_it_is_long() -> None:
     cells = cells_of(10)
     parts = shards(cells, {}, 2)
     assert all(len({cell.card.name for cell in part}) == 5 for part in parts)
-    past = {cell.id: Measured(1000.0 if cell.card.name == "m0" else 1.0, None) for cell in cells}
-    assert all(any(cell.card.name == "m0" for cell in part) for part in shards(cells, past, 2))
+    past = {
+        cell.id: Measured(1000.0 if cell.card.name == "m0" else 1.0, None) for cell in cells
+    }
+    assert all(
+        any(cell.card.name == "m0" for cell in part) for part in shards(cells, past, 2)
+    )

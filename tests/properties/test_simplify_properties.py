@@ -80,7 +80,8 @@ def assert_same(expected: Array, got: Array, exactly: bool) -> None:
 def by_name(model: onnx.ModelProto) -> dict[str, bytes]:
     """The initializers: the order is all that an edit in place makes different."""
     return {
-        tensor.name: numpy_helper.to_array(tensor).tobytes() for tensor in model.graph.initializer
+        tensor.name: numpy_helper.to_array(tensor).tobytes()
+        for tensor in model.graph.initializer
     }
 
 
@@ -89,14 +90,18 @@ def check(seed_of_model: Random, size: int) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
         before = session(model)
-    except Exception:  # what the checker, inference and ONNX Runtime raise has no common base
+    except (
+        Exception
+    ):  # what the checker, inference and ONNX Runtime raise has no common base
         assume(False)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     with remarks() as noted:
         result, report = simplify_with_report(model)
     assert not [note for note in noted if "left out" in note or "onnx-ir" in note]
-    assert model.SerializeToString(deterministic=True) == copy.SerializeToString(deterministic=True)
+    assert model.SerializeToString(deterministic=True) == copy.SerializeToString(
+        deterministic=True
+    )
     in_place, _ = simplify_with_report(copy, in_place=True)
     assert in_place is copy
     assert by_name(in_place) == by_name(result)

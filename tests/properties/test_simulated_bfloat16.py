@@ -57,7 +57,11 @@ def ulps(expected: Any, got: Any) -> int:
 
     def places(array: Any) -> Any:
         bits = (
-            np.asarray(array).astype(ml_dtypes.bfloat16).reshape(-1).view(np.int16).astype(np.int32)
+            np.asarray(array)
+            .astype(ml_dtypes.bfloat16)
+            .reshape(-1)
+            .view(np.int16)
+            .astype(np.int32)
         )
         return np.where(bits < 0, -(bits & 0x7FFF), bits)
 
@@ -69,12 +73,18 @@ def ulps(expected: Any, got: Any) -> int:
 def of_one_node(op_type: str) -> onnx.ModelProto:
     names = ["x", "x"] if op_type in BINARY else ["x"]
     infos = [
-        helper.make_tensor_value_info(name, TensorProto.BFLOAT16, ["n"]) for name in ("x", "y")
+        helper.make_tensor_value_info(name, TensorProto.BFLOAT16, ["n"])
+        for name in ("x", "y")
     ]
     # A second node: what it reads is what the first one was rounded to.
-    nodes = [helper.make_node(op_type, names, ["a"]), helper.make_node("Mul", ["a", "x"], ["y"])]
+    nodes = [
+        helper.make_node(op_type, names, ["a"]),
+        helper.make_node("Mul", ["a", "x"], ["y"]),
+    ]
     graph = helper.make_graph(nodes, "one", infos[:1], infos[1:])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10
+    )
 
 
 @pytest.mark.parametrize("op_type", ELEMENTWISE)
@@ -92,7 +102,9 @@ def test_an_operator_gives_what_the_reference_gives(op_type: str) -> None:
 
 
 def test_without_rounding_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("onnx_harness.judging.simulation.with_rounded", lambda node, _: [node])
+    monkeypatch.setattr(
+        "onnx_harness.judging.simulation.with_rounded", lambda node, _: [node]
+    )
     model = of_one_node("Mul")
     x = np.linspace(1, 2, 50).astype(ml_dtypes.bfloat16)
     (expected,) = ReferenceEvaluator(model).run(None, {"x": x})
@@ -108,20 +120,27 @@ def test_a_product_is_that_of_float32_rounded_once() -> None:
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["a", "b"], ["y"])], "product", infos[:2], infos[2:]
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 22)], ir_version=10
+    )
     rng = np.random.default_rng(0)
     a, b = (
         rng.normal(size=shape).astype(ml_dtypes.bfloat16).astype(np.float32)
         for shape in ((8, 300), (300, 8))
     )
     (got,) = open_cpu(simulated(model, model)).run(None, {"a": a, "b": b})
-    assert ulps((a.astype(np.float64) @ b.astype(np.float64)).astype(ml_dtypes.bfloat16), got) <= 1
+    assert (
+        ulps((a.astype(np.float64) @ b.astype(np.float64)).astype(ml_dtypes.bfloat16), got)
+        <= 1
+    )
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 15))
 def test_each_node_of_a_random_graph_is_rounded_once(seed: int, size: int) -> None:
     try:
-        converted = inline_functions(convert_float_to_bfloat16(random_model(Random(seed), size)))
+        converted = inline_functions(
+            convert_float_to_bfloat16(random_model(Random(seed), size))
+        )
         inputs = {
             name: value.astype(ml_dtypes.bfloat16).astype(np.float32)
             if value.dtype == np.float32
@@ -150,7 +169,9 @@ def test_each_node_of_a_random_graph_is_rounded_once(seed: int, size: int) -> No
             for name in node.input
             if name
         }
-        for name, expected in zip(node.output, _alone(converted, node, fed, types), strict=False):
+        for name, expected in zip(
+            node.output, _alone(converted, node, fed, types), strict=False
+        ):
             same = name in values and types.get(name) == TensorProto.BFLOAT16
             if (
                 same
@@ -168,20 +189,27 @@ def _values(converted: onnx.ModelProto, inputs: dict[str, Any]) -> dict[str, Any
     model = simulated(copy, converted)
     shown = {info.name for info in model.graph.output}
     fresh = [
-        name for node in converted.graph.node for name in node.output if name and name not in shown
+        name
+        for node in converted.graph.node
+        for name in node.output
+        if name and name not in shown
     ]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in fresh)
     session = open_cpu(model)
     names = [info.name for info in session.get_outputs()]
     fed = {info.name: inputs[info.name] for info in session.get_inputs()}
     constants = {
-        tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in converted.graph.initializer
+        tensor.name: onnx.numpy_helper.to_array(tensor)
+        for tensor in converted.graph.initializer
     }
     return constants | inputs | dict(zip(names, session.run(names, fed), strict=True))
 
 
 def _alone(
-    converted: onnx.ModelProto, node: onnx.NodeProto, fed: dict[str, Any], types: dict[str, int]
+    converted: onnx.ModelProto,
+    node: onnx.NodeProto,
+    fed: dict[str, Any],
+    types: dict[str, int],
 ) -> list[Any]:
     """What the reference implementation gives of one node; nothing where it refuses it."""
     try:

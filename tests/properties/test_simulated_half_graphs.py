@@ -34,7 +34,9 @@ OTHERWISE = {"Hardmax", "MaxPool", "ReduceMax"}
 BODIES = {"If", "Loop", "Scan"}
 
 
-def intermediate_values(converted: onnx.ModelProto, inputs: dict[str, Any]) -> dict[str, Any]:
+def intermediate_values(
+    converted: onnx.ModelProto, inputs: dict[str, Any]
+) -> dict[str, Any]:
     """Every value of the main graph as the simulated model gives it."""
     copy = onnx.ModelProto()
     copy.CopyFrom(converted)
@@ -53,7 +55,9 @@ def intermediate_values(converted: onnx.ModelProto, inputs: dict[str, Any]) -> d
     return constants | inputs | dict(zip(names, session.run(names, fed), strict=True))
 
 
-def distances(converted: onnx.ModelProto, values: dict[str, Any]) -> Iterator[tuple[str, int]]:
+def distances(
+    converted: onnx.ModelProto, values: dict[str, Any]
+) -> Iterator[tuple[str, int]]:
     """By node: its operator, and how far its float16 outputs are from the reference's, in units in
     the last place.
     """
@@ -64,7 +68,9 @@ def distances(converted: onnx.ModelProto, values: dict[str, Any]) -> Iterator[tu
     types |= {tensor.name: tensor.data_type for tensor in converted.graph.initializer}
     for node in converted.graph.node:
         names = [name for name in dict.fromkeys(node.input) if name]
-        known = all(types.get(name) and isinstance(values.get(name), np.ndarray) for name in names)
+        known = all(
+            types.get(name) and isinstance(values.get(name), np.ndarray) for name in names
+        )
         if node.op_type in BODIES or not known or not half.intersection(node.output):
             continue
         outputs = [name for name in node.output if name]
@@ -81,7 +87,10 @@ def distances(converted: onnx.ModelProto, values: dict[str, Any]) -> Iterator[tu
 
 
 def alone(
-    converted: onnx.ModelProto, node: onnx.NodeProto, fed: dict[str, Any], types: dict[str, int]
+    converted: onnx.ModelProto,
+    node: onnx.NodeProto,
+    fed: dict[str, Any],
+    types: dict[str, int],
 ) -> list[Any]:
     """What the reference implementation gives of one node; nothing where it refuses it."""
     inputs = [helper.make_tensor_value_info(name, types[name], None) for name in fed]
@@ -104,7 +113,9 @@ def alone(
 @given(st.integers(0, 2**32 - 1), st.integers(1, 25))
 def test_each_node_is_rounded_once(seed: int, size: int) -> None:
     try:
-        converted = inline_functions(convert_float_to_float16(random_model(Random(seed), size)))
+        converted = inline_functions(
+            convert_float_to_float16(random_model(Random(seed), size))
+        )
         inputs = {
             name: value.astype(np.float16).astype(np.float32)
             if value.dtype == np.float32

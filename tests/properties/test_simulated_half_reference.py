@@ -49,7 +49,11 @@ def cases() -> list[Any]:
         found = collect_testcases(None)
     models = {case.name: case.model for case in found if case.model is not None}
     mine = {name for name, model in models.items() if computes_in_half(model)}
-    return [case for case in found if case.name in mine and not case.name.startswith(NOT_COMPARED)]
+    return [
+        case
+        for case in found
+        if case.name in mine and not case.name.startswith(NOT_COMPARED)
+    ]
 
 
 def distance(case: Any) -> int:
@@ -57,7 +61,9 @@ def distance(case: Any) -> int:
     a case.
     """
     model = case.model
-    feeds = dict(zip([info.name for info in model.graph.input], case.data_sets[0][0], strict=False))
+    feeds = dict(
+        zip([info.name for info in model.graph.input], case.data_sets[0][0], strict=False)
+    )
     with np.errstate(all="ignore"):
         expected = ReferenceEvaluator(model).run(None, feeds)
     copy = onnx.ModelProto()
@@ -88,7 +94,9 @@ def test_without_rounding_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     text = "(float16[n] x) => (float16[n] y) { a = Mul(x, w)  b = Mul(a, w)  y = Sub(b, x) }"
     model = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17]> g {text}')
-    model.graph.initializer.append(numpy_helper.from_array(np.array([1.001], np.float16), "w"))
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array([1.001], np.float16), "w")
+    )
     x = np.linspace(1, 2, 50).astype(np.float16)
 
     class Case:
@@ -97,5 +105,7 @@ def test_without_rounding_they_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
             self.data_sets: list[Any] = [([x], [])]
 
     assert distance(Case()) == 0
-    monkeypatch.setattr("onnx_harness.judging.simulation.with_rounded", lambda node, _: [node])
+    monkeypatch.setattr(
+        "onnx_harness.judging.simulation.with_rounded", lambda node, _: [node]
+    )
     assert distance(Case()) > 1

@@ -30,7 +30,10 @@ class TwoMachines:
             peer = str(self._holders[1].pid)
             cable = "link add here type veth peer name there netns"
             self._ip(self.here, *cable.split(), peer)
-            for machine, name, address in ((self.here, "here", HERE), (self.there, "there", THERE)):
+            for machine, name, address in (
+                (self.here, "here", HERE),
+                (self.there, "there", THERE),
+            ):
                 self._ip(machine, "addr", "add", f"{address}/24", "dev", name)
                 self._ip(machine, "link", "set", name, "up")
                 self._ip(machine, "link", "set", "lo", "up")

@@ -19,7 +19,10 @@ from tests.models import model
 
 
 def build(
-    nodes: list[Any], inputs: dict[str, list[Any]], outputs: list[str], weights: dict[str, Any]
+    nodes: list[Any],
+    inputs: dict[str, list[Any]],
+    outputs: list[str],
+    weights: dict[str, Any],
 ) -> bytes:
     """A serialized model with float inputs of the given shapes and float outputs of any shape."""
     graph = helper.make_graph(
@@ -30,7 +33,10 @@ def build(
             for name, shape in inputs.items()
         ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()],
+        [
+            numpy_helper.from_array(np.asarray(value), name)
+            for name, value in weights.items()
+        ],
     )
     return bytes(
         helper.make_model(

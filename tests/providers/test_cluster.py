@@ -72,10 +72,17 @@ class Scheduler:
             *own,
             wrap=wrap,
         )
-        wait_until(lambda: self._file.is_file() and json.loads(self._file.read_text())["address"])
+        wait_until(
+            lambda: self._file.is_file() and json.loads(self._file.read_text())["address"]
+        )
 
     def add_worker(
-        self, name: str, resources: str, *, path: Path | None = None, wrap: Sequence[str] = ()
+        self,
+        name: str,
+        resources: str,
+        *,
+        path: Path | None = None,
+        wrap: Sequence[str] = (),
     ) -> subprocess.Popen[bytes]:
         """Start a worker; modules in ``path`` come before those that are installed."""
         before = self._registered()
@@ -101,7 +108,11 @@ class Scheduler:
         return started
 
     def _registered(self) -> int:
-        return (self._folder / "dask.log").read_text("utf-8", "replace").count("Register worker")
+        return (
+            (self._folder / "dask.log")
+            .read_text("utf-8", "replace")
+            .count("Register worker")
+        )
 
     def close(self) -> None:
         for process in reversed(self._processes):
@@ -118,8 +129,17 @@ class Scheduler:
             "ONNX_HARNESS_CACHE": str(self._folder / "worker-cache"),
         }
         if path is not None:
-            environment["PYTHONPATH"] = f"{path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
-        command = [*wrap, sys.executable, "-m", "dask", what, *map(str, (*args, *self._security))]
+            environment["PYTHONPATH"] = (
+                f"{path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+            )
+        command = [
+            *wrap,
+            sys.executable,
+            "-m",
+            "dask",
+            what,
+            *map(str, (*args, *self._security)),
+        ]
         with (self._folder / "dask.log").open("ab") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         self._processes.append(process)
@@ -183,7 +203,10 @@ def test_a_lost_worker_and_a_restarted_coordinator_lose_no_cell_and_judge_none_t
     zoo: Path, scheduler: Scheduler, how: signal.Signals
 ) -> None:
     """One worker is killed (or stopped, as one behind a broken network), then the coordinator."""
-    first, _ = scheduler.add_worker("one", "ep:cpu=1"), scheduler.add_worker("two", "ep:cpu=1")
+    first, _ = (
+        scheduler.add_worker("one", "ep:cpu=1"),
+        scheduler.add_worker("two", "ep:cpu=1"),
+    )
     options = (
         "zoo",
         "--variant=original",
@@ -196,7 +219,10 @@ def test_a_lost_worker_and_a_restarted_coordinator_lose_no_cell_and_judge_none_t
     )
     coordinator = start_pytest(zoo, *options, start_new_session=True)
     wait_until(lambda: len(read_cells(zoo)) >= 2 or coordinator.poll() is not None)
-    stopped = [*psutil.Process(first.pid).children(recursive=True), psutil.Process(first.pid)]
+    stopped = [
+        *psutil.Process(first.pid).children(recursive=True),
+        psutil.Process(first.pid),
+    ]
     for process in stopped:
         process.send_signal(how)
     wait_until(lambda: len(read_cells(zoo)) >= 6 or coordinator.poll() is not None)
@@ -212,7 +238,9 @@ def test_a_lost_worker_and_a_restarted_coordinator_lose_no_cell_and_judge_none_t
     assert len(ended.cells) == 20
     assert kept <= set(ended.cells)
     runs = list((zoo / "reports" / "runs").glob("*.jsonl"))
-    lines = [json.loads(line) for run in runs for line in run.read_text().splitlines() if line]
+    lines = [
+        json.loads(line) for run in runs for line in run.read_text().splitlines() if line
+    ]
     listed = Counter(line["id"] for line in lines if "id" in line)
     # Twice: the one that was judged, and the note of the run that took it over.
     assert max(listed.values()) <= 2
@@ -284,7 +312,12 @@ def test_a_cluster_with_certificates_is_reached_with_them_alone(zoo: Path) -> No
         started.add_worker("one", "ep:cpu=1")
         address = json.loads((zoo / "scheduler.json").read_text())["address"]
         assert address.startswith("tls://")
-        options = ("zoo/m0.onnx", "--variant=original", "-k=accuracy", "--report-dir=reports")
+        options = (
+            "zoo/m0.onnx",
+            "--variant=original",
+            "-k=accuracy",
+            "--report-dir=reports",
+        )
         plain = run_pytest(zoo, *options, f"--cluster={address.replace('tls', 'tcp', 1)}")
         assert plain.code == pytest.ExitCode.USAGE_ERROR, plain.told
         (zoo / "cluster.toml").write_text(
@@ -309,4 +342,6 @@ def make_certificates(folder: Path) -> None:
         "x509 -req -days 30 -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial"
         " -out cert.pem",
     ):
-        subprocess.run(["openssl", *command.split()], cwd=folder, check=True, capture_output=True)
+        subprocess.run(
+            ["openssl", *command.split()], cwd=folder, check=True, capture_output=True
+        )

@@ -63,7 +63,9 @@ def test_a_cnn_lies_on_the_device_and_its_shape_arithmetic_may_lie_on_the_cpu() 
         1.0,
         {},
     )
-    assert found.nodes["CUDAExecutionProvider"] >= 5  # two Conv, two Relu and the pooling at least
+    assert (
+        found.nodes["CUDAExecutionProvider"] >= 5
+    )  # two Conv, two Relu and the pooling at least
     assert shortfall(found, CUDA) is None
     reference = open_session(cnn(layers=2), CPU, purpose=Purpose.ACCURACY, level="disable")
     expected = reference.run(None, {"image": IMAGE})[0]
@@ -89,7 +91,9 @@ def test_what_is_judged_and_timed_is_float32_and_not_tensorfloat32() -> None:
     )
 
 
-def judged(folder: Path, model: bytes, *, variant: str = "original", asks: str = "") -> CellResult:
+def judged(
+    folder: Path, model: bytes, *, variant: str = "original", asks: str = ""
+) -> CellResult:
     (folder / "model.onnx").write_bytes(model)
     (folder / "model.model.toml").write_text(asks)
     cell = Cell(read(folder / "model.model.toml"), parse_variant(variant), "cuda")
@@ -110,7 +114,9 @@ def test_an_operator_it_lacks_shows_in_the_placement(tmp_path: Path) -> None:
     assert (fails.status, fails.stage) == (Status.FAIL, Stage.PLACEMENT)
 
 
-def test_copies_between_memories_are_counted_and_a_card_can_bound_them(tmp_path: Path) -> None:
+def test_copies_between_memories_are_counted_and_a_card_can_bound_them(
+    tmp_path: Path,
+) -> None:
     allowed = '[placement]\nallowed_cpu_ops = ["Det"]\n'
     found = judged(tmp_path, with_determinant(), asks=f"{allowed}max_memcpy = 2\n")
     assert (found.status, found.reason) == (Status.PASS, None)
@@ -165,7 +171,9 @@ def test_a_timed_run_waits_for_the_device_and_leaves_its_outputs_there() -> None
     (binding,) = session.bindings
     (output,) = binding.get_outputs()
     assert output.device_name() == "cuda"
-    np.testing.assert_allclose(output.numpy(), session.run(None, feeds)[0], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(
+        output.numpy(), session.run(None, feeds)[0], rtol=1e-3, atol=1e-3
+    )
     # No GPU computes float32 at 1e15 operations a second: a run that didn't wait would seem to.
     assert best_of_five(run) > 2 * size**3 * count / 1e15
     assert best_of_five(run) > 0.4 * best_of_five(lambda: session.run(None, feeds))

@@ -30,7 +30,8 @@ def test_the_missing_library_is_named_with_what_brings_it(name: str) -> None:
 
 def test_the_cpu_session_that_onnx_runtime_opens_instead_is_refused() -> None:
     with pytest.raises(
-        ProviderError, match=r"would run on CPUExecutionProvider: .* needs libcublasLt\.so\.13"
+        ProviderError,
+        match=r"would run on CPUExecutionProvider: .* needs libcublasLt\.so\.13",
     ):
         open_session(cnn(), get("cuda"), purpose=Purpose.ACCURACY)
 

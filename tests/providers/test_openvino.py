@@ -63,7 +63,9 @@ def test_an_operator_it_lacks_shows_in_the_placement() -> None:
 
 
 def test_an_unusable_device_is_refused_and_not_run_on_the_cpu() -> None:
-    absent = replace(OPENVINO, accuracy_options={**OPENVINO.accuracy_options, "device_type": "GPU"})
+    absent = replace(
+        OPENVINO, accuracy_options={**OPENVINO.accuracy_options, "device_type": "GPU"}
+    )
     with pytest.raises(ProviderError, match="would run on CPUExecutionProvider"):
         open_session(cnn(), absent, purpose=Purpose.ACCURACY)
 
@@ -80,7 +82,9 @@ def test_float16_is_emulated_and_what_is_compiled_is_told_by_its_declaration(
     half = convert_float_to_float16(
         onnx.load_from_string(cnn()), keep_io_types=True
     ).SerializeToString()
-    session = open_session(half, OPENVINO, purpose=Purpose.ACCURACY, profile=tmp_path / "profile")
+    session = open_session(
+        half, OPENVINO, purpose=Purpose.ACCURACY, profile=tmp_path / "profile"
+    )
     assigned = assignments(session, OPENVINO)
     session.run(None, {"image": IMAGE})
     profile = read_profile(Path(session.end_profiling()), OPENVINO)
@@ -91,12 +95,17 @@ def test_float16_is_emulated_and_what_is_compiled_is_told_by_its_declaration(
     elsewhere = Profile(
         Counter({("CPUExecutionProvider", op): count for (_, op), count in assigned.items()})
     )
-    assert "that ran on CPUExecutionProvider" in str(contradiction(assigned, elsewhere, OPENVINO))
+    assert "that ran on CPUExecutionProvider" in str(
+        contradiction(assigned, elsewhere, OPENVINO)
+    )
 
 
 @pytest.mark.parametrize(
     ("plain", "mixed", "keeps"),
-    [("fp16.io32", "fp16.mixed", "keeps 1 of 3"), ("bf16.io32", "bf16.mixed", "keeps 2 of 3")],
+    [
+        ("fp16.io32", "fp16.mixed", "keeps 1 of 3"),
+        ("bf16.io32", "bf16.mixed", "keeps 2 of 3"),
+    ],
 )
 def test_nodes_that_it_refuses_in_a_half_type_stay_float32(
     plain: str, mixed: str, keeps: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -106,7 +115,9 @@ def test_nodes_that_it_refuses_in_a_half_type_stay_float32(
     path = save(with_infinities_marked(), tmp_path / "m.onnx")
     refused = halved(path, plain, "openvino")
     assert refused.stage is Stage.SESSION
-    assert refused.detail[-1].startswith(f"mend: `--variant {mixed}` {keeps}"), refused.detail
+    assert refused.detail[-1].startswith(f"mend: `--variant {mixed}` {keeps}"), (
+        refused.detail
+    )
     result = halved(path, mixed, "openvino")
     assert result.status is Status.PASS, result
     assert any(note.startswith(keeps) for note in result.notes), result.notes
@@ -116,7 +127,9 @@ def test_nodes_that_it_refuses_in_a_half_type_stay_float32(
     )
 
 
-def test_transform_writes_what_it_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transform_writes_what_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
     path = save(with_infinities_marked(), tmp_path / "m.onnx")
     for provider, opens in (("cpu", False), ("openvino", True)):

@@ -97,11 +97,15 @@ def test_copies_between_memories_are_counted_and_a_card_can_bound_them(
     assert record.precision == "float32"
     too_many = judged(tmp_path, 'allowed_cpu_ops = ["Det"]\nmax_memcpy = 1')
     assert (too_many.status, too_many.stage) == (Status.FAIL, Stage.PLACEMENT)
-    assert "2 nodes copy between the memory of WebGpuExecutionProvider and the host's" in str(
-        too_many.reason
+    assert (
+        "2 nodes copy between the memory of WebGpuExecutionProvider and the host's"
+        in str(too_many.reason)
     )
     assert str(too_many.reason).endswith("the card allows 1; op types elsewhere: Det")
-    assert judged(tmp_path, 'allowed_cpu_ops = ["Det"]\nmin_time_share = 1').status is Status.FAIL
+    assert (
+        judged(tmp_path, 'allowed_cpu_ops = ["Det"]\nmin_time_share = 1').status
+        is Status.FAIL
+    )
     assert judged(tmp_path, "min_share = 0.9").status is Status.FAIL
 
 
@@ -140,7 +144,9 @@ def test_fusion_on_the_device_is_no_contradiction(tmp_path: Path) -> None:
 
 
 def test_a_timed_run_waits_for_the_device() -> None:
-    session = Watched(open_session(cnn(channels=16, layers=4), WEBGPU, purpose=Purpose.LATENCY))
+    session = Watched(
+        open_session(cnn(channels=16, layers=4), WEBGPU, purpose=Purpose.LATENCY)
+    )
     feeds = {"image": IMAGE}
     run = bound_runner(session, WEBGPU, feeds)
     run()  # the first compiles shaders
@@ -170,7 +176,9 @@ def test_its_inputs_lie_on_the_device_beforehand_and_its_outputs_are_read_back()
     (binding,) = session.bindings
     (output,) = binding.get_outputs()
     assert output.device_name() == "cpu"
-    np.testing.assert_allclose(output.numpy(), session.run(None, {"image": IMAGE})[0], rtol=1e-5)
+    np.testing.assert_allclose(
+        output.numpy(), session.run(None, {"image": IMAGE})[0], rtol=1e-5
+    )
 
 
 def test_it_is_timed_with_and_without_transfers() -> None:
@@ -191,11 +199,11 @@ def test_it_is_timed_with_and_without_transfers() -> None:
 
 def test_without_a_device_it_is_refused_with_the_reason() -> None:
     hidden = {
-        key: value for key, value in os.environ.items() if not key.startswith(("VK_", "ORT_WEBGPU"))
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("VK_", "ORT_WEBGPU"))
     }
-    code = (
-        "from onnx_harness.providers.probe import probe, refusal; print(refusal(probe('webgpu')))"
-    )
+    code = "from onnx_harness.providers.probe import probe, refusal; print(refusal(probe('webgpu')))"
     told = subprocess.run(
         [sys.executable, "-c", code], env=hidden, capture_output=True, text=True, check=True
     ).stdout

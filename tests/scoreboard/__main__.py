@@ -27,11 +27,15 @@ def main() -> int:
     args = parser.parse_args()
     args.folder.mkdir(parents=True, exist_ok=True)
     variants = [column.variant for column in COLUMNS if _is_here(column.variant)]
-    operators = _run(args.folder / "operators", ["--onnx-backend-suite"], variants, args.keyword)
+    operators = _run(
+        args.folder / "operators", ["--onnx-backend-suite"], variants, args.keyword
+    )
     models = sorted(map(str, DEFECTS.glob("*.onnx")))
     defects = _run(args.folder / "defects", models, variants, args.keyword)
     rows = entries(operators.cells, defects.cells, operators.run.versions)
-    (args.folder / "scoreboard.json").write_text(json.dumps(as_json(rows), indent=1), "utf-8")
+    (args.folder / "scoreboard.json").write_text(
+        json.dumps(as_json(rows), indent=1), "utf-8"
+    )
     (args.folder / "index.html").write_text(page(rows, datetime.now(UTC)), "utf-8")
     sys.stdout.write(f"{args.folder / 'index.html'}\n")
     return 0
@@ -47,7 +51,9 @@ def _is_here(variant: str) -> bool:
     return True
 
 
-def _run(folder: Path, models: list[str], variants: list[str], keyword: str | None) -> Results:
+def _run(
+    folder: Path, models: list[str], variants: list[str], keyword: str | None
+) -> Results:
     """Judge the models under the variants; a cell that fails is what is counted here."""
     command = [sys.executable, "-m", "pytest", "-n", "2", "-q", "--benchmark-disable"]
     command += ["--report-dir", str(folder), *models]
@@ -57,7 +63,9 @@ def _run(folder: Path, models: list[str], variants: list[str], keyword: str | No
         command += ["-k", keyword]
     code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
     if code > 1:
-        raise SystemExit(f"the run ended with {code}, and made no results: {' '.join(command)}")
+        raise SystemExit(
+            f"the run ended with {code}, and made no results: {' '.join(command)}"
+        )
     return read_results(folder / "results.json")
 
 

@@ -36,7 +36,9 @@ COLUMNS = (
     Column("onnxslim", "onnxslim+ort.disable", "onnxslim"),
     Column("onnxscript, optimizer", "onnxscript+ort.disable", "onnxscript"),
     Column(
-        "onnxconverter-common, float16", "fp16.onnxmltools.io32+ort.disable", "onnxconverter-common"
+        "onnxconverter-common, float16",
+        "fp16.onnxmltools.io32+ort.disable",
+        "onnxconverter-common",
     ),
     Column("ONNX Runtime, level basic", "ort.basic", "onnxruntime"),
     Column("ONNX Runtime, level extended", "ort.extended", "onnxruntime"),
@@ -87,7 +89,9 @@ class Entry:
 
 
 def entries(
-    operators: Sequence[CellResult], defects: Sequence[CellResult], versions: Mapping[str, str]
+    operators: Sequence[CellResult],
+    defects: Sequence[CellResult],
+    versions: Mapping[str, str],
 ) -> list[Entry]:
     """Make the rows, in the order of :data:`COLUMNS`."""
     official, known = _scores(operators), _scores(defects)
@@ -106,7 +110,9 @@ def as_json(rows: Sequence[Entry]) -> list[dict[str, Any]]:
 def page(rows: Sequence[Entry], when: datetime) -> str:
     """Render the page: one file, nothing from a network."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
     )
     return environment.get_template("page.html").render(rows=rows, when=when)
 

@@ -132,7 +132,9 @@ def box_cox(size: int) -> Parts:
 
 @structure
 def logarithm_of_counts(size: int) -> Parts:
-    nodes = """c = Cast<to = 1>(n) p = Add(c, #1.0) l = Log(p) h = MatMul(l, w) y = Relu(h)"""
+    nodes = (
+        """c = Cast<to = 1>(n) p = Add(c, #1.0) l = Log(p) h = MatMul(l, w) y = Relu(h)"""
+    )
     counts = 10 ** np.random.default_rng(0).integers(0, 7, (3, size))
     return nodes, {"n": counts}, {"w": floats(size, 8) / size}
 

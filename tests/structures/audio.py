@@ -151,7 +151,11 @@ def residual_codes(size: int) -> Parts:
         s = Add(e, f) u = Add(s, g) t = Transpose<perm = [1, 0]>(u) v = Unsqueeze(t, #[0])
         y = ConvTranspose<kernel_shape = [4], strides = [2]>(v, w)"""
     tables = {f"t{number}": floats(64, 8, seed=number) for number in range(3)}
-    return nodes, {"codes": integers(3, size, below=64)}, {**tables, "w": floats(8, 2, 4) / 4}
+    return (
+        nodes,
+        {"codes": integers(3, size, below=64)},
+        {**tables, "w": floats(8, 2, 4) / 4},
+    )
 
 
 @structure

@@ -18,7 +18,8 @@ def distribution_of_boxes(size: int) -> Parts:
         s = Add(lo, hi) m = Div(s, #2.0) wh = Sub(hi, lo) k = Concat<axis = 1>(m, wh)
         y = Mul(k, #8.0)"""
     anchors = (
-        np.stack([np.arange(9 * size) % 80, np.arange(9 * size) // 80]).astype("f4")[None] + 0.5
+        np.stack([np.arange(9 * size) % 80, np.arange(9 * size) // 80]).astype("f4")[None]
+        + 0.5
     )
     constants = {"w": np.arange(16, dtype="f4").reshape(1, 16, 1, 1)}
     return nodes, {"x": 2 * floats(1, 64, 9 * size), "anchors": anchors}, constants

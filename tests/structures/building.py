@@ -92,7 +92,9 @@ def _with_literals(nodes: str) -> tuple[str, Arrays]:
     def name_of(match: re.Match[str]) -> str:
         text = match[1]
         if text.startswith("["):
-            value: Any = np.array([int(number) for number in text[1:-1].split(",")], np.int64)
+            value: Any = np.array(
+                [int(number) for number in text[1:-1].split(",")], np.int64
+            )
         elif text.endswith("i"):
             value = np.int64(text[:-1])
         else:

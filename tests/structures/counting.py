@@ -68,7 +68,10 @@ def resize_in_a_branch(size: int) -> Parts:
         y = If<then_branch = grow () => (float[1, 2, h, w] a) {
                 a = Resize<mode = "linear">(x, , q) },
             else_branch = stay () => (float[1, 2, h2, w2] b) { b = Identity(x) }>(c)"""
-    inputs = {"x": floats(1, 2, size, size + 3), "target": np.array([9 * size + 1, 7 * size + 4])}
+    inputs = {
+        "x": floats(1, 2, size, size + 3),
+        "target": np.array([9 * size + 1, 7 * size + 4]),
+    }
     return nodes, inputs, {"ones": np.ones(2, "f4")}
 
 

@@ -164,7 +164,9 @@ def grouped_experts(size: int) -> Parts:
 
 @structure(opset=21)
 def weights_of_four_bits(size: int) -> Parts:
-    nodes = "w = DequantizeLinear<axis = 0, block_size = 16>(q, s) h = MatMul(x, w) y = Relu(h)"
+    nodes = (
+        "w = DequantizeLinear<axis = 0, block_size = 16>(q, s) h = MatMul(x, w) y = Relu(h)"
+    )
     import onnx
 
     packed = np.random.default_rng(0).integers(0, 15, (32, 8)).astype("u1")
@@ -236,7 +238,11 @@ def scaled_embedding(size: int) -> Parts:
 def large_bias(size: int) -> Parts:
     """A last layer that predicts a price or a depth in millimetres."""
     nodes = "h = MatMul(x, w) r = Relu(h) o = MatMul(r, v) s = Mul(o, #1000.0) y = Add(s, #25000.0)"
-    return nodes, {"x": floats(size, 16)}, {"w": floats(16, 32) / 4, "v": np.abs(floats(32, 1))}
+    return (
+        nodes,
+        {"x": floats(size, 16)},
+        {"w": floats(16, 32) / 4, "v": np.abs(floats(32, 1))},
+    )
 
 
 @structure
@@ -325,9 +331,7 @@ def rank_of_items(size: int) -> Parts:
 @structure
 def positions_of_matches(size: int) -> Parts:
     """NonZero and GatherND pick what is above a threshold."""
-    nodes = (
-        """g = Greater(x, #0.5) n = NonZero(g) t = Transpose<perm = [1, 0]>(n) y = GatherND(x, t)"""
-    )
+    nodes = """g = Greater(x, #0.5) n = NonZero(g) t = Transpose<perm = [1, 0]>(n) y = GatherND(x, t)"""
     return nodes, {"x": floats(3, 4 * size)}, {}
 
 
@@ -355,5 +359,9 @@ def blocks_of_bits(size: int) -> Parts:
         f"s) y = MatMul(h, w)"
     )
     packed = np.random.default_rng(2).integers(0, 255, (size, 2, 8), dtype=np.uint8)
-    constants = {"q": packed, "s": np.abs(floats(2 * size)) / 16, "w": floats(size, 8) / size**0.5}
+    constants = {
+        "q": packed,
+        "s": np.abs(floats(2 * size)) / 16,
+        "w": floats(size, 8) / size**0.5,
+    }
     return nodes, {"x": floats(3, 32)}, constants

@@ -20,14 +20,22 @@ def clip_by_the_greatest(size: int) -> Parts:
 def bounds_of_both_kinds(size: int) -> Parts:
     """Max with the lowest float32 and Min with the greatest."""
     nodes = "a = Max(x, low) b = Min(a, top) y = Tanh(b)"
-    return nodes, {"x": floats(3, size)}, {"low": np.float32(-_GREATEST), "top": np.float32(1e9)}
+    return (
+        nodes,
+        {"x": floats(3, size)},
+        {"low": np.float32(-_GREATEST), "top": np.float32(1e9)},
+    )
 
 
 @structure
 def tiny_times_huge(size: int) -> Parts:
     """A product by 1e-8 is undone by one by 1e8."""
     nodes = "a = Mul(x, #1e-8) b = Add(a, shift) y = Mul(b, big)"
-    return nodes, {"x": floats(3, size)}, {"shift": 1e-8 * floats(1, 1), "big": np.float32(1e8)}
+    return (
+        nodes,
+        {"x": floats(3, size)},
+        {"shift": 1e-8 * floats(1, 1), "big": np.float32(1e8)},
+    )
 
 
 @structure
@@ -50,9 +58,7 @@ def binary_cross_entropy(size: int) -> Parts:
 @structure
 def odds(size: int) -> Parts:
     """p / (1 - p + 1e-12)."""
-    nodes = (
-        "p = Sigmoid(x) q = Sub(#1.0, p) d = Add(q, #1e-12) o = Div(p, d) l = Log(o) y = Tanh(l)"
-    )
+    nodes = "p = Sigmoid(x) q = Sub(#1.0, p) d = Add(q, #1e-12) o = Div(p, d) l = Log(o) y = Tanh(l)"
     return nodes, {"x": 2 * floats(3, size)}, {}
 
 
@@ -75,7 +81,11 @@ def statistics_of_a_layer_norm(size: int) -> Parts:
 def group_normalization_operator(size: int) -> Parts:
     """GroupNormalization of opset 21 on values of hundreds."""
     nodes = "s = Mul(x, #90.0) g = GroupNormalization<num_groups = 2>(s, a, b) y = Relu(g)"
-    return nodes, {"x": floats(1, 4, size, size)}, {"a": floats(4) + 1, "b": floats(4, seed=1)}
+    return (
+        nodes,
+        {"x": floats(1, 4, size, size)},
+        {"a": floats(4) + 1, "b": floats(4, seed=1)},
+    )
 
 
 @structure
@@ -189,7 +199,9 @@ def variance_of_channels_by_pools(size: int) -> Parts:
 @structure
 def scale_behind_a_reshape(size: int) -> Parts:
     """A BatchNormalization's variances of 1e8 reach it by a Reshape and a Transpose."""
-    nodes = """v = Reshape(variance, #[4]) n = BatchNormalization(x, g, b, m, v) y = Relu(n)"""
+    nodes = (
+        """v = Reshape(variance, #[4]) n = BatchNormalization(x, g, b, m, v) y = Relu(n)"""
+    )
     constants = {
         "variance": np.full((2, 2), 1e8, "f4") * (np.abs(floats(2, 2)) + 1),
         "g": 1e4 * floats(4),

@@ -68,7 +68,11 @@ def structural_similarity(size: int) -> Parts:
         s1 = Add(mm, nn) w1 = Add(s1, #6.5025) s2 = Add(va, vb) w2 = Add(s2, #58.5225)
         num = Mul(u1, u2) den = Mul(w1, w2) y = Div(num, den)"""
     pixels = np.random.default_rng(0).uniform(0, 255, (1, 1, size, size + 3)).astype("f4")
-    return nodes, {"a": pixels, "b": np.clip(pixels + 9 * floats(1, 1, size, size + 3), 0, 255)}, {}
+    return (
+        nodes,
+        {"a": pixels, "b": np.clip(pixels + 9 * floats(1, 1, size, size + 3), 0, 255)},
+        {},
+    )
 
 
 @structure
@@ -92,7 +96,11 @@ def homography(size: int) -> Parts:
         to = Concat<axis = 0>(n, #[1]) ones = Expand(o, to) h = Concat<axis = 1>(p, ones)
         t = MatMul(h, m) z = Gather<axis = 1>(t, #[2]) xy = Slice(t, #[0], #[2], #[1]) y = Div(xy, z)"""
     m = np.array([[1.1, 0.05, 1e-4], [-0.03, 0.95, 2e-4], [12, -30, 1]], "f4")
-    return nodes, {"p": np.random.default_rng(0).uniform(0, 1900, (size, 2)).astype("f4")}, {"m": m}
+    return (
+        nodes,
+        {"p": np.random.default_rng(0).uniform(0, 1900, (size, 2)).astype("f4")},
+        {"m": m},
+    )
 
 
 @structure
@@ -148,7 +156,11 @@ def lstm_with_peepholes(size: int) -> Parts:
         "b": floats(1, 48) / 4,
         "p": floats(1, 18) / 3,
     }
-    inputs = {"x": floats(size, 2, 4), "h0": floats(1, 2, 6), "c0": 3 * floats(1, 2, 6, seed=1)}
+    inputs = {
+        "x": floats(size, 2, 4),
+        "h0": floats(1, 2, 6),
+        "c0": 3 * floats(1, 2, 6, seed=1),
+    }
     return nodes, inputs, constants
 
 
@@ -163,7 +175,12 @@ def decoder_with_state_in_a_loop(size: int) -> Parts:
     return (
         nodes,
         inputs,
-        {"v": floats(8, 1), "two": np.array([2]), "one": np.array([1]), "steps": np.int64(30)},
+        {
+            "v": floats(8, 1),
+            "two": np.array([2]),
+            "one": np.array([1]),
+            "steps": np.int64(30),
+        },
     )
 
 
@@ -180,7 +197,11 @@ def normal_distribution(size: int) -> Parts:
     """A cumulated normal distribution by an error function, and its logarithm."""
     nodes = """d = Sub(x, m) s = Exp(l) e = Div(d, s) f = Div(e, #1.4142135) g = Erf(f) h = Add(g, #1.0) k = Mul(h, #0.5)
         c = Clip(k, #1e-9) y = Log(c)"""
-    inputs = {"x": floats(3, size), "m": floats(3, size, seed=1), "l": floats(3, size, seed=2) - 1}
+    inputs = {
+        "x": floats(3, size),
+        "m": floats(3, size, seed=1),
+        "l": floats(3, size, seed=2) - 1,
+    }
     return nodes, inputs, {}
 
 
@@ -224,7 +245,11 @@ def kernel_of_distances(size: int) -> Parts:
     """A Gaussian process: a kernel by cdist, times weights."""
     nodes = """a = Unsqueeze(x, #[1]) b = Unsqueeze(t, #[0]) d = Sub(a, b) n = ReduceL2<keepdims = 0>(d, #[2]) q = Mul(n, n)
         m = Mul(q, #-0.5) k = Exp(m) y = MatMul(k, w)"""
-    return nodes, {"x": floats(size, 5)}, {"t": floats(30, 5, seed=1), "w": floats(30, 2) / 5}
+    return (
+        nodes,
+        {"x": floats(size, 5)},
+        {"t": floats(30, 5, seed=1), "w": floats(30, 2) / 5},
+    )
 
 
 @structure
@@ -265,7 +290,11 @@ def complex_rotation(size: int) -> Parts:
         aq = Squeeze(a, #[3]) bq = Squeeze(b, #[3]) ac = Mul(aq, c) bs = Mul(bq, s) d = Sub(ac, bs) as = Mul(aq, s)
         bc = Mul(bq, c) e = Add(as, bc) du = Unsqueeze(d, #[3]) eu = Unsqueeze(e, #[3]) k = Concat<axis = 3>(du, eu)
         y = Reshape(k, #[1, -1, 8])"""
-    return nodes, {"x": floats(1, 60 * size, 8)}, {"theta": (0.1 ** np.arange(4)).astype("f4")}
+    return (
+        nodes,
+        {"x": floats(1, 60 * size, 8)},
+        {"theta": (0.1 ** np.arange(4)).astype("f4")},
+    )
 
 
 @structure

@@ -27,7 +27,11 @@ def instance_norm_by_batch_norm(size: int) -> Parts:
 @structure
 def instance_norm(size: int) -> Parts:
     nodes = "n = InstanceNormalization(x, g, b) y = Relu(n)"
-    return nodes, {"x": 5 * floats(1, 4, size, size) + 3}, {"g": floats(4), "b": floats(4, seed=1)}
+    return (
+        nodes,
+        {"x": 5 * floats(1, 4, size, size) + 3},
+        {"g": floats(4), "b": floats(4, seed=1)},
+    )
 
 
 @structure
@@ -96,7 +100,11 @@ def weight_norm(size: int) -> Parts:
     """A weight as direction and length, not yet folded."""
     nodes = """n = ReduceL2<keepdims = 1>(v, #[1, 2]) d = Div(v, n) w = Mul(g, d)
         y = Conv<kernel_shape = [3]>(x, w)"""
-    return nodes, {"x": floats(1, 4, size)}, {"v": floats(6, 4, 3), "g": floats(6, 1, 1, seed=1)}
+    return (
+        nodes,
+        {"x": floats(1, 4, size)},
+        {"v": floats(6, 4, 3), "g": floats(6, 1, 1, seed=1)},
+    )
 
 
 @structure
@@ -180,7 +188,11 @@ def radial_basis(size: int) -> Parts:
         s = Mul(d, d) t = ReduceSum<keepdims = 1>(s, #[1]) r = Sqrt(t) o = Sub(r, centres)
         u = Pow(o, #2.0) m = Mul(u, #-10.0) e = Exp(m) y = MatMul(e, w)"""
     constants = {"centres": np.linspace(0, 10, 30, dtype="f4"), "w": floats(30, 4)}
-    inputs = {"x": 3 * floats(size, 3), "from": np.arange(size), "into": np.arange(size)[::-1] - 1}
+    inputs = {
+        "x": 3 * floats(size, 3),
+        "from": np.arange(size),
+        "into": np.arange(size)[::-1] - 1,
+    }
     return nodes, inputs, constants
 
 
@@ -276,7 +288,11 @@ def _rms_norm(size: int, scale: float) -> Parts:
     nodes = """q = Pow(x, two) v = ReduceMean<keepdims = 1>(q, last) e = Add(v, eps) s = Sqrt(e)
               i = Reciprocal(s)
         n = Mul(x, i) h = Mul(n, g) y = MatMul(h, w)"""
-    constants = {"last": np.array([1], np.int64), "two": np.float32(2), "eps": np.float32(1e-12)}
+    constants = {
+        "last": np.array([1], np.int64),
+        "two": np.float32(2),
+        "eps": np.float32(1e-12),
+    }
     weights = {"g": floats(size, seed=1), "w": floats(size, 8, seed=2) / size**0.5}
     return nodes, {"x": np.float32(scale) * floats(3, size)}, {**constants, **weights}
 
@@ -302,7 +318,11 @@ def unit_vectors(size: int) -> Parts:
     constants = {"last": np.array([1], np.int64), "eps": np.float32(1e-12)}
     return (
         nodes,
-        {"x": np.concatenate([1e-5 * floats(2, size), 1e3 * floats(2, size), 0 * floats(1, size)])},
+        {
+            "x": np.concatenate(
+                [1e-5 * floats(2, size), 1e3 * floats(2, size), 0 * floats(1, size)]
+            )
+        },
         constants,
     )
 

@@ -218,7 +218,11 @@ def alibi(size: int) -> Parts:
         "first": np.array([0], np.int64),
         "last": np.array([1], np.int64),
     }
-    return nodes, {"x": floats(3, size, size), "at": np.arange(size, dtype=np.int64)}, constants
+    return (
+        nodes,
+        {"x": floats(3, size, size), "at": np.arange(size, dtype=np.int64)},
+        constants,
+    )
 
 
 def timestep(size: int, kind: str = "int64") -> Parts:

@@ -95,7 +95,9 @@ def departure(structure: Structure, size: int) -> float:
     if not np.array_equal(ours[~finite], expected[~finite], equal_nan=True):
         return np.inf
     error = np.linalg.norm((ours.astype("f8") - expected)[finite])
-    return float(np.nan_to_num(error / np.linalg.norm(expected[finite].astype("f8")), nan=np.inf))
+    return float(
+        np.nan_to_num(error / np.linalg.norm(expected[finite].astype("f8")), nan=np.inf)
+    )
 
 
 def judged(
@@ -111,7 +113,9 @@ def test_there_are_more_than_forty() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", STRUCTURES)
-def test_a_structure_is_right_or_fails_with_its_mend(name: str, size: int, runner: Runner) -> None:
+def test_a_structure_is_right_or_fails_with_its_mend(
+    name: str, size: int, runner: Runner
+) -> None:
     structure = STRUCTURES[name]
     if departure(structure, size) < ENOUGH:
         return
@@ -131,7 +135,9 @@ def test_a_structure_is_right_or_fails_with_its_mend(name: str, size: int, runne
 
 
 @pytest.mark.nightly
-@pytest.mark.parametrize("variant", ["simplify", "optimize", "simplify+fp16.io32", "bf16.io32"])
+@pytest.mark.parametrize(
+    "variant", ["simplify", "optimize", "simplify+fp16.io32", "bf16.io32"]
+)
 @pytest.mark.parametrize("name", STRUCTURES)
 def test_nothing_fails_for_another_reason(name: str, variant: str, runner: Runner) -> None:
     structure, size = STRUCTURES[name], SIZES[-1]

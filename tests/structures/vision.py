@@ -276,7 +276,11 @@ def resize(size: int, by: str) -> Parts:
             return nodes + product, {**image, **target}, {"w": ends["w"]}
         case _:
             nodes = 'sc = Concat<axis = 0>(o2, f) u = Resize<mode = "nearest">(x, , sc)'
-            return nodes + product, {**image, "f": np.array([3.003, 3.003], np.float32)}, ends
+            return (
+                nodes + product,
+                {**image, "f": np.array([3.003, 3.003], np.float32)},
+                ends,
+            )
 
 
 for _by in ("ratio", "size", "scale"):

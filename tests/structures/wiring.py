@@ -65,7 +65,11 @@ def shared_by_convolution_and_product(size: int) -> Parts:
 def bias_that_is_all(size: int) -> Parts:
     """A weight of zeros: its quantization has no step."""
     nodes = "a = MatMul(x, zeros) b = Add(a, bias) c = MatMul(x, w) y = Add(b, c)"
-    constants = {"zeros": np.zeros((8, 6), "f4"), "bias": floats(6), "w": floats(8, 6, seed=1)}
+    constants = {
+        "zeros": np.zeros((8, 6), "f4"),
+        "bias": floats(6),
+        "w": floats(8, 6, seed=1),
+    }
     return nodes, {"x": floats(size, 8)}, constants
 
 
@@ -101,9 +105,7 @@ def grouped_transposed_convolution(size: int) -> Parts:
 @structure
 def stacked_matrices(size: int) -> Parts:
     """A weight of three dimensions: a matrix for each head."""
-    nodes = (
-        "u = Unsqueeze(x, #[0]) m = MatMul(u, w) s = Softmax<axis = -1>(m) y = ReduceSum(s, #[0])"
-    )
+    nodes = "u = Unsqueeze(x, #[0]) m = MatMul(u, w) s = Softmax<axis = -1>(m) y = ReduceSum(s, #[0])"
     return nodes, {"x": floats(size, 8)}, {"w": floats(3, 8, 6)}
 
 
@@ -122,7 +124,11 @@ def squeezed_excitation_by_hard_swish(size: int) -> Parts:
     nodes = """c = Conv<pads = [1, 1, 1, 1]>(x, k, b) a = Add(c, #3.0) l = Clip(a, #0.0, #6.0)
         m = Mul(c, l) h = Div(m, #6.0) g = GlobalAveragePool(h) q = Conv(g, k1)
         s = HardSigmoid<alpha = 0.1666667>(q) y = Mul(h, s)"""
-    constants = {"k": floats(8, 3, 3, 3), "b": floats(8, seed=1), "k1": floats(8, 8, 1, 1, seed=2)}
+    constants = {
+        "k": floats(8, 3, 3, 3),
+        "b": floats(8, seed=1),
+        "k1": floats(8, 8, 1, 1, seed=2),
+    }
     return nodes, {"x": floats(1, 3, size, size)}, constants
 
 
@@ -170,7 +176,11 @@ def scattered_cache(size: int) -> Parts:
     """A new row is scattered into a cache at a place that is an input."""
     nodes = """n = MatMul(x, w) u = Unsqueeze(at, #[1]) c = ScatterND(cache, u, n) t = Transpose(c)
         s = MatMul(n, t) y = Softmax<axis = -1>(s)"""
-    inputs = {"x": floats(1, 8), "cache": floats(4 * size, 8, seed=1), "at": np.array([3 * size])}
+    inputs = {
+        "x": floats(1, 8),
+        "cache": floats(4 * size, 8, seed=1),
+        "at": np.array([3 * size]),
+    }
     return nodes, inputs, {"w": floats(8, 8, seed=2) / 3}
 
 
@@ -224,7 +234,11 @@ def normalization_with_a_skip(size: int) -> Parts:
     nodes = """n = SimplifiedLayerNormalization<axis = -1, epsilon = 1e-6>(x, g) a = MatMul(n, w)
         s, p, q, r = com.microsoft.SkipSimplifiedLayerNormalization<epsilon = 1e-6>(a, x, g)
         b = MatMul(s, v) y = Add(b, r)"""
-    constants = {"g": floats(8) + 2, "w": floats(8, 8, seed=1) / 3, "v": floats(8, 8, seed=2) / 3}
+    constants = {
+        "g": floats(8) + 2,
+        "w": floats(8, 8, seed=1) / 3,
+        "v": floats(8, 8, seed=2) / 3,
+    }
     return nodes, {"x": floats(1, size, 8)}, constants
 
 

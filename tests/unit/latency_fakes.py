@@ -64,12 +64,16 @@ class Sessions:
                     self.transferred.append((self.used[-1], index))
                 else:
                     self.used.append(index)
-                self.clock.spend(transfer_s + level * self.rng.lognormvariate(0, self.run_noise))
+                self.clock.spend(
+                    transfer_s + level * self.rng.lognormvariate(0, self.run_noise)
+                )
 
             return run
 
         transferring = (
-            [on(index, self.transfer_s) for index in range(self.sets)] if self.transfer_s else []
+            [on(index, self.transfer_s) for index in range(self.sets)]
+            if self.transfer_s
+            else []
         )
         return Timed(
             [on(index) for index in range(self.sets)], self.open_s, transferring, self._close

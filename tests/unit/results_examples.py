@@ -45,7 +45,9 @@ def output(
 
 
 def latency(
-    median_ms: float = 28.4, speedup: float = 1.02, ci95: tuple[float, float] | None = (1.01, 1.03)
+    median_ms: float = 28.4,
+    speedup: float = 1.02,
+    ci95: tuple[float, float] | None = (1.01, 1.03),
 ) -> LatencyRecord:
     return LatencyRecord(
         median_ms, median_ms * 1.1, None, 29.0, speedup, ci95, 100, 16, 12.5, 40.0, threads=2

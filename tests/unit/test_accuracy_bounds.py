@@ -106,7 +106,10 @@ def test_a_bound_says_what_explains_and_by_how_much() -> None:
     assert (alone.most_changed, both.most_changed) == (3 * MOST_L2, 5 * MOST_L2)
     assert Bound(NOISE, ideal=Gap(changed=1)).most_changed == 3 * MOST_L2
     assert (alone.times(departure(3.0)), alone.times(departure())) == (1.5, 0.0)
-    assert (Bound(Gap()).times(departure(3.0)), Bound(Gap()).times(departure())) == (math.inf, 0.0)
+    assert (Bound(Gap()).times(departure(3.0)), Bound(Gap()).times(departure())) == (
+        math.inf,
+        0.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,7 +155,9 @@ def test_of_few_elements_the_tail_is_absolute_too(size: int) -> None:
 
 def many(*l2: float, size: int = 1000) -> Noise:
     return Noise(
-        tuple({"y": Gap(l2=each, greatest=each, norm=1.0, scale=1.0, size=size)} for each in l2)
+        tuple(
+            {"y": Gap(l2=each, greatest=each, norm=1.0, scale=1.0, size=size)} for each in l2
+        )
     )
 
 
@@ -162,7 +167,11 @@ ROW = np.ones(1000, np.float32)
 def test_a_set_has_its_own_noise_or_what_is_typical() -> None:
     yardstick = Yardstick(many(1.0, 2.0, 9.0))
     assert [yardstick.bound(at, "y", ROW, 1.0).l2 for at in range(3)] == [2.0, 2.0, 9.0]
-    assert [yardstick.bound(at, "y", ROW, 3.0).greatest for at in range(3)] == [6.0, 6.0, 9.0]
+    assert [yardstick.bound(at, "y", ROW, 3.0).greatest for at in range(3)] == [
+        6.0,
+        6.0,
+        9.0,
+    ]
     usual = Yardstick(many(1.0, 2.0, 9.0), usual=(0,))
     assert [usual.bound(at, "y", ROW, 1.0).l2 for at in range(3)] == [1.0, 2.0, 9.0]
     rounds = Yardstick(replace(many(1.0, 2.0, 9.0), has_tail=True))
@@ -218,7 +227,9 @@ def test_what_few_elements_have_is_the_median_of_usual_sets_that_have_few(
 def test_noise_and_ideal_have_each_their_own_typical_gap_and_so_has_each_output() -> None:
     noise = Noise(({"y": Gap(norm=1.0, scale=1.0)}, *many(1.0, 1.0).sets))
     ideal = Noise(({"y": Gap(norm=1.0, scale=1.0)}, *many(6.0, 6.0).sets))
-    other = Noise(tuple({"y": gaps["y"], "z": Gap(norm=1.0, scale=1.0)} for gaps in ideal.sets))
+    other = Noise(
+        tuple({"y": gaps["y"], "z": Gap(norm=1.0, scale=1.0)} for gaps in ideal.sets)
+    )
     yardstick = Yardstick(noise, other, ideal)
     bound = yardstick.bound(0, "y", ROW, 1.0)
     assert bound.ideal is not None
@@ -234,7 +245,9 @@ def test_where_a_model_rounds_the_ideal_s_greatest_gap_is_typical() -> None:
     ideal = Yardstick(rounds, many(1.0, 2.0, 9.0)).bound(0, "y", ROW, 1.0).ideal
     assert ideal is not None
     assert (ideal.l2, ideal.greatest) == (9.0, 9.0)
-    steady = Yardstick(many(0.0, 0.0, 0.0), many(1.0, 2.0, 9.0)).bound(0, "y", ROW, 1.0).ideal
+    steady = (
+        Yardstick(many(0.0, 0.0, 0.0), many(1.0, 2.0, 9.0)).bound(0, "y", ROW, 1.0).ideal
+    )
     assert steady is not None
     assert (steady.l2, steady.greatest) == (2.0, 2.0)
 
@@ -262,7 +275,12 @@ def test_the_ideal_conversion_and_its_range_are_bounds_of_their_own() -> None:
     assert bound.ideal is not None
     assert bound.range is not None
     assert (bound.floor.l2, bound.ideal.l2, bound.range.l2) == (4.0, 5.0, 7.0)
-    assert (bound.floor.greatest, bound.type, bound.factor, bound.norm) == (4.0, "bfloat16", 4.0, 1)
+    assert (bound.floor.greatest, bound.type, bound.factor, bound.norm) == (
+        4.0,
+        "bfloat16",
+        4.0,
+        1,
+    )
     alone = Yardstick(many(1.0)).bound(0, "y", ROW, 1.0)
     assert (alone.ideal, alone.range, alone.step) == (None, None, 0.0)
     stepped = Yardstick(replace(many(1.0), steps={"y": 0.25}))
@@ -359,9 +377,15 @@ def test_an_element_level_with_the_last_one_is_as_good() -> None:
 @pytest.mark.parametrize(
     ("margin", "expected"), [(0.0, (2, 3)), (0.9, (2, 3)), (1.0, (1, 1)), (5.0, (0, 0))]
 )
-def test_only_choices_above_the_margin_count(margin: float, expected: tuple[int, int]) -> None:
-    reference = np.array([[9.0, 7.0, 1.0], [3.0, 4.0, 1.0], [1.0, 2.0, 3.0], [5.0, 5.0, 1.0]])
-    candidate = np.array([[1.0, 7.0, 1.0], [5.0, 4.0, 1.0], [1.0, 2.0, 3.0], [1.0, 5.0, 9.0]])
+def test_only_choices_above_the_margin_count(
+    margin: float, expected: tuple[int, int]
+) -> None:
+    reference = np.array(
+        [[9.0, 7.0, 1.0], [3.0, 4.0, 1.0], [1.0, 2.0, 3.0], [5.0, 5.0, 1.0]]
+    )
+    candidate = np.array(
+        [[1.0, 7.0, 1.0], [5.0, 4.0, 1.0], [1.0, 2.0, 3.0], [1.0, 5.0, 9.0]]
+    )
     assert changed_choices(reference, candidate, 1, margin) == expected
     assert changed_choices(reference.T, candidate.T, 0, margin) == expected
 
@@ -384,7 +408,12 @@ def test_of_equal_differences_the_first_is_named() -> None:
     assert (made.greatest_at, made.worst_at, made.max_abs, made.worst) == (1, 1, 2.0, 2.0)
     assert (made.beyond, made.max_rel) == (3, None)
     exact = measure(np.zeros(2), np.array([1.0, 3.0]), rtol=0.0, atol=0.0)
-    assert (exact.worst, exact.worst_at, exact.beyond, exact.minimum_tolerance) == (3.0, 1, 2, 3.0)
+    assert (exact.worst, exact.worst_at, exact.beyond, exact.minimum_tolerance) == (
+        3.0,
+        1,
+        2,
+        3.0,
+    )
     allowed = measure(np.array([2.0, 4.0]), np.array([3.0, 6.0]), rtol=0.5, atol=0.0)
     assert (allowed.beyond, allowed.max_rel) == (0, 0.5)
     assert allowed.minimum_tolerance == 0.5
@@ -429,7 +458,11 @@ def test_an_output_reacts_by_more_than_its_resolution(
     ("first", "second", "moves"),
     [
         (np.array([1.0, 2.0]), np.array([[1.0, 2.0]]), True),  # another rank
-        (np.array([[1.0, 2.0]]), np.array([[1.0], [3.0]]), False),  # they overlap in one element
+        (
+            np.array([[1.0, 2.0]]),
+            np.array([[1.0], [3.0]]),
+            False,
+        ),  # they overlap in one element
         (np.array([[1.0, 2.0]]), np.array([[4.0], [3.0]]), True),
         (np.zeros((0, 2)), np.zeros((3, 2)), False),
         (np.array([1, 2]), np.array([1, 2, 3]), False),
@@ -442,7 +475,11 @@ def test_an_output_reacts_by_more_than_its_resolution(
         (np.array([complex(1, np.inf)]), np.array([complex(1, -np.inf)]), True),
         (np.array([1, 2], np.float16), np.array([1, 2.25], np.float16), True),
         (np.array([1, 2], np.float16), np.array([1, 2.015625], np.float16), False),
-        (np.array([1, 2], ml_dtypes.bfloat16), np.array([1, 2.25], ml_dtypes.bfloat16), False),
+        (
+            np.array([1, 2], ml_dtypes.bfloat16),
+            np.array([1, 2.25], ml_dtypes.bfloat16),
+            False,
+        ),
         (np.array([1, 2], ml_dtypes.bfloat16), np.array([1, 2.5], ml_dtypes.bfloat16), True),
         (np.array([1.0, 2.0]), np.array([1.0, 2.0 + 2.0**-46]), True),
     ],

@@ -123,9 +123,7 @@ def test_overflows_are_explained_by_four_times_as_many_of_the_ideal_conversion_s
 
 
 def test_without_an_explanation_nan_and_infinity_are_none_of_the_model_s() -> None:
-    what = (
-        "1 of 8 values (12%) differ in NaN or infinity; the first at [1, 3] (reference 8, got inf)"
-    )
+    what = "1 of 8 values (12%) differ in NaN or infinity; the first at [1, 3] (reference 8, got inf)"
     assert overflowed(1, None) == OutputFailure(
         "y", Check.NONFINITE, what, severity=0.125, question=Question.FAITHFUL
     )
@@ -140,7 +138,9 @@ def faithful(off: dict[int, float], bound: Bound | None, reference: Any = ONES) 
     candidate = reference.copy()
     for place, by in off.items():
         candidate.flat[place] += by
-    return check_faithful("y", reference, candidate, made(reference, candidate, 2.0, 1.0), bound)
+    return check_faithful(
+        "y", reference, candidate, made(reference, candidate, 2.0, 1.0), bound
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,9 @@ def test_the_failure_says_what_departs_most() -> None:
     small = faithful({0: 0.05}, Bound(Gap(l2=0.001)), 0.01 * ONES)
     assert small.what.startswith("departs by 5.0e-01 (relative L2), 50 times")
     exactly = faithful({0: 2.0}, Bound(Gap(l2=0.5, greatest=0.125), norm=10.0))
-    assert exactly.what.startswith("departs by 2 at [0, 0]")  # as a whole no more than it may
+    assert exactly.what.startswith(
+        "departs by 2 at [0, 0]"
+    )  # as a whole no more than it may
     many = faithful({0: 0.5}, Bound(Gap(l2=0.0002)))
     assert "2,500 times" in many.what
 
@@ -245,7 +247,9 @@ def test_a_flip_is_what_the_model_s_last_bits_do_in_another_set() -> None:
     assert not faithful({0: 8.0}, Bound(NOISE, norm=10.0)).flip
 
 
-def signs(count: int, tolerance: Tolerance, bound: Bound | None = None) -> OutputFailure | None:
+def signs(
+    count: int, tolerance: Tolerance, bound: Bound | None = None
+) -> OutputFailure | None:
     reference, candidate = np.zeros((2, 5)), np.zeros((2, 5))
     candidate.flat[10 - count :] = -0.0
     return check_signed_zero(
@@ -258,7 +262,9 @@ def test_zeros_have_the_reference_s_sign() -> None:
         "2 of 10 values (20%) are zero with the other sign; the first at [1, 3] "
         "(reference 0, got -0)"
     )
-    failure = OutputFailure("y", Check.SIGNED_ZERO, what, severity=0.2, question=Question.USABLE)
+    failure = OutputFailure(
+        "y", Check.SIGNED_ZERO, what, severity=0.2, question=Question.USABLE
+    )
     assert signs(2, LETTER) == failure
     assert signs(2, LETTER, Bound(Gap())) == failure
     assert signs(0, LETTER) is None
@@ -303,9 +309,13 @@ def test_the_failure_of_a_float_element_has_every_figure() -> None:
         question=Question.USABLE,
     )
     assert departure.minimum_tolerance == pytest.approx(0.2)
-    assert check_elements("y", reference, reference, made(reference, reference), LETTER) is None
     assert (
-        check_elements("y", reference, candidate, departure, replace(LETTER, elementwise=False))
+        check_elements("y", reference, reference, made(reference, reference), LETTER) is None
+    )
+    assert (
+        check_elements(
+            "y", reference, candidate, departure, replace(LETTER, elementwise=False)
+        )
         is None
     )
 
@@ -401,13 +411,17 @@ def test_a_float_element_on_another_step_is_a_flip_but_on_an_edge_or_a_stated_bo
     failed = elements(ONES, candidate, LETTER, None, steadiness, **more)
     assert failed is not None
     assert failed.flip is flip
-    stated = elements(ONES, candidate, replace(LETTER, chosen=True), None, steadiness, **more)
+    stated = elements(
+        ONES, candidate, replace(LETTER, chosen=True), None, steadiness, **more
+    )
     assert stated is not None
     assert not stated.flip
 
 
 @pytest.mark.parametrize(("by", "changes"), [(4, True), (5, False)])
-def test_integers_on_a_grid_may_change_by_twice_as_many_steps(by: int, changes: bool) -> None:
+def test_integers_on_a_grid_may_change_by_twice_as_many_steps(
+    by: int, changes: bool
+) -> None:
     whole = np.arange(100)
     candidate = whole.copy()
     candidate[:2] += by
@@ -464,12 +478,18 @@ def test_one_element_one_step_off_is_a_flip_and_two_are_none(
     assert not is_flip(reference, candidate, made(reference, candidate), bound)
 
 
-@pytest.mark.parametrize(("place", "where"), [(0, "[0, 0] (reference 1, got 2)"), (1, "[0, 1]")])
+@pytest.mark.parametrize(
+    ("place", "where"), [(0, "[0, 0] (reference 1, got 2)"), (1, "[0, 1]")]
+)
 def test_steps_are_told_with_their_place(place: int, where: str) -> None:
     candidate = ONES.copy()
     candidate.flat[place] = 2.0
-    told = in_steps(ONES, candidate, made(ONES, candidate), 1, Bound(Gap(size=100), step=0.5))
-    assert told.startswith(f"departs by 2 steps of its last quantizer or rounding at {where}")
+    told = in_steps(
+        ONES, candidate, made(ONES, candidate), 1, Bound(Gap(size=100), step=0.5)
+    )
+    assert told.startswith(
+        f"departs by 2 steps of its last quantizer or rounding at {where}"
+    )
 
 
 def test_the_bounds_are_those_of_the_documentation() -> None:

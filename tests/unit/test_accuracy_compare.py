@@ -26,7 +26,9 @@ def run(
     tolerance: Tolerance = FP32,
     **options: Any,
 ) -> Comparison:
-    return compare([reference], [candidate], lambda _: tolerance, set_names=["noise"], **options)
+    return compare(
+        [reference], [candidate], lambda _: tolerance, set_names=["noise"], **options
+    )
 
 
 def f32(*values: float) -> Any:
@@ -109,17 +111,24 @@ def test_the_bounds_that_are_said_to_pass_do_pass_on_every_input_set() -> None:
     candidate = [{"y": f32(1.5, 1e-3)}, {"y": f32(1000, 5)}]
     failure = compare(reference, candidate, lambda _: FP32, set_names=["a", "b"]).failures[0]
     assert failure.minimum_tolerance is not None
-    bounds = (failure.minimum_tolerance, failure.atol * failure.minimum_tolerance / failure.rtol)
+    bounds = (
+        failure.minimum_tolerance,
+        failure.atol * failure.minimum_tolerance / failure.rtol,
+    )
     tolerance = choose(Precision.FP32, None, bounds)
     assert compare(reference, candidate, lambda _: tolerance, set_names=["a", "b"]).passed
 
 
 @pytest.mark.parametrize("worst", [0, 1, 2])
-def test_the_record_keeps_the_figures_of_the_worst_input_set_wherever_it_comes(worst: int) -> None:
+def test_the_record_keeps_the_figures_of_the_worst_input_set_wherever_it_comes(
+    worst: int,
+) -> None:
     reference = [{"y": f32(1, 2)}] * 3
     candidate = [{"y": f32(1.25, 2)}] * 3
     candidate[worst] = {"y": f32(3, 2)}
-    overall = compare(reference, candidate, lambda _: FP32, set_names="abc").record.outputs["y"]
+    overall = compare(reference, candidate, lambda _: FP32, set_names="abc").record.outputs[
+        "y"
+    ]
     alone = run(reference[worst], candidate[worst]).record.outputs["y"]
     for figure in ("max_abs", "max_rel", "rel_l2", "cosine", "sqnr_db", "minimum_tolerance"):
         assert getattr(overall, figure) == getattr(alone, figure)
@@ -131,7 +140,9 @@ def test_an_unusual_set_is_judged_by_what_is_usual_the_last_of_them_too(place: i
     candidate = list(reference)
     reference[place], candidate[place] = {"y": f32(1e-4, 1e-3)}, {"y": f32(1e-4, 2e-3)}
     unusual = [index == place for index in range(3)]
-    assert compare(reference, candidate, lambda _: FP32, set_names="abc", unusual=unusual).passed
+    assert compare(
+        reference, candidate, lambda _: FP32, set_names="abc", unusual=unusual
+    ).passed
     assert not compare(reference, candidate, lambda _: FP32, set_names="abc").passed
 
 
@@ -181,7 +192,10 @@ def test_no_tolerance_would_pass_an_output_that_is_missing_from_one_set(place: i
         (f32(1, math.inf), f32(1, -math.inf)),
         (f32(1, -math.inf), f32(1, -3.4028235e38)),
         (f32(1, math.inf), f32(1, math.nan)),
-        (np.array([1, 70000.0], np.float32), np.array([1, 70000.0]).astype(np.float32) * math.inf),
+        (
+            np.array([1, 70000.0], np.float32),
+            np.array([1, 70000.0]).astype(np.float32) * math.inf,
+        ),
     ],
 )
 def test_nan_and_infinity_must_be_where_the_reference_has_them(
@@ -244,14 +258,19 @@ def test_float16_is_allowed_only_where_it_was_promised() -> None:
     assert run({"y": reference}, {"y": reference}, float_io="float16").passed
     for other in (np.float64, np.int64):
         ours = {"y": reference.astype(other)}
-        assert checks(run(ours, {"y": candidate}, float_io="float16")) == {"y": [Check.DTYPE]}
+        assert checks(run(ours, {"y": candidate}, float_io="float16")) == {
+            "y": [Check.DTYPE]
+        }
 
 
 def test_an_overflow_of_float16_is_an_infinity() -> None:
     with np.errstate(over="ignore"):
         candidate = f32(1, 70000).astype(np.float16)
     comparison = run(
-        {"y": f32(1, 70000)}, {"y": candidate}, Tolerance(rtol=1e-2, k=5e-3), float_io="float16"
+        {"y": f32(1, 70000)},
+        {"y": candidate},
+        Tolerance(rtol=1e-2, k=5e-3),
+        float_io="float16",
     )
     assert checks(comparison) == {"y": [Check.NONFINITE]}
 
@@ -272,8 +291,12 @@ def test_integers_are_exact_unless_a_card_gives_an_atol(dtype: Any) -> None:
     assert checks(comparison) == {"y": [Check.ELEMENTS]}
     assert "would pass with atol 2 (used 0)" in comparison.lines()[1]
     assert comparison.record.outputs["y"].minimum_tolerance == 2.0
-    assert run(reference, candidate, choose(Precision.FP32, ToleranceSpec(atol=2), None)).passed
-    assert not run(reference, candidate, choose(Precision.FP32, ToleranceSpec(atol=1), None)).passed
+    assert run(
+        reference, candidate, choose(Precision.FP32, ToleranceSpec(atol=2), None)
+    ).passed
+    assert not run(
+        reference, candidate, choose(Precision.FP32, ToleranceSpec(atol=1), None)
+    ).passed
 
 
 def test_large_integers_differ_though_their_floats_do_not() -> None:
@@ -289,7 +312,9 @@ def test_large_integers_differ_though_their_floats_do_not() -> None:
 def test_booleans_and_text_are_exact() -> None:
     loose = choose(Precision.FP32, ToleranceSpec(atol=9.0), None)
     flags = run({"y": np.array([True, False])}, {"y": np.array([True, True])}, loose)
-    words = run({"y": np.array(["a", "b"], object)}, {"y": np.array(["a", "ß"], object)}, loose)
+    words = run(
+        {"y": np.array(["a", "b"], object)}, {"y": np.array(["a", "ß"], object)}, loose
+    )
     assert "(reference False, got True)" in str(flags.reason())
     assert "1 of 2 values (50%) differ; the first at [1] (reference 'b', got 'ß')" in str(
         words.reason()
@@ -340,7 +365,10 @@ def test_nested_outputs_are_named_as_they_are_indexed() -> None:
         "seq": [f32(1), f32(2, 4)],
     }
     comparison = run(reference, candidate)
-    assert checks(comparison) == {"seq[1]": [Check.ELEMENTS], "probs[0]['dog']": [Check.ELEMENTS]}
+    assert checks(comparison) == {
+        "seq[1]": [Check.ELEMENTS],
+        "probs[0]['dog']": [Check.ELEMENTS],
+    }
     assert list(comparison.record.outputs) == [
         "probs[0]['cat']", "probs[0]['dog']", "probs[1]['cat']", "probs[1]['dog']", "seq[0]", "seq[1]",
     ]  # fmt: skip
@@ -365,9 +393,13 @@ def test_a_small_score_in_a_map_is_judged_beside_the_large_ones() -> None:
                                          " that can't be compared (object)"),
     ],
 )  # fmt: skip
-def test_structures_must_agree(reference: Any, candidate: Any, check: Check, what: str) -> None:
+def test_structures_must_agree(
+    reference: Any, candidate: Any, check: Check, what: str
+) -> None:
     comparison = run({"y": reference}, {"y": candidate})
-    assert [(failure.check, failure.what) for failure in comparison.failures] == [(check, what)]
+    assert [(failure.check, failure.what) for failure in comparison.failures] == [
+        (check, what)
+    ]
 
 
 @pytest.mark.parametrize("value", [None, [], {}, np.empty((0, 4), np.float32)])
@@ -387,8 +419,12 @@ def test_an_output_that_ignores_its_inputs_is_called_vacuous() -> None:
     sets = [{"y": f32(1, 2)}, {"y": f32(1, 2)}]
     comparison = compare(sets, sets, lambda _: FP32, set_names=["a", "b"])
     assert comparison.record.outputs["y"].vacuous == "is identical for all 2 input sets"
-    assert comparison.notes == ("comparing y proves nothing: it is identical for all 2 input sets",)
-    same_inputs = compare(sets, sets, lambda _: FP32, set_names=["a", "b"], inputs_differ=False)
+    assert comparison.notes == (
+        "comparing y proves nothing: it is identical for all 2 input sets",
+    )
+    same_inputs = compare(
+        sets, sets, lambda _: FP32, set_names=["a", "b"], inputs_differ=False
+    )
     assert same_inputs.notes == ()
 
 
@@ -405,7 +441,8 @@ def test_a_constant_and_a_nan_output_are_called_vacuous() -> None:
     }
     outputs = run(reference, reference).record.outputs
     assert (
-        outputs["constant"].vacuous == "has one and the same value throughout in the one input set"
+        outputs["constant"].vacuous
+        == "has one and the same value throughout in the one input set"
     )
     assert outputs["nan"].vacuous == "is NaN or infinite throughout in the one input set"
     assert outputs["words"].vacuous == outputs["constant"].vacuous
@@ -446,7 +483,9 @@ def test_a_large_output_is_compared_across_pieces() -> None:
     candidate[6, 30010] += 1
     candidate[3, 5] = math.nan
     comparison = run({"y": reference}, {"y": candidate})
-    assert {failure.what.split("at ")[1].split(" (")[0] for failure in comparison.failures} == {
+    assert {
+        failure.what.split("at ")[1].split(" (")[0] for failure in comparison.failures
+    } == {
         "[6, 30010]",
         "[3, 5]",
     }
@@ -473,7 +512,9 @@ LARGE = np.linspace(-1, 1, 100_000, dtype=np.float32)
 
 def by_default(candidate: Any, precision: Precision = Precision.FP16) -> Comparison:
     tolerance = choose(precision, None, None)
-    return compare([{"y": LARGE}], [{"y": candidate}], lambda _: tolerance, set_names=["one"])
+    return compare(
+        [{"y": LARGE}], [{"y": candidate}], lambda _: tolerance, set_names=["one"]
+    )
 
 
 @pytest.mark.parametrize(
@@ -503,9 +544,13 @@ def test_a_default_bound_knows_how_large_the_output_is(
 
 
 def test_a_default_bound_asks_for_a_signal_to_noise_ratio_too() -> None:
-    candidate = LARGE + np.float32(0.009) * np.sign(LARGE)  # each within 1e-2 + 5e-3, at 36 dB
+    candidate = LARGE + np.float32(0.009) * np.sign(
+        LARGE
+    )  # each within 1e-2 + 5e-3, at 36 dB
     assert [
-        failure.check for failure in by_default(candidate).failures if failure.check != "elements"
+        failure.check
+        for failure in by_default(candidate).failures
+        if failure.check != "elements"
     ] == ["sqnr"]
     assert by_default(LARGE * np.float32(1.009)).passed
     assert by_default(LARGE * np.float32(1.05), Precision.BF16).passed
@@ -518,7 +563,10 @@ def test_an_element_that_one_set_alone_is_long_enough_for_does_not_react() -> No
     comparison = compare(sets, sets, lambda _: tolerance, set_names=["one", "two"])
     assert comparison.inert == {"y[0]", "y[1]", "y[2]"}
     keys = [{"y": {"a": 1.0}}, {"y": {"b": 1.0}}]
-    assert compare(keys, keys, lambda _: tolerance, set_names=["one", "two"]).inert == frozenset()
+    assert (
+        compare(keys, keys, lambda _: tolerance, set_names=["one", "two"]).inert
+        == frozenset()
+    )
 
 
 def test_a_rare_class_outside_of_the_smallest_set_reacts() -> None:
@@ -532,6 +580,6 @@ def test_a_rare_class_outside_of_the_smallest_set_reacts() -> None:
 def test_more_of_the_same_in_larger_sets_does_not_react() -> None:
     counting = [{"y": np.arange(size)} for size in (1, 4, 9)]
     tolerance = Tolerance(0.0, 0.0)
-    assert compare(counting, counting, lambda _: tolerance, set_names=["a", "b", "c"]).inert == {
-        "y"
-    }
+    assert compare(
+        counting, counting, lambda _: tolerance, set_names=["a", "b", "c"]
+    ).inert == {"y"}

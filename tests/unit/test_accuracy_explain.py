@@ -34,7 +34,10 @@ def rounded(error: float) -> Yardstick:
 
 
 def judged(
-    candidate: Any, yardstick: Yardstick | None, tolerance: Tolerance = LOOSE, reference: Any = Y
+    candidate: Any,
+    yardstick: Yardstick | None,
+    tolerance: Tolerance = LOOSE,
+    reference: Any = Y,
 ) -> Comparison:
     sets = ["one"]
     return compare(
@@ -129,7 +132,9 @@ def test_an_output_that_fails_on_an_unusual_set_alone_is_not_usable() -> None:
 
 
 @pytest.mark.parametrize("place", [0, 1])
-def test_an_output_that_is_missing_from_one_set_is_neither_faithful_nor_usable(place: int) -> None:
+def test_an_output_that_is_missing_from_one_set_is_neither_faithful_nor_usable(
+    place: int,
+) -> None:
     candidate = [{"y": Y}] * 2
     candidate[place] = {}
     yardstick = Yardstick(noise(Y, Y))
@@ -211,7 +216,9 @@ def test_an_overflow_of_the_ideal_conversion_explains_an_overflow_and_nothing_el
 def test_an_ideal_conversion_that_leaves_nothing_finite_explains_nothing_that_is() -> None:
     ruined = noise(np.full_like(Y, np.nan))
     assert ruined.sets[0]["y"].norm == pytest.approx(float(np.linalg.norm(Y)))
-    assert not judged(Y * np.float32(1.1), Yardstick(noise(Y), noise(Y), ruined, "float16")).passed
+    assert not judged(
+        Y * np.float32(1.1), Yardstick(noise(Y), noise(Y), ruined, "float16")
+    ).passed
 
 
 def test_values_whose_squares_vanish_are_judged_all_the_same() -> None:
@@ -222,7 +229,9 @@ def test_values_whose_squares_vanish_are_judged_all_the_same() -> None:
 
 def test_a_nan_as_the_measure_explains_nothing() -> None:
     broken = Noise(({"y": Gap(float("nan"), float("nan"), float("nan"), 1.0, 0, 3, 800)},))
-    assert not judged(Y * np.float32(1.1), Yardstick(noise(Y), broken, broken, "float16")).passed
+    assert not judged(
+        Y * np.float32(1.1), Yardstick(noise(Y), broken, broken, "float16")
+    ).passed
 
 
 def test_integers_are_exact_unless_the_ideal_conversion_changes_them() -> None:
@@ -235,9 +244,13 @@ def test_integers_are_exact_unless_the_ideal_conversion_changes_them() -> None:
     assert not judged(flipped, Yardstick(same, same, same, "float16"), LOOSE, labels).passed
     comparison = judged(flipped, Yardstick(same, changed, changed, "float16"), LOOSE, labels)
     assert comparison.passed
-    assert comparison.notes == ("y: 3 elements differ, which stands: ideal float16 changes 3",)
+    assert comparison.notes == (
+        "y: 3 elements differ, which stands: ideal float16 changes 3",
+    )
     far = np.roll(labels, 1)
-    assert not judged(far, Yardstick(same, changed, changed, "float16"), LOOSE, labels).passed
+    assert not judged(
+        far, Yardstick(same, changed, changed, "float16"), LOOSE, labels
+    ).passed
 
 
 FIGURES = [field.name for field in fields(Gap)]
@@ -248,7 +261,11 @@ def test_the_worst_of_several_runs_is_the_worst_in_every_figure_whichever_run_it
     figure: str,
 ) -> None:
     quiet, loud = Gap(*[1] * len(FIGURES)), replace(Gap(*[1] * len(FIGURES)), **{figure: 2})
-    assert worst([{"y": quiet}, {"y": loud}]) == worst([{"y": loud}, {"y": quiet}]) == {"y": loud}
+    assert (
+        worst([{"y": quiet}, {"y": loud}])
+        == worst([{"y": loud}, {"y": quiet}])
+        == {"y": loud}
+    )
 
 
 def test_the_scores_of_a_map_are_measured_as_one_vector() -> None:
@@ -290,7 +307,9 @@ def test_a_flip_in_one_unusual_set_of_many_stands_but_for_an_edge(
     flipped: int, edged: bool, passes: bool
 ) -> None:
     count = 9
-    outputs = [{"y": one_step_off()} if at >= count - flipped else {"y": Y} for at in range(count)]
+    outputs = [
+        {"y": one_step_off()} if at >= count - flipped else {"y": Y} for at in range(count)
+    ]
     comparison = compare(
         [{"y": Y}] * count,
         outputs,
@@ -307,7 +326,9 @@ def test_a_flip_in_one_unusual_set_of_many_stands_but_for_an_edge(
 SCORES = [np.array([number], np.float32) for number in (5.0, -4.0, 3.0, 0.2)]
 
 
-def scores(errors: list[float], ideal: list[float], tolerance: Tolerance, many: int = 1) -> Any:
+def scores(
+    errors: list[float], ideal: list[float], tolerance: Tolerance, many: int = 1
+) -> Any:
     """Compare one score in each of four sets, with what the ideal conversion does to it."""
     sets = [np.repeat(score, many) for score in SCORES]
     floor = Noise(tuple({"y": gap_of(score, score)} for score in sets))

@@ -36,7 +36,9 @@ def running(made: onnx.ModelProto, **values: Any) -> dict[str, Any]:
     return dict(zip(names, session.run(names, values), strict=True))
 
 
-def watched(text: str, *, opset: int = 17, with_empty: bool = False, **weights: Any) -> Watched:
+def watched(
+    text: str, *, opset: int = 17, with_empty: bool = False, **weights: Any
+) -> Watched:
     made = model(text, opset=opset)
     made.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(w, np.float16), n) for n, w in weights.items()
@@ -69,7 +71,9 @@ def test_every_value_that_computing_makes_is_watched_with_its_node_and_readers()
 
 
 def test_the_model_computes_in_float32_what_it_computed_in_float16() -> None:
-    made = model("(float[n,8] x) => (float[n,8] y) { a = Mul(x, c)  b = Mul(a, a)  y = Sqrt(b) }")
+    made = model(
+        "(float[n,8] x) => (float[n,8] y) { a = Mul(x, c)  b = Mul(a, a)  y = Sqrt(b) }"
+    )
     made.graph.initializer.append(numpy_helper.from_array(np.array([1000], np.float32), "c"))
     half = convert_float_to_float16(made, keep_io_types=True)
     x = FLOATS.normal(size=(2, 8)).astype(np.float32)
@@ -146,9 +150,13 @@ def test_empty_tensors_have_no_greatest_value_and_are_told_as_zero_when_expected
 
 
 def test_what_overflows_is_infinite_once_it_is_rounded() -> None:
-    found = watched("(float16[n] x) => (float16[n] y) { a = Mul(x, w)  y = Div(a, w) }", w=[1000.0])
+    found = watched(
+        "(float16[n] x) => (float16[n] y) { a = Mul(x, w)  y = Div(a, w) }", w=[1000.0]
+    )
     x = np.array([1, 65, 66], np.float32)
-    np.testing.assert_allclose(running(rounded(found.model, ["a"]), x=x)["y"], [1, 64.992, np.inf])
+    np.testing.assert_allclose(
+        running(rounded(found.model, ["a"]), x=x)["y"], [1, 64.992, np.inf]
+    )
 
 
 @pytest.mark.parametrize(
@@ -186,14 +194,14 @@ def test_types_are_found_without_the_weights() -> None:
     half = convert_float_to_float16(made, keep_io_types=True)
     for tensor in half.graph.initializer:
         tensor.ClearField("raw_data")
-    assert half_values(half) >= {tensor.name for tensor in half.graph.initializer} | {"x_float16"}
+    assert half_values(half) >= {tensor.name for tensor in half.graph.initializer} | {
+        "x_float16"
+    }
     assert half.graph.input[0].type.tensor_type.elem_type == TensorProto.FLOAT
 
 
 def test_what_names_its_type_by_an_attribute_is_brought_to_float32_too() -> None:
-    windowed = (
-        "n = Constant <value_int = 8> ()  w = HannWindow <output_datatype = 10> (n)  y = Mul(x, w)"
-    )
+    windowed = "n = Constant <value_int = 8> ()  w = HannWindow <output_datatype = 10> (n)  y = Mul(x, w)"
     text = f"(float16[8] x) => (float16[8] y) {{ {windowed} }}"
     x = FLOATS.normal(size=8).astype(np.float32)
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(8) / 8)

@@ -48,7 +48,9 @@ def test_every_figure_is_that_of_its_formula(dtype: Any) -> None:
 
 @pytest.mark.parametrize("dtype", WHOLE)
 def test_integers_have_differences_too(dtype: Any) -> None:
-    made = measure(np.array([3, 9, 0], dtype), np.array([4, 7, 0], dtype), rtol=0.0, atol=1.0)
+    made = measure(
+        np.array([3, 9, 0], dtype), np.array([4, 7, 0], dtype), rtol=0.0, atol=1.0
+    )
     assert (made.max_abs, made.greatest_at, made.error, made.max_rel) == (2.0, 1, 5.0, 1 / 3)
     assert (made.beyond, made.worst, made.worst_at) == (1, 2.0, 1)
     assert (made.signal, made.candidate, made.product) == (90.0, 65.0, 75.0)
@@ -74,9 +76,13 @@ def test_the_difference_of_integers_is_exact_however_large_they_are(
     assert (made.max_abs, made.beyond, made.worst) == (gap, 1, gap)
 
 
-@pytest.mark.parametrize(("value", "relative"), [(0.5, 0.0), (-3.0, 0.0), (0.0, None), (NAN, None)])
+@pytest.mark.parametrize(
+    ("value", "relative"), [(0.5, 0.0), (-3.0, 0.0), (0.0, None), (NAN, None)]
+)
 @pytest.mark.parametrize("dtype", FLOATS)
-def test_equal_arrays_have_no_difference(dtype: Any, value: float, relative: float | None) -> None:
+def test_equal_arrays_have_no_difference(
+    dtype: Any, value: float, relative: float | None
+) -> None:
     array = np.array([[value]], dtype)
     made = measure(array, array.copy(), rtol=1.0, atol=1.0)
     assert (made.max_abs, made.max_rel, made.error, made.rel_l2) == (0.0, relative, 0.0, 0.0)
@@ -86,7 +92,9 @@ def test_equal_arrays_have_no_difference(dtype: Any, value: float, relative: flo
 
 
 def test_booleans_differ_or_not() -> None:
-    made = measure(np.array([True, False, True]), np.array([True, True, False]), rtol=0, atol=0)
+    made = measure(
+        np.array([True, False, True]), np.array([True, True, False]), rtol=0, atol=0
+    )
     assert (made.beyond, made.worst_at, made.max_abs, made.equal) == (2, 1, 1.0, False)
     assert measure(np.array([True]), np.array([True]), rtol=0, atol=0).equal
 
@@ -102,9 +110,13 @@ def test_text_differs_or_not(dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
-def test_complex_numbers_are_measured_by_part_and_each_part_has_a_position(dtype: Any) -> None:
+def test_complex_numbers_are_measured_by_part_and_each_part_has_a_position(
+    dtype: Any,
+) -> None:
     reference = np.array([[1 + 2j], [3 + 4j]], dtype)
-    made = measure(reference, reference + np.array([[0], [0.5j]], dtype), rtol=0.0, atol=0.25)
+    made = measure(
+        reference, reference + np.array([[0], [0.5j]], dtype), rtol=0.0, atol=0.25
+    )
     assert (made.size, made.finite, made.greatest_at, made.worst_at) == (2, 4, 3, 3)
     assert (made.max_abs, made.max_rel, made.worst, made.beyond) == (0.5, 0.125, 2.0, 1)
     assert (made.error, made.signal, made.product) == (0.25, 30.0, 32.0)
@@ -127,9 +139,11 @@ def test_nan_and_infinity_count_where_the_other_side_has_something_else() -> Non
 @pytest.mark.parametrize("candidate", [[NAN], [INF], [-INF]])
 def test_an_infinity_is_of_one_sign(candidate: list[float]) -> None:
     made = measure(np.array([INF]), np.array(candidate), rtol=0.0, atol=0.0)
-    assert (made.nonfinite, made.finite, made.max_abs) == (int(candidate != [INF]), 0, 0.0) or (
-        made.equal and made.finite == 1
-    )
+    assert (made.nonfinite, made.finite, made.max_abs) == (
+        int(candidate != [INF]),
+        0,
+        0.0,
+    ) or (made.equal and made.finite == 1)
 
 
 def test_zeros_of_the_other_sign_are_no_difference_and_are_counted() -> None:
@@ -184,7 +198,9 @@ def test_the_smallest_tolerance_passes_and_one_last_place_less_does_not() -> Non
     assert measure(reference, candidate, rtol=less, atol=0.01 * less / 0.03).beyond == 1
     loose = measure(reference, candidate, rtol=0.3, atol=0.1)
     assert loose.minimum_tolerance == pytest.approx(0.3 * 0.7 / (0.3 * 7 + 0.1))
-    assert measure(reference, candidate, rtol=0.0, atol=9.0).minimum_tolerance == made.max_abs
+    assert (
+        measure(reference, candidate, rtol=0.0, atol=9.0).minimum_tolerance == made.max_abs
+    )
 
 
 def spread(*at: int) -> Any:
@@ -302,7 +318,10 @@ def test_the_extent_is_the_greatest_finite_magnitude(
     ("array", "floating", "text"),
     [
         *((np.zeros(1, dtype), True, False) for dtype in FLOATS),
-        *((np.zeros(1, dtype), False, False) for dtype in (*WHOLE, np.bool_, ml_dtypes.int4)),
+        *(
+            (np.zeros(1, dtype), False, False)
+            for dtype in (*WHOLE, np.bool_, ml_dtypes.int4)
+        ),
         (np.zeros(1, ml_dtypes.float8_e5m2), True, False),
         (np.zeros(1, np.complex64), True, False),
         (np.array(["a"]), False, True),
@@ -311,11 +330,15 @@ def test_the_extent_is_the_greatest_finite_magnitude(
         (np.array(["a"], np.dtypes.StringDType()), False, True),
     ],
 )
-def test_elements_are_floating_or_text_or_neither(array: Any, floating: bool, text: bool) -> None:
+def test_elements_are_floating_or_text_or_neither(
+    array: Any, floating: bool, text: bool
+) -> None:
     assert (is_float(array), is_text(array)) == (floating, text)
 
 
-@pytest.mark.parametrize("dtype", [*FLOATS, *WHOLE, np.complex64, np.complex128, np.bool_, object])
+@pytest.mark.parametrize(
+    "dtype", [*FLOATS, *WHOLE, np.complex64, np.complex128, np.bool_, object]
+)
 def test_the_same_bits_are_of_one_dtype_one_shape_and_one_content(dtype: Any) -> None:
     array = np.array([[1, 0, 1], [0, 1, 1]], dtype)
     other = array.copy()

@@ -38,7 +38,11 @@ def test_the_gap_of_floats(dtype: Any) -> None:
     ("reference", "rerun", "gap"),
     [
         (np.array([1, 5, 9]), np.array([1, 7, 6]), Gap(greatest=3.0, changed=2, size=3)),
-        (np.array([True, False]), np.array([True, True]), Gap(greatest=1.0, changed=1, size=2)),
+        (
+            np.array([True, False]),
+            np.array([True, True]),
+            Gap(greatest=1.0, changed=1, size=2),
+        ),
         (np.array(["a", "b"]), np.array(["a", "c"]), Gap(changed=1, size=2)),
         (np.array([3 + 4j]), np.array([3 + 5j]), Gap(1.0, 1.0, 5.0, 4.0, size=1)),
         (
@@ -80,7 +84,9 @@ def test_an_absent_optional_has_no_gap_and_what_follows_has() -> None:
 
 
 def test_each_output_is_counted_on_its_own_grid() -> None:
-    found = gaps({"x": ONE, "y": ONE, "z": ONE}, {"x": TWO, "y": TWO, "z": TWO}, {"x": 1.0, "y": 9})
+    found = gaps(
+        {"x": ONE, "y": ONE, "z": ONE}, {"x": TWO, "y": TWO, "z": TWO}, {"x": 1.0, "y": 9}
+    )
     assert {name: gap.moved for name, gap in found.items()} == {"x": 1, "y": 0, "z": 0}
 
 
@@ -162,7 +168,11 @@ def test_a_sketch_counts_a_sample_of_what_is_equal_as_of_what_is_not() -> None:
     assert one.record().equal == MOST_SAMPLED + 1
     one.add_equal(5)
     assert one.record().equal == MOST_SAMPLED + 4
-    assert (Sketch(0).step, Sketch(2 * MOST_SAMPLED - 1).step, Sketch(size).step) == (1, 1, 2)
+    assert (Sketch(0).step, Sketch(2 * MOST_SAMPLED - 1).step, Sketch(size).step) == (
+        1,
+        1,
+        2,
+    )
 
 
 def test_sketches_are_joined_count_by_count_and_extreme_by_extreme() -> None:
@@ -193,7 +203,9 @@ def test_sketches_are_joined_count_by_count_and_extreme_by_extreme() -> None:
         (None, None),
     ],
 )
-def test_outputs_of_few_floats_have_a_magnitude(value: Any, expected: Magnitude | None) -> None:
+def test_outputs_of_few_floats_have_a_magnitude(
+    value: Any, expected: Magnitude | None
+) -> None:
     found = magnitudes([{"x": value, "last": np.array([1.0])}])
     assert found.pop("last") == Magnitude(1.0, 1.0, 1)
     assert found.get("x") == expected if expected is None else found["x"] == expected

@@ -96,7 +96,9 @@ def test_probabilities_of_every_float_type_are_recognized(dtype: Any) -> None:
 @pytest.mark.parametrize(
     ("total", "axis"), [(1.0019, 0), (0.9981, 0), (1.002005, None), (0.997995, None)]
 )
-def test_probabilities_sum_to_one_within_two_thousandths(total: float, axis: int | None) -> None:
+def test_probabilities_sum_to_one_within_two_thousandths(
+    total: float, axis: int | None
+) -> None:
     assert distribution_axis(np.array([0.5, total - 0.5])) == axis
 
 

@@ -16,7 +16,9 @@ from onnx_harness.results.cells import ErrorSketch, OutputAccuracy
 
 def compared(*pairs: tuple[Array, Array]) -> OutputAccuracy:
     """Compare an output of several input sets under rtol 1e-3, atol 1e-5."""
-    sets = [ComparedSet(str(place), {"y": a}, {"y": b}) for place, (a, b) in enumerate(pairs)]
+    sets = [
+        ComparedSet(str(place), {"y": a}, {"y": b}) for place, (a, b) in enumerate(pairs)
+    ]
     comparison = compare(sets, lambda _: Tolerance(rtol=1e-3, atol=1e-5))
     return comparison.record.outputs["y"]
 

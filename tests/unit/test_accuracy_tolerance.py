@@ -21,7 +21,9 @@ from onnx_harness.transforms import Precision
         (Precision.BF16, 8e-2, 4e-2),
     ],
 )
-def test_the_default_follows_the_precision(precision: Precision, rtol: float, k: float) -> None:
+def test_the_default_follows_the_precision(
+    precision: Precision, rtol: float, k: float
+) -> None:
     tolerance = choose(precision, None, None)
     assert (tolerance.rtol, tolerance.k, tolerance.elementwise) == (rtol, k, True)
     assert tolerance.bounds(20.0) == (rtol, k * 20.0)
@@ -54,7 +56,11 @@ def test_what_keeps_values_may_move_by_a_unit_in_the_last_place_of_a_coarse_type
     ],
 )
 def test_in_a_reduced_type_the_default_is_a_distribution(
-    precision: Precision, decibels: float | None, share: float, times: float, choices: float | None
+    precision: Precision,
+    decibels: float | None,
+    share: float,
+    times: float,
+    choices: float | None,
 ) -> None:
     tolerance = choose(precision, None, None)
     asked = (
@@ -89,7 +95,11 @@ def test_a_stated_bound_holds_to_the_letter(
 
 def test_int8_is_judged_by_its_noise_and_not_by_element() -> None:
     tolerance = choose(Precision.INT8, None, None)
-    assert (tolerance.sqnr_db, tolerance.elementwise, tolerance.signed_zero) == (15.0, False, False)
+    assert (tolerance.sqnr_db, tolerance.elementwise, tolerance.signed_zero) == (
+        15.0,
+        False,
+        False,
+    )
 
 
 def test_what_a_card_leaves_out_keeps_its_default() -> None:
@@ -122,7 +132,8 @@ def test_the_command_line_beats_the_card_but_leaves_integers_and_zeros_alone() -
 
 @pytest.mark.parametrize("precision", list(Precision))
 @pytest.mark.parametrize(
-    "card", [None, ToleranceSpec(cosine=0.9), ToleranceSpec(top_k=5), ToleranceSpec(sqnr_db=9.0)]
+    "card",
+    [None, ToleranceSpec(cosine=0.9), ToleranceSpec(top_k=5), ToleranceSpec(sqnr_db=9.0)],
 )
 def test_the_command_line_leaves_nothing_but_its_two_bounds(
     precision: Precision, card: ToleranceSpec | None
@@ -167,12 +178,17 @@ def test_no_figure_of_a_tolerance_may_be_infinite(field: str, value: float) -> N
 
 def test_decibels_may_be_negative_and_bounds_zero() -> None:
     assert Tolerance(rtol=0.0, atol=0.0, k=0.0, sqnr_db=-3.0).sqnr_db == -3.0
-    with pytest.raises(UsageError, match=r"k is a finite number that isn't negative; -0\.5 isn't"):
+    with pytest.raises(
+        UsageError, match=r"k is a finite number that isn't negative; -0\.5 isn't"
+    ):
         Tolerance(rtol=0.0, k=-0.5)
 
 
 def test_an_output_s_own_entry_is_completed_by_the_one_for_all() -> None:
-    entries = {"*": ToleranceSpec(rtol=1.0, signed_zero=False), "probs": ToleranceSpec(rtol=2.0)}
+    entries = {
+        "*": ToleranceSpec(rtol=1.0, signed_zero=False),
+        "probs": ToleranceSpec(rtol=2.0),
+    }
     assert spec_for(entries, "probs") == ToleranceSpec(rtol=2.0, signed_zero=False)
     assert spec_for(entries, "boxes") == entries["*"]
     assert spec_for({}, "boxes") is None
@@ -196,11 +212,15 @@ def test_a_bound_that_is_no_bound_is_refused(bounds: tuple[float, float]) -> Non
 
 def test_scaling_keeps_the_two_bounds_in_proportion() -> None:
     assert Tolerance(rtol=1e-4, k=1e-5).scaled(10).bounds(2.0) == pytest.approx((1e-3, 2e-4))
-    assert Tolerance(rtol=1e-4, atol=1e-3).scaled(10).bounds(2.0) == pytest.approx((1e-3, 1e-2))
+    assert Tolerance(rtol=1e-4, atol=1e-3).scaled(10).bounds(2.0) == pytest.approx(
+        (1e-3, 1e-2)
+    )
 
 
 def test_a_card_can_loosen_one_precision_and_leave_the_others() -> None:
     spec = ToleranceSpec(by_precision={"fp16": ToleranceSpec(atol=0.02)})
 
     assert choose(Precision.FP16, spec=spec, override=None).atol == 0.02
-    assert choose(Precision.FP32, spec=spec, override=None) == choose(Precision.FP32, None, None)
+    assert choose(Precision.FP32, spec=spec, override=None) == choose(
+        Precision.FP32, None, None
+    )

@@ -32,7 +32,9 @@ DEFAULT = choose(Precision.FP16, None, None)
 ONE = np.array([3.0, 4.0])
 
 
-def sqnr(reference: Any, candidate: Any, tolerance: Tolerance, *more: Any) -> OutputFailure | None:
+def sqnr(
+    reference: Any, candidate: Any, tolerance: Tolerance, *more: Any
+) -> OutputFailure | None:
     made = measure(np.asarray(reference), np.asarray(candidate), rtol=0.0, atol=0.0)
     return check_sqnr("y", np.asarray(reference), made, tolerance, *more)
 
@@ -90,7 +92,11 @@ def test_an_output_points_where_the_reference_does() -> None:
     nothing = measure(ONE, 0 * ONE, rtol=0.0, atol=0.0)
     none = check_cosine("y", ONE, nothing, replace(LETTER, cosine=-1.0))
     assert none is not None
-    assert (none.what, none.enough, none.severity) == ("has no cosine; -1 is asked for", "", 1.0)
+    assert (none.what, none.enough, none.severity) == (
+        "has no cosine; -1 is asked for",
+        "",
+        1.0,
+    )
     whole = np.array([3, 4])
     made = measure(whole, whole + 1, rtol=0.0, atol=0.0)
     assert check_cosine("y", whole, made, replace(LETTER, cosine=1.0)) is None
@@ -133,7 +139,9 @@ CHOICES = np.tile(np.array([[0.75, 0.25]]), (200, 1))
         (3, {"choices_changed": 0.015}, False),
     ],
 )
-def test_few_rows_may_choose_otherwise(wrong: int, more: dict[str, Any], fails: bool) -> None:
+def test_few_rows_may_choose_otherwise(
+    wrong: int, more: dict[str, Any], fails: bool
+) -> None:
     candidate = CHOICES.copy()
     candidate[:wrong] = [0.25, 0.75]
     made = measure(CHOICES, candidate, rtol=0.0, atol=0.0)
@@ -165,7 +173,9 @@ def test_choices_lie_along_the_first_axis_too_however_it_is_counted() -> None:
         bound = Bound(Gap(greatest=0.01))
         failed = check_choices("y", CHOICES.T, candidate, made, tolerance, bound)
         assert failed is not None
-        assert failed.what.startswith(f"chooses otherwise along axis {axis} in 3 of 200 rows")
+        assert failed.what.startswith(
+            f"chooses otherwise along axis {axis} in 3 of 200 rows"
+        )
 
 
 def test_nothing_is_chosen_by_where_values_are_no_odds_or_whole_or_equal() -> None:
@@ -274,7 +284,12 @@ def test_an_output_that_was_never_compared_has_the_bounds_of_its_tolerance(
     atol: float | None, recorded: float
 ) -> None:
     record = Total(Tolerance(rtol=0.5, atol=atol)).accuracy(None)
-    assert (record.rtol, record.atol, record.max_abs, record.rel_l2) == (0.5, recorded, None, None)
+    assert (record.rtol, record.atol, record.max_abs, record.rel_l2) == (
+        0.5,
+        recorded,
+        None,
+        None,
+    )
     assert (record.errors, record.minimum_tolerance, record.faithful) == (None, 0.0, None)
 
 
@@ -291,7 +306,9 @@ def test_a_cosine_that_is_said_to_pass_is_rounded_down() -> None:
     failed = check_cosine("y", one, made, replace(LETTER, cosine=0.9))
     assert failed is not None
     assert (failed.output, failed.check, failed.enough) == ("y", Check.COSINE, "cosine 0.6")
-    opposite = measure(np.array([0.5]), np.array([-0.5]), rtol=0.0, atol=0.0)  # an error of 1
+    opposite = measure(
+        np.array([0.5]), np.array([-0.5]), rtol=0.0, atol=0.0
+    )  # an error of 1
     assert check_cosine("y", one, opposite, replace(LETTER, cosine=0.9)) is not None
 
 
@@ -357,7 +374,9 @@ def test_an_error_relative_to_nothing_is_worse_than_any(turned: bool) -> None:
 def test_the_smallest_tolerance_is_that_of_the_worst_set() -> None:
     tolerance = Tolerance(rtol=0.01, k=0.001)
     record = figures((ONE, ONE * 1.005), (ONE, ONE * 1.1), tolerance=tolerance)
-    assert record.minimum_tolerance == pytest.approx(0.1 * 0.01 * 4 / (0.04 + 0.004), rel=1e-6)
+    assert record.minimum_tolerance == pytest.approx(
+        0.1 * 0.01 * 4 / (0.04 + 0.004), rel=1e-6
+    )
     assert (record.rtol, record.atol) == pytest.approx((0.01, 0.004))
     hopeless = figures((ONE, ONE), (ONE, [NAN, 4.0]), tolerance=tolerance)
     assert (hopeless.minimum_tolerance, hopeless.nonfinite) == (None, 1)
@@ -371,18 +390,27 @@ def test_the_magnitude_of_few_elements_is_that_of_all_sets() -> None:
     few, many = np.full(FEW_ELEMENTS, 2.0), np.full(FEW_ELEMENTS + 1, 2.0)
     sets: list[dict[str, Any]] = [
         {"few": few, "many": many, "some": np.array([3.0]), "whole": np.array([3])},
-        {"few": -3 * few[:2], "many": many[:2], "some": np.zeros(0), "map": {"a": 1.0, "b": 5.0}},
+        {
+            "few": -3 * few[:2],
+            "many": many[:2],
+            "some": np.zeros(0),
+            "map": {"a": 1.0, "b": 5.0},
+        },
     ]
     found = magnitudes(sets)
     assert set(found) == {"few", "some", "map"}
-    seen = {name: (each.scale, round(each.signal, 6), each.size) for name, each in found.items()}
+    seen = {
+        name: (each.scale, round(each.signal, 6), each.size) for name, each in found.items()
+    }
     assert seen["few"] == (6.0, 4.0 * 64 + 2 * 36.0, 66)
     assert seen["map"] == (5.0, 26.0, 2)
     assert found["few"].signal_of(33) == pytest.approx((4.0 * 64 + 72.0) / 2)
     assert Magnitude().signal_of(5) == 0.0
 
 
-def whole_elements(tolerance: Tolerance, bound: Bound | None, wrong: int) -> OutputFailure | None:
+def whole_elements(
+    tolerance: Tolerance, bound: Bound | None, wrong: int
+) -> OutputFailure | None:
     reference = np.arange(200).reshape(2, 100)
     candidate = reference.copy()
     candidate[1, :wrong] += 5
@@ -455,14 +483,21 @@ def test_without_an_explanation_there_is_no_answer() -> None:
     gathered.add(ONE, measure(ONE, ONE, rtol=0.0, atol=0.0), [], None)
     record = gathered.accuracy("is so")
     assert (record.faithful, record.usable, record.departure, record.factor) == (None,) * 4
-    assert (record.floor_rel_l2, record.ideal_rel_l2, record.vacuous) == (None, None, "is so")
+    assert (record.floor_rel_l2, record.ideal_rel_l2, record.vacuous) == (
+        None,
+        None,
+        "is so",
+    )
 
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_what_explains_is_recorded_as_its_worst_share_of_the_reference(turned: bool) -> None:
     first = Bound(Gap(l2=0.6), ideal=Gap(l2=0.1), norm=0.5, factor=3.0)
     second = Bound(Gap(l2=2.0), ideal=Gap(l2=3.0), norm=10.0, factor=1.0)
-    sets = [(ONE, ONE + np.array([0.0, 0.3]), first), (ONE, ONE + np.array([0.0, 0.3]), second)]
+    sets = [
+        (ONE, ONE + np.array([0.0, 0.3]), first),
+        (ONE, ONE + np.array([0.0, 0.3]), second),
+    ]
     record = explained(*(sets[::-1] if turned else sets)).accuracy(None)
     assert record.floor_rel_l2 == pytest.approx(0.4)  # 0.6 / 3 / 0.5
     assert record.ideal_rel_l2 == pytest.approx(0.3)
@@ -484,7 +519,9 @@ def test_what_explains_is_recorded_as_its_worst_share_of_the_reference(turned: b
         ([ONE, ONE + np.array([0.0, 5.0])], "change"),
     ],
 )
-def test_a_departure_is_what_it_is_in_the_worst_set(candidates: list[Any], word: str) -> None:
+def test_a_departure_is_what_it_is_in_the_worst_set(
+    candidates: list[Any], word: str
+) -> None:
     gathered = explained(*((ONE, candidate, EXACT) for candidate in candidates))
     assert gathered.accuracy(None).departure == word
     gathered.refute()
@@ -549,7 +586,9 @@ def test_the_most_integers_that_were_let_pass_are_remembered(turned: bool) -> No
 def test_an_answer_is_that_of_the_worst_set(
     questions: list[Question], faithful: bool, usable: bool, turned: bool
 ) -> None:
-    failing = [OutputFailure("y", Check.SQNR, "differs", question=each) for each in questions]
+    failing = [
+        OutputFailure("y", Check.SQNR, "differs", question=each) for each in questions
+    ]
     gathered = Total(LETTER)
     departed = measure(ONE, ONE + 1, rtol=9.0, atol=9.0)
     for problems in ([], failing) if turned else (failing, []):
@@ -612,7 +651,9 @@ def test_a_demand_in_decibels_is_a_bound_on_the_relative_error(
         (np.array(["a"]), False),
     ],
 )
-def test_an_output_that_is_nowhere_finite_proves_nothing(array: Any, empty_of_news: bool) -> None:
+def test_an_output_that_is_nowhere_finite_proves_nothing(
+    array: Any, empty_of_news: bool
+) -> None:
     record = figures((array, array), tolerance=WIDE)
     told = record.vacuous == "is NaN or infinite throughout in the one input set"
     assert told is empty_of_news

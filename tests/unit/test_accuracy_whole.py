@@ -31,7 +31,9 @@ def compared(
     """Compare an output ``y`` in some sets; with names where a pair is one of mappings."""
     sets = []
     for place, pair in enumerate(pairs):
-        sides = [each if isinstance(each, dict) and "y" in each else {"y": each} for each in pair]
+        sides = [
+            each if isinstance(each, dict) and "y" in each else {"y": each} for each in pair
+        ]
         sets.append(ComparedSet(f"set {place}", sides[0], sides[1], **flags))
     return compare(sets, lambda _: tolerance, yardstick=yardstick)
 
@@ -40,13 +42,21 @@ def failed(comparison: Comparison) -> list[tuple[str, Check]]:
     return [(failure.output, failure.check) for failure in comparison.failures]
 
 
-QUIET = Yardstick(Noise(({"y": Gap(l2=100.0, greatest=0.01, norm=1.0, scale=1.0, size=400)},)))
+QUIET = Yardstick(
+    Noise(({"y": Gap(l2=100.0, greatest=0.01, norm=1.0, scale=1.0, size=400)},))
+)
 
 
 @pytest.mark.parametrize(
     ("reference", "candidate", "tolerance", "yardstick", "check"),
     [
-        (ODDS, ODDS[:, ::-1].copy(), replace(WIDE, choices_changed=0.01), QUIET, Check.AGREEMENT),
+        (
+            ODDS,
+            ODDS[:, ::-1].copy(),
+            replace(WIDE, choices_changed=0.01),
+            QUIET,
+            Check.AGREEMENT,
+        ),
         (ODDS, ODDS[:, ::-1].copy(), replace(WIDE, top_k=1), None, Check.AGREEMENT),
         (ODDS, ODDS[:, ::-1].copy(), replace(WIDE, cosine=0.99), None, Check.COSINE),
         (ODDS, ODDS[:, ::-1].copy(), replace(WIDE, sqnr_db=20.0), None, Check.SQNR),
@@ -58,12 +68,16 @@ QUIET = Yardstick(Noise(({"y": Gap(l2=100.0, greatest=0.01, norm=1.0, scale=1.0,
 def test_each_check_is_asked(
     reference: Any, candidate: Any, tolerance: Tolerance, yardstick: Any, check: Check
 ) -> None:
-    found = compared((reference, candidate), tolerance=tolerance, yardstick=yardstick).failures
+    found = compared(
+        (reference, candidate), tolerance=tolerance, yardstick=yardstick
+    ).failures
     [failure] = [each for each in found if each.check is not Check.FAITHFUL]
     assert (failure.output, failure.check) == ("y", check)
     assert (failure.input_set, failure.at) == ("input set 1 of 1 (set 0)", 0)
     assert failure.question is (Question.NEITHER if yardstick is None else Question.USABLE)
-    assert compared((reference, reference.copy()), tolerance=tolerance, yardstick=yardstick).passed
+    assert compared(
+        (reference, reference.copy()), tolerance=tolerance, yardstick=yardstick
+    ).passed
 
 
 def noise_of(*pairs: tuple[Any, Any], **more: Any) -> Yardstick:

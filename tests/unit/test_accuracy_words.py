@@ -53,7 +53,9 @@ def test_the_reason_counts_the_other_outputs(names: str, words: str) -> None:
 def test_the_reason_names_the_question_of_the_worst_output_alone() -> None:
     usable, faithful = Question.USABLE, Question.FAITHFUL
     first = failure("a", question=usable)
-    assert str(reason([first, failure("b", question=faithful)])).startswith("faithful, but not us")
+    assert str(reason([first, failure("b", question=faithful)])).startswith(
+        "faithful, but not us"
+    )
     second = failure("a", Check.FAITHFUL, question=faithful)
     assert reason([second, first]) == "not faithful: output a differs"
     assert str(reason([first, failure("a", Check.SHAPE)])).startswith("output a: ")
@@ -143,9 +145,17 @@ def test_a_share_a_list_a_place_and_a_pair_in_words() -> None:
     assert (place(np.array(1.0), 0), place(np.zeros((2, 3)), 5)) == ("", " at [1, 2]")
     turned = np.array([1 + 2j, 3 + 4j])
     matrix = np.array([[1 + 2j, 3 + 4j], [5 + 6j, 7 + 8j]])
-    assert (place(matrix, 5), element(matrix, 5), element(matrix, 7)) == (" at [1, 0]", 6.0, 8.0)
+    assert (place(matrix, 5), element(matrix, 5), element(matrix, 7)) == (
+        " at [1, 0]",
+        6.0,
+        8.0,
+    )
     assert element(np.array([[1.0, 2.0], [3.0, 4.0]]), 2) == 3.0
-    assert (place(turned, 3), element(turned, 2), element(turned, 3)) == (" at [1]", 3.0, 4.0)
+    assert (place(turned, 3), element(turned, 2), element(turned, 3)) == (
+        " at [1]",
+        3.0,
+        4.0,
+    )
     assert pair(np.array([0.402]), np.array([0.533]), 0) == "reference 0.402, got 0.533"
     near = pair(np.array([1.00001]), np.array([1.00002]), 0)
     assert near == "reference 1.00001, got 1.00002"
@@ -177,7 +187,9 @@ def test_two_numbers_get_the_digits_that_tell_them_apart(
 
 def test_narrow_floats_are_written_as_numbers_and_other_elements_as_python_does() -> None:
     for dtype in (np.float16, ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn):
-        assert pair(np.array([0.5], dtype), np.array([2], dtype), 0) == "reference 0.5, got 2"
+        assert (
+            pair(np.array([0.5], dtype), np.array([2], dtype), 0) == "reference 0.5, got 2"
+        )
     assert pair(np.array([True]), np.array([False]), 0) == "reference True, got False"
     assert pair(np.array(["a"]), np.array(["b"]), 0) == "reference 'a', got 'b'"
     assert pair(np.array([1], np.uint8), np.array([2], np.uint8), 0) == "reference 1, got 2"

@@ -103,7 +103,9 @@ class Bomb:
         answer({"!": "record", "t": "onnx_harness.isolate:os", "v": {}}),
         answer({"!": "record", "t": "onnx_harness.isolate:subprocess.Popen", "v": {}}),
         answer({"!": "enum", "t": "builtins:eval", "v": "1"}),
-        answer({"!": "error", "t": "onnx_harness.isolate:Worker", "v": [], "words": ""})[:30],
+        answer({"!": "error", "t": "onnx_harness.isolate:Worker", "v": [], "words": ""})[
+            :30
+        ],
         answer({"!": "tuple", "t": "onnx_harness.isolate:Path", "v": []}),
         answer({"!": "array", "d": "O", "s": [1], "n": 8, "scalar": False}, bytes(8)),
         answer({"!": "array", "d": "<f4", "s": [1 << 40], "n": 1 << 42, "scalar": False}),

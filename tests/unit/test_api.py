@@ -77,7 +77,8 @@ def test_given_inputs_are_the_only_ones(tmp_path: Path) -> None:
 
 def test_tolerances_are_those_of_the_call() -> None:
     assert (
-        onnx_harness.compare(linear(), scaled(1.001), rtol=0.5, atol=0.5).outputs["y"].rtol == 0.5
+        onnx_harness.compare(linear(), scaled(1.001), rtol=0.5, atol=0.5).outputs["y"].rtol
+        == 0.5
     )
 
 
@@ -107,7 +108,11 @@ def test_given_inputs_are_what_static_quantization_is_calibrated_on() -> None:
             UsageError,
             "is a group of variants",
         ),
-        (lambda: onnx_harness.verify(linear(), provider="cud"), UsageError, "Did you mean 'cuda'"),
+        (
+            lambda: onnx_harness.verify(linear(), provider="cud"),
+            UsageError,
+            "Did you mean 'cuda'",
+        ),
         (
             lambda: onnx_harness.verify(linear(), tolerance=1),
             UsageError,
@@ -120,7 +125,9 @@ def test_given_inputs_are_what_static_quantization_is_calibrated_on() -> None:
         ),
     ],
 )
-def test_mistakes_of_the_caller_are_named(call: object, error: type[Exception], words: str) -> None:
+def test_mistakes_of_the_caller_are_named(
+    call: object, error: type[Exception], words: str
+) -> None:
     assert callable(call)
     with pytest.raises(error, match=words):
         call()

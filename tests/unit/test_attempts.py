@@ -58,16 +58,25 @@ def attempts(worker: Worker, **options: int) -> Attempts:
 
 
 @pytest.mark.parametrize("fault", [FULL, WorkerNotStarted("no process")])
-def test_a_fault_of_the_machine_is_tried_twice_again_here(cell: Cell, fault: Exception) -> None:
+def test_a_fault_of_the_machine_is_tried_twice_again_here(
+    cell: Cell, fault: Exception
+) -> None:
     worker = Worker(fault, fault, fault)
     judged = attempts(worker).judge(cell)
-    assert (judged.result.status, judged.result.symptom) == (Status.ERROR, Symptom.ENVIRONMENT)
+    assert (judged.result.status, judged.result.symptom) == (
+        Status.ERROR,
+        Symptom.ENVIRONMENT,
+    )
     assert worker.asked == 3
 
 
-def test_a_fault_of_the_machine_is_left_to_other_machines_where_there_are_any(cell: Cell) -> None:
+def test_a_fault_of_the_machine_is_left_to_other_machines_where_there_are_any(
+    cell: Cell,
+) -> None:
     worker = Worker(FULL)
-    assert attempts(worker, machine_retries=0).judge(cell).result.symptom is Symptom.ENVIRONMENT
+    assert (
+        attempts(worker, machine_retries=0).judge(cell).result.symptom is Symptom.ENVIRONMENT
+    )
     assert worker.asked == 1
 
 
@@ -102,7 +111,11 @@ def test_a_verdict_without_the_inputs_that_ate_the_memory_hangs_on_it(cell: Cell
             Stage.TRANSFORM,
             "during transform (float32 search, run 3), it died",
         ),
-        ("inputs at a size of 64", Stage.LOAD, "during load (inputs at a size of 64), it died"),
+        (
+            "inputs at a size of 64",
+            Stage.LOAD,
+            "during load (inputs at a size of 64), it died",
+        ),
         ("", Stage.LOAD, "during load, it died"),
     ],
 )

@@ -80,7 +80,9 @@ def test_a_root_that_is_read_only_gives_way_to_the_temporary_folder_with_a_note(
     assert str(root) in fallback_note()
 
 
-def test_a_user_without_a_home_has_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_home_has_a_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def unknown(_: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
 
@@ -141,7 +143,9 @@ def test_an_error_of_the_writer_about_another_file_goes_through(tmp_path: Path) 
     (tmp_path / "elsewhere").touch()
 
     def read_elsewhere(folder: Path) -> None:
-        (folder / "artifact").write_bytes((tmp_path / "elsewhere" / "model.onnx").read_bytes())
+        (folder / "artifact").write_bytes(
+            (tmp_path / "elsewhere" / "model.onnx").read_bytes()
+        )
 
     with pytest.raises(NotADirectoryError):
         Cache(tmp_path / "cache").put("model", KEY, read_elsewhere)
@@ -220,7 +224,10 @@ def test_pruning_removes_the_least_recently_used_above_the_limit(tmp_path: Path)
 
 def test_pruning_spares_what_a_run_may_be_reading(tmp_path: Path) -> None:
     cache = Cache(tmp_path, limit_bytes=0)
-    old, recent = entry(cache, "old", used=9000, size=10), entry(cache, "recent", used=60, size=10)
+    old, recent = (
+        entry(cache, "old", used=9000, size=10),
+        entry(cache, "recent", used=60, size=10),
+    )
     cache.prune()
     assert [folder.exists() for folder in (old, recent)] == [False, True]
 
@@ -229,7 +236,8 @@ def test_pruning_spares_what_a_run_may_be_reading(tmp_path: Path) -> None:
 def test_a_full_disk_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
     with pytest.raises(
-        ResultsError, match=r"cache can't be written at .*MB free.*Mend: .*\$ONNX_HARNESS_CACHE"
+        ResultsError,
+        match=r"cache can't be written at .*MB free.*Mend: .*\$ONNX_HARNESS_CACHE",
     ):
         cache.put("model", KEY, write("x" * 5000))
     assert cache.get("model", KEY) is None
@@ -264,7 +272,8 @@ def test_a_folder_above_that_may_not_be_written_is_the_caches_own_error(
 
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(
-        ResultsError, match=r"cache can't be written at .*: Permission denied.*mend its permissions"
+        ResultsError,
+        match=r"cache can't be written at .*: Permission denied.*mend its permissions",
     ):
         Cache(tmp_path / "shared" / "mine").put("model", KEY, write("weights"))
 

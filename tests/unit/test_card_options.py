@@ -14,7 +14,9 @@ from onnx_harness.judging.card_options import with_card
 from onnx_harness.names import parse_variant
 from onnx_harness.transforms.variant import bind_variant
 
-INTEGERS = '<ir_version: 8, opset_import: ["": 17]> g (int64[3] x) => (int64[3] y) { y = Abs(x) }'
+INTEGERS = (
+    '<ir_version: 8, opset_import: ["": 17]> g (int64[3] x) => (int64[3] y) { y = Abs(x) }'
+)
 
 
 @pytest.mark.parametrize("variant", ["fp16", "fp16.io32", "bf16.io32"])

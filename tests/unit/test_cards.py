@@ -137,7 +137,9 @@ def test_a_card_says_everything_that_it_can(tmp_path: Path) -> None:
         FAILURE,
     ],
 )
-def test_whatever_a_card_says_of_a_verdict_changes_its_digest(tmp_path: Path, text: str) -> None:
+def test_whatever_a_card_says_of_a_verdict_changes_its_digest(
+    tmp_path: Path, text: str
+) -> None:
     empty = read(tmp_path, "").digest()
     assert read(tmp_path, text).digest() != empty
     assert read(tmp_path, '[model]\nsummary = "another model"').digest() == empty
@@ -225,7 +227,11 @@ def test_the_stages_that_a_card_may_name_are_those_of_a_cell_that_failed() -> No
             5,
             "source.sha256 is '0A', but should be 64 hexadecimal digits",
         ),
-        ("[source]\nbuilder = 'a.py'", 2, "source.builder should name a file and a function"),
+        (
+            "[source]\nbuilder = 'a.py'",
+            2,
+            "source.builder should name a file and a function",
+        ),
         ("[inputs]\nx = 3", 2, "inputs.x is 3, but should be a table"),
         (
             "[placement]\nmin_shares = 1",
@@ -272,15 +278,31 @@ def test_the_stages_that_a_card_may_name_are_those_of_a_cell_that_failed() -> No
             2,
             "inputs.x.value isn't a key of a card. Did you mean 'values'?",
         ),
-        ("[inputs]\nx = { values = [] }", 2, "inputs.x.values is [], but should list numbers"),
+        (
+            "[inputs]\nx = { values = [] }",
+            2,
+            "inputs.x.values is [], but should list numbers",
+        ),
         (
             "[inputs]\nx = { values = [[1]] }",
             2,
             "inputs.x.values is [[1]], but should list numbers",
         ),
-        ("[inputs]\nx = { values = 1, low = 0 }", 2, "inputs.x.low has no effect beside 'values'"),
-        ("[inputs]\nx = { low = true }", 2, "inputs.x.low is True, but should be a finite number"),
-        ("[inputs]\nx = { high = inf }", 2, "inputs.x.high is inf, but should be a finite number"),
+        (
+            "[inputs]\nx = { values = 1, low = 0 }",
+            2,
+            "inputs.x.low has no effect beside 'values'",
+        ),
+        (
+            "[inputs]\nx = { low = true }",
+            2,
+            "inputs.x.low is True, but should be a finite number",
+        ),
+        (
+            "[inputs]\nx = { high = inf }",
+            2,
+            "inputs.x.high is inf, but should be a finite number",
+        ),
         ("[inputs]\nx = { low = 2, high = 1 }", 2, "inputs.x.low is 2, above high = 1"),
         (
             "[inputs]\nx = { shapes = [1, 3] }",
@@ -330,7 +352,11 @@ def test_the_stages_that_a_card_may_name_are_those_of_a_cell_that_failed() -> No
             2,
             "tolerance.out.signed_zero is 0, but should be true or false",
         ),
-        ('[recorded]\noutputs = "notes"', 2, "recorded.outputs is 'notes'. Did you mean 'note'?"),
+        (
+            '[recorded]\noutputs = "notes"',
+            2,
+            "recorded.outputs is 'notes'. Did you mean 'note'?",
+        ),
         ("[sensitivity]\nleast = 1", 2, "sensitivity.least isn't a key of a card."),
         (
             "[sensitivity]\nminimum = 95",
@@ -380,12 +406,16 @@ def test_a_bad_card_is_refused_with_its_file_line_and_key(
 
 
 def test_what_isnt_toml_is_refused_with_line_and_column(tmp_path: Path) -> None:
-    with pytest.raises(CardError, match=r"My-Voice\.model\.toml isn't TOML: .*line 2, column"):
+    with pytest.raises(
+        CardError, match=r"My-Voice\.model\.toml isn't TOML: .*line 2, column"
+    ):
         read(tmp_path, "[model]\nlicense = MIT")
 
 
 def test_a_key_behind_a_heading_is_told_where_it_belongs(tmp_path: Path) -> None:
-    with pytest.raises(CardError, match=r"put `seed = 0` on a line of its own, below `\[random\]`"):
+    with pytest.raises(
+        CardError, match=r"put `seed = 0` on a line of its own, below `\[random\]`"
+    ):
         read(tmp_path, "[random] seed = 0\n")
 
 

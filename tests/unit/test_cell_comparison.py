@@ -49,10 +49,14 @@ SETTINGS = Settings(input_sets=2)
 TWO = "(float[n,4] x, float[n,4] z) => (float[n,4] y, float[n,4] w) { y = Neg(x) w = Add(x, z) }"
 
 
-def pair(folder: Path, a: onnx.ModelProto, b: onnx.ModelProto | None = None, **more: Any) -> Pair:
+def pair(
+    folder: Path, a: onnx.ModelProto, b: onnx.ModelProto | None = None, **more: Any
+) -> Pair:
     path = save(a, folder / "a.onnx")
     other = save(b or a, folder / "b.onnx")
-    made = Pair(path, other, card_for(path), "cpu", None, float16_io=False, settings=SETTINGS)
+    made = Pair(
+        path, other, card_for(path), "cpu", None, float16_io=False, settings=SETTINGS
+    )
     return replace(made, **more)
 
 
@@ -80,7 +84,9 @@ def test_a_copy_computes_the_same_and_both_sides_are_described(tmp_path: Path) -
         assert (side.sha256, side.bytes, side.opset) == (read.sha256, read.size_bytes, 17)
     assert (outcome.precision, outcome.emulated) == (Precision.FP32, False)
     assert len(outcome.input_sets) > outcome.unusual_sets > 0
-    assert len(outcome.input_sets) - outcome.unusual_sets == 3  # two usual ones, one of many rows
+    assert (
+        len(outcome.input_sets) - outcome.unusual_sets == 3
+    )  # two usual ones, one of many rows
     assert outcome.placement is not None
     assert outcome.placement.share == 1.0
     assert outcome.accuracy is not None
@@ -91,7 +97,10 @@ def test_a_copy_computes_the_same_and_both_sides_are_described(tmp_path: Path) -
     libraries = (tmp_path / "one.so",), (tmp_path / "two.so",)
     card = replace(asked.card, custom_ops=libraries[0])
     settings = replace(SETTINGS, custom_ops=libraries[1])
-    assert replace(asked, card=card, settings=settings).custom_ops == libraries[0] + libraries[1]
+    assert (
+        replace(asked, card=card, settings=settings).custom_ops
+        == libraries[0] + libraries[1]
+    )
 
 
 def test_a_model_that_departs_is_told_with_its_lines(tmp_path: Path) -> None:
@@ -114,7 +123,10 @@ NEG = "(float[n,4] x) => (float[n,4] y) { y = Neg(x) }"
     [
         (NEG.replace("x", "u"), r"B doesn't take what A takes, so it wasn't run: input"),
         (NEG.replace("y", "u"), r"u"),
-        (NEG.replace("Neg", "NoSuchOperator"), r"B can't be opened on cpu: \S.*NoSuchOperator"),
+        (
+            NEG.replace("Neg", "NoSuchOperator"),
+            r"B can't be opened on cpu: \S.*NoSuchOperator",
+        ),
         (
             "(float[n,4] x) => (float[n,4] y) { i = Constant<value = int64[1] {99}>() "
             "g = Gather<axis = 1>(x, i) s = Sub(g, g) n = Neg(x) y = Add(n, s) }",
@@ -143,7 +155,9 @@ HALF_IO = "(float16[n,4] x) => (float16[n,4] y) { y = Mul(x, x) }"
 SQUARE = "(float[n,4] x) => (float[n,4] y) { y = Mul(x, x) }"
 
 
-def test_float16_is_judged_on_the_usual_sets_and_known_to_be_emulated(tmp_path: Path) -> None:
+def test_float16_is_judged_on_the_usual_sets_and_known_to_be_emulated(
+    tmp_path: Path,
+) -> None:
     outcome = compare_models(pair(tmp_path, model(SQUARE), model(HALF)))
     assert outcome.reason is None
     assert (outcome.precision, outcome.unusual_sets) == (Precision.FP16, 0)
@@ -163,7 +177,9 @@ def test_float16_that_both_have_is_no_arithmetic_beyond_a(tmp_path: Path) -> Non
 
 
 DRAWN = "(float[n,4] x) => (float[n,4] y) { y = RandomNormalLike(x) }"
-HALF_DRAWN = "(float[n,4] x) => (float[n,4] y, float[n,4] z) { y = RandomNormalLike(x) z = Neg(x) }"
+HALF_DRAWN = (
+    "(float[n,4] x) => (float[n,4] y, float[n,4] z) { y = RandomNormalLike(x) z = Neg(x) }"
+)
 STILL = "(float[n,4] x) => (float[n,4] y, float[n,4] z) { y = Mul(x, x) z = Neg(x) }"
 
 
@@ -186,16 +202,22 @@ def test_what_is_drawn_is_asked_for_again(
     again = len(opened)
     assert (again > 1) == (most == 0)
     made_constant = compare_models(pair(tmp_path, model(HALF_DRAWN), model(STILL)))
-    assert str(made_constant.reason).startswith("drawn at random by the untouched model, and the")
+    assert str(made_constant.reason).startswith(
+        "drawn at random by the untouched model, and the"
+    )
     assert (made_constant.accuracy, made_constant.failures) == (None, ())
 
 
-def test_what_the_worker_is_at_is_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_the_worker_is_at_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stages: list[str] = []
     bounded: list[tuple[Any, ...]] = []
     monkeypatch.setattr(room, "note_stage", stages.append)
     monkeypatch.setattr(
-        room, "check_bounds", lambda path, memory, trusted: bounded.append((path, memory, trusted))
+        room,
+        "check_bounds",
+        lambda path, memory, trusted: bounded.append((path, memory, trusted)),
     )
     noted: list[str] = []
 
@@ -212,7 +234,9 @@ def test_what_the_worker_is_at_is_noted(tmp_path: Path, monkeypatch: pytest.Monk
     assert stages == ["reading", "running A", RUNNING_B, "measuring A's noise"]
     assert bounded == [(path, 12345, True) for path in (asked.a, asked.b)]
     notes = [RunNote.read(words) for words in noted]
-    assert [note and (note.place, note.name) for note in notes] == list(enumerate(whole.input_sets))
+    assert [note and (note.place, note.name) for note in notes] == list(
+        enumerate(whole.input_sets)
+    )
     assert sum(bool(note and note.unusual) for note in notes) == whole.unusual_sets
     noted.clear()
     last = len(whole.input_sets) - 2
@@ -251,10 +275,17 @@ def test_a_shortfall_of_placement_is_the_reason(
     ],
 )
 def test_b_is_held_to_the_documented_conversion_of_its_arithmetic(
-    tmp_path: Path, arithmetic: Precision, float16_io: bool, kind: str | None, clamp: Clamp | None
+    tmp_path: Path,
+    arithmetic: Precision,
+    float16_io: bool,
+    kind: str | None,
+    clamp: Clamp | None,
 ) -> None:
     asked = pair(
-        tmp_path, linear(), float16_io=float16_io, settings=replace(SETTINGS, rtol=0.1, atol=0.2)
+        tmp_path,
+        linear(),
+        float16_io=float16_io,
+        settings=replace(SETTINGS, rtol=0.1, atol=0.2),
     )
     read = Model(asked.a)
     answers = pair_reference(asked, read)
@@ -309,7 +340,9 @@ def test_an_error_of_a_says_that_it_is_a_s(tmp_path: Path) -> None:
     np.savez(tmp_path / "m.npz", q=np.ones(3, np.float32))
     with pytest.raises(InputError, match=r"^A \(a\.onnx\): "):
         pair_reference(fine, Model(fine.a))
-    gather = model("(float[n,4] x, int64[1] i) => (float[n,1] y) { y = Gather<axis = 1>(x, i) }")
+    gather = model(
+        "(float[n,4] x, int64[1] i) => (float[n,1] y) { y = Gather<axis = 1>(x, i) }"
+    )
     lost = pair(tmp_path, gather, recorded=tmp_path / "m.npz")
     np.savez(tmp_path / "m.npz", x=np.ones((2, 4), np.float32), i=np.array([99]))
     with pytest.raises(ModelError, match=r"^A \(a\.onnx\) doesn't run itself: \S.*"):
@@ -320,7 +353,10 @@ def test_both_are_called_by_their_letters(tmp_path: Path) -> None:
     asked = pair(tmp_path, linear(), shifted(1.0))
     asked = replace(asked, a=save(linear(), tmp_path / "one.onnx"), b=asked.a)
     first, second = room._models(asked)
-    assert [(each.path, each.name) for each in (first, second)] == [(asked.a, "a"), (asked.b, "b")]
+    assert [(each.path, each.name) for each in (first, second)] == [
+        (asked.a, "a"),
+        (asked.b, "b"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -381,7 +417,9 @@ def test_outputs_of_a_framework_are_held_against_the_model_s(
 
     monkeypatch.setattr(given_outputs, "open_session", spy)
     monkeypatch.setattr(
-        given_outputs, "providers", SimpleNamespace(get=lambda name: get("cpu") if name else None)
+        given_outputs,
+        "providers",
+        SimpleNamespace(get=lambda name: get("cpu") if name else None),
     )
     sets = usual_inputs(asked)
     same = compare_with_outputs(asked, [right(values) for values in sets])
@@ -406,7 +444,9 @@ def test_outputs_of_a_framework_are_held_against_the_model_s(
     assert levels == ([] if provider == "cpu" else ["all"] * 4)
 
 
-def test_a_snapshot_is_what_the_model_computes_now_and_is_held_against_it(tmp_path: Path) -> None:
+def test_a_snapshot_is_what_the_model_computes_now_and_is_held_against_it(
+    tmp_path: Path,
+) -> None:
     asked = pair(tmp_path, model(TWO))
     folder = tmp_path / "deep" / "golden"
     assert write_snapshot(asked, folder) == 2
@@ -415,7 +455,10 @@ def test_a_snapshot_is_what_the_model_computes_now_and_is_held_against_it(tmp_pa
     (stale / "input_0.pb").write_bytes(b"")
     assert write_snapshot(asked, folder) == 2
     names = ["input_0.pb", "input_1.pb", "output_0.pb", "output_1.pb"]
-    assert sorted(path.name for path in folder.iterdir()) == ["test_data_set_0", "test_data_set_1"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "test_data_set_0",
+        "test_data_set_1",
+    ]
     for number, values in enumerate(usual_inputs(asked)):
         files = folder / f"test_data_set_{number}"
         assert sorted(path.name for path in files.iterdir()) == names
@@ -455,5 +498,7 @@ def test_a_value_is_written_as_what_it_is(tmp_path: Path) -> None:
         else:
             got = numpy_helper.to_list(message)
             assert [array.tolist() for array in got] == [array.tolist() for array in tensors]
-    given_outputs._write(tmp_path, "output", ["a", "gone", "b"], {"b": tensors[0], "a": tensors[1]})
+    given_outputs._write(
+        tmp_path, "output", ["a", "gone", "b"], {"b": tensors[0], "a": tensors[1]}
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["output_0.pb", "output_2.pb"]

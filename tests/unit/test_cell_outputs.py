@@ -41,7 +41,11 @@ BAD = Verdict(
     ("outcome", "reason", "detail"),
     [
         (Verdict(Status.PASS, COMPARED, notes=("a note",)), None, ()),
-        (BAD, "bfloat16 as hardware computes it departs: output y departs", ("a line", "a mend")),
+        (
+            BAD,
+            "bfloat16 as hardware computes it departs: output y departs",
+            ("a line", "a mend"),
+        ),
         (
             replace(BAD, reason=None, symptom=Symptom.CHANGED_TYPES),
             "bfloat16 as hardware computes it departs: the outputs differ",
@@ -84,7 +88,9 @@ def test_a_model_without_kernels_is_judged_as_bfloat16_would_compute_it(
     assert (way.found.accuracy, way.found.accuracy_simulated) == (record, record)
 
 
-def test_what_cannot_be_simulated_either_has_no_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_simulated_either_has_no_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def refuses(*_: object) -> Verdict:
         raise NotApplicable("it could not be simulated: why")
 
@@ -122,7 +128,9 @@ def test_missed_recorded_outputs_fail_the_untouched_model_s_own_cell(
 ) -> None:
     way = Way(task_of(Path("net.onnx"), variant, recorded_outputs=accepted))
     failures = (SimpleNamespace(at=3), SimpleNamespace(at=None))
-    missed = SimpleNamespace(**{**vars(MISSED), "only_values": only_values, "failures": failures})
+    missed = SimpleNamespace(
+        **{**vars(MISSED), "only_values": only_values, "failures": failures}
+    )
     subject: Any = SimpleNamespace(missed=missed)
     words = "the untouched model misses the outputs recorded beside it: y departs"
     if variant != "original" or accepted == "note":
@@ -304,10 +312,14 @@ def test_the_first_mend_that_passes_is_offered(
 
 def test_of_a_large_model_no_mend_is_tried(tmp_path: Path) -> None:
     way, subject = way_of(tmp_path, "int8.dynamic")
-    for size, words in ((int8_mends._MOST_BYTES + 1, "No mend is offered: the model is too"),):
+    for size, words in (
+        (int8_mends._MOST_BYTES + 1, "No mend is offered: the model is too"),
+    ):
         large: Any = SimpleNamespace(model=SimpleNamespace(size_bytes=size))
         assert int8_mends.tried_int8_mend(way, large, None).startswith(words)  # type: ignore[arg-type]
-    other = Way(replace(way.task, cell=replace(way.task.cell, variant=parse_variant("simplify"))))
+    other = Way(
+        replace(way.task, cell=replace(way.task.cell, variant=parse_variant("simplify")))
+    )
     assert int8_mends.int8_mend_of(other, subject, None) == (None, "")  # type: ignore[arg-type]
 
 
@@ -325,7 +337,9 @@ def test_what_counts_no_tokens_is_the_same_in_each_step() -> None:
         "unknown": None,
         "several": ("b", 4),
     }
-    values: dict[str, Any] = {name: np.full((2, 4), place) for place, name in enumerate(shapes)}
+    values: dict[str, Any] = {
+        name: np.full((2, 4), place) for place, name in enumerate(shapes)
+    }
     values["several"] = [values["batch"], values["fixed"]]
     values["undeclared"] = np.full((2, 4), 9)
     large = replace(InputSet("large", {}), large=True)
@@ -333,7 +347,9 @@ def test_what_counts_no_tokens_is_the_same_in_each_step() -> None:
     signature = SimpleNamespace(
         inputs=[SimpleNamespace(name=name, shape=shape) for name, shape in shapes.items()]
     )
-    subject: Any = SimpleNamespace(reference=reference, model=SimpleNamespace(signature=signature))
+    subject: Any = SimpleNamespace(
+        reference=reference, model=SimpleNamespace(signature=signature)
+    )
     decoder: Any = SimpleNamespace(
         ids=SimpleNamespace(name="ids"), cache={"past": "present"}, roles={"mask": None}
     )
@@ -441,7 +457,9 @@ def test_decoding_is_judged_with_the_reference_s_tokens(
     expected: Any = SimpleNamespace(tokens=np.array([4, 5, 6]))
     asked: dict[str, tuple[Any, ...]] = {}
     noted: list[str] = []
-    outcome = SimpleNamespace(record="record", notes=("note",), reason=reason, detail=("line",))
+    outcome = SimpleNamespace(
+        record="record", notes=("note",), reason=reason, detail=("line",)
+    )
 
     def stand_in(name: str, answer: object) -> None:
         def answers(*words: object) -> object:

@@ -88,7 +88,9 @@ def test_models_of_one_stem_are_told_apart_by_their_folders(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("named", ["net.onnx", "net.model.toml"])
-def test_a_card_that_cannot_be_read_is_a_problem_of_its_cells(tmp_path: Path, named: str) -> None:
+def test_a_card_that_cannot_be_read_is_a_problem_of_its_cells(
+    tmp_path: Path, named: str
+) -> None:
     path = save(linear(), tmp_path / "net.onnx")
     assert card_or_problem(path).problem == ""
     (tmp_path / "net.model.toml").write_text("[nonsense")
@@ -105,7 +107,10 @@ def test_a_model_that_is_not_there_is_told_with_what_is(tmp_path: Path) -> None:
     inside = ", ".join(f"{name}.onnx" for name in "abcdefgh")
     for path, words in (
         (tmp_path, f"{tmp_path} is a folder; name one of its models: {inside}"),
-        (tmp_path / "aa.onnx", f"there is no file {tmp_path}/aa.onnx. Did you mean 'a.onnx'?"),
+        (
+            tmp_path / "aa.onnx",
+            f"there is no file {tmp_path}/aa.onnx. Did you mean 'a.onnx'?",
+        ),
         (tmp_path / "no" / "a.onnx", f"there is no file {tmp_path}/no/a.onnx.\n"),
     ):
         with pytest.raises(ModelError) as told:
@@ -141,7 +146,9 @@ def test_a_timing_depends_on_the_machine_and_the_time_spent() -> None:
     assert timing_key(SETTINGS, other) == timing_key(SETTINGS, machine)
 
 
-def test_a_machine_is_its_host_with_what_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_machine_is_its_host_with_what_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     machine = content.machine_of(RUN.host)
     assert (machine.source, machine.versions) == (source_digest(), versions())
     assert machine.host is RUN.host
@@ -179,7 +186,9 @@ def test_a_session_that_is_opened_anew_goes_on_drawing(tmp_path: Path) -> None:
     first = ort.InferenceSession(str(path)).run(None, {"x": np.zeros((2, 4), np.float32)})[0]
     values = [first, *drawn_twice(path)]
     assert len({value.tobytes() for value in values}) == 4
-    steady = save(model("(float[n,4] x) => (float[n,4] y) { y = Neg(x) }"), tmp_path / "s.onnx")
+    steady = save(
+        model("(float[n,4] x) => (float[n,4] y) { y = Neg(x) }"), tmp_path / "s.onnx"
+    )
     assert len({value.tobytes() for value in drawn_twice(steady)}) == 1
 
 
@@ -235,7 +244,9 @@ def test_a_cell_is_timed_by_itself_as_in_a_run(
     assert isinstance(rounds, PlainRounds)
 
 
-def test_a_step_is_calibrated_on_what_was_recorded_where_something_was(tmp_path: Path) -> None:
+def test_a_step_is_calibrated_on_what_was_recorded_where_something_was(
+    tmp_path: Path,
+) -> None:
     path = save(linear(), tmp_path / "net.onnx")
     np.savez(tmp_path / "given.npz", x=np.full((3, 4), 7, np.float32))
     task = replace(task_of(path, "int8.static"), recorded=tmp_path / "given.npz")
@@ -245,7 +256,9 @@ def test_a_step_is_calibrated_on_what_was_recorded_where_something_was(tmp_path:
     assert np.asarray(given.values["x"]).tolist() == [[7.0] * 4] * 3
     [step] = way.bound.changing
     assert len(artifacts._calibrating(way, step, subject, cache)) == 1
-    assert list(way.notes) == ["int8.static was calibrated on 1 of the 1 input sets that judge it"]
+    assert list(way.notes) == [
+        "int8.static was calibrated on 1 of the 1 input sets that judge it"
+    ]
     made = Way(replace(task, recorded=None))
     own = artifacts._calibrating(made, step, subject_of(made.task), cache)
     assert len(own) == 4 * SETTINGS.input_sets
@@ -284,7 +297,9 @@ def test_a_choice_of_nodes_depends_on_what_its_verdicts_depend_on() -> None:
     ]
     assert len(set(keys)) == len(keys)
     assert keyed(reference=fewer) == keyed(level="basic") == keys[0]
-    assert keyed(provider="cuda", level="basic") not in keys  # what it refuses hangs on the level
+    assert (
+        keyed(provider="cuda", level="basic") not in keys
+    )  # what it refuses hangs on the level
 
 
 def test_the_checker_s_word_is_asked_for_at_its_stage(

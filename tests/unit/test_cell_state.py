@@ -31,7 +31,13 @@ from onnx_harness.cell.state import (
     never_loaded,
     own_frames,
 )
-from onnx_harness.errors import InputError, ModelError, NotApplicable, ResultsError, UsageError
+from onnx_harness.errors import (
+    InputError,
+    ModelError,
+    NotApplicable,
+    ResultsError,
+    UsageError,
+)
 from onnx_harness.inputs.values.sets import InputSet
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.runs import MOST_BYTES
@@ -74,7 +80,13 @@ DISK = OSError(errno.ENOSPC, "No space left")
         (ModelError("not ONNX"), Stage.LOAD, Status.FAIL, "not ONNX", None),
         (UsageError("no step"), Stage.LOAD, Status.ERROR, "no step", None),
         (ValueError("x"), Stage.TRANSFORM, Status.ERROR, "ValueError: x", Symptom.EXCEPTION),
-        (ValueError("x"), Stage.SESSION, Status.ERROR, "ValueError: x", Symptom.DOES_NOT_RUN),
+        (
+            ValueError("x"),
+            Stage.SESSION,
+            Status.ERROR,
+            "ValueError: x",
+            Symptom.DOES_NOT_RUN,
+        ),
         (ValueError("x"), Stage.COMPARE, Status.ERROR, "ValueError: x", None),
     ],
 )
@@ -108,7 +120,9 @@ def test_a_fault_is_a_failure_unless_said_otherwise_and_an_end_stays_one() -> No
     )
 
 
-def test_the_seconds_of_a_stage_add_up_whatever_happens(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_seconds_of_a_stage_add_up_whatever_happens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     clock = iter([10.0, 12.5, 20.0, 21.0, 30.0, 34.0])
     noted: list[str] = []
     monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
@@ -140,7 +154,11 @@ def test_a_result_has_all_that_was_found_out() -> None:
         "original",
         "cpu",
     )
-    assert (failed.status, failed.stage, failed.reason) == (Status.FAIL, Stage.COMPARE, "why")
+    assert (failed.status, failed.stage, failed.reason) == (
+        Status.FAIL,
+        Stage.COMPARE,
+        "why",
+    )
     assert (failed.detail, failed.notes, failed.symptom) == (
         ("more",),
         ("a note",),
@@ -200,7 +218,9 @@ OURS = str(Path(STEP).parents[1] / "x.py")
         ([STEP, *(f"l{number}.py" for number in range(9))], [f"l{n}.py" for n in range(6)]),
     ],
 )
-def test_the_frames_of_a_user_s_transform_are_told(filenames: list[str], named: list[str]) -> None:
+def test_the_frames_of_a_user_s_transform_are_told(
+    filenames: list[str], named: list[str]
+) -> None:
     told = own_frames(raised(filenames))
     assert [line.split('"')[1] for line in told] == named
     if named:
@@ -218,7 +238,10 @@ def test_a_failure_that_the_card_knows_is_known_with_its_cause_and_script() -> N
     failed = result_of(status=Status.FAIL, stage=Stage.RUN, reason="it died", detail=("x",))
     entry = replace(ENTRY, cause="an overflow", repro="here")
     known = with_ledger(failed, entry, "net.model.toml")
-    assert (known.status, known.reason) == (Status.KNOWN_FAILURE, "a defect (seen in numpy >=1)")
+    assert (known.status, known.reason) == (
+        Status.KNOWN_FAILURE,
+        "a defect (seen in numpy >=1)",
+    )
     assert known.detail == ("x", "cause: an overflow", "repro: here")
     assert known.known is not None
     assert (known.known.reason, known.known.versions) == ("a defect", {"numpy": ">=1"})
@@ -258,7 +281,9 @@ def test_a_cell_that_passes_though_it_is_known_to_fail_is_out_of_date_or_mended(
     assert "; mended by numpy " in str(upgraded.reason)
     assert upgraded.known is not None
     assert str(upgraded.known.mended).startswith("numpy ")
-    assert upgraded.detail[0].startswith("Mend: take that entry out of the card, or give it the")
+    assert upgraded.detail[0].startswith(
+        "Mend: take that entry out of the card, or give it the"
+    )
     mended = with_ledger(passed, replace(ENTRY, versions={"numpy": "<1"}), "c")
     assert mended.status is Status.PASS
     assert mended.notes[0] == "n"
@@ -278,7 +303,13 @@ def a_subject(path: Path, *values: dict[str, Any], **reference: Any) -> Any:
 
 
 def an_artifact(path: Path, **more: Any) -> Any:
-    given = {"model": Model(path), "transformed": True, "check": None, "level": "all", **more}
+    given = {
+        "model": Model(path),
+        "transformed": True,
+        "check": None,
+        "level": "all",
+        **more,
+    }
     return SimpleNamespace(**given)
 
 
@@ -319,14 +350,18 @@ def test_a_changed_interface_fails_with_every_difference(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("second", [X, X[:1]])
-def test_a_variant_of_fixed_shapes_is_judged_on_those_alone(tmp_path: Path, second: Any) -> None:
+def test_a_variant_of_fixed_shapes_is_judged_on_those_alone(
+    tmp_path: Path, second: Any
+) -> None:
     path = save(linear(), tmp_path / "net.onnx")
     way = a_way(path)
     way._bound = SimpleNamespace(  # type: ignore[assignment]
         fixed_shapes={"x": (2, 4), "unknown": (1,)}, float_io=None
     )
     subject = a_subject(path, {"x": X}, {"x": second})
-    fixed = save(model("(float[2,4] x) => (float[2,4] y) { y = Neg(x) }"), tmp_path / "fixed.onnx")
+    fixed = save(
+        model("(float[2,4] x) => (float[2,4] y) { y = Neg(x) }"), tmp_path / "fixed.onnx"
+    )
     if second.shape == (2, 4):
         checks.check_artifact(way, subject, an_artifact(fixed))
         return
@@ -344,7 +379,9 @@ NO_OWNER = (
     "Provider type for MatMul node with name 'make_a' is not set."
 )
 NO_MUL = "Could not find an implementation for Mul(14) node with name ''"
-OLD_TYPE = "Type 'tensor(bfloat16)' of input parameter (x) of operator (Gelu) in node () is invalid"
+OLD_TYPE = (
+    "Type 'tensor(bfloat16)' of input parameter (x) of operator (Gelu) in node () is invalid"
+)
 
 
 @pytest.mark.parametrize(
@@ -449,9 +486,9 @@ def test_a_cell_is_timed_on_the_everyday_sets_of_the_first_one_s_shapes(
     task = a_way().task
     monkeypatch.setattr(timing, "subject_of", lambda _: SimpleNamespace(reference=made))
     timed = timing.timing_inputs(task)
-    assert [values["x"] is array for values, array in zip(timed, arrays[::2], strict=False)] == [
-        True
-    ] * 2
+    assert [
+        values["x"] is array for values, array in zip(timed, arrays[::2], strict=False)
+    ] == [True] * 2
     assert timed[1] is not sets[2].values
 
 
@@ -488,8 +525,13 @@ def test_a_cell_is_timed_beside_the_untouched_model(
     monkeypatch.setattr(timing, "taking_turns", lambda *sides: [side() for side in sides])
     timing.time_cell(task, judged, [{"x": X}], "fixture")
     sides = [asked[1][1][side] for side in ("baseline", "variant")]
-    assert sides == [((path, cpu, [{"x": X}]), {}), ((made, cpu, [{"x": X}]), {"level": "basic"})]
-    with pytest.raises(ValueError, match="net-simplify-cpu did not pass: there is nothing to time"):
+    assert sides == [
+        ((path, cpu, [{"x": X}]), {}),
+        ((made, cpu, [{"x": X}]), {"level": "basic"}),
+    ]
+    with pytest.raises(
+        ValueError, match="net-simplify-cpu did not pass: there is nothing to time"
+    ):
         timing.time_cell(task, replace(judged, artifact=None), [], "fixture")
 
 
@@ -503,7 +545,12 @@ ON, OFF = "CUDAExecutionProvider", "CPUExecutionProvider"
         ({(ON, "Conv"): 18, (OFF, "Det"): 2}, None, {}, True),
         ({(ON, "Conv"): 18, (OFF, "Det"): 2}, 0.9, {}, False),
         ({(ON, "Conv"): 19, (OFF, "Det"): 1}, 0.96, {}, True),
-        ({(ON, "Conv"): 18, (OFF, "Add"): 2}, None, {}, False),  # it may be arithmetic on shapes
+        (
+            {(ON, "Conv"): 18, (OFF, "Add"): 2},
+            None,
+            {},
+            False,
+        ),  # it may be arithmetic on shapes
     ],
 )
 def test_nodes_elsewhere_are_counted_against_the_demand(

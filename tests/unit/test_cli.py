@@ -39,7 +39,9 @@ def save_relu(path: Path) -> None:
     )
 
 
-def probed(monkeypatch: pytest.MonkeyPatch, *usable: str, conflict: Problem | None = None) -> None:
+def probed(
+    monkeypatch: pytest.MonkeyPatch, *usable: str, conflict: Problem | None = None
+) -> None:
     """Have every provider found usable or not, without trying any."""
 
     def look(name: str, _: Settings) -> Availability:
@@ -54,7 +56,9 @@ def probed(monkeypatch: pytest.MonkeyPatch, *usable: str, conflict: Problem | No
 # The program
 
 
-def test_help_lists_every_command_and_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_lists_every_command_and_every_exit_code(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     with pytest.raises(SystemExit) as end:
         main(["--help"])
     assert end.value.code == 0
@@ -132,7 +136,9 @@ def test_the_installed_program_starts_without_onnx_and_without_onnxruntime() -> 
         "import sys, onnx_harness.cli as c; c.main(['--version']); "
         "print(sorted({'onnx', 'onnxruntime'} & {*sys.modules}))"
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60
+    )
     assert run.stdout.splitlines()[-1] == "[]", run.stderr
     assert run.returncode == 0
 
@@ -147,7 +153,13 @@ def test_a_malformed_pyproject_is_a_usage_error(
 
 @pytest.mark.parametrize(
     ("word", "count"),
-    [("4G", 4 * 10**9), ("4GiB", 4 * 2**30), ("1.5k", 1500), ("700", 700), ("500 MB", 5 * 10**8)],
+    [
+        ("4G", 4 * 10**9),
+        ("4GiB", 4 * 2**30),
+        ("1.5k", 1500),
+        ("700", 700),
+        ("500 MB", 5 * 10**8),
+    ],
 )
 def test_a_size_may_have_a_unit(word: str, count: int) -> None:
     assert byte_count(word) == count
@@ -237,7 +249,8 @@ def test_view_says_what_to_install_when_netron_is_not_there(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert main(["view", "m.onnx"]) == 1
     assert (
-        "pip install 'onnx-harness[explorer]', or 'onnx-harness[view]'" in capsys.readouterr().err
+        "pip install 'onnx-harness[explorer]', or 'onnx-harness[view]'"
+        in capsys.readouterr().err
     )
 
 
@@ -364,7 +377,9 @@ def test_zoo_list_shows_licence_source_and_state(
     ]
 
 
-def test_zoo_list_prints_json_when_asked(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_zoo_list_prints_json_when_asked(
+    models: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["zoo", "list", str(models), "--json"]) == 0
     found = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
     assert found["built"]["license"] == "MIT"

@@ -22,7 +22,9 @@ def scaled(factor: float) -> onnx.ModelProto:
     made = linear()
     weight = made.graph.initializer[0]
     weight.CopyFrom(
-        numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(factor), weight.name)
+        numpy_helper.from_array(
+            numpy_helper.to_array(weight) * np.float32(factor), weight.name
+        )
     )
     return made
 
@@ -146,7 +148,9 @@ def confidential(values: list[float]) -> onnx.ModelProto:
         doc_string="secret",
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
-    made = helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="Secret")
+    made = helper.make_model(
+        graph, opset_imports=opsets, ir_version=9, producer_name="Secret"
+    )
     helper.set_model_props(made, {"secret": "secret"})
     return made
 

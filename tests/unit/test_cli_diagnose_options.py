@@ -40,7 +40,12 @@ class Recorder:
         folder: Path | None = None,
         public: bool = False,
     ) -> None:
-        self.question, self.seconds, self.folder, self.public = question, seconds, folder, public
+        self.question, self.seconds, self.folder, self.public = (
+            question,
+            seconds,
+            folder,
+            public,
+        )
         self.findings = Findings()
         self.started_after = 0
 
@@ -120,7 +125,15 @@ def test_a_tolerance_arrives_in_both_parts(
 def test_what_is_diagnosed_is_what_was_named(
     asked: list[Recorder], bisected: list[tuple[Task, str]]
 ) -> None:
-    words = ["m.onnx", "--variant", "simplify", "--provider", "openvino", "--inputs", "mine.npz"]
+    words = [
+        "m.onnx",
+        "--variant",
+        "simplify",
+        "--provider",
+        "openvino",
+        "--inputs",
+        "mine.npz",
+    ]
 
     main(["diagnose", *words])
     main(["bisect", *words])
@@ -132,7 +145,9 @@ def test_what_is_diagnosed_is_what_was_named(
 
 
 def test_a_cell_is_looked_for_where_models_says(
-    asked: list[Recorder], bisected: list[tuple[Task, str]], capsys: pytest.CaptureFixture[str]
+    asked: list[Recorder],
+    bisected: list[tuple[Task, str]],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for command in ("diagnose", "bisect"):
         assert main([command, "net-optimize-cpu"]) == USAGE
@@ -156,11 +171,18 @@ def test_the_search_has_its_budget_and_its_folder(asked: list[Recorder]) -> None
     assert folders[1:3] == [Path("shown"), None]
     assert str(folders[0]).endswith("repro/m-optimize-cpu")
     assert [recorder.public for recorder in asked] == [False, True, False, False]
-    assert [recorder.question.float16_io for recorder in asked] == [False, False, False, True]
+    assert [recorder.question.float16_io for recorder in asked] == [
+        False,
+        False,
+        False,
+        True,
+    ]
     assert asked[3].question.candidate == Path("zoo/net.onnx")
 
 
-def test_the_package_is_onnxruntime_unless_it_is_named(bisected: list[tuple[Task, str]]) -> None:
+def test_the_package_is_onnxruntime_unless_it_is_named(
+    bisected: list[tuple[Task, str]],
+) -> None:
     main(["bisect", "m.onnx", "--variant", "optimize"])
     main(["bisect", "m.onnx", "--variant", "optimize", "--package", "onnxoptimizer"])
 
@@ -244,4 +266,7 @@ def test_a_release_that_is_found_is_added_to_the_issue_once(tmp_path: Path) -> N
         assert main(words) == FOUND
 
     text = page.read_text("utf-8")
-    assert text == "# A fault\n\n## Cause\n\nIt.\n\n## First bad release\n\nIt fails since 1.2.\n"
+    assert (
+        text
+        == "# A fault\n\n## Cause\n\nIt.\n\n## First bad release\n\nIt fails since 1.2.\n"
+    )

@@ -52,7 +52,9 @@ def test_a_worker_that_names_another_file_is_not_believed(
     assert common.find_model(linked)[1] == linked
 
 
-def test_without_links_no_worker_is_started(linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_links_no_worker_is_started(
+    linked: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     linked.with_name("m.data").unlink()
     linked.with_name("real.data").rename(linked.with_name("m.data"))
     monkeypatch.setattr(common, "started_worker", None)

@@ -30,7 +30,9 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder without a pyproject.toml, and a cache of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("COLUMNS", "200")  # sentences in one piece, whatever the tests' own terminal
+    monkeypatch.setenv(
+        "COLUMNS", "200"
+    )  # sentences in one piece, whatever the tests' own terminal
 
 
 def linear(weights: Any = WEIGHTS) -> onnx.ModelProto:
@@ -47,7 +49,10 @@ def linear(weights: Any = WEIGHTS) -> onnx.ModelProto:
     )
     table = np.arange(20, dtype=np.float32).reshape(10, 2)
     model.graph.initializer.extend(
-        [numpy_helper.from_array(np.asarray(weights), "w"), numpy_helper.from_array(table, "table")]
+        [
+            numpy_helper.from_array(np.asarray(weights), "w"),
+            numpy_helper.from_array(table, "table"),
+        ]
     )
     return model
 
@@ -83,15 +88,27 @@ def test_inspect_tells_everything_and_treats_names_as_text(
 
 def test_inspect_prints_only_json_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     path = Path(saved("m.onnx"))
-    Path("m.model.toml").write_text('[model]\nlicense = "MIT"\n[inputs]\nids = { values = [3] }\n')
+    Path("m.model.toml").write_text(
+        '[model]\nlicense = "MIT"\n[inputs]\nids = { values = [3] }\n'
+    )
     assert main(["inspect", str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["name"] == "m"
     assert found["license"] == "MIT"
     assert found["bytes"] == path.stat().st_size
     assert found["opsets"] == {"ai.onnx": 17}
-    assert found["nodes"] == {"Constant": 2, "Gather": 1, "Identity": 1, "If": 1, "MatMul": 1}
-    assert found["inputs"][0] == {"name": "x", "kind": "tensor(float)", "shape": ["batch", 4]}
+    assert found["nodes"] == {
+        "Constant": 2,
+        "Gather": 1,
+        "Identity": 1,
+        "If": 1,
+        "MatMul": 1,
+    }
+    assert found["inputs"][0] == {
+        "name": "x",
+        "kind": "tensor(float)",
+        "shape": ["batch", 4],
+    }
     assert found["generated"][1]["why"].startswith("The card fixes its values: 3.")
     assert found["problems"] == []
 
@@ -107,7 +124,9 @@ def test_inspect_tells_what_it_can_when_external_data_is_missing(
     assert "1 MatMul" in out
 
 
-def test_inspect_tells_which_input_cannot_be_generated(capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_tells_which_input_cannot_be_generated(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     text = (
         '<ir_version: 8, opset_import: ["": 17]> g (complex64[2] x) => (complex64[2] y) {y = '
         "Identity(x)}"
@@ -145,7 +164,10 @@ def test_transform_writes_the_model_and_tells_what_changed(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     saved("m.onnx")
-    assert main(["transform", "m.onnx", "--variant", "optimize+ort.basic", "-o", "out.onnx"]) == 0
+    assert (
+        main(["transform", "m.onnx", "--variant", "optimize+ort.basic", "-o", "out.onnx"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert "nodes    6 -> 3" in out
     assert "ort.basic is an option of the session and changes no file" in out
@@ -156,7 +178,8 @@ def test_transform_writes_the_model_and_tells_what_changed(
 def test_transform_prints_only_json_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     Path("pyproject.toml").write_text('[tool.onnx-harness.variants]\nmine = "optimize"\n')
     assert (
-        main(["transform", saved("m.onnx"), "--variant", "mine", "-o", "out.onnx", "--json"]) == 0
+        main(["transform", saved("m.onnx"), "--variant", "mine", "-o", "out.onnx", "--json"])
+        == 0
     )
     found = json.loads(capsys.readouterr().out)
     assert (found["nodes_before"], found["nodes_after"]) == (6, 3)
@@ -176,7 +199,11 @@ def test_a_large_model_is_written_with_its_weights_beside_it() -> None:
         Path(saved("m.onnx", wide)), steps, Path("out.onnx"), inline_bytes=1000
     )
     assert written.external_data == "out.onnx.data"
-    assert Path("out.onnx").stat().st_size < weights.nbytes <= Path("out.onnx.data").stat().st_size
+    assert (
+        Path("out.onnx").stat().st_size
+        < weights.nbytes
+        <= Path("out.onnx.data").stat().st_size
+    )
     assert written.bytes_after > weights.nbytes
     np.testing.assert_array_equal(
         numpy_helper.to_array(onnx.load("out.onnx").graph.initializer[0]), weights
@@ -206,7 +233,9 @@ def test_a_variant_that_makes_no_file_is_refused(
 
 def sizes_of(path: str) -> list[list[int]]:
     graph = onnx.load(path).graph
-    return [[dim.dim_value for dim in info.type.tensor_type.shape.dim] for info in graph.input]
+    return [
+        [dim.dim_value for dim in info.type.tensor_type.shape.dim] for info in graph.input
+    ]
 
 
 @pytest.mark.parametrize(
@@ -235,7 +264,10 @@ def test_a_shape_of_an_input_can_be_fixed(
             ["simplify", "--overwrite-input-shape", "x"],
             "'x' is no shape of an input; one is written NAME:1,3,224,224",
         ),
-        (["simplify", "--overwrite-input-shape", "y:3,4"], "'y', which is no input of the model"),
+        (
+            ["simplify", "--overwrite-input-shape", "y:3,4"],
+            "'y', which is no input of the model",
+        ),
     ],
 )
 def test_a_shape_that_cannot_be_fixed_is_refused(
@@ -249,13 +281,23 @@ def test_a_shape_that_cannot_be_fixed_is_refused(
 def test_transform_tells_what_each_rule_did_unless_it_shall_be_quiet(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    command = ["transform", saved("m.onnx"), "--variant", "simplify", "-o", "out.onnx", "--force"]
+    command = [
+        "transform",
+        saved("m.onnx"),
+        "--variant",
+        "simplify",
+        "-o",
+        "out.onnx",
+        "--force",
+    ]
     assert main(command) == 0
     assert "simplify: remove nops 1" in capsys.readouterr().out
     assert main([*command, "--quiet"]) == 0
     assert "remove nops" not in capsys.readouterr().out
     assert main([*command, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["did"][0].startswith("simplify: remove nops 1")
+    assert json.loads(capsys.readouterr().out)["did"][0].startswith(
+        "simplify: remove nops 1"
+    )
 
 
 def quantized_scale(seed: str) -> float:
@@ -280,20 +322,36 @@ def quantized_scale(seed: str) -> float:
 def test_a_step_that_is_calibrated_gets_the_inputs_that_pytest_would_use() -> None:
     saved("m.onnx")
     assert quantized_scale("0") == quantized_scale("0") != quantized_scale("1")
-    np.savez("m.npz", x=np.full((1, 4), 1000, np.float32), ids=np.array([1]), flag=np.array(True))
+    np.savez(
+        "m.npz", x=np.full((1, 4), 1000, np.float32), ids=np.array([1]), flag=np.array(True)
+    )
     assert quantized_scale("0") > 1
 
 
-def test_a_model_without_inputs_for_calibration_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_model_without_inputs_for_calibration_is_told(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     model = linear()
     Path("m.model.toml").write_text(
         '[source]\npath = "m.onnx"\n\n[inputs]\nids = { values = [99] }\n'
     )
     assert (
-        main(["transform", saved("m.onnx", model), "--variant", "int8.static", "-o", "out.onnx"])
+        main(
+            [
+                "transform",
+                saved("m.onnx", model),
+                "--variant",
+                "int8.static",
+                "-o",
+                "out.onnx",
+            ]
+        )
         == 1
     )
-    assert "nothing was written, for there are no inputs to calibrate on" in capsys.readouterr().err
+    assert (
+        "nothing was written, for there are no inputs to calibrate on"
+        in capsys.readouterr().err
+    )
     assert not Path("out.onnx").exists()
 
 
@@ -348,7 +406,8 @@ def test_a_step_that_does_not_apply_leaves_an_older_file_alone() -> None:
     half.graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     half.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
     with pytest.raises(
-        Exception, match=r"step 'int8.dynamic' doesn't apply to m\.onnx: .* Nothing was written\."
+        Exception,
+        match=r"step 'int8.dynamic' doesn't apply to m\.onnx: .* Nothing was written\.",
     ):
         transform.apply(
             Path(saved("m.onnx", half)),
@@ -385,7 +444,16 @@ def test_a_crash_of_a_library_names_the_step_and_the_signal(
         }"""
     )
     assert (
-        main(["transform", saved("m.onnx", model), "--variant", "onnxoptimizer", "-o", "out.onnx"])
+        main(
+            [
+                "transform",
+                saved("m.onnx", model),
+                "--variant",
+                "onnxoptimizer",
+                "-o",
+                "out.onnx",
+            ]
+        )
         == 1
     )
     assert (
@@ -416,7 +484,9 @@ def test_a_changed_interface_is_told_though_the_file_is_written() -> None:
     changed.graph.output[0].name = "z"
     changed.graph.node[1].output[0] = "z"
     saved("out.onnx", changed)
-    verdict = writing.find_objections(Path("m.onnx"), Path("out.onnx"), parse_variant("optimize"))
+    verdict = writing.find_objections(
+        Path("m.onnx"), Path("out.onnx"), parse_variant("optimize")
+    )
     assert verdict.problems() == [
         "the model's interface changed: output 'y' is gone",
         "the model's interface changed: output 'z' is new",
@@ -428,9 +498,13 @@ def test_an_invalid_result_is_told_and_an_invalid_original_excuses_it() -> None:
     broken.graph.node[0].op_type = "Indentity"
     saved("m.onnx")
     saved("out.onnx", broken)
-    verdict = writing.find_objections(Path("m.onnx"), Path("out.onnx"), parse_variant("optimize"))
+    verdict = writing.find_objections(
+        Path("m.onnx"), Path("out.onnx"), parse_variant("optimize")
+    )
     assert "the ONNX checker rejects the written model: " in verdict.problems()[0]
-    excused = writing.find_objections(Path("out.onnx"), Path("out.onnx"), parse_variant("optimize"))
+    excused = writing.find_objections(
+        Path("out.onnx"), Path("out.onnx"), parse_variant("optimize")
+    )
     assert excused.problems() == []
     assert "the ONNX checker rejects the original too: " in excused.notes()[0]
 
@@ -447,12 +521,15 @@ def compared(a: str, b: str, **options: Any) -> PairOutcome:
     return compare_models(dataclasses.replace(pair, **options))
 
 
-def test_compare_passes_a_model_that_computes_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+def test_compare_passes_a_model_that_computes_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     saved("a.onnx")
     assert main(["compare", "a.onnx", saved("b.onnx", off_by(1e-7))]) == 0
     out = capsys.readouterr().out
     assert (
-        "B computes what A does, within the tolerance, on 5 input sets and 12 unusual ones" in out
+        "B computes what A does, within the tolerance, on 5 input sets and 12 unusual ones"
+        in out
     )
 
 
@@ -516,7 +593,11 @@ def test_compare_prints_only_json_when_asked(capsys: pytest.CaptureFixture[str])
 def test_compare_takes_given_inputs() -> None:
     saved("a.onnx")
     saved("b.onnx", off_by(0.1))
-    given = {"x": np.zeros((2, 4), np.float32), "ids": np.array([1, 9]), "flag": np.array(True)}
+    given = {
+        "x": np.zeros((2, 4), np.float32),
+        "ids": np.array([1, 9]),
+        "flag": np.array(True),
+    }
     np.savez("zeros.npz", **given)  # type: ignore[arg-type]
     outcome = compared("a.onnx", "b.onnx", recorded=Path("zeros.npz"))
     assert outcome.reason is None  # zeros don't show a wrong weight
@@ -563,7 +644,9 @@ def test_a_model_that_does_not_open_departs() -> None:
     assert outcome.reason.startswith("B can't be opened on cpu: ")
 
 
-def test_a_reference_that_does_not_open_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_reference_that_does_not_open_is_an_error(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     custom = linear()
     custom.graph.node[0].domain = "nowhere"
     custom.opset_import.append(onnx.helper.make_opsetid("nowhere", 1))
@@ -577,7 +660,11 @@ def test_a_reference_that_does_not_open_is_an_error(capsys: pytest.CaptureFixtur
 @pytest.mark.parametrize(
     ("options", "code", "told"),
     [
-        (["--provider", "cud"], 2, "there is no execution provider 'cud'. Did you mean 'cuda'?"),
+        (
+            ["--provider", "cud"],
+            2,
+            "there is no execution provider 'cud'. Did you mean 'cuda'?",
+        ),
         (["--rtol", "1"], 2, "--rtol and --atol go together"),
         (["--input-sets", "0"], 2, "input_sets is 0; it has to be 1 or more"),
         (["--inputs", "no.npz"], 2, "there is no file no.npz"),
@@ -611,9 +698,11 @@ def test_transform_writes_what_no_conversion_changes_and_says_so(
         tmp_path / "sum.onnx",
     )
     assert main(["transform", "sum.onnx", "--variant", "fp16.io32", "-o", "out.onnx"]) == 0
-    assert "nothing was converted: what the model computes stays float32 (CumSum)" in "".join(
-        capsys.readouterr()
+    assert (
+        "nothing was converted: what the model computes stays float32 (CumSum)"
+        in "".join(capsys.readouterr())
     )
     assert (
-        onnx.load("out.onnx").graph.output[0].type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+        onnx.load("out.onnx").graph.output[0].type.tensor_type.elem_type
+        == onnx.TensorProto.FLOAT
     )

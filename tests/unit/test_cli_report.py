@@ -70,7 +70,9 @@ def test_a_run_of_the_history_gets_a_folder_of_its_own() -> None:
         (["--merge"], "--merge takes two runs or more"),
     ],
 )
-def test_usage_errors(words: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_usage_errors(
+    words: Sequence[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     left("reports", cell())
     with History(Path("reports", FILE_NAME)) as past:
         past.begin(RUN)
@@ -88,7 +90,12 @@ def test_two_runs_are_compared_side_by_side(capsys: pytest.CaptureFixture[str]) 
     said = "1 no longer pass, 1 pass with another speedup, 1 are gone, 1 are new, 1 end as before"
     assert said in capsys.readouterr().out
     page = Path("reports/compared/report.html").read_text("utf-8")
-    for expected in ("1 cell no longer passes", "it is off", "(2.00x)", "onnx: 1.23.2 → 1.24.0"):
+    for expected in (
+        "1 cell no longer passes",
+        "it is off",
+        "(2.00x)",
+        "onnx: 1.23.2 → 1.24.0",
+    ):
         assert expected in page
     summary = Path("reports/compared/summary.md").read_text("utf-8")
     assert summary.startswith("# 1 cell no longer passes\n")
@@ -98,13 +105,17 @@ def test_two_runs_are_compared_side_by_side(capsys: pytest.CaptureFixture[str]) 
     )
 
 
-def test_runs_without_a_common_cell_are_no_comparison(capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_without_a_common_cell_are_no_comparison(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     a, b = left("a", cell()), left("b", FAILED)
     assert main(["report", a, b]) == 2
     assert "--merge makes one run of shards" in capsys.readouterr().err
 
 
-def test_shards_are_merged_into_results_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_shards_are_merged_into_results_of_their_own(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     left("a", cell())
     left("b", FAILED, run=LATER)
     assert main(["report", "a", "b", "--merge", "-o", "both"]) == 0
@@ -122,7 +133,9 @@ def test_a_run_is_judged_again_without_a_model(capsys: pytest.CaptureFixture[str
     told = capsys.readouterr().err
     assert "judged again by rtol 1e-05, atol 1e-07: 1 cell with another verdict" in told
     assert "net-fp16-cpu: fail now" in told
-    assert "net-v-cpu: whether y is within the bounds doesn't follow from its figures" in told
+    assert (
+        "net-v-cpu: whether y is within the bounds doesn't follow from its figures" in told
+    )
     assert [each.status for each in read_results(Path("reports/rejudged")).cells] == [
         Status.FAIL,
         Status.PASS,
@@ -133,7 +146,9 @@ def test_a_run_is_judged_again_without_a_model(capsys: pytest.CaptureFixture[str
     ]
 
 
-def test_csv_goes_to_a_file_or_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_goes_to_a_file_or_to_standard_output(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     left("reports", cell(latency=latency()), FAILED)
     assert main(["report", "--csv", "-"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
@@ -157,7 +172,9 @@ def test_parquet_without_its_library_is_refused_before_anything_is_written(
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     left("reports", cell())
     assert main(["report", "-o", "out", "--parquet", "cells.parquet"]) == 2
-    assert "Mend: pip install 'onnx-harness[parquet]'" in " ".join(capsys.readouterr().err.split())
+    assert "Mend: pip install 'onnx-harness[parquet]'" in " ".join(
+        capsys.readouterr().err.split()
+    )
     assert not Path("out").exists()
 
 
@@ -167,7 +184,9 @@ def test_parquet_has_the_columns_of_the_csv() -> None:
 
 @pytest.mark.nightly
 def test_parquet_is_read_back_with_the_same_types_whatever_was_measured() -> None:
-    arrow = pytest.importorskip("pyarrow", reason="not installed here: `make test-extras` has it")
+    arrow = pytest.importorskip(
+        "pyarrow", reason="not installed here: `make test-extras` has it"
+    )
     from pyarrow import parquet
 
     schemas = []
@@ -194,10 +213,15 @@ def test_commands_name_the_card_that_the_run_named() -> None:
         '[model]\nlicense = "MIT"\n[source]\npath = "net.onnx"\n', "utf-8"
     )
     run = replace(RUN, command="pytest models --provider cpu")
-    left("reports", cell(), cell("simplify", latency=latency(10.0, 2.0, (1.9, 2.1))), run=run)
+    left(
+        "reports", cell(), cell("simplify", latency=latency(10.0, 2.0, (1.9, 2.1))), run=run
+    )
     assert main(["report"]) == 0
     page = Path("reports/report.html").read_text("utf-8")
-    assert "<span>models/net.model.toml</span> <span>--variant</span> <span>simplify</span>" in page
+    assert (
+        "<span>models/net.model.toml</span> <span>--variant</span> <span>simplify</span>"
+        in page
+    )
 
 
 def test_shards_of_two_plans_end_with_1_and_are_in_no_history(

@@ -100,7 +100,9 @@ class Workers:
             }
         }
 
-    def subscribe_topic(self, _topic: str, handler: Callable[[tuple[float, str]], None]) -> None:
+    def subscribe_topic(
+        self, _topic: str, handler: Callable[[tuple[float, str]], None]
+    ) -> None:
         self.hear = handler
 
     def run(self, _function: object, workers: list[str]) -> dict[str, bytes]:
@@ -167,7 +169,9 @@ def workers() -> Workers:
 
 
 @pytest.fixture
-def cluster(workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
+def cluster(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Cluster]:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(coordinator, "connected", lambda *_: contextlib.nullcontext(workers))
     monkeypatch.setattr(coordinator, "_TICK_SECONDS", 0.02)
@@ -182,7 +186,9 @@ def models(tmp_path: Path) -> list[list[Cell]]:
     return [cells_of(path, "original", "simplify", "optimize") for path in paths]
 
 
-def start(cluster: Cluster, groups: list[list[Cell]], timed: list[Cell] | None = None) -> list[str]:
+def start(
+    cluster: Cluster, groups: list[list[Cell]], timed: list[Cell] | None = None
+) -> list[str]:
     said: list[str] = []
     cells = [cell for group in groups for cell in group]
     located = {cell.id: cell.card.path for cell in cells}
@@ -200,7 +206,9 @@ def test_every_cell_is_judged_once_and_a_model_by_one_worker(
 ) -> None:
     start(cluster, models)
     for group in models:
-        assert [cluster.verdict(cell).result.id for cell in group] == [cell.id for cell in group]
+        assert [cluster.verdict(cell).result.id for cell in group] == [
+            cell.id for cell in group
+        ]
         ids = {cell.id for cell in group}
         assert len({address for address, cell, _ in workers.log if cell in ids}) == 1
     assert len(workers.log) == len({cell for _, cell, _ in workers.log}) == 12
@@ -217,7 +225,9 @@ def test_a_lost_worker_costs_the_cell_in_hand_alone(
     workers.judge = judge
     said = start(cluster, models)
     assert all(
-        cluster.verdict(cell).result.status is Status.PASS for group in models for cell in group
+        cluster.verdict(cell).result.status is Status.PASS
+        for group in models
+        for cell in group
     )
     assert len(workers.log) == 13  # that cell alone was begun twice
     assert [cell for _, cell, _ in workers.log].count(models[0][1].id) == 2
@@ -225,7 +235,10 @@ def test_a_lost_worker_costs_the_cell_in_hand_alone(
 
 
 def test_an_answer_that_is_never_fetched_is_asked_for_elsewhere(
-    cluster: Cluster, workers: Workers, models: list[list[Cell]], monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster,
+    workers: Workers,
+    models: list[list[Cell]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Dask would wait for the worker that is lost; what it told of its cells on the way counts."""
     monkeypatch.setattr(workers, "hear", lambda _: None)
@@ -237,7 +250,9 @@ def test_an_answer_that_is_never_fetched_is_asked_for_elsewhere(
     assert any("TimeoutError" in line for line in said)
 
 
-def test_the_first_verdict_of_a_cell_stands(cluster: Cluster, models: list[list[Cell]]) -> None:
+def test_the_first_verdict_of_a_cell_stands(
+    cluster: Cluster, models: list[list[Cell]]
+) -> None:
     """A worker that was cut off, and thought lost, tells its verdict after another one's."""
     start(cluster, models[:1])
     first = cluster.verdict(models[0][0])
@@ -423,7 +438,10 @@ def test_each_provider_goes_to_a_worker_that_offers_it(
 
 
 def test_cells_of_a_worker_that_never_comes_end_as_an_error(
-    cluster: Cluster, workers: Workers, models: list[list[Cell]], monkeypatch: pytest.MonkeyPatch
+    cluster: Cluster,
+    workers: Workers,
+    models: list[list[Cell]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(coordinator, "WORKERLESS_SECONDS", 0.1)
     workers.offers = {}
@@ -496,7 +514,9 @@ def test_a_large_file_is_sent_once_in_pieces(
         assert len(done) > 1
     assert store.missing(parcel, {}) == ()
     folder = store.lay_out(parcel, {})
-    assert (folder / "model/weights.bin").read_bytes() == (tmp_path / "weights.bin").read_bytes()
+    assert (folder / "model/weights.bin").read_bytes() == (
+        tmp_path / "weights.bin"
+    ).read_bytes()
     start(cluster, [cells])
     assert cluster.verdict(cells[0]).result.status is Status.PASS
 
@@ -515,7 +535,9 @@ def test_files_are_what_their_digests_say(tmp_path: Path) -> None:
         store.lay_out(Parcel((replace(part, place="../escaped"),)), {})
 
 
-def test_a_parcel_has_what_the_key_is_made_of_and_the_worker_finds_it(tmp_path: Path) -> None:
+def test_a_parcel_has_what_the_key_is_made_of_and_the_worker_finds_it(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "zoo").mkdir()
     path = with_external_data(tmp_path / "zoo" / "ext.onnx", "weights.bin")
     (tmp_path / "zoo" / "ext.npz").write_bytes(b"recorded")
@@ -544,7 +566,9 @@ def test_a_parcel_has_what_the_key_is_made_of_and_the_worker_finds_it(tmp_path: 
 
 def test_a_worker_of_another_state_of_the_code_refuses() -> None:
     request = Request((), Settings(), Parcel(()), {}, "another", "topic")
-    assert "another state of the code" in REPLY.loads(worker.judge_group(pack(request))).refusal
+    assert (
+        "another state of the code" in REPLY.loads(worker.judge_group(pack(request))).refusal
+    )
     assert REPLY.loads(worker.judge_group(pack(["no request"]))).refusal
 
 
@@ -625,7 +649,9 @@ def test_memory_and_threads_hold_shares_off() -> None:
     assert [place.address for place in rank(places, small, {}, ())] == ["a", "c"]
     assert [place.address for place in rank(places, small, {"a": [small]}, ())] == ["c", "a"]
     assert [place.address for place in rank(places, large, {"a": [small]}, ())] == ["c"]
-    assert [place.address for place in rank(places, small, {"a": [small, small]}, ())] == ["c"]
+    assert [place.address for place in rank(places, small, {"a": [small, small]}, ())] == [
+        "c"
+    ]
     assert [place.address for place in rank(places, Load("cuda", (), 0), {}, ())] == ["b"]
     assert rank(places, Load("cuda", ("gpu:a100",), 0), {}, ()) == []
     assert [place.address for place in rank(places, small, {}, {"a"})] == ["c"]

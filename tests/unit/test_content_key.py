@@ -26,7 +26,9 @@ def _afresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def key(path: Path, variant: str = "simplify", settings: Settings = DEFAULTS) -> str:
     content._models.clear()
-    return content.content_key(Cell(card_for(path), parse_variant(variant), "cpu"), path, settings)
+    return content.content_key(
+        Cell(card_for(path), parse_variant(variant), "cpu"), path, settings
+    )
 
 
 @pytest.fixture
@@ -34,7 +36,9 @@ def model(tmp_path: Path) -> Path:
     return save(linear(), tmp_path / "lin.onnx")
 
 
-def test_the_key_is_the_same_twice_and_wherever_the_file_lies(model: Path, tmp_path: Path) -> None:
+def test_the_key_is_the_same_twice_and_wherever_the_file_lies(
+    model: Path, tmp_path: Path
+) -> None:
     elsewhere = tmp_path / "elsewhere" / "lin.onnx"
     elsewhere.parent.mkdir()
     elsewhere.write_bytes(model.read_bytes())
@@ -56,7 +60,9 @@ def _recorded_inputs(model: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [_another_weight, _a_card, _recorded_inputs])
-def test_what_lies_on_the_disk_changes_it(model: Path, change: Callable[[Path], None]) -> None:
+def test_what_lies_on_the_disk_changes_it(
+    model: Path, change: Callable[[Path], None]
+) -> None:
     before = key(model)
     change(model)
     assert key(model) != before
@@ -95,26 +101,39 @@ def test_each_folder_that_may_be_read_changes_it(model: Path) -> None:
 
 def test_settings_that_decide_nothing_dont(model: Path, tmp_path: Path) -> None:
     chosen = replace(
-        Settings(), variant=("simplify",), report_dir=tmp_path, resume=True, latency_budget=9.0
+        Settings(),
+        variant=("simplify",),
+        report_dir=tmp_path,
+        resume=True,
+        latency_budget=9.0,
     )
     assert key(model, settings=chosen) == key(model)
 
 
 def test_the_steps_their_options_and_the_id_change_it(model: Path) -> None:
     assert (
-        len({key(model, variant) for variant in ("original", "simplify", "fp16.io32", "optimize")})
+        len(
+            {
+                key(model, variant)
+                for variant in ("original", "simplify", "fp16.io32", "optimize")
+            }
+        )
         == 4
     )
     assert key(model, "fp16.io32(max_finite_val=9.0)") != key(model, "fp16.io32")
 
 
-def test_another_source_or_version_changes_it(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_source_or_version_changes_it(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = key(model)
     other = replace(content.this_machine(), source="another state of this package")
     monkeypatch.setattr(content, "this_machine", lambda: other)
     assert key(model) != before
     monkeypatch.undo()
-    monkeypatch.setattr(content, "_of_parts", lambda _steps, _provider: ["another transform"])
+    monkeypatch.setattr(
+        content, "_of_parts", lambda _steps, _provider: ["another transform"]
+    )
     assert key(model) != before
 
 

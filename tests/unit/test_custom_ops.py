@@ -86,7 +86,9 @@ def test_a_session_gets_the_libraries_around_it_and_no_others(
     assert registered == [str(library)]
 
 
-def test_a_call_has_its_libraries_for_its_own_time(registered: list[str], library: Path) -> None:
+def test_a_call_has_its_libraries_for_its_own_time(
+    registered: list[str], library: Path
+) -> None:
     WithLibraries((library,), _open)()
     assert registered == [str(library)]
     assert libraries_digest() == ""
@@ -116,7 +118,9 @@ def test_a_library_that_cannot_be_loaded_is_named(library: Path) -> None:
         load_libraries()
 
 
-def test_the_bytes_of_a_library_are_part_of_what_is_kept(library: Path, tmp_path: Path) -> None:
+def test_the_bytes_of_a_library_are_part_of_what_is_kept(
+    library: Path, tmp_path: Path
+) -> None:
     model = tmp_path / "m.onnx"
     onnx.save(_custom(), model)
     cell = Cell(card_for(model), Variant("original"), "cpu")
@@ -132,9 +136,13 @@ def test_the_bytes_of_a_library_are_part_of_what_is_kept(library: Path, tmp_path
     content_key(cell, model, settings)  # the verdict tells
 
 
-def test_a_card_names_libraries_beside_it_and_the_settings_add_theirs(tmp_path: Path) -> None:
+def test_a_card_names_libraries_beside_it_and_the_settings_add_theirs(
+    tmp_path: Path,
+) -> None:
     card_file = tmp_path / "m.model.toml"
-    card_file.write_text('custom_ops = ["lib.so"]\n[model]\nsummary = "x"\n', encoding="utf-8")
+    card_file.write_text(
+        'custom_ops = ["lib.so"]\n[model]\nsummary = "x"\n', encoding="utf-8"
+    )
     card = cards.read(card_file)
     assert card.custom_ops == (tmp_path / "lib.so",)
     settings = combine({}, {"custom_ops": [Path("more.so")]})
@@ -181,7 +189,9 @@ def test_what_follows_a_real_librarys_operator_is_converted(real_library: Path) 
         session = open_session(
             converted.SerializeToString(), providers.get("cpu"), purpose=Purpose.ACCURACY
         )
-    assert [tensor.data_type for tensor in converted.graph.initializer] == [TensorProto.FLOAT16]
+    assert [tensor.data_type for tensor in converted.graph.initializer] == [
+        TensorProto.FLOAT16
+    ]
     (result,) = session.run(None, {"x": np.ones((4, 8), np.float32)})
     assert result.dtype == np.float32
 
@@ -189,7 +199,9 @@ def test_what_follows_a_real_librarys_operator_is_converted(real_library: Path) 
 @pytest.mark.parametrize(
     "variant", ["original", "simplify", "fp16.io32", "int8.static", "int8.dynamic"]
 )
-def test_a_real_library_runs_in_what_transforms_make(variant: str, real_library: Path) -> None:
+def test_a_real_library_runs_in_what_transforms_make(
+    variant: str, real_library: Path
+) -> None:
     x = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
     with custom_operators([real_library]):
         model = _custom()

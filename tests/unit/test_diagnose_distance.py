@@ -23,7 +23,9 @@ USUAL = noise(y=Gap(l2=0.5, greatest=0.5, norm=5.0, scale=4.0, size=2))
 
 def test_an_output_is_as_far_as_its_norm_or_its_worst_element_says() -> None:
     assert furthest({"y": ONE}, {"y": ONE}, USUAL, 0) == ("", 0.0)
-    name, times = furthest({"y": ONE}, {"y": ONE + np.array([1.5, 2.0], np.float32)}, USUAL, 0)
+    name, times = furthest(
+        {"y": ONE}, {"y": ONE + np.array([1.5, 2.0], np.float32)}, USUAL, 0
+    )
     assert (name, round(times, 3)) == ("y", 5.0)
     several = noise(a=Gap(1, 1, 5, 4, size=2), b=Gap(1, 1, 5, 4, size=2))
     shift = np.array([0.0, 2.0], np.float32)
@@ -50,16 +52,24 @@ def test_what_has_no_distance_is_infinitely_far(other: dict[str, Any]) -> None:
 def test_labels_are_equal_or_infinitely_far() -> None:
     labels = noise(y=Gap(size=2))
     assert furthest({"y": np.array([1, 2])}, {"y": np.array([1, 2])}, labels, 0) == ("", 0.0)
-    assert furthest({"y": np.array([1, 2])}, {"y": np.array([1, 3])}, labels, 0) == ("y", np.inf)
+    assert furthest({"y": np.array([1, 2])}, {"y": np.array([1, 3])}, labels, 0) == (
+        "y",
+        np.inf,
+    )
 
 
 @pytest.mark.parametrize("gap", [Gap(changed=1, size=2), Gap(nonfinite=1, size=2)])
 def test_what_noise_alone_changes_says_nothing(gap: Gap) -> None:
-    assert furthest({"y": np.array([1, 2])}, {"y": np.array([1, 3])}, noise(y=gap), 0) == ("", 0.0)
+    assert furthest({"y": np.array([1, 2])}, {"y": np.array([1, 3])}, noise(y=gap), 0) == (
+        "",
+        0.0,
+    )
     assert furthest({"y": ONE}, {"y": ONE + 1}, noise(y=gap), 0) == ("", 0.0)
 
 
 def test_the_scores_of_a_map_are_one_vector() -> None:
     maps = noise(p=Gap(0.5, 0.5, 5.0, 4.0, size=2))
-    name, times = furthest({"p": [{"a": 3.0, "b": 4.0}]}, {"p": [{"a": 3.0, "b": 6.0}]}, maps, 0)
+    name, times = furthest(
+        {"p": [{"a": 3.0, "b": 4.0}]}, {"p": [{"a": 3.0, "b": 6.0}]}, maps, 0
+    )
     assert (name, round(times, 3)) == ("p", 4.0)

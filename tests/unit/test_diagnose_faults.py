@@ -22,7 +22,9 @@ from tests.models import linear, model, save, with_external_data
 Arrays = dict[str, Any]
 
 
-def built(graph: str, weights: Arrays, *, opset: int = 17, domains: str = "") -> onnx.ModelProto:
+def built(
+    graph: str, weights: Arrays, *, opset: int = 17, domains: str = ""
+) -> onnx.ModelProto:
     made = model(graph, opset=opset, domains=domains)
     made.graph.initializer.extend(
         numpy_helper.from_array(np.asarray(value), key) for key, value in weights.items()
@@ -43,7 +45,8 @@ def convolution() -> onnx.ModelProto:
         y = Mul(p, two) }"""
     vectors = {name: noise(3) for name in ("b", "scale", "bias", "mean")}
     return built(
-        graph, {"w": noise(3, 3, 3, 3), "var": np.ones(3, "f4"), "two": np.float32(2), **vectors}
+        graph,
+        {"w": noise(3, 3, 3, 3), "var": np.ones(3, "f4"), "two": np.float32(2), **vectors},
     )
 
 
@@ -85,7 +88,9 @@ def forest() -> onnx.ModelProto:
         "target_treeids": [0, 0], "target_nodeids": [1, 2], "target_ids": [0, 0], "target_weights": [3.0, -2.0],
         "n_targets": 1,
     }  # fmt: skip
-    made = model("(float[n,1] x) => (float[n,1] y) { y = Relu(x) }", domains=', "ai.onnx.ml": 3')
+    made = model(
+        "(float[n,1] x) => (float[n,1] y) { y = Relu(x) }", domains=', "ai.onnx.ml": 3'
+    )
     made.graph.node[0].CopyFrom(
         helper.make_node("TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", **tree)
     )
@@ -172,7 +177,9 @@ def test_a_fault_in_numbers_changes_what_it_says_and_nothing_else(
         ]
 
 
-def test_the_sign_of_a_quantized_weight_is_flipped_about_its_zero_point(tmp_path: Path) -> None:
+def test_the_sign_of_a_quantized_weight_is_flipped_about_its_zero_point(
+    tmp_path: Path,
+) -> None:
     held = atlas(quantized(), tmp_path)
     for fault in faults_of(held, "flipped sign"):
         before, after = read(held, planted(held, fault), fault)
@@ -186,7 +193,9 @@ def op_types(made: onnx.ModelProto) -> list[str]:
 
 def changed_attributes(before: onnx.NodeProto, after: onnx.NodeProto) -> dict[str, Any]:
     old = attributes(before)
-    return {name: value for name, value in attributes(after).items() if old.get(name) != value}
+    return {
+        name: value for name, value in attributes(after).items() if old.get(name) != value
+    }
 
 
 GRAPHS: list[tuple[Callable[[], onnx.ModelProto], str, Callable[[onnx.NodeProto, onnx.NodeProto], bool]]] = [
@@ -214,7 +223,9 @@ def test_a_fault_in_the_graph_changes_one_node_as_it_says(
     assert faults
     for fault in faults:
         nodes = planted(held, fault).graph.node
-        differing = [at for at, node in enumerate(held.model.graph.node) if node != nodes[at]]
+        differing = [
+            at for at, node in enumerate(held.model.graph.node) if node != nodes[at]
+        ]
         assert differing == [fault.site.node]
         assert check(held.node(fault.site), nodes[fault.site.node]), fault
 
@@ -238,7 +249,8 @@ def test_indexes_are_one_off(tmp_path: Path) -> None:
         changed = planted(held, fault)
         node = changed.graph.node[fault.site.node]
         values = {
-            each.name: numpy_helper.to_array(each).tolist() for each in changed.graph.initializer
+            each.name: numpy_helper.to_array(each).tolist()
+            for each in changed.graph.initializer
         }
         found[node.op_type] = [values[name] for name in node.input[1 : 1 + fault.slot]]
     assert found == {"Gather": [[0]], "Slice": [[0], [2]]}
@@ -275,14 +287,18 @@ def test_a_mutant_is_valid_runs_and_gives_the_shapes_of_the_model(
     feed = {given.name: np.random.default_rng(0).normal(size=shape).astype("f4")}
 
     def outputs(made: onnx.ModelProto) -> list[Any]:
-        session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(
+            made.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
         return list(session.run(None, feed))
 
     usual = outputs(held.model)
     for fault in choose(held, 60, 0):
         changed = planted(held, fault)
         onnx.checker.check_model(changed, full_check=True)
-        assert [each.shape for each in outputs(changed)] == [each.shape for each in usual], fault
+        assert [each.shape for each in outputs(changed)] == [each.shape for each in usual], (
+            fault
+        )
 
 
 def by_floats(made: onnx.ModelProto) -> onnx.ModelProto:
@@ -295,7 +311,8 @@ def by_floats(made: onnx.ModelProto) -> onnx.ModelProto:
 
 def by_nodes(made: onnx.ModelProto) -> onnx.ModelProto:
     constants = [
-        helper.make_node("Constant", [], [each.name], value=each) for each in made.graph.initializer
+        helper.make_node("Constant", [], [each.name], value=each)
+        for each in made.graph.initializer
     ]
     for place, node in enumerate(constants):
         made.graph.node.insert(place, node)
@@ -377,5 +394,6 @@ def test_the_same_seed_chooses_the_same_faults_and_fewer_are_the_beginning_of_mo
 
 def test_a_model_without_a_place_has_no_faults(tmp_path: Path) -> None:
     assert (
-        choose(atlas(model("(float[n] x) => (float[n] y) { y = Abs(x) }"), tmp_path), 10, 0) == []
+        choose(atlas(model("(float[n] x) => (float[n] y) { y = Abs(x) }"), tmp_path), 10, 0)
+        == []
     )

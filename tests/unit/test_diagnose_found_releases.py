@@ -78,7 +78,9 @@ def test_packages_are_remembered_side_by_side(task: Task) -> None:
     assert found_release(task, crash) == "onnxruntime 1.24.0"
 
 
-def test_a_search_over_releases_is_remembered(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_over_releases_is_remembered(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def judged(_: Task, environment: Path) -> Judged:
         right = CellResult("m", "m", "", "original", "cpu", Status.PASS, Stage.DONE)
         wrong = replace(right, status=WRONG.status, stage=WRONG.stage, reason=WRONG.reason)

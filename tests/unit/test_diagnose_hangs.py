@@ -45,7 +45,11 @@ def short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 def slow_model(trips: int) -> onnx.ModelProto:
     """Return a model whose run takes a few microseconds a trip."""
     made = model(IN_A_LOOP)
-    weights = {"w": np.eye(4, dtype=np.float32), "trips": np.array(trips), "go": np.array(True)}
+    weights = {
+        "w": np.eye(4, dtype=np.float32),
+        "trips": np.array(trips),
+        "go": np.array(True),
+    }
     for name, value in weights.items():
         made.graph.initializer.append(numpy_helper.from_array(value, name))
     return made
@@ -60,7 +64,9 @@ def apply(
     time.sleep(seconds)
     if scales:
         weight = model.graph.initializer[0]
-        weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 2, weight.name))
+        weight.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(weight) * 2, weight.name)
+        )
     return model
 
 
@@ -81,7 +87,10 @@ def searched(
     known_failure: str = "",
 ) -> Diagnosis:
     transform = Transform(
-        "", partial(apply, seconds=sleeps, scales=scales), {}, parts=Parts("pass", names, without)
+        "",
+        partial(apply, seconds=sleeps, scales=scales),
+        {},
+        parts=Parts("pass", names, without),
     )
     bound = bind_variant(parse_variant("original"))
     bound = replace(bound, steps=(*bound.steps, BoundStep("planted", transform, {})))
@@ -94,7 +103,9 @@ def searched(
 def test_a_slow_model_has_as_long_as_it_takes_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hangs, "_HANGS_AFTER", 60.0)  # of 0.1 s: a busy machine stalls for a second
+    monkeypatch.setattr(
+        hangs, "_HANGS_AFTER", 60.0
+    )  # of 0.1 s: a busy machine stalls for a second
     diagnosis = searched(save(slow_model(8_000), tmp_path / "m.onnx"))
 
     assert diagnosis.found
@@ -104,7 +115,9 @@ def test_a_slow_model_has_as_long_as_it_takes_by_itself(
 
 
 @pytest.mark.usefixtures("short_limits")
-def test_a_slow_step_of_a_cell_that_was_judged_has_as_long_as_there_is(tmp_path: Path) -> None:
+def test_a_slow_step_of_a_cell_that_was_judged_has_as_long_as_there_is(
+    tmp_path: Path,
+) -> None:
     path = save(linear(), tmp_path / "m.onnx")
 
     diagnosis = searched(path, sleeps=1.0, known_failure="output y departs")
@@ -118,7 +131,9 @@ def test_a_slow_step_of_a_cell_that_was_judged_has_as_long_as_there_is(tmp_path:
 def test_a_step_that_ends_after_all_is_slow_and_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hangs, "_HANGS_AFTER", 0.0)  # so that it is taken for a hang at first
+    monkeypatch.setattr(
+        hangs, "_HANGS_AFTER", 0.0
+    )  # so that it is taken for a hang at first
     monkeypatch.setattr(hangs, "_LONGER", 300.0)
     path = save(linear(), tmp_path / "m.onnx")
 

@@ -50,12 +50,16 @@ def test_the_entry_beside_the_smallest_model_is_read_by_the_card(model: Path) ->
 
 
 def test_an_entry_that_the_card_has_keeps_what_it_says(model: Path) -> None:
-    known = KnownFailure("compare", "a norm loses an axis", {"onnxruntime": "<99"}, ("ort.all",))
+    known = KnownFailure(
+        "compare", "a norm loses an axis", {"onnxruntime": "<99"}, ("ort.all",)
+    )
     (model.parent / "net.model.toml").write_text(as_toml(known), encoding="utf-8")
     cell = cell_of(model, "ort.all")
     findings = Findings(failure="output y departs", stage="compare")
 
-    entry = entry_of(cell, findings, "`RMSNormFusion`: wrong.", model.parent / "repro" / "net")
+    entry = entry_of(
+        cell, findings, "`RMSNormFusion`: wrong.", model.parent / "repro" / "net"
+    )
 
     assert (entry.reason, entry.versions) == ("a norm loses an axis", {"onnxruntime": "<99"})
     assert (entry.cause, entry.repro) == ("`RMSNormFusion`: wrong.", "repro/net")
@@ -63,7 +67,9 @@ def test_an_entry_that_the_card_has_keeps_what_it_says(model: Path) -> None:
 
 
 def test_a_library_s_defect_is_entered_with_its_version(model: Path) -> None:
-    entry = entry_of(cell_of(model, "simplify+onnxslim"), Findings(stage="check"), "It.", None)
+    entry = entry_of(
+        cell_of(model, "simplify+onnxslim"), Findings(stage="check"), "It.", None
+    )
 
     assert entry.versions == {"onnxslim": version("onnxslim")}
     assert entry.variants == ("simplify+onnxslim",)

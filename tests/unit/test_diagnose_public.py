@@ -140,8 +140,15 @@ def test_what_the_failure_needs_is_listed() -> None:
     case = Case(made, {"x": np.ones((2, 4), np.float32)})
 
     def pick(changed: onnx.ModelProto) -> onnx.ModelProto:
-        node, array = changed.graph.node[0], numpy_helper.to_array(changed.graph.initializer[0])
-        return subtract(changed) if node.name == "secret_node" and array[2] == 7.125 else changed
+        node, array = (
+            changed.graph.node[0],
+            numpy_helper.to_array(changed.graph.initializer[0]),
+        )
+        return (
+            subtract(changed)
+            if node.name == "secret_node" and array[2] == 7.125
+            else changed
+        )
 
     stays = published(case, fault_of(pick))
 
@@ -149,13 +156,17 @@ def test_what_the_failure_needs_is_listed() -> None:
 
 
 def test_the_command_warns_of_what_stays(capsys: pytest.CaptureFixture[str]) -> None:
-    smallest_model = Smallest("repro", 1, 9, ("names: 'secret_node'", "weight w0: 1 of 4 values"))
+    smallest_model = Smallest(
+        "repro", 1, 9, ("names: 'secret_node'", "weight w0: 1 of 4 values")
+    )
 
     command._warn(Diagnosis("", smallest=smallest_model))
 
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("warning: repro still has of the original: names: 'secret_node'")
+    assert captured.err.startswith(
+        "warning: repro still has of the original: names: 'secret_node'"
+    )
     assert "weight w0: 1 of 4 values" in captured.err
 
 

@@ -93,13 +93,17 @@ def without(options: Mapping[str, Any], left: Sequence[str]) -> Mapping[str, Any
 
 
 def harmful(how: str) -> BoundStep:
-    transform = Transform("", partial(harm, how=how), {}, parts=Parts("pass", names, without))
+    transform = Transform(
+        "", partial(harm, how=how), {}, parts=Parts("pass", names, without)
+    )
     return BoundStep("planted", transform, {})
 
 
 def diagnosed(path: Path, variant: str, *steps: BoundStep, **options: Any) -> Diagnosis:
     bound = bind_variant(parse_variant(variant))
-    task = Task(Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings(input_sets=1))
+    task = Task(
+        Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings(input_sets=1)
+    )
     return diagnose(task, bound=replace(bound, steps=(*bound.steps, *steps)), **options)
 
 
@@ -117,10 +121,14 @@ def script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         ("values", "outputs depart"),
         ("raise", "planted"),
         ("die", "SIGABRT"),
-        pytest.param("hang", "did not end", marks=pytest.mark.nightly),  # a minute of waiting
+        pytest.param(
+            "hang", "did not end", marks=pytest.mark.nightly
+        ),  # a minute of waiting
     ],
 )
-def test_a_planted_pass_is_shown_by_two_of_36_nodes(tmp_path: Path, how: str, words: str) -> None:
+def test_a_planted_pass_is_shown_by_two_of_36_nodes(
+    tmp_path: Path, how: str, words: str
+) -> None:
     folder = tmp_path / "repro"
     path = save(deep(), tmp_path / "m.onnx")
 
@@ -140,7 +148,9 @@ def test_a_planted_pass_is_shown_by_two_of_36_nodes(tmp_path: Path, how: str, wo
         assert sum(array.size for array in inputs.values()) <= 2
     if how == "values":
         again = diagnosed(folder / handout.MODEL, "original", harmful(how))
-        assert again.cause.passes == ("harmful",)  # the cause at the end is that at the start
+        assert again.cause.passes == (
+            "harmful",
+        )  # the cause at the end is that at the start
         assert script(folder, "--control").returncode == 0
         assert script(folder).returncode == 1
 
@@ -169,7 +179,9 @@ def test_a_library_is_called_by_the_script_itself(tmp_path: Path) -> None:
     )
     folder = tmp_path / "repro"
 
-    diagnosis = diagnosed(save(made, tmp_path / "m.onnx"), "pass.fuse_pad_into_pool", folder=folder)
+    diagnosis = diagnosed(
+        save(made, tmp_path / "m.onnx"), "pass.fuse_pad_into_pool", folder=folder
+    )
 
     assert diagnosis.smallest is not None, diagnosis.evidence
     assert diagnosis.smallest.nodes == 2
@@ -177,7 +189,9 @@ def test_a_library_is_called_by_the_script_itself(tmp_path: Path) -> None:
     assert "onnx_harness" not in (folder / handout.SCRIPT).read_text("utf-8")
     assert script(folder).returncode == 1
     # A release of the library in which the fault is mended.
-    (folder / "onnxoptimizer.py").write_text("def optimize(model, *_, **__):\n    return model\n")
+    (folder / "onnxoptimizer.py").write_text(
+        "def optimize(model, *_, **__):\n    return model\n"
+    )
     command = [sys.executable, str(folder / handout.SCRIPT)]
     mended = subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=folder, env={}
@@ -193,7 +207,9 @@ def test_float16_is_shown_as_hardware_computes_it(tmp_path: Path) -> None:
     )
     folder = tmp_path / "repro"
 
-    diagnosis = diagnosed(save(made, tmp_path / "m.onnx"), "fp16.io32", folder=folder, seconds=120)
+    diagnosis = diagnosed(
+        save(made, tmp_path / "m.onnx"), "fp16.io32", folder=folder, seconds=120
+    )
 
     assert diagnosis.smallest is not None, diagnosis.evidence
     assert diagnosis.smallest.nodes <= 3
@@ -237,11 +253,14 @@ def test_what_is_public_has_other_names_and_other_weights(tmp_path: Path) -> Non
         array = numpy_helper.to_array(tensor)
         telling = array[~np.isin(np.abs(array), (0, 1))]
         assert not any(
-            np.isin(telling, numpy_helper.to_array(old)).any() for old in deep().graph.initializer
+            np.isin(telling, numpy_helper.to_array(old)).any()
+            for old in deep().graph.initializer
         )
 
 
-def test_the_whole_cell_is_kept_beside_it_and_the_document_says_where_it_is(tmp_path: Path) -> None:
+def test_the_whole_cell_is_kept_beside_it_and_the_document_says_where_it_is(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "repro"
     folder.mkdir()
     (folder / "README.md").write_text("the whole cell")
@@ -271,10 +290,14 @@ def test_an_if_gives_way_to_the_branch_that_is_taken(tmp_path: Path) -> None:
     )
     folder = tmp_path / "repro"
 
-    diagnosis = diagnosed(save(made, tmp_path / "m.onnx"), "original", in_bodies(), folder=folder)
+    diagnosis = diagnosed(
+        save(made, tmp_path / "m.onnx"), "original", in_bodies(), folder=folder
+    )
 
     assert diagnosis.smallest is not None, diagnosis.evidence
-    assert "If" not in {node.op_type for node in onnx.load(folder / handout.MODEL).graph.node}
+    assert "If" not in {
+        node.op_type for node in onnx.load(folder / handout.MODEL).graph.node
+    }
 
 
 def in_bodies() -> BoundStep:
@@ -333,7 +356,9 @@ def test_one_iteration_computes_what_the_loop_computes_first(text: str) -> None:
     whole = model(text)
     rng = np.random.default_rng(0)
     shapes = {"x": (4,)} if text is LOOP else {"x": (3, 4), "s": (4,)}
-    inputs = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    inputs = {
+        name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()
+    }
     if text is LOOP:
         whole.graph.node[0].attribute[0].t.CopyFrom(numpy_helper.from_array(np.array(1)))
 

@@ -153,17 +153,24 @@ def test_a_cell_is_judged_in_the_environment_of_each_release(wheels: Path) -> No
     assert diagnosis.spent.seconds > 0
 
 
-def test_releases_that_fail_otherwise_or_cannot_be_imported_are_no_answer(wheels: Path) -> None:
+def test_releases_that_fail_otherwise_or_cannot_be_imported_are_no_answer(
+    wheels: Path,
+) -> None:
     for number, effect in enumerate([RIGHT, NOT_IMPORTED, RAISES, SPOILS]):
         wheel(wheels, f"1.{number}", effect)
 
     diagnosis = searched(wheels.parent, 4)
 
     assert diagnosis.cause.release == "planted-release 1.3"
-    assert "1.0 is right, and what lies between can't be judged (1.1, 1.2)" in diagnosis.sentence
+    assert (
+        "1.0 is right, and what lies between can't be judged (1.1, 1.2)"
+        in diagnosis.sentence
+    )
     lines = {line.split(":")[0]: line for line in diagnosis.evidence}
     assert "can't be judged (" in lines["planted-release 1.1"]
-    assert "can't be judged (it fails otherwise, at transform" in lines["planted-release 1.2"]
+    assert (
+        "can't be judged (it fails otherwise, at transform" in lines["planted-release 1.2"]
+    )
     assert lines["planted-release 1.0"] == "planted-release 1.0: passes"
 
 
@@ -185,7 +192,9 @@ def test_a_release_that_dies_is_no_answer_where_another_raises(wheels: Path) -> 
 
     assert diagnosis.cause.release == "planted-release 1.2"
     lines = {line.split(":")[0]: line for line in diagnosis.evidence}
-    assert "can't be judged (it fails otherwise, at transform" in lines["planted-release 1.1"]
+    assert (
+        "can't be judged (it fails otherwise, at transform" in lines["planted-release 1.1"]
+    )
 
 
 def test_the_release_since_which_a_step_never_ends_is_found(wheels: Path) -> None:
@@ -206,7 +215,10 @@ def test_where_no_older_release_can_be_judged_nothing_is_found(wheels: Path) -> 
 
     assert not diagnosis.found
     assert diagnosis.cause.release is None
-    assert "the oldest of them, 1.1, fails too (1 older one can't be judged)" in diagnosis.sentence
+    assert (
+        "the oldest of them, 1.1, fails too (1 older one can't be judged)"
+        in diagnosis.sentence
+    )
 
 
 def test_a_requirement_that_the_environment_lacks_is_installed(wheels: Path) -> None:
@@ -224,7 +236,9 @@ def test_releases_without_a_record_of_placements_are_judged_where_that_is_allowe
         """A session of ONNX Runtime before 1.24."""
 
     task = Task(
-        Cell(card_for(Path("m.onnx")), Variant("original", ()), "cpu"), Path("m.onnx"), Settings()
+        Cell(card_for(Path("m.onnx")), Variant("original", ()), "cpu"),
+        Path("m.onnx"),
+        Settings(),
     )
     way = Way(task)
     session = cast("ort.InferenceSession", OldSession())

@@ -43,7 +43,10 @@ def settled(runner: Runner, path: Path, variant: str) -> tuple[Path, str | None]
 
 def ran(folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-I", folder / repro.SCRIPT], capture_output=True, text=True, check=False
+        [sys.executable, "-I", folder / repro.SCRIPT],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -68,12 +71,18 @@ def test_what_is_kept_is_what_was_judged(runner: Runner, tmp_path: Path) -> None
         numpy_helper.to_array(tensor)
         for tensor in onnx.load(folder / repro.TRANSFORMED).graph.initializer
     ]
-    cut = [np.abs(weight.astype("f4")).max() for weight in weights if weight.dtype == np.float16]
+    cut = [
+        np.abs(weight.astype("f4")).max() for weight in weights if weight.dtype == np.float16
+    ]
     assert max(cut) == pytest.approx(0.1, 1e-3)
     cell = Cell(card_for(tmp_path / "lin.onnx"), parse_variant("original"), "cpu")
     assert runner.judge(cell).status is Status.PASS
-    recorded = numpy_helper.to_array(onnx.load_tensor(folder / "test_data_set_0" / "input_0.pb"))
-    expected = numpy_helper.to_array(onnx.load_tensor(folder / "test_data_set_0" / "output_0.pb"))
+    recorded = numpy_helper.to_array(
+        onnx.load_tensor(folder / "test_data_set_0" / "input_0.pb")
+    )
+    expected = numpy_helper.to_array(
+        onnx.load_tensor(folder / "test_data_set_0" / "output_0.pb")
+    )
     w, b = (numpy_helper.to_array(each) for each in linear().graph.initializer)
     np.testing.assert_allclose(expected, recorded @ w + b, rtol=1e-5)
 
@@ -121,7 +130,9 @@ def test_a_large_model_is_named_and_not_copied(
     runner: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(repro, "MOST_BYTES", 10)
-    cell = Cell(card_for(save(linear(), tmp_path / "lin.onnx")), parse_variant(NARROW), "cpu")
+    cell = Cell(
+        card_for(save(linear(), tmp_path / "lin.onnx")), parse_variant(NARROW), "cpu"
+    )
     judged = runner.judge(cell)
     folder = tmp_path / "kept"
     repro.keep(runner.task(cell), runner._judged[cell.id], folder, judged)
@@ -164,12 +175,18 @@ def test_an_equal_pair_ends_with_0(runner: Runner, tmp_path: Path) -> None:
     )
 
 
-def test_an_overflow_that_float32_hides_shows_in_the_script(runner: Runner, tmp_path: Path) -> None:
+def test_an_overflow_that_float32_hides_shows_in_the_script(
+    runner: Runner, tmp_path: Path
+) -> None:
     """As this provider computes it nothing differs: what float16 hardware makes of it is what
     failed.
     """
-    square = model("(float[n,4] x) => (float[n,4] y) { a = Mul(x, c)  b = Mul(a, a)  y = Sqrt(b) }")
-    square.graph.initializer.append(numpy_helper.from_array(np.array([300], np.float32), "c"))
+    square = model(
+        "(float[n,4] x) => (float[n,4] y) { a = Mul(x, c)  b = Mul(a, a)  y = Sqrt(b) }"
+    )
+    square.graph.initializer.append(
+        numpy_helper.from_array(np.array([300], np.float32), "c")
+    )
     folder, line = settled(runner, save(square, tmp_path / "square.onnx"), "fp16.io32")
     assert line is not None
     found = ran(folder)

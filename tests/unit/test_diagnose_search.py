@@ -49,7 +49,9 @@ def spoil(
     if how == "hang":
         time.sleep(60)
     weight = model.graph.initializer[0]
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.5, weight.name))
+    weight.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(weight) * 1.5, weight.name)
+    )
     return model
 
 
@@ -73,12 +75,16 @@ def chain(variant: str, *more: BoundStep) -> BoundVariant:
 
 
 def searched(path: Path, variant: str, *more: BoundStep, **options: Any) -> Diagnosis:
-    task = Task(Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings(input_sets=1))
+    task = Task(
+        Cell(card_for(path), parse_variant(variant), "cpu"), path, Settings(input_sets=1)
+    )
     return diagnose(task, bound=chain(variant, *more), **options)
 
 
 def test_one_pass_of_48_is_named_in_at_most_16_transforms(tmp_path: Path) -> None:
-    diagnosis = searched(save(linear(), tmp_path / "m.onnx"), "simplify", spoiling("pass_17"))
+    diagnosis = searched(
+        save(linear(), tmp_path / "m.onnx"), "simplify", spoiling("pass_17")
+    )
 
     assert diagnosis.found
     assert (diagnosis.cause.transform, diagnosis.cause.passes) == ("planted", ("pass_17",))
@@ -98,10 +104,15 @@ def test_passes_that_fail_together_are_named_together(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("how", "words"), [("raise", "planted"), ("die", "SIGSEGV"), ("hang", "did not end")]
 )
-def test_exceptions_deaths_and_hangs_have_causes_too(tmp_path: Path, how: str, words: str) -> None:
+def test_exceptions_deaths_and_hangs_have_causes_too(
+    tmp_path: Path, how: str, words: str
+) -> None:
     step = spoiling("pass_0", how=how)
     diagnosis = searched(
-        save(linear(), tmp_path / "m.onnx"), "original", step, seconds=60 if how != "hang" else 20
+        save(linear(), tmp_path / "m.onnx"),
+        "original",
+        step,
+        seconds=60 if how != "hang" else 20,
     )
 
     assert diagnosis.cause.transform == "planted"
@@ -181,7 +192,9 @@ def test_a_conversion_names_the_node_that_it_takes_to_fail(tmp_path: Path) -> No
         "(float[8] x) => (float[8] y) { a = Tanh(x)  b = Mul(a, big)  c = Mul(b, b)  d = Sqrt(c)  "
         "y = Div(d, big) }"
     )
-    made.graph.initializer.append(numpy_helper.from_array(np.array(3000.0, np.float32), "big"))
+    made.graph.initializer.append(
+        numpy_helper.from_array(np.array(3000.0, np.float32), "big")
+    )
     path = save(made, tmp_path / "m.onnx")
 
     diagnosis = searched(path, "fp16.io32")
@@ -199,7 +212,9 @@ def test_a_failure_of_nodes_without_names_is_not_named_away() -> None:
     file = DEFECTS / "53_fp16_unnamed_nodes_keep_io.onnx"
     variant = parse_variant("fp16.onnxmltools.io32")
 
-    diagnosis = diagnose(Task(Cell(card_for(file), variant, "cpu"), file, Settings(input_sets=1)))
+    diagnosis = diagnose(
+        Task(Cell(card_for(file), variant, "cpu"), file, Settings(input_sets=1))
+    )
 
     assert diagnosis.cause.transform == "fp16.onnxmltools.io32"
     assert any("it takes nodes without names" in line for line in diagnosis.evidence)
@@ -233,8 +248,12 @@ def matmul(folder: Path) -> Path:
     node = helper.make_node("MatMul", ["x", "w"], ["y"], name="mm")
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4])]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])]
-    graph = helper.make_graph([node], "m", inputs, outputs, [numpy_helper.from_array(weight, "w")])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    graph = helper.make_graph(
+        [node], "m", inputs, outputs, [numpy_helper.from_array(weight, "w")]
+    )
+    made = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
     return save(made, folder / "m.onnx")
 
 
@@ -253,9 +272,13 @@ def cancelling(folder: Path) -> Path:
         helper.make_node("MatMul", ["x", "w"], ["a"], name="project"),
         helper.make_node("Add", ["a", "offset"], ["b"], name="offset"),
         helper.make_node("Mul", ["b", "b"], ["b2"], name="square"),
-        helper.make_node("ReduceMean", ["b2"], ["mean_b2"], name="mean_of_squares", axes=[-1]),
+        helper.make_node(
+            "ReduceMean", ["b2"], ["mean_b2"], name="mean_of_squares", axes=[-1]
+        ),
         helper.make_node("ReduceMean", ["b"], ["mean_b"], name="mean", axes=[-1]),
-        helper.make_node("Mul", ["mean_b", "mean_b"], ["square_mean"], name="square_of_mean"),
+        helper.make_node(
+            "Mul", ["mean_b", "mean_b"], ["square_mean"], name="square_of_mean"
+        ),
         helper.make_node("Sub", ["mean_b2", "square_mean"], ["variance"], name="variance"),
         helper.make_node("Sqrt", ["variance"], ["deviation"], name="deviation"),
         helper.make_node("Sub", ["b", "mean_b"], ["centered"], name="center"),
@@ -268,7 +291,9 @@ def cancelling(folder: Path) -> Path:
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 16])]
     outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 32])]
     graph = helper.make_graph(nodes, "m", inputs, outputs, constants)
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
     return save(made, folder / "m.onnx")
 
 
@@ -338,11 +363,17 @@ def test_a_library_s_conversion_names_the_operator_of_the_model_and_no_cast(
 @pytest.mark.parametrize(
     ("name", "variant", "mend"),
     [
-        ("53_fp16_unnamed_nodes_keep_io", "fp16.onnxmltools.io32", "fp16.io32"),  # no valid model
+        (
+            "53_fp16_unnamed_nodes_keep_io",
+            "fp16.onnxmltools.io32",
+            "fp16.io32",
+        ),  # no valid model
         ("67_fp16_lstm_optional_names", "fp16.onnxmltools", "fp16()"),  # no model at all
     ],
 )
-def test_a_library_that_makes_no_model_has_a_mend_too(name: str, variant: str, mend: str) -> None:
+def test_a_library_that_makes_no_model_has_a_mend_too(
+    name: str, variant: str, mend: str
+) -> None:
     diagnosis = searched(DEFECTS / f"{name}.onnx", variant)
 
     assert diagnosis.cause.transform == variant

@@ -32,7 +32,9 @@ def shown(
         made = model(text, opset=17)
         read = {each for node in made.graph.node for each in node.input}
         for key in weights.keys() & read:
-            made.graph.initializer.append(numpy_helper.from_array(np.asarray(weights[key]), key))
+            made.graph.initializer.append(
+                numpy_helper.from_array(np.asarray(weights[key]), key)
+            )
         onnx.checker.check_model(made)
         paths.append(save(made, folder / f"{name}.onnx"))
     recorded = folder / "set.npz"
@@ -58,7 +60,9 @@ def test_one_index_is_enough_and_it_is_the_greatest(tmp_path: Path) -> None:
         bad=bad,
     )
 
-    assert words == ("one element of 'ids' is enough: 9 at [2]; it takes its greatest value",)
+    assert words == (
+        "one element of 'ids' is enough: 9 at [2]; it takes its greatest value",
+    )
 
 
 def test_a_negative_index_is_called_negative(tmp_path: Path) -> None:
@@ -107,10 +111,14 @@ def test_a_flag_is_enough(tmp_path: Path) -> None:
         ([0.3, 70000.5, 1.2, 0.9], "70000.5 at [1], beyond float16"),
     ],
 )
-def test_a_value_at_an_edge_is_said_to_be_one(tmp_path: Path, x: list[float], said: str) -> None:
+def test_a_value_at_an_edge_is_said_to_be_one(
+    tmp_path: Path, x: list[float], said: str
+) -> None:
     """Halves go up instead of to the even neighbour; what is large is cut."""
     right = "(float[4] x) => (float[4] y) { y = Round(x) }"
-    wrong = "(float[4] x) => (float[4] y) { h = Add(x, half)  f = Floor(h)  y = Min(f, most) }"
+    wrong = (
+        "(float[4] x) => (float[4] y) { h = Add(x, half)  f = Floor(h)  y = Min(f, most) }"
+    )
     constants = {"half": np.array(0.5, np.float32), "most": np.array(65504, np.float32)}
 
     [words] = shown(tmp_path, right, wrong, {"x": np.array(x, np.float32)}, **constants)

@@ -32,7 +32,9 @@ def deep() -> onnx.ModelProto:
         f" m{number} = MatMul({names[number]}, w{number})  t{number} = Tanh(m{number})"
         for number in range(LAYERS)
     )
-    made = model(f"(float[2,8] x) => (float[2,8] y) {{{layers}  y = Identity(t{LAYERS - 1}) }}")
+    made = model(
+        f"(float[2,8] x) => (float[2,8] y) {{{layers}  y = Identity(t{LAYERS - 1}) }}"
+    )
     rng = np.random.default_rng(3)
     for number in range(LAYERS):
         weight = rng.normal(size=(8, 8)).astype(np.float32) / 2
@@ -46,7 +48,9 @@ def with_wrong_weight(number: int) -> onnx.ModelProto:
     made = deep()
     weight = next(tensor for tensor in made.graph.initializer if tensor.name == f"w{number}")
     weight.CopyFrom(
-        numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(1.01), weight.name)
+        numpy_helper.from_array(
+            numpy_helper.to_array(weight) * np.float32(1.01), weight.name
+        )
     )
     return made
 
@@ -78,7 +82,9 @@ def test_the_wrong_layer_is_named_and_the_layers_behind_it_are_not(
 def test_two_wrong_layers_are_not_mended_by_one(tmp_path: Path) -> None:
     candidate = with_wrong_weight(2)
     other = next(tensor for tensor in candidate.graph.initializer if tensor.name == "w7")
-    other.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(other) * np.float32(1.02), "w7"))
+    other.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(other) * np.float32(1.02), "w7")
+    )
 
     watch = watched(tmp_path, candidate)
 
@@ -105,11 +111,15 @@ def test_infinities_of_float16_are_found_where_they_begin(tmp_path: Path) -> Non
         "Sqrt(c)  y = Div(d, big) }"
     )
     made = model(text)
-    made.graph.initializer.append(numpy_helper.from_array(np.array(3000.0, np.float32), "big"))
+    made.graph.initializer.append(
+        numpy_helper.from_array(np.array(3000.0, np.float32), "big")
+    )
     path = save(made, tmp_path / "m.onnx")
     variant = parse_variant("fp16.io32")
 
-    diagnosis = diagnose(Task(Cell(card_for(path), variant, "cpu"), path, Settings(input_sets=1)))
+    diagnosis = diagnose(
+        Task(Cell(card_for(path), variant, "cpu"), path, Settings(input_sets=1))
+    )
 
     node = diagnosis.cause.node
     assert node is not None
@@ -124,11 +134,15 @@ def test_a_fusion_that_goes_away_when_it_is_watched_is_reported(tmp_path: Path) 
         p = Pow(x, two)  m = ReduceMean<axes=[-1], keepdims=0>(p)  s = Add(m, e)  r = Sqrt(s)  q = Div(x, r)
         z = Mul(q, g) }"""
     made = model(text)
-    made.graph.initializer.append(numpy_helper.from_array(np.arange(1, 5, dtype=np.float32), "g"))
+    made.graph.initializer.append(
+        numpy_helper.from_array(np.arange(1, 5, dtype=np.float32), "g")
+    )
     path = save(made, tmp_path / "m.onnx")
     variant = parse_variant("ort.extended")
 
-    diagnosis = diagnose(Task(Cell(card_for(path), variant, "cpu"), path, Settings(input_sets=1)))
+    diagnosis = diagnose(
+        Task(Cell(card_for(path), variant, "cpu"), path, Settings(input_sets=1))
+    )
 
     assert diagnosis.cause.optimizers == ("SimplifiedLayerNormFusion",)
     assert any("watching values changes the result" in line for line in diagnosis.evidence)
@@ -136,8 +150,12 @@ def test_a_fusion_that_goes_away_when_it_is_watched_is_reported(tmp_path: Path) 
     assert diagnosis.cause.node.op_type == "SimplifiedLayerNormalization"
 
 
-@pytest.mark.parametrize("observed", list(observed_models()), ids=lambda observed: observed.kind)
-def test_each_planted_observer_effect_is_reported(tmp_path: Path, observed: Observed) -> None:
+@pytest.mark.parametrize(
+    "observed", list(observed_models()), ids=lambda observed: observed.kind
+)
+def test_each_planted_observer_effect_is_reported(
+    tmp_path: Path, observed: Observed
+) -> None:
     path = save(observed.model(), tmp_path / "m.onnx")
     variant = parse_variant(f"ort.{observed.level}")
     task = Task(Cell(card_for(path), variant, "cpu"), path, Settings(input_sets=1))
@@ -160,7 +178,9 @@ def test_an_effect_on_a_part_of_the_error_is_reported(tmp_path: Path) -> None:
     path = save(observed.model(), tmp_path / "a.onnx")
     wrong = observed.model()
     weight = wrong.graph.initializer[0]
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * 1.001, weight.name))
+    weight.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(weight) * 1.001, weight.name)
+    )
     task = Task(
         Cell(card_for(path), parse_variant("original"), "cpu"), path, Settings(input_sets=1)
     )

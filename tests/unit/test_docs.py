@@ -32,7 +32,9 @@ def test_every_page_of_docs_is_in_the_site_and_in_the_readme() -> None:
     site = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert [name for name in sorted(names) if name not in site] == []
     readme = (ROOT / "README.md").read_text("utf-8")
-    assert [name for name in sorted(names - {"index.md"}) if f"docs/{name}" not in readme] == []
+    assert [
+        name for name in sorted(names - {"index.md"}) if f"docs/{name}" not in readme
+    ] == []
 
 
 def test_the_readme_is_short_and_holds_the_two_commands() -> None:
@@ -91,5 +93,8 @@ def test_a_docstring_is_read_into_its_sections() -> None:
 
     doc = docstrings.read(documented)
     assert doc.prose == "Return `something`, as `other.function` does."
-    assert doc.entries["Args"] == {"first": "one meaning that goes on.", "second": "another."}
+    assert doc.entries["Args"] == {
+        "first": "one meaning that goes on.",
+        "second": "another.",
+    }
     assert doc.entries["Raises"] == {"": "as it likes."}

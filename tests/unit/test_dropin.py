@@ -34,7 +34,9 @@ def passed(results: dict[str, str]) -> set[str]:
 
 
 @pytest.mark.nightly
-def test_a_suite_runs_with_ours_in_the_place_of_the_library(suite: Path, tmp_path: Path) -> None:
+def test_a_suite_runs_with_ours_in_the_place_of_the_library(
+    suite: Path, tmp_path: Path
+) -> None:
     assert "onnxsim" in LIBRARIES
     theirs = outcomes(suite, "", [], tmp_path)
     ours = outcomes(suite, "onnxsim", [], tmp_path)

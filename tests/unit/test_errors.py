@@ -13,7 +13,9 @@ def test_an_error_without_words_is_called_by_its_type() -> None:
 def test_an_error_is_its_first_line_with_its_type_where_it_is_not_ours() -> None:
     assert first_line(ValueError("\nwrong\nand more")) == "wrong"
     assert (
-        words_of(ValueError("wrong\nand more")) == named(ValueError("wrong")) == "ValueError: wrong"
+        words_of(ValueError("wrong\nand more"))
+        == named(ValueError("wrong"))
+        == "ValueError: wrong"
     )
     assert words_of(ModelError("no model\nat all")) == "no model"
 

@@ -57,7 +57,9 @@ def products(first: str, second: str) -> onnx.ModelProto:
     return model
 
 
-def _result(model: onnx.ModelProto, level: object, config: Mapping[str, str], x: Array) -> Array:
+def _result(
+    model: onnx.ModelProto, level: object, config: Mapping[str, str], x: Array
+) -> Array:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = level
     for name, value in config.items():
@@ -155,7 +157,9 @@ def test_a_softmax_between_quantizers_keeps_its_digits(text: str, expected: bool
 @pytest.mark.parametrize("node", ["Conv(xd, w)", "ConvTranspose(xd, w)", "Gemm(xm, wm)"])
 @pytest.mark.parametrize("then", ["h = Identity(c)", "h = Relu(c)"])
 @pytest.mark.parametrize("folded", [True, False])
-def test_float_weights_between_quantizers_stay_float(node: str, then: str, folded: bool) -> None:
+def test_float_weights_between_quantizers_stay_float(
+    node: str, then: str, folded: bool
+) -> None:
     """ONNX Runtime quantizes them; not if the model holds them in levels."""
     weights = "w = DequantizeLinear(wq, k, e) wm = DequantizeLinear(wmq, k, e)"
     model = onnx.parser.parse_model(f"""<ir_version: 8, opset_import: ["" : 13]>
@@ -192,7 +196,9 @@ def test_what_folds_weights_in_levels_to_floats_answers_for_it() -> None:
     held = onnx.parser.parse_model(text.replace("WEIGHT", "w = DequantizeLinear(wq, s, e)"))
     held.graph.initializer.append(numpy_helper.from_array(np.ones((16, 8), np.int8), "wq"))
     folded = onnx.parser.parse_model(text.replace("WEIGHT", ""))
-    folded.graph.initializer.append(numpy_helper.from_array(np.ones((16, 8), np.float32), "w"))
+    folded.graph.initializer.append(
+        numpy_helper.from_array(np.ones((16, 8), np.float32), "w")
+    )
     assert "session.disable_quant_qdq" not in exact_sums(held, folded)
     assert "session.disable_quant_qdq" in exact_sums(folded, folded)
 

@@ -20,7 +20,12 @@ import pytest
 from onnxconverter_common import float16 as library
 
 from onnx_harness.transforms import float16, float16_rounding
-from onnx_harness.transforms.float16 import Clamped, check_limits, clamp, convert_np_to_float16
+from onnx_harness.transforms.float16 import (
+    Clamped,
+    check_limits,
+    clamp,
+    convert_np_to_float16,
+)
 from tests.unit.transform_models import floats
 
 LONG = 1 << 13  # enough for ONNX Runtime's cast
@@ -38,7 +43,9 @@ def beyond_the_limits(size: int) -> npt.NDArray[np.float32]:
     """Ordinary values and, among them, every kind that isn't."""
     array = np.linspace(-3, 3, size, dtype=np.float32)
     array[:: size // 8] = np.array(
-        [1e-9, -1e-45, 2e4, -3e38, 0, -0.0, np.inf, np.nan, 1e-40][: len(array[:: size // 8])]
+        [1e-9, -1e-45, 2e4, -3e38, 0, -0.0, np.inf, np.nan, 1e-40][
+            : len(array[:: size // 8])
+        ]
     )
     return array
 
@@ -74,7 +81,9 @@ def test_a_limit_that_rounds_to_zero_by_way_of_the_array_s_dtype_is_refused() ->
 
 
 def test_signs_zeros_infinities_and_nan_are_kept() -> None:
-    x = np.array([1e-9, -1e-9, 2e4, -2e4, 0.0, -0.0, np.inf, -np.inf, np.nan, 1.5], np.float32)
+    x = np.array(
+        [1e-9, -1e-9, 2e4, -2e4, 0.0, -0.0, np.inf, -np.inf, np.nan, 1.5], np.float32
+    )
     expected = np.array(
         [1e-7, -1e-7, 1e4, -1e4, 0.0, -0.0, np.inf, -np.inf, np.nan, 1.5], np.float16
     )
@@ -167,7 +176,8 @@ def test_only_floats_are_taken(dtype: type[Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float6_e2m3fn", "float4_e2m1fn"]
+    "name",
+    ["float8_e4m3fn", "float8_e5m2", "float8_e8m0fnu", "float6_e2m3fn", "float4_e2m1fn"],
 )
 def test_the_small_floats_of_ml_dtypes_keep_the_values_that_float16_holds(name: str) -> None:
     dtype = np.dtype(getattr(ml_dtypes, name))
@@ -203,7 +213,13 @@ def test_numpy_s_error_handling_does_not_matter() -> None:
     with np.errstate(all="raise"):
         for dtype in (np.float16, np.float32, np.float64, np.longdouble):
             array = np.array(
-                [6e-8, 1.23456789e-6, 7e4 if dtype is not np.float16 else 6e4, np.inf, np.nan],
+                [
+                    6e-8,
+                    1.23456789e-6,
+                    7e4 if dtype is not np.float16 else 6e4,
+                    np.inf,
+                    np.nan,
+                ],
                 dtype,
             )
             assert clamp(array).lowered == 1
@@ -223,7 +239,9 @@ def test_without_onnxruntime_numpy_gives_the_same(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("fresh_cast")
-def test_an_onnxruntime_that_rounds_otherwise_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_onnxruntime_that_rounds_otherwise_is_not_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     import onnxruntime
 
     class Truncating:
@@ -241,12 +259,21 @@ def test_an_onnxruntime_that_rounds_otherwise_is_not_used(monkeypatch: pytest.Mo
                 (ctypes.c_uint16 * binding["size"]).from_address(binding["y"])
             )
             halves[:] = (
-                (bits & ~np.uint32(0x1FFF)).view(np.float32).astype(np.float16).view(np.uint16)
+                (bits & ~np.uint32(0x1FFF))
+                .view(np.float32)
+                .astype(np.float16)
+                .view(np.uint16)
             )
 
     class Binding(dict[str, int]):
         def bind(
-            self, name: str, _device: str, _id: int, _type: object, shape: tuple[int], pointer: int
+            self,
+            name: str,
+            _device: str,
+            _id: int,
+            _type: object,
+            shape: tuple[int],
+            pointer: int,
         ) -> None:
             self[name], self["size"] = pointer, shape[0]
 

@@ -28,7 +28,11 @@ HEAVY = (
 def heavy_after(statement: str) -> list[str]:
     script = f"import sys\n{statement}\nprint(*(set({HEAVY!r}) & sys.modules.keys()))"
     run = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
     )
     return sorted(run.stdout.split())
 
@@ -57,9 +61,9 @@ def test_a_heavy_import_would_be_seen() -> None:
 
 def test_the_floors_that_contributors_read_are_those_of_the_contract() -> None:
     root = Path(__file__).parents[2]
-    contract = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"][
-        "contracts"
-    ][0]
+    contract = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))["tool"][
+        "importlinter"
+    ]["contracts"][0]
     rows = re.findall(
         r"^\| (`[a-z_` ]+`) \|", (root / "CONTRIBUTING.md").read_text("utf-8"), re.MULTILINE
     )
@@ -75,9 +79,12 @@ PACKAGE = Path(onnx_harness.__file__).parent
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name."""
     files = {
-        file.relative_to(PACKAGE.parent).with_suffix(""): file for file in PACKAGE.rglob("*.py")
+        file.relative_to(PACKAGE.parent).with_suffix(""): file
+        for file in PACKAGE.rglob("*.py")
     }
-    return {".".join(name.parts).removesuffix(".__init__"): file for name, file in files.items()}
+    return {
+        ".".join(name.parts).removesuffix(".__init__"): file for name, file in files.items()
+    }
 
 
 def imported(tree: ast.AST) -> Iterator[str]:
@@ -97,7 +104,9 @@ def imports(names: dict[str, Path]) -> dict[str, set[str]]:
     graph = {}
     for name, file in names.items():
         found = imported(ast.parse(file.read_text("utf-8")))
-        targets = {target if target in names else target.rpartition(".")[0] for target in found}
+        targets = {
+            target if target in names else target.rpartition(".")[0] for target in found
+        }
         graph[name] = (targets & names.keys()) - {
             name,
             "onnx_harness",
@@ -106,7 +115,9 @@ def imports(names: dict[str, Path]) -> dict[str, set[str]]:
 
 
 def test_no_files_import_one_another_not_even_inside_functions() -> None:
-    graphlib.TopologicalSorter(imports(modules())).prepare()  # raises CycleError, with the circle
+    graphlib.TopologicalSorter(
+        imports(modules())
+    ).prepare()  # raises CycleError, with the circle
 
 
 def test_a_circle_hidden_in_a_function_would_be_seen(tmp_path: Path) -> None:

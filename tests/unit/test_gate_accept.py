@@ -70,8 +70,13 @@ def test_a_level_moved_is_what_the_gate_goes_by(tmp_path: Path) -> None:
     assert main(["gate", "--report-dir", str(tmp_path)]) == 0
 
 
-def test_accepting_all_forgets_cells_that_are_gone_and_no_other_providers(tmp_path: Path) -> None:
-    night(tmp_path, [timed("original"), timed("simplify"), timed("original", provider="openvino")])
+def test_accepting_all_forgets_cells_that_are_gone_and_no_other_providers(
+    tmp_path: Path,
+) -> None:
+    night(
+        tmp_path,
+        [timed("original"), timed("simplify"), timed("original", provider="openvino")],
+    )
     accept(tmp_path, "--all", "--why", "all")
     night(tmp_path, [timed("original")])
     accept(tmp_path, "--all", "--why", "fewer", "--provider", "cpu")
@@ -81,7 +86,9 @@ def test_accepting_all_forgets_cells_that_are_gone_and_no_other_providers(tmp_pa
     }
 
 
-def test_levels_of_one_night_are_the_same_text_whenever_they_are_accepted(tmp_path: Path) -> None:
+def test_levels_of_one_night_are_the_same_text_whenever_they_are_accepted(
+    tmp_path: Path,
+) -> None:
     night(tmp_path)
     texts = []
     for _ in range(2):
@@ -138,7 +145,9 @@ def fake_python(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pip: str) -> Pa
     Counts its calls in a file.
     """
     python = tmp_path / "python"
-    inner = f'#!/bin/sh\n[ "$1" = -c ] && exit 0\necho installed >> {tmp_path}/calls\n{pip}\n'
+    inner = (
+        f'#!/bin/sh\n[ "$1" = -c ] && exit 0\necho installed >> {tmp_path}/calls\n{pip}\n'
+    )
     python.write_text(
         (
             f'#!/bin/sh\nmkdir -p "$3/bin"; cat > "$3/bin/python" <<"END"\n{inner}END\nchmod +x '
@@ -180,7 +189,8 @@ def test_pip_without_an_index_is_told_and_tried_again_the_next_time(
     lock.write_text("onnx==1.0\n", "utf-8")
     for _ in range(2):
         with pytest.raises(
-            GateError, match=r"No matching distribution found for onnx==1.0. Mend: .*PIP_FIND_LINKS"
+            GateError,
+            match=r"No matching distribution found for onnx==1.0. Mend: .*PIP_FIND_LINKS",
         ):
             environment.make(tmp_path / "reference", lock)
     assert calls.read_text("utf-8").count("installed") == 2
@@ -200,7 +210,8 @@ def test_a_missing_lock_file_is_a_usage_error(
 ) -> None:
     assert main(["gate", "reference", "env", "--report-dir", str(tmp_path)]) == 2
     assert (
-        "Accept one: onnx-harness gate accept --lock requirements.lock" in capsys.readouterr().err
+        "Accept one: onnx-harness gate accept --lock requirements.lock"
+        in capsys.readouterr().err
     )
 
 
@@ -252,7 +263,9 @@ def test_a_level_file_of_a_newer_version_with_more_fields_is_read(tmp_path: Path
     night(tmp_path)
     accept(tmp_path, "--all", "--why", "x")
     file = tmp_path / FOLDER / "levels.jsonl"
-    file.write_text(file.read_text("utf-8").replace('"seed":', '"mood": "good", "seed":'), "utf-8")
+    file.write_text(
+        file.read_text("utf-8").replace('"seed":', '"mood": "good", "seed":'), "utf-8"
+    )
     assert len(read_levels(tmp_path / FOLDER)) == 2
     file.write_bytes(b"\xff\xfe\n")
     with pytest.raises(ResultsError, match="can't be read"):
@@ -278,7 +291,9 @@ def test_a_model_that_cannot_be_stored_leaves_no_half(
 
 def test_an_environment_s_mark_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ResultsError, match=r"^the reference environment can't .*\(its path\)"):
+    with pytest.raises(
+        ResultsError, match=r"^the reference environment can't .*\(its path\)"
+    ):
         environment._write(tmp_path / "file" / "mark", "text")
 
 
@@ -299,7 +314,11 @@ def test_what_was_accepted_is_told_with_everything_that_a_level_has(tmp_path: Pa
     assert list(made) == ["net-original-cpu", "net-simplify-cpu"]
     level = made["net-simplify-cpu"]
     assert (level.processor, level.seed, level.run_id) == ("A Processor", 9, run)
-    assert (level.who, level.why, level.selection) == ("me", "a new kernel", ("models", "-k"))
+    assert (level.who, level.why, level.selection) == (
+        "me",
+        "a new kernel",
+        ("models", "-k"),
+    )
     moment = datetime.fromisoformat(level.accepted)
     assert before <= moment <= datetime.now(UTC)
     assert (moment.microsecond, moment.utcoffset()) == (0, timedelta(0))

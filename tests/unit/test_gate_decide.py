@@ -31,7 +31,15 @@ def levels(*cells: CellResult, processor: str = PROCESSOR, **more: Any) -> dict[
     made = {}
     for cell in cells:
         level = Level(
-            *(trimmed(cell), processor, RUN.seed, "night0000", "2026-02-01T03:00:00", "w", "y"),
+            *(
+                trimmed(cell),
+                processor,
+                RUN.seed,
+                "night0000",
+                "2026-02-01T03:00:00",
+                "w",
+                "y",
+            ),
             selection=(RUN.command,),
         )
         level = replace(level, **more)
@@ -44,7 +52,9 @@ def judged(folder: Path, accepted: dict[Key, Level], **more: Any) -> GateReport:
         return gate(history, accepted, **{"now": NOW, **more})
 
 
-def enter(folder: Path, *cells: CellResult, ago: timedelta = timedelta(0), **more: Any) -> str:
+def enter(
+    folder: Path, *cells: CellResult, ago: timedelta = timedelta(0), **more: Any
+) -> str:
     return night(folder, cells, started=NOW - ago, **more)
 
 
@@ -97,7 +107,10 @@ def test_a_run_of_one_provider_is_judged_by_that_ones_levels(tmp_path: Path) -> 
     enter(tmp_path, ORIGINAL, failed)
     accepted = levels(ORIGINAL, timed("gone", provider="cuda"))
     alone = judged(tmp_path, accepted, only=("cpu",))
-    assert (alone.outcome, [cell.id for cell in alone.cells]) == (Outcome.PASS, [ORIGINAL.id])
+    assert (alone.outcome, [cell.id for cell in alone.cells]) == (
+        Outcome.PASS,
+        [ORIGINAL.id],
+    )
     both = judged(tmp_path, accepted, only=("cpu", "cuda"))
     assert both.outcome is Outcome.FAIL
     assert len(both.cells) == 3
@@ -122,7 +135,9 @@ def test_the_age_of_a_run(ago: timedelta, when: str | None, tmp_path: Path) -> N
     else:
         [(outcome, what, reason)] = findings
         assert (outcome, what) == (Outcome.INVALID, "run")
-        assert reason.startswith(f"the latest run in the history started {when}, and nothing")
+        assert reason.startswith(
+            f"the latest run in the history started {when}, and nothing"
+        )
 
 
 def test_a_run_may_be_as_old_as_is_asked(tmp_path: Path) -> None:
@@ -186,11 +201,15 @@ def test_a_run_before_any_level(tmp_path: Path) -> None:
 
 def test_a_part_of_a_run(tmp_path: Path) -> None:
     enter(tmp_path, ORIGINAL, GPU, planned=3)
-    accepted = levels(ORIGINAL, SIMPLIFY, timed("v3")) | levels(SIMPLIFY, processor="Another")
+    accepted = levels(ORIGINAL, SIMPLIFY, timed("v3")) | levels(
+        SIMPLIFY, processor="Another"
+    )
     report = judged(tmp_path, accepted, only=("cpu",))
     [(outcome, what, reason)] = of_run(report)
     assert (outcome, what) == (Outcome.INVALID, "run")
-    assert reason.startswith("the run had 1 of 3 accepted cells: it ended after 2 of its own 3. ")
+    assert reason.startswith(
+        "the run had 1 of 3 accepted cells: it ended after 2 of its own 3. "
+    )
     assert [cell.id for cell in report.cells] == [ORIGINAL.id]
 
 

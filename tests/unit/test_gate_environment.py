@@ -85,7 +85,9 @@ def test_a_note_that_is_no_text_is_read_as_far_as_it_goes(tmp_path: Path) -> Non
     assert EnvironmentProcess._noted(side) == "a �"
 
 
-@pytest.mark.parametrize(("fails", "what"), [(0, "the virtual environment"), (1, "pip can't inst")])
+@pytest.mark.parametrize(
+    ("fails", "what"), [(0, "the virtual environment"), (1, "pip can't inst")]
+)
 def test_a_command_that_fails_is_told_with_its_place_and_last_lines(
     fails: int, what: str, tmp_path: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,13 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import pytest
 
-from onnx_harness.gate.latency import _report, _sentence, comparable, compare_latency, one_a_night
+from onnx_harness.gate.latency import (
+    _report,
+    _sentence,
+    comparable,
+    compare_latency,
+    one_a_night,
+)
 from onnx_harness.gate.nights import standard_error
 from onnx_harness.gate.rules import Compared
 from onnx_harness.results.cells import CellResult, PinnedRecord
@@ -60,7 +66,10 @@ def test_the_noise_of_a_night_is_that_of_the_measurement_it_goes_by(
         1.05, log_ratios=spread_about(1.05, first, 16, rng), confirming_log_ratios=again
     )
     found = compare_latency(
-        Compared(), LEVEL, now := timed("original", pinned=record), history(timed("original"), now)
+        Compared(),
+        LEVEL,
+        now := timed("original", pinned=record),
+        history(timed("original"), now),
     )
     assert found is not None
     spread = max(0.02, standard_error(again))
@@ -71,7 +80,11 @@ def test_the_noise_of_a_night_is_that_of_the_measurement_it_goes_by(
     ("ratio", "z", "words"),
     [
         (1.05, 1.0, "its nights vary so much that a slowdown of 12% wouldn't be noticed"),
-        (1.2, 3.0, "1.200 times the pinned reference's time, and 1.000 was accepted: +20.0%"),
+        (
+            1.2,
+            3.0,
+            "1.200 times the pinned reference's time, and 1.000 was accepted: +20.0%",
+        ),
         (1.2, 0.0, "its nights vary so much that a slowdown of 12% wouldn't be noticed"),
     ],
 )
@@ -81,7 +94,10 @@ def test_a_night_that_decides_nothing_says_why(ratio: float, z: float, words: st
 
 
 def gated(
-    now: CellResult, *before: CellResult, level: Level = LEVEL, compared: Compared | None = None
+    now: CellResult,
+    *before: CellResult,
+    level: Level = LEVEL,
+    compared: Compared | None = None,
 ) -> tuple[list[str], Nights | None]:
     """Judge ``now`` after nights as accepted and ``before``: findings, then notes, as lines."""
     seen = compared or Compared()
@@ -104,10 +120,16 @@ VOID = pinned(spread=0.0)
             timed("original", latency=replace(latency(), baseline_median_ms=-1.0)),
             NO_TIME.format(-1.0),
         ),
-        (timed("original", latency=replace(latency(), speedup=math.nan)), NO_TIME.format("nan")),
+        (
+            timed("original", latency=replace(latency(), speedup=math.nan)),
+            NO_TIME.format("nan"),
+        ),
         (timed("original", pinned=pinned(median_ms=None)), NO_TIME.format(None)),
         (timed("original", pinned=pinned(pinned_median_ms=math.inf)), NO_TIME.format("inf")),
-        (timed("original", pinned=pinned(log_ratios=(0.0, -math.inf))), NO_TIME.format("0.0")),
+        (
+            timed("original", pinned=pinned(log_ratios=(0.0, -math.inf))),
+            NO_TIME.format("0.0"),
+        ),
         (
             timed("original", pinned=pinned(confirming_log_ratios=(math.nan,))),
             NO_TIME.format("nan"),
@@ -167,7 +189,10 @@ def test_a_level_without_a_reference_gates_no_latency(record: PinnedRecord | Non
 def test_where_the_settings_differ_the_latency_is_not_judged() -> None:
     compared = Compared()
     compared.void("card", "changed")
-    assert gated(timed("original", 1.1), compared=compared) == (["invalid card: changed"], None)
+    assert gated(timed("original", 1.1), compared=compared) == (
+        ["invalid card: changed"],
+        None,
+    )
 
 
 def test_the_accepted_night_itself_needs_no_verdict() -> None:
@@ -222,7 +247,9 @@ def test_a_slow_night_that_was_measured_once() -> None:
         ),
     ],
 )
-def test_a_slowdown_that_one_measurement_shows(first: float, again: float, note: str) -> None:
+def test_a_slowdown_that_one_measurement_shows(
+    first: float, again: float, note: str
+) -> None:
     spread = 0.06 if first < again else 0.005
     now = timed("original", pinned=pinned(first, again=again, spread=spread))
     said, nights = gated(now, *[timed("original")] * 9)
@@ -291,5 +318,7 @@ def test_a_night_that_is_faster_by_just_the_smallest_step_is_not_worth_a_note() 
     assert math.log(2.0) == math.log1p(1.0)
     for step, notes in ((1.0, 0), (0.999, 1)):
         seen = Compared()
-        _report(seen, Nights(Outcome.PASS, 0.5, level=1.0, z=0.0, smallest_step=step, count=3))
+        _report(
+            seen, Nights(Outcome.PASS, 0.5, level=1.0, z=0.0, smallest_step=step, count=3)
+        )
         assert len(seen.notes) == notes

@@ -79,7 +79,9 @@ def test_both_sides_stay_on_one_core_where_one_thread_does_the_work(
     assert [core(number, get("cpu")) for number in range(4)] == [2, 5, 7, 2]
     assert [core(number, get("cuda")) for number in range(2)] == [2, 5]
     assert core(0, get("tensorrt")) == 2
-    assert core(0, get("webgpu")) is None, "a device in software computes on threads of its own"
+    assert core(0, get("webgpu")) is None, (
+        "a device in software computes on threads of its own"
+    )
 
 
 def test_the_ratio_is_that_of_the_sides_whatever_the_machine_does() -> None:
@@ -105,7 +107,9 @@ def test_a_clock_that_stands_still_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("run_s", [1e-5, 1e-4, 1e-3, 4e-3, 6e-3, 0.05, 2.0])
-def test_a_plan_has_an_even_number_of_turns_and_keeps_its_time_where_it_can(run_s: float) -> None:
+def test_a_plan_has_an_even_number_of_turns_and_keeps_its_time_where_it_can(
+    run_s: float,
+) -> None:
     untimed, timed, turns = plan(run_s, 0.375)
     assert turns % 2 == 0
     assert turns >= 4
@@ -119,7 +123,9 @@ def side() -> EnvironmentProcess:
     return EnvironmentProcess(Path(sys.executable), LIMITS, {}, apart=True)
 
 
-def test_a_process_opens_a_model_and_times_it(side: EnvironmentProcess, tmp_path: Path) -> None:
+def test_a_process_opens_a_model_and_times_it(
+    side: EnvironmentProcess, tmp_path: Path
+) -> None:
     model = save(linear(), tmp_path / "net.onnx")
     with side:
         assert side.ask("versions")["onnxruntime"]
@@ -130,7 +136,9 @@ def test_a_process_opens_a_model_and_times_it(side: EnvironmentProcess, tmp_path
         assert min(times) > 0
 
 
-def test_what_goes_wrong_in_a_process_is_told(side: EnvironmentProcess, tmp_path: Path) -> None:
+def test_what_goes_wrong_in_a_process_is_told(
+    side: EnvironmentProcess, tmp_path: Path
+) -> None:
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with side:
         with pytest.raises(GateError, match=r"InvalidProtobuf|Fail"):
@@ -142,14 +150,26 @@ def test_what_goes_wrong_in_a_process_is_told(side: EnvironmentProcess, tmp_path
 
 def test_a_process_that_takes_too_long_or_too_much_is_given_up(tmp_path: Path) -> None:
     model = save(linear(), tmp_path / "net.onnx")
-    opening = ("open_model", model, "all", "cpu", 1, {"x": np.ones((2, 4), np.float32)}, None)
+    opening = (
+        "open_model",
+        model,
+        "all",
+        "cpu",
+        1,
+        {"x": np.ones((2, 4), np.float32)},
+        None,
+    )
     with (
-        EnvironmentProcess(Path(sys.executable), Limits(0.01, 8 << 30), {}, apart=True) as side,
+        EnvironmentProcess(
+            Path(sys.executable), Limits(0.01, 8 << 30), {}, apart=True
+        ) as side,
         pytest.raises(GateError, match="did not answer within"),
     ):
         side.ask(*opening)
     with (
-        EnvironmentProcess(Path(sys.executable), Limits(60, 1 << 20), {}, apart=True) as side,
+        EnvironmentProcess(
+            Path(sys.executable), Limits(60, 1 << 20), {}, apart=True
+        ) as side,
         pytest.raises(GateError, match="more memory"),
     ):
         side.ask(*opening)
@@ -207,7 +227,9 @@ def test_a_process_gets_no_input_no_folder_and_the_variables_that_it_needs(
     assert options["pass_fds"] == [int(command[-1])]
     variables = options["env"]
     assert (variables["KEPT"], variables["ADDED"]) == ("yes", "1")
-    assert ("theirs" in [variables.get(name) for name in process._NOT_INHERITED]) is not apart
+    assert (
+        "theirs" in [variables.get(name) for name in process._NOT_INHERITED]
+    ) is not apart
 
 
 def test_a_process_that_cannot_be_started_is_told(tmp_path: Path) -> None:
@@ -245,7 +267,9 @@ def test_how_a_process_ended_in_words(code: int | None, words: str) -> None:
         (0.01, 0.12, (0, 1, 6)),
     ],
 )
-def test_a_plan_in_figures(run_s: float, seconds: float, expected: tuple[int, int, int]) -> None:
+def test_a_plan_in_figures(
+    run_s: float, seconds: float, expected: tuple[int, int, int]
+) -> None:
     assert plan(run_s, seconds + 1e-9) == expected
 
 

@@ -143,7 +143,9 @@ def test_two_slow_nights_do_not_widen_the_spread_they_are_compared_with(
     """An earlier step is the greatest difference, so that the latest ones would count."""
     history = [*QUIET, 0.1, *QUIET]
     widest = judged(0.0, [*history, *steps])
-    assert widest.smallest_step == pytest.approx(judged(0.0, [*history, -0.5, -0.5]).smallest_step)
+    assert widest.smallest_step == pytest.approx(
+        judged(0.0, [*history, -0.5, -0.5]).smallest_step
+    )
 
 
 def test_noise_within_the_night_widens_the_limit() -> None:
@@ -159,7 +161,9 @@ def test_a_cell_too_noisy_to_be_watched_says_so() -> None:
 def test_the_standard_error_of_a_nights_median_is_what_resampling_gives() -> None:
     rng = np.random.default_rng(4)
     medians = np.median(rng.normal(scale=0.02, size=(20_000, 16)), axis=1)
-    estimated = np.mean([standard_error(list(rng.normal(scale=0.02, size=16))) for _ in range(500)])
+    estimated = np.mean(
+        [standard_error(list(rng.normal(scale=0.02, size=16))) for _ in range(500)]
+    )
     assert estimated == pytest.approx(float(medians.std()), rel=0.1)
     assert standard_error([0.1, 0.2]) == 0.0
 
@@ -225,7 +229,10 @@ def test_no_more_than_the_latest_differences_make_the_spread() -> None:
 
 @pytest.mark.parametrize(
     ("figure", "outcome"),
-    [(math.log(1.02), Outcome.PASS), (math.nextafter(math.log(1.02), 1), Outcome.INCONCLUSIVE)],
+    [
+        (math.log(1.02), Outcome.PASS),
+        (math.nextafter(math.log(1.02), 1), Outcome.INCONCLUSIVE),
+    ],
 )
 def test_a_night_at_the_limit_is_not_suspect(figure: float, outcome: Outcome) -> None:
     found = judged(0.0, [*[0.0] * 30, figure])
@@ -233,7 +240,10 @@ def test_a_night_at_the_limit_is_not_suspect(figure: float, outcome: Outcome) ->
 
 
 def test_a_night_at_two_percent_is_quiet_and_one_beyond_is_not() -> None:
-    for figure, counts in ((math.log(1.02), True), (math.nextafter(math.log(1.02), 1), False)):
+    for figure, counts in (
+        (math.log(1.02), True),
+        (math.nextafter(math.log(1.02), 1), False),
+    ):
         level = judged(0.0, [figure, 0.0]).level
         assert level == pytest.approx(math.exp(figure / 2) if counts else 1.0)
         assert judged(0.0, [-figure, 0.0]).level == pytest.approx(1 / level)
@@ -251,12 +261,18 @@ def test_a_cell_is_watched_where_a_step_of_a_tenth_would_be_seen(error: float) -
     ("night", "outcome", "unconfirmed"),
     [
         (Night(0.05, first=math.log(1.02) / 2), Outcome.PASS, True),
-        (Night(0.05, first=math.nextafter(math.log(1.02) / 2, 1)), Outcome.INCONCLUSIVE, False),
+        (
+            Night(0.05, first=math.nextafter(math.log(1.02) / 2, 1)),
+            Outcome.INCONCLUSIVE,
+            False,
+        ),
         (Night(0.0, first=math.log(1.02)), Outcome.PASS, False),
         (Night(0.0, first=math.nextafter(math.log(1.02), 1)), Outcome.PASS, True),
     ],
 )
-def test_the_limits_of_two_measurements(night: Night, outcome: Outcome, unconfirmed: bool) -> None:
+def test_the_limits_of_two_measurements(
+    night: Night, outcome: Outcome, unconfirmed: bool
+) -> None:
     found = judge_nights(0.0, [*[Night(0.0)] * 30, night])
     assert (found.outcome, found.unconfirmed) == (outcome, unconfirmed)
     assert found.first == pytest.approx(math.exp(night.first or 0.0))

@@ -16,7 +16,9 @@ from tests.unit.results_examples import RUN
 WORDS = tuple("abcdefgh")
 
 
-def level(name: str = "original", selection: tuple[str, ...] = (), processor: str = "P") -> Level:
+def level(
+    name: str = "original", selection: tuple[str, ...] = (), processor: str = "P"
+) -> Level:
     cell = trimmed(timed(name))
     return Level(cell, processor, RUN.seed, "night0", RUN.started, "w", "y", selection)
 
@@ -65,7 +67,10 @@ def test_a_run_without_a_selection_was_chosen_by_its_command() -> None:
     ],
 )
 def test_why_a_run_is_partial(
-    of_run: dict[str, Any], judged: int, missing: Sequence[tuple[str, ...]], expected: str | None
+    of_run: dict[str, Any],
+    judged: int,
+    missing: Sequence[tuple[str, ...]],
+    expected: str | None,
 ) -> None:
     levels = [level(selection=selection) for selection in missing]
     assert why_partial(replace(RUN, **of_run), judged, levels) == expected

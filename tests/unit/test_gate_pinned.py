@@ -173,7 +173,9 @@ def test_an_environment_that_cannot_judge_is_refused_and_ended(
     environment: Environment, versions: dict[str, str], fails: set[str], words: str
 ) -> None:
     environment.versions, environment.fails = versions, fails
-    with pytest.raises(GateError, match=f"{words}.* Make it anew: onnx-harness gate reference"):
+    with pytest.raises(
+        GateError, match=f"{words}.* Make it anew: onnx-harness gate reference"
+    ):
         a_run(environment).check()
     assert environment.running == 0
 
@@ -224,7 +226,10 @@ def test_a_cell_is_judged_on_the_accepted_model_and_timed_in_both(
     ("change", "reason"),
     [
         ({"status": Status.FAIL, "reason": "it differs"}, "it differs"),
-        ({"inputs_sha256": "i2"}, "the two environments make different inputs from the same seed"),
+        (
+            {"inputs_sha256": "i2"},
+            "the two environments make different inputs from the same seed",
+        ),
         ({"inputs_sha256": "i2", "model_sha256": "ef" * 32}, None),
     ],
 )
@@ -263,13 +268,16 @@ def test_what_goes_wrong_in_the_reference_ends_no_run(
     assert (record.reason, record.ratio) == (reason, None)
     assert record.status is (Status.ERROR if request_ == "judge" else Status.PASS)
     environment.fails = set()
-    assert recorded(environment, run).ratio == pytest.approx(0.5, rel=0.01)  # in a fresh process
+    assert recorded(environment, run).ratio == pytest.approx(
+        0.5, rel=0.01
+    )  # in a fresh process
     run.close()
     assert environment.running == 0
 
 
 @pytest.mark.parametrize(
-    ("accepted_ratio", "outcome"), [(0.5, Outcome.PASS), (0.4, Outcome.FAIL), (0.6, Outcome.PASS)]
+    ("accepted_ratio", "outcome"),
+    [(0.5, Outcome.PASS), (0.4, Outcome.FAIL), (0.6, Outcome.PASS)],
 )
 def test_the_ratio_is_compared_with_the_accepted_one(
     environment: Environment, accepted_ratio: float, outcome: Outcome
@@ -284,7 +292,9 @@ def test_the_ratio_is_compared_with_the_accepted_one(
     assert run.doubtful() == ([name] if outcome is Outcome.FAIL else [])
 
 
-@pytest.mark.parametrize("change", [{"threads": 99}, {"versions": {"onnxruntime-gpu": "1.0"}}])
+@pytest.mark.parametrize(
+    "change", [{"threads": 99}, {"versions": {"onnxruntime-gpu": "1.0"}}]
+)
 def test_a_level_that_means_something_else_decides_nothing(
     environment: Environment, change: dict[str, Any]
 ) -> None:
@@ -326,7 +336,9 @@ def test_a_second_measurement_is_taken_in_parts_and_names_operators_where_it_fai
     assert len(environment.opened) == 2 * verdicts.PART_PAIRS
     record = run.again("net-original-cpu", VALUES)
     assert record is not None
-    assert record.confirming_log_ratios == pytest.approx([math.log(now_ms / 2)] * 20, abs=0.01)
+    assert record.confirming_log_ratios == pytest.approx(
+        [math.log(now_ms / 2)] * 20, abs=0.01
+    )
     assert record.log_ratios == pytest.approx([math.log(0.5)] * 8, abs=0.01)
     assert all(values is VALUES for *_, values, _ in environment.opened)
     cores = [stays_on for *_, stays_on in environment.opened[:40:2]]
@@ -403,7 +415,9 @@ def slower_order(seed: int, slow: bool = True) -> tuple[list[bool], OperatorReco
                 return [1]
             assert name == "finish_profile"
             took = 100.0 if self._pinned or not slow else 200.0 + len(opened)
-            return RunProfiles({"gru": "GRU"}, tuple({"gru": took + run} for run in range(40)))
+            return RunProfiles(
+                {"gru": "GRU"}, tuple({"gru": took + run} for run in range(40))
+            )
 
         def close(self) -> None:
             if self._open:
@@ -463,7 +477,9 @@ def test_only_the_timed_runs_of_a_block_are_given(monkeypatch: pytest.MonkeyPatc
     assert all(0 < time < 1e9 for time in times)
 
 
-def test_a_side_profiles_a_model(tmp_path: Path, on_core: list[tuple[int, set[int]]]) -> None:
+def test_a_side_profiles_a_model(
+    tmp_path: Path, on_core: list[tuple[int, set[int]]]
+) -> None:
     model = save(linear(), tmp_path / "net.onnx")
     assert 0 < side.open_profiled(model, "all", "cpu", 1, VALUES, 2) < 5
     side.run_block(0, 3)
@@ -492,11 +508,15 @@ def test_a_side_judges_the_accepted_model_and_says_which_that_was(
     assert [given.model for given in judged] == [path, tmp_path / "store" / own / "net.onnx"]
 
 
-def test_a_side_answers_until_the_other_end_hangs_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_side_answers_until_the_other_end_hangs_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fails() -> None:
         raise ValueError("no versions")
 
-    monkeypatch.setattr(side, "_ANSWERS", {"double": lambda number: 2 * number, "fails": fails})
+    monkeypatch.setattr(
+        side, "_ANSWERS", {"double": lambda number: 2 * number, "fails": fails}
+    )
     ours, theirs = Pipe()
     thread = threading.Thread(target=side.serve, args=(os.dup(theirs.fileno()),))
     theirs.close()
@@ -534,7 +554,9 @@ def test_a_side_says_which_versions_it_has() -> None:
     assert side.versions()["onnxruntime"]
 
 
-def test_an_environment_that_was_checked_is_not_checked_again(environment: Environment) -> None:
+def test_an_environment_that_was_checked_is_not_checked_again(
+    environment: Environment,
+) -> None:
     chosen = Settings(latency_budget=0.1, seed=RUN.seed)
     run = Pinned(environment.folder, chosen, RUN.host, 8)
     assert run.check() == VERSIONS

@@ -27,13 +27,17 @@ NAN = math.nan
 
 
 def compared(accepted: CellResult, tonight: CellResult) -> Compared:
-    level = Level(trimmed(accepted), "A Processor", RUN.seed, "night0", RUN.started, "w", "y")
+    level = Level(
+        trimmed(accepted), "A Processor", RUN.seed, "night0", RUN.started, "w", "y"
+    )
     return compare(level, tonight, RUN)
 
 
 def with_output(**fields: object) -> CellResult:
     """Return a cell whose second output has ``fields``; the first stays as it is."""
-    return timed("original", accuracy=AccuracyRecord(4, {"y": output(), "z": output(**fields)}))  # type: ignore[arg-type]
+    return timed(
+        "original", accuracy=AccuracyRecord(4, {"y": output(), "z": output(**fields)})
+    )  # type: ignore[arg-type]
 
 
 def outcomes(seen: Compared) -> list[tuple[Outcome, str]]:
@@ -107,7 +111,12 @@ def said(seen: Compared) -> list[str]:
     return [*lines, *seen.notes]
 
 
-FAILED = {"status": Status.FAIL, "stage": Stage.COMPARE, "reason": "it differs", "pinned": None}
+FAILED = {
+    "status": Status.FAIL,
+    "stage": Stage.COMPARE,
+    "reason": "it differs",
+    "pinned": None,
+}
 SHARE = PlacementRecord(
     "CPUExecutionProvider", {"CPUExecutionProvider": 331}, {"Mul": 2, "Add": 1}, 0.5
 )
@@ -167,7 +176,10 @@ JUDGED = AccuracyRecord(4, {"y": output()})
         (FAILED, {"graph": GRAPH}, ["passes; it was accepted as fail at compare"]),
         (
             {**FAILED, "status": Status.KNOWN_FAILURE},
-            {"graph": GRAPH, "known": KnownRecord("r", {}, mended="thing 1.33.0 (known of <1.33)")},
+            {
+                "graph": GRAPH,
+                "known": KnownRecord("r", {}, mended="thing 1.33.0 (known of <1.33)"),
+            },
             [
                 "passes, mended by thing 1.33.0 (known of <1.33); it was accepted as known_failure "
                 "at compare"
@@ -211,7 +223,9 @@ JUDGED = AccuracyRecord(4, {"y": output()})
         (
             {},
             {"graph": GRAPH, "pinned__graph": replace(GRAPH, nodes_after=1331)},
-            ["fail nodes: 333 nodes (1,331 with the pinned versions), and 331 were accepted"],
+            [
+                "fail nodes: 333 nodes (1,331 with the pinned versions), and 331 were accepted"
+            ],
         ),
         (
             {"graph": replace(GRAPH, nodes_after=2000)},
@@ -260,7 +274,9 @@ JUDGED = AccuracyRecord(4, {"y": output()})
         ),
     ],
 )
-def test_what_changed_is_said(accepted: Changes, tonight: Changes, expected: list[str]) -> None:
+def test_what_changed_is_said(
+    accepted: Changes, tonight: Changes, expected: list[str]
+) -> None:
     seen = compared(changed(RULED, **accepted), changed(RULED, **tonight))
     assert said(seen) == expected
 
@@ -268,7 +284,9 @@ def test_what_changed_is_said(accepted: Changes, tonight: Changes, expected: lis
 def test_another_seed_is_said_and_not_that_its_inputs_differ() -> None:
     level = Level(trimmed(RULED), "A Processor", 8, "night0", RUN.started, "w", "y")
     seen = compare(level, replace(RULED, inputs_sha256="i2"), RUN)
-    assert said(seen) == ["invalid seed: the run's seed is 7, and the level was accepted with 8"]
+    assert said(seen) == [
+        "invalid seed: the run's seed is 7, and the level was accepted with 8"
+    ]
     assert not seen.comparable
 
 
@@ -346,7 +364,9 @@ def test_an_output_that_got_worse_is_said(
         for fields in (accepted, tonight)
     )
     model = "cd" if other_model else RULED.model_sha256
-    seen = compared(replace(RULED, accuracy=was), replace(RULED, accuracy=now, model_sha256=model))
+    seen = compared(
+        replace(RULED, accuracy=was), replace(RULED, accuracy=now, model_sha256=model)
+    )
     assert [line for line in said(seen) if not line.startswith("the model")] == expected
 
 

@@ -150,7 +150,8 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @pytest.mark.parametrize(
-    ("provider", "runner"), [("cpu", "ubuntu-24.04"), ("cuda", ["self-hosted", "linux", "cuda"])]
+    ("provider", "runner"),
+    [("cpu", "ubuntu-24.04"), ("cuda", ["self-hosted", "linux", "cuda"])],
 )
 @pytest.mark.parametrize("listed", [True, False])
 def test_the_workflow_in_full(
@@ -159,7 +160,10 @@ def test_the_workflow_in_full(
     if listed:
         (repository / "requirements.txt").touch()
     made = plan(["models", "a b"], provider, Path("out/r"), gitlab=False, root=repository)
-    assert list(made.files) == [Path("out/r/baselines/requirements.lock"), repository / GITHUB_FILE]
+    assert list(made.files) == [
+        Path("out/r/baselines/requirements.lock"),
+        repository / GITHUB_FILE,
+    ]
     options = f"--provider {provider} --report-dir out/r"
     matrix = f"pytest models 'a b' {options} --gate-reference .reference"
     gate = f"onnx-harness gate {options}"
@@ -184,7 +188,9 @@ def test_the_workflow_in_full(
         {"run": f"{install} -r requirements.txt" if listed else install},
         {"run": made.commands.reference},
         {"run": f"{matrix} || [ $? -eq 1 ]"},
-        {"run": f'{gate} --summary "$GITHUB_STEP_SUMMARY" --issue out/r/issue.md || [ $? -eq 3 ]'},
+        {
+            "run": f'{gate} --summary "$GITHUB_STEP_SUMMARY" --issue out/r/issue.md || [ $? -eq 3 ]'
+        },
         {"uses": "actions/cache/save@v4", "if": "always()", "with": cached},
         {
             "uses": "actions/upload-artifact@v4",
@@ -220,7 +226,10 @@ def test_the_pipeline_in_full(repository: Path) -> None:
 
 @pytest.mark.parametrize(
     ("place", "words"),
-    [("../out", "^the reports .* lie outside "), ("a b", "^the folder a b can't stand in a work")],
+    [
+        ("../out", "^the reports .* lie outside "),
+        ("a b", "^the folder a b can't stand in a work"),
+    ],
 )
 def test_a_place_that_no_workflow_can_name_is_refused(
     place: str, words: str, repository: Path
@@ -231,7 +240,11 @@ def test_a_place_that_no_workflow_can_name_is_refused(
 
 def test_a_file_that_cannot_be_written_takes_the_others_with_it(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    files = {tmp_path / "a" / "b": "one", tmp_path / "c": "two", tmp_path / "file" / "d": "three"}
+    files = {
+        tmp_path / "a" / "b": "one",
+        tmp_path / "c": "two",
+        tmp_path / "file" / "d": "three",
+    }
     scaffold = Scaffold(files, Commands("", "", "", ""), ())
     with pytest.raises(ResultsError, match=r"a file of the gate can't .*\(--report-dir\)"):
         write(scaffold)
@@ -251,7 +264,10 @@ def test_a_link_to_nowhere_is_a_file_too(tmp_path: Path) -> None:
 def test_names_in_a_lock_file_are_normal_sorted_and_there_once() -> None:
     text, omitted = lock_text(
         [
-            *map(Installed, ("Zeta", "", "a.-_B", "A-b", "setuptools", "wheel", "ONNX_harness")),
+            *map(
+                Installed,
+                ("Zeta", "", "a.-_B", "A-b", "setuptools", "wheel", "ONNX_harness"),
+            ),
             *(Installed(name, "{}") for name in ("Mine", "her.s", "mine")),
             *map(Installed, ("mine", "last")),
             Installed("zeta", "{}"),

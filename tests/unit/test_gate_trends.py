@@ -62,7 +62,9 @@ def test_each_cell_of_the_run_has_its_nights_and_no_other_cell_has() -> None:
     assert days == [(other.id, ["night1", "night3"]), (CELL.id, ["night1", "night2"])]
 
 
-def test_nights_are_those_on_the_processor_that_the_latest_was_on_for_this_provider() -> None:
+def test_nights_are_those_on_the_processor_that_the_latest_was_on_for_this_provider() -> (
+    None
+):
     cell = timed("simplify", provider="cuda")
     hosts = [
         replace(RUN.host, devices={"cuda": device, "cpu": str(place)})
@@ -89,7 +91,9 @@ def test_the_unit_is_the_reference_where_enough_nights_have_one(
     timed_in_reference: int, variant: str, unit: str, value: float
 ) -> None:
     cell = timed(variant)
-    nights = [a_night(day, 1.1 if day <= timed_in_reference else None, cell) for day in range(1, 5)]
+    nights = [
+        a_night(day, 1.1 if day <= timed_in_reference else None, cell) for day in range(1, 5)
+    ]
     [trend] = trends(nights, {cell.id: cell}, [level("night1", RUN.started, 1.0)])
     assert trend.unit == unit
     assert trend.nights[0].value == value

@@ -43,7 +43,9 @@ from tests.unit.results_examples import RUN
 
 
 @pytest.mark.parametrize("cells", [1, 2, 20, 120, 500, 2000])
-def test_so_many_pairs_as_can_fail_are_chosen_from_the_number_of_cells_alone(cells: int) -> None:
+def test_so_many_pairs_as_can_fail_are_chosen_from_the_number_of_cells_alone(
+    cells: int,
+) -> None:
     choice = lockstep_pairs(cells)
     assert choice.pairs >= pairs_needed(ALPHA / cells)
     assert choice == lockstep_pairs(cells)
@@ -66,13 +68,17 @@ def test_the_second_measurement_has_no_fewer_pairs_than_the_first() -> None:
     assert [confirming_pairs(16), confirming_pairs(40)] == [CONFIRMING_PAIRS, 40]
 
 
-def record(ratio: float, *, pairs: int = 16, spread: float = 0.005, seed: int = 1) -> PinnedRecord:
+def record(
+    ratio: float, *, pairs: int = 16, spread: float = 0.005, seed: int = 1
+) -> PinnedRecord:
     values = spread_about(ratio, spread, pairs, np.random.default_rng(seed))
     return PinnedRecord(PINNED, Status.PASS, ratio=ratio, log_ratios=values)
 
 
 def verdict(measured: PinnedRecord, accepted: float) -> LevelVerdict:
-    made = with_verdict(measured, accepted, decide_cells({"": (measured, accepted)})[""]).verdict
+    made = with_verdict(
+        measured, accepted, decide_cells({"": (measured, accepted)})[""]
+    ).verdict
     assert made is not None
     return made
 
@@ -147,7 +153,13 @@ def test_a_second_measurement_that_failed_leaves_no_verdict() -> None:
 
 def test_only_what_means_the_same_is_held_against_a_level() -> None:
     level = Level(
-        trimmed(timed("original")), "A Processor", 7, "r", "2026-01-02T03:04:05+00:00", "w", "y"
+        trimmed(timed("original")),
+        "A Processor",
+        7,
+        "r",
+        "2026-01-02T03:04:05+00:00",
+        "w",
+        "y",
     )
     cell = timed("original", 1.2)
     assert cell.pinned is not None
@@ -164,8 +176,12 @@ def test_only_what_means_the_same_is_held_against_a_level() -> None:
         {"ratio": math.inf},
     ):
         other = replace(pinned(), **change)
-        assert not is_comparable(level, "A Processor", 7, replace(cell, pinned=other)), change
-    without = replace(level, cell=replace(level.cell, pinned=replace(cell.pinned, ratio=None)))
+        assert not is_comparable(level, "A Processor", 7, replace(cell, pinned=other)), (
+            change
+        )
+    without = replace(
+        level, cell=replace(level.cell, pinned=replace(cell.pinned, ratio=None))
+    )
     assert not is_comparable(without, "A Processor", 7, cell)
 
 
@@ -205,7 +221,9 @@ def test_a_verdict_fits_into_the_room_that_its_cell_has(tmp_path: Path) -> None:
         assert each.pinned is not None
         writer.put(replace(each, latency=None, pinned=None))
         writer.put(
-            replace(each, pinned=replace(each.pinned, verdict=None, confirming_log_ratios=()))
+            replace(
+                each, pinned=replace(each.pinned, verdict=None, confirming_log_ratios=())
+            )
         )
     size = (tmp_path / "results.json").stat().st_size
     for each in cells:
@@ -275,7 +293,9 @@ def test_a_second_measurement_that_failed_keeps_all_but_the_outcome() -> None:
         (Outcome.INVALID, False),
     ],
 )
-def test_a_doubt_is_settled_by_a_second_measurement(outcome: Outcome, expected: bool) -> None:
+def test_a_doubt_is_settled_by_a_second_measurement(
+    outcome: Outcome, expected: bool
+) -> None:
     first = with_verdict(record(1.1), 1.0, a_decision(outcome, 0.9))
     assert undecided(first) is expected
     assert not undecided(replace(first, confirming_log_ratios=(0.1,)))

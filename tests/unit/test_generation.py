@@ -84,7 +84,9 @@ def test_keys_of_an_encoder_are_those_of_the_first_step(tmp_path: Path) -> None:
         made.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     spec = replace(SPEC, cache={"past_encoder_key": "out"})
     decoder = interface(made, tmp_path, spec)
-    assert decoder.cache == {"past_encoder_key": "out"}  # and no complaint of past_key_cross_0
+    assert decoder.cache == {
+        "past_encoder_key": "out"
+    }  # and no complaint of past_key_cross_0
     cross = {"past_key_cross_0": np.zeros((1, 2, 3), np.float32)}
     state = _State(open_cpu(tmp_path / "d.onnx"), decoder, cross)
     state.feed([1, 2, 3])
@@ -114,12 +116,16 @@ def test_without_a_cache_the_whole_history_is_fed(tmp_path: Path) -> None:
 
 def test_pairs_of_the_card_go_before_names(tmp_path: Path) -> None:
     made = growing_cache("past_{} elsewhere_{}")
-    with pytest.raises(CardError, match=r"input 'past_key' looks like a cache.*generate.cache"):
+    with pytest.raises(
+        CardError, match=r"input 'past_key' looks like a cache.*generate.cache"
+    ):
         interface(made, tmp_path)
     pairs = {"past_key": "elsewhere_key", "past_value": "elsewhere_value"}
     assert interface(made, tmp_path, replace(SPEC, cache=pairs)).cache == pairs
     wrong = {"past_key": "elswhere_key"}
-    with pytest.raises(CardError, match=r"no output 'elswhere_key'.*Did you mean 'elsewhere_key'"):
+    with pytest.raises(
+        CardError, match=r"no output 'elswhere_key'.*Did you mean 'elsewhere_key'"
+    ):
         interface(made, tmp_path, replace(SPEC, cache=wrong))
 
 
@@ -164,7 +170,9 @@ def test_a_later_departure_is_seen_behind_a_tie() -> None:
 
 def test_logits_that_become_nan_depart() -> None:
     spec = GenerateSpec((1,), 1)
-    outcome = judge_generation(DECODER, spec, rows((1.0, 0.0, 0.0)), rows((1.0, np.nan, 0.0)), 10.0)
+    outcome = judge_generation(
+        DECODER, spec, rows((1.0, 0.0, 0.0)), rows((1.0, np.nan, 0.0)), 10.0
+    )
     assert "its logits are NaN" in (outcome.reason or "")
 
 

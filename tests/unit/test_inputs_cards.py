@@ -24,7 +24,9 @@ def model() -> onnx.ModelProto:
     )
 
 
-def values(model: onnx.ModelProto, specs: dict[str, InputSpec], name: str) -> list[np.ndarray]:
+def values(
+    model: onnx.ModelProto, specs: dict[str, InputSpec], name: str
+) -> list[np.ndarray]:
     return [np.asarray(each.values[name]) for each in generate(model, specs)]
 
 
@@ -40,7 +42,8 @@ def test_shapes_take_turns_by_set(model: onnx.ModelProto) -> None:
 
 def test_sizes_pin_a_dimension_by_name_or_axis(model: onnx.ModelProto) -> None:
     assert {
-        v.shape[1] for v in values(model, {"sound": InputSpec(sizes={"t": (50, 60)})}, "sound")
+        v.shape[1]
+        for v in values(model, {"sound": InputSpec(sizes={"t": (50, 60)})}, "sound")
     } == {50, 60}
     assert {
         v.shape[1] for v in values(model, {"sound": InputSpec(sizes={"-1": (50,)})}, "sound")
@@ -50,7 +53,9 @@ def test_sizes_pin_a_dimension_by_name_or_axis(model: onnx.ModelProto) -> None:
 def test_sizes_by_another_input_follow_its_value(model: onnx.ModelProto) -> None:
     specs = {
         "sr": InputSpec(values=(16000, 8000)),
-        "sound": InputSpec(generator="audio", sizes={"16000": (576,), "8000": (288,)}, by="sr"),
+        "sound": InputSpec(
+            generator="audio", sizes={"16000": (576,), "8000": (288,)}, by="sr"
+        ),
     }
     assert [v.shape[1] for v in values(model, specs, "sound")] == [576, 288, 576, 288]
 
@@ -77,7 +82,11 @@ def test_bounds_are_held_by_signals_and_integers(model: onnx.ModelProto) -> None
         ),
         ("sound", InputSpec(values=("x",)), r"\[inputs\.sound\] values: 'x' is a text"),
         ("sr", InputSpec(values=(1.5,)), r"\[inputs\.sr\] values: 1.5 isn't a whole number"),
-        ("image", InputSpec(values=(256,)), r"\[inputs\.image\] values: 256 is out of range"),
+        (
+            "image",
+            InputSpec(values=(256,)),
+            r"\[inputs\.image\] values: 256 is out of range",
+        ),
         ("image", InputSpec(high=300), r"\[inputs\.image\] high"),
         ("text", InputSpec(generator="normal"), r"\[inputs\.text\] generator"),
         ("text", InputSpec(low=0), r"\[inputs\.text\] low"),
@@ -143,7 +152,11 @@ summary = "A card that contradicts its graph"
             "# rank\nshapes = [\n  [1, 8],\n]",
             r"line 8: \[inputs\.image\] shapes: \[1, 8\] has rank 2",
         ),
-        ("", "sizes = { 3 = 4 }", r"line 7: \[inputs\.image\] sizes\.3: that axis is fixed at 3"),
+        (
+            "",
+            "sizes = { 3 = 4 }",
+            r"line 7: \[inputs\.image\] sizes\.3: that axis is fixed at 3",
+        ),
         (
             "",
             "[inputs.image.sizes]\nq = 4",
@@ -193,7 +206,9 @@ def test_a_size_missing_for_a_control_value_is_refused(model: onnx.ModelProto) -
         generate(model, specs)
 
 
-def test_when_what_the_card_pins_does_not_run_the_card_is_named(model: onnx.ModelProto) -> None:
+def test_when_what_the_card_pins_does_not_run_the_card_is_named(
+    model: onnx.ModelProto,
+) -> None:
     def run(_values: dict[str, Value]) -> None:
         raise RuntimeError("too short")
 
@@ -203,7 +218,8 @@ def test_when_what_the_card_pins_does_not_run_the_card_is_named(model: onnx.Mode
         "image": InputSpec(shapes=((1, 8, 8, 3),)),
     }
     with pytest.raises(
-        InputError, match=r"doesn't run on what its card says of 'sound', 'sr', 'image'.*too short"
+        InputError,
+        match=r"doesn't run on what its card says of 'sound', 'sr', 'image'.*too short",
     ):
         generate(model, specs, try_run=run)
 
@@ -211,7 +227,8 @@ def test_when_what_the_card_pins_does_not_run_the_card_is_named(model: onnx.Mode
 def test_two_keys_that_disagree_are_both_named(model: onnx.ModelProto) -> None:
     specs = {"sound": InputSpec(shapes=((1, 5),), sizes={"t": (6,)})}
     with pytest.raises(
-        CardError, match=r"sizes\.t wants dimension 't' to be 6 in set 0, but .* shapes wants 5"
+        CardError,
+        match=r"sizes\.t wants dimension 't' to be 6 in set 0, but .* shapes wants 5",
     ):
         generate(model, specs)
 

@@ -10,7 +10,9 @@ from tests.models import model
 AT_RANGE = RuntimeError(
     "Non-zero status code returned while running Range node. Name:'' Status Message: "
 )
-AT_RELU = RuntimeError("Non-zero status code returned while running Relu node. Name:'' Status ")
+AT_RELU = RuntimeError(
+    "Non-zero status code returned while running Relu node. Name:'' Status "
+)
 CONSTANTS = "<float a = {0}, float b = {1}, float d = {1e-30}>"
 NO_STEP = "<float a = {0}, float d = {0}>"
 
@@ -18,8 +20,16 @@ NO_STEP = "<float a = {0}, float d = {0}>"
 @pytest.mark.parametrize(
     ("graph", "complaints", "words"),
     [
-        (f"{CONSTANTS} {{ r = Range(a, b, d) y = Add(x, r) }}", [AT_RANGE], "constants alone"),
-        (f"{NO_STEP} {{ r = Range(a, x, d) y = Add(x, r) }}", [AT_RANGE] * 2, "step of a Range"),
+        (
+            f"{CONSTANTS} {{ r = Range(a, b, d) y = Add(x, r) }}",
+            [AT_RANGE],
+            "constants alone",
+        ),
+        (
+            f"{NO_STEP} {{ r = Range(a, x, d) y = Add(x, r) }}",
+            [AT_RANGE] * 2,
+            "step of a Range",
+        ),
         (f"{CONSTANTS} {{ r = Range(a, x, d) y = Add(x, r) }}", [AT_RANGE], None),
         (f"{CONSTANTS} {{ r = Range(a, b, d) y = Add(x, r) }}", [AT_RANGE, AT_RELU], None),
         (f"{CONSTANTS} {{ r = Range(a, b, d) y = Add(x, r) }}", [ValueError("other")], None),

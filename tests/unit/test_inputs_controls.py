@@ -53,7 +53,9 @@ def test_a_comparison_holds_in_one_set_and_not_in_another(steps: str) -> None:
         f"(int64 s) => (bool b) {{ k = Constant <value_int = 3> ()  {CHAINS[steps]} }}"
     )
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "zeros"))
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     answers = [
         bool(np.all(session.run(None, each.values)[0]))
         for each in inputs.generate(model, {}, count=4)
@@ -97,7 +99,9 @@ def test_elements_of_a_vector_of_options_are_controls_of_themselves(kind: str) -
         level = Gather(options, last)
         c = Less(level, seven)
     }}""")
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     answers = [
         tuple(map(bool, session.run(None, each.values)))
         for each in inputs.generate(model, {}, count=4)
@@ -134,7 +138,9 @@ def test_steps_are_followed_forwards(steps: list[Step], value: float, after: flo
     "source",
     ["limit = Gather(shape, one)  count = Range(zero, limit, one)", "count = Identity(six)"],
 )
-def test_lengths_that_a_count_is_compared_with_are_those_of_what_is_counted(source: str) -> None:
+def test_lengths_that_a_count_is_compared_with_are_those_of_what_is_counted(
+    source: str,
+) -> None:
     model = model_of(
         f"""(float[n, t] x, int64[n] valid) => (bool[n, t] y) {{
             one = Constant <value_int = 1> ()
@@ -189,7 +195,8 @@ def test_sizes_of_images_are_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("op_type", "where"), [("Less", "some elements of a further set"), ("Equal", "some elements")]
+    ("op_type", "where"),
+    [("Less", "some elements of a further set"), ("Equal", "some elements")],
 )
 def test_the_reason_says_which_elements_hold_a_constant(op_type: str, where: str) -> None:
     model = model_of(

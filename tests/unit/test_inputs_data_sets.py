@@ -15,7 +15,11 @@ from onnx import TensorProto, numpy_helper
 
 from onnx_harness.cards.card import Card, PathSource
 from onnx_harness.errors import InputError
-from onnx_harness.inputs.recorded.data_sets import data_set_files, data_set_folders, load_data_sets
+from onnx_harness.inputs.recorded.data_sets import (
+    data_set_files,
+    data_set_folders,
+    load_data_sets,
+)
 from onnx_harness.judging.recorded import missed
 from onnx_harness.judging.reference import Reference, reference
 from onnx_harness.model.file import Model
@@ -55,7 +59,13 @@ def floats(*values: Any) -> np.ndarray[Any, np.dtype[np.float32]]:
 def test_sets_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     path = save(model(SUB), tmp_path / "m.onnx")
     for number in (10, 2):
-        record(tmp_path, number, input_0=floats(number), input_1=floats(0), output_0=floats(number))
+        record(
+            tmp_path,
+            number,
+            input_0=floats(number),
+            input_1=floats(0),
+            output_0=floats(number),
+        )
     (tmp_path / "test_data_set_x").mkdir()
     sets = load_data_sets(path, onnx.load(path))
     assert [each.inputs.name for each in sets] == [
@@ -215,7 +225,13 @@ def test_outputs_drawn_at_random_are_not_held_against_the_recorded_ones_and_the_
         "RandomNormalLike(a) }"
     )
     save(model(text), tmp_path / "m.onnx")
-    record(tmp_path, input_0=floats(5), input_1=floats(1), output_0=floats(100), output_1=floats(4))
+    record(
+        tmp_path,
+        input_0=floats(5),
+        input_1=floats(1),
+        output_0=floats(100),
+        output_1=floats(4),
+    )
     right = judged_by(tmp_path)
     assert right.unstable == {"z"}
     assert missed_by(tmp_path) is None

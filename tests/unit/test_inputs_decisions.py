@@ -29,13 +29,17 @@ GREATER = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GT", "BRANCH_GTE")
 
 
 def generated(model: onnx.ModelProto) -> list[InputSet]:
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     names = [info.name for info in model.graph.output]
     runs = lambda values: dict(zip(names, session.run(names, values), strict=True))  # noqa: E731
     return inputs.generate(model, {}, try_run=runs, unusual=True)
 
 
-def tells_apart(model: onnx.ModelProto, other: onnx.ModelProto, sets: list[InputSet]) -> bool:
+def tells_apart(
+    model: onnx.ModelProto, other: onnx.ModelProto, sets: list[InputSet]
+) -> bool:
     """Whether two models differ on some of the sets."""
     one, two = (
         ort.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"])
@@ -44,7 +48,9 @@ def tells_apart(model: onnx.ModelProto, other: onnx.ModelProto, sets: list[Input
     return any(
         not np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
         for each in sets
-        for left, right in zip(one.run(None, each.values), two.run(None, each.values), strict=True)
+        for left, right in zip(
+            one.run(None, each.values), two.run(None, each.values), strict=True
+        )
     )
 
 
@@ -65,7 +71,12 @@ def reached(asked: Asked, forest: Forest, rows: Any) -> tuple[Any, Any]:
 
 SCALED = (
     helper.make_node(
-        "Scaler", ["x"], ["features"], domain=ML, offset=[0.3, -1, 7, 0], scale=[2.0, -0.7, 1, 9]
+        "Scaler",
+        ["x"],
+        ["features"],
+        domain=ML,
+        offset=[0.3, -1, 7, 0],
+        scale=[2.0, -0.7, 1, 9],
     ),
 )
 CAST = (helper.make_node("Cast", ["x"], ["features"], to=TensorProto.FLOAT),)
@@ -77,7 +88,9 @@ FORESTS = {
     ),
     "doubles": forest(elem_type=TensorProto.DOUBLE, seed=3),
     "doubles made floats": forest(elem_type=TensorProto.DOUBLE, before=CAST, seed=4),
-    "integers made floats": forest(elem_type=TensorProto.INT64, before=CAST, modes=GREATER, seed=5),
+    "integers made floats": forest(
+        elem_type=TensorProto.INT64, before=CAST, modes=GREATER, seed=5
+    ),
     "scaled": forest(before=SCALED, seed=6),
     "missing values": forest(missing=True, seed=7),
     "a sigmoid behind": forest(post_transform="LOGISTIC", seed=8),
@@ -93,7 +106,9 @@ def test_an_ensemble_is_read_as_onnx_runtime_reads_it(name: str) -> None:
     rows = np.concatenate([forest_rows(found, 0).leaves, forest_rows(found, 0).edges])
     _, leaves = reached(found.asked[0], found, rows)
     sums = found.asked[0].ensemble.weights[leaves].sum(axis=1)[:, 0]
-    x = np.zeros((len(rows), FORESTS[name].graph.input[0].type.tensor_type.shape.dim[1].dim_value))
+    x = np.zeros(
+        (len(rows), FORESTS[name].graph.input[0].type.tensor_type.shape.dim[1].dim_value)
+    )
     for number, slot in enumerate(found.slots):
         x[:, slot.place] = rows[:, number]
     session = ort.InferenceSession(
@@ -146,16 +161,22 @@ def test_every_threshold_moved_by_a_unit_in_the_last_place_is_told(name: str) ->
     for at in ensemble.branches.tolist():
         for towards in (np.float32(-np.inf), np.float32(np.inf)):
             moved = float(np.nextafter(np.float32(ensemble.split[at]), towards))
-            missed += not tells_apart(model, set_attribute(model, "nodes_values", at, moved), sets)
+            missed += not tells_apart(
+                model, set_attribute(model, "nodes_values", at, moved), sets
+            )
     assert missed <= 2 * forest_rows(forest_in(model), 0).unreachable
 
 
-def test_a_row_of_a_large_forest_serves_many_of_its_trees(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_of_a_large_forest_serves_many_of_its_trees(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(points_module, "_FEW_WALKS", 0)
     found = forest_in(forest(trees=60, depth=6, features=40, seed=11))
     rows = forest_rows(found, 0)
     branches = found.branches
-    made = InputSet("rows", {"x": np.concatenate([rows.leaves, rows.edges]).astype(np.float32)})
+    made = InputSet(
+        "rows", {"x": np.concatenate([rows.leaves, rows.edges]).astype(np.float32)}
+    )
     reached_of = visited(found, [made])
     assert len(rows.leaves) < len(found.asked[0].ensemble.leaves) / 4
     assert len(rows.edges) < branches / 2  # three of each branch where each row serves one
@@ -171,7 +192,9 @@ def test_boxes_without_a_common_point_get_rows_of_their_own() -> None:
     assert packed.high.tolist() == [[3, 9], [9, 9]]
 
 
-def test_a_pinned_slot_holds_one_threshold_and_only_boxes_that_hold_both_of_its_sides() -> None:
+def test_a_pinned_slot_holds_one_threshold_and_only_boxes_that_hold_both_of_its_sides() -> (
+    None
+):
     least, greatest = np.zeros(2), np.full(2, 9.0)
     low, high = np.tile(least, (4, 1)), np.tile(greatest, (4, 1))
     low[3, 0] = 4.0  # a box that begins between the two sides of the first threshold
@@ -202,7 +225,9 @@ def test_a_branch_that_is_less_instead_of_at_most_is_told() -> None:
     missed = [
         at
         for at in ensemble.branches.tolist()
-        if not tells_apart(model, set_attribute(model, "nodes_modes", at, b"BRANCH_LT"), sets)
+        if not tells_apart(
+            model, set_attribute(model, "nodes_modes", at, b"BRANCH_LT"), sets
+        )
     ]
     assert len(missed) <= forest_rows(forest_in(model), 0).unreachable
 
@@ -261,7 +286,9 @@ def test_a_falling_function_is_cut_where_it_falls_below() -> None:
 
     assert direction(grid, falling) == -1
     below = cut(grid, falling, -1, np.asarray([1.0]), strict=False)
-    assert falling(below.astype("f4"))[0] > 1.0 >= falling(grid.step(below, 1).astype("f4"))[0]
+    assert (
+        falling(below.astype("f4"))[0] > 1.0 >= falling(grid.step(below, 1).astype("f4"))[0]
+    )
 
 
 def encoder(**attributes: Any) -> onnx.ModelProto:
@@ -272,13 +299,17 @@ def encoder(**attributes: Any) -> onnx.ModelProto:
 
 def test_each_category_is_fed_and_one_that_is_none() -> None:
     model = encoder(cats_strings=["amber", "beryl", "coral", "dusk", "ember"])
-    held = {text for each in generated(model) if not each.unusual for text in each.values["x"]}
+    held = {
+        text for each in generated(model) if not each.unusual for text in each.values["x"]
+    }
     assert {"amber", "beryl", "coral", "dusk", "ember", "(none of these)"} <= held
 
 
 def test_a_table_that_takes_no_others_gets_none() -> None:
     model = encoder(cats_int64s=[3, 14, 15], zeros=0)
-    held = {int(number) for each in generated(model) for number in np.ravel(each.values["x"])}
+    held = {
+        int(number) for each in generated(model) for number in np.ravel(each.values["x"])
+    }
     assert held == {3, 14, 15}
 
 
@@ -298,16 +329,21 @@ def test_columns_with_tables_of_their_own_get_keys_of_their_own() -> None:
     model = words(nodes, {"x": (TensorProto.STRING, ["n", 2])}, 5)
     constants = {"first": [0], "second": [1], "axis": [1]}
     model.graph.initializer.extend(
-        onnx.numpy_helper.from_array(np.asarray(values), name) for name, values in constants.items()
+        onnx.numpy_helper.from_array(np.asarray(values), name)
+        for name, values in constants.items()
     )
     pairs = {
-        tuple(row) for each in generated(model) for row in np.asarray(each.values["x"]).tolist()
+        tuple(row)
+        for each in generated(model)
+        for row in np.asarray(each.values["x"]).tolist()
     }
     assert {first for first, _ in pairs} == {"u", "v"}
     assert {second for _, second in pairs} == {"w", "x", "y"}
 
 
-def vectorizer(kind: int, pool: list[Any], counts: list[int], dims: list[Any]) -> onnx.ModelProto:
+def vectorizer(
+    kind: int, pool: list[Any], counts: list[int], dims: list[Any]
+) -> onnx.ModelProto:
     name = "pool_strings" if kind == TensorProto.STRING else "pool_int64s"
     total = counts[1] + (len(pool) - counts[1]) // 2
     node = helper.make_node(
@@ -320,7 +356,9 @@ def vectorizer(kind: int, pool: list[Any], counts: list[int], dims: list[Any]) -
 @pytest.mark.parametrize("dims", [["n", "c"], ["n", 6]])
 def test_each_word_and_each_pair_of_a_vocabulary_is_fed(dims: list[Any]) -> None:
     model = vectorizer(TensorProto.STRING, ["a", "b", "c", "a", "b", "c", "a"], [0, 3], dims)
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     counts = sum(
         np.asarray(session.run(None, each.values)[0]).reshape(-1, 5).sum(axis=0)
         for each in generated(model)
@@ -333,7 +371,9 @@ def test_a_tensor_that_is_compared_with_a_whole_constant_holds_it() -> None:
         "(float[n,6] x) => (float[n,6] y) { k = Constant <value_float = 2.0> () b = Equal(x, k) y "
         "= Cast <to = 1> (b) }"
     )
-    assert all(2.0 in np.asarray(each.values["x"]) for each in inputs.generate(model, {}, count=4))
+    assert all(
+        2.0 in np.asarray(each.values["x"]) for each in inputs.generate(model, {}, count=4)
+    )
 
 
 def test_elements_of_a_further_set_lie_on_what_they_are_ordered_by() -> None:
@@ -357,14 +397,24 @@ def test_a_bound_goes_before_a_count() -> None:
         "  more = MatMul(f, w) y = Add(rows, more) }"
     )
     held = [
-        int(number) for each in inputs.generate(model, {}) for number in np.ravel(each.values["p"])
+        int(number)
+        for each in inputs.generate(model, {})
+        for number in np.ravel(each.values["p"])
     ]
     assert min(held) >= 0
     assert max(held) <= 4
 
 
 def test_modes_are_numbered_as_in_version_5() -> None:
-    assert list(range(7)) == [Mode.LEQ, Mode.LT, Mode.GTE, Mode.GT, Mode.EQ, Mode.NEQ, Mode.MEMBER]
+    assert list(range(7)) == [
+        Mode.LEQ,
+        Mode.LT,
+        Mode.GTE,
+        Mode.GT,
+        Mode.EQ,
+        Mode.NEQ,
+        Mode.MEMBER,
+    ]
 
 
 def test_positions_end_with_the_last_row_of_their_table_in_every_second_set() -> None:

@@ -28,7 +28,11 @@ def unusual(
         made.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     sets = inputs.generate(
-        made, specs or {}, seed=seed, try_run=lambda values: run(session, values), unusual=True
+        made,
+        specs or {},
+        seed=seed,
+        try_run=lambda values: run(session, values),
+        unusual=True,
     )
     return {each.unusual: each for each in sets if each.unusual}
 
@@ -55,7 +59,9 @@ def test_a_float_signal_is_swept_in_magnitude_sign_and_kind() -> None:
     assert magnitudes.max() / magnitudes.min() > 100
     assert (magnitudes % 1 != 0).all()  # whole numbers stay where last bits are moved
     assert x_of(sets["with -inf alone"]).max() == -np.inf
-    assert all(each.name.startswith(f"unusual: {words} (seed 0, ") for words, each in sets.items())
+    assert all(
+        each.name.startswith(f"unusual: {words} (seed 0, ") for words, each in sets.items()
+    )
 
 
 def test_sizes_of_one_and_of_zero_are_tried() -> None:
@@ -95,7 +101,9 @@ def test_unusual_values_stay_within_what_the_card_allows(
         assert np.isfinite(values).all(), words
 
 
-def test_an_input_that_the_card_describes_gets_no_infinities_though_it_has_no_bounds() -> None:
+def test_an_input_that_the_card_describes_gets_no_infinities_though_it_has_no_bounds() -> (
+    None
+):
     sets = unusual(model(RELU), {"x": InputSpec(shapes=((2, 4),))})
     assert "with zeros alone" in sets
     assert all(np.isfinite(x_of(made)).all() for made in sets.values())
@@ -121,7 +129,8 @@ def test_only_bounds_that_are_domains_are_left(
     body: str, spec: InputSpec | None, leaves: bool
 ) -> None:
     sets = unusual(
-        model(f"(float[n,4] x) => (bool[n,4] y) {{ {body} }}"), {} if spec is None else {"x": spec}
+        model(f"(float[n,4] x) => (bool[n,4] y) {{ {body} }}"),
+        {} if spec is None else {"x": spec},
     )
     assert "with negative values alone" in sets or "with zeros alone" in sets
     assert (UNDEFINED in sets) == leaves

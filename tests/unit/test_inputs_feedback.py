@@ -40,7 +40,9 @@ def pairs(made: ModelProto, specs: dict[str, InputSpec] | None = None) -> dict[s
         ("in_state", "out_state"),
     ],
 )
-def test_the_two_ends_of_a_state_are_found_by_name_type_and_shape(taken: str, given: str) -> None:
+def test_the_two_ends_of_a_state_are_found_by_name_type_and_shape(
+    taken: str, given: str
+) -> None:
     made = model(
         "(float[n,4] a, float[n,4] b) => (float[n,4] c, float[n,4] d) { c = Relu(a) d = Add(a, b) }"
     )
@@ -56,12 +58,16 @@ def test_another_shape_type_or_name_is_no_state() -> None:
         "= Mul(h, w) }"
     )
     assert pairs(model(other_shape)) == {}
-    assert pairs(model("(float[n,4] h) => (double[n,4] hn) { hn = Cast <to = 11> (h) }")) == {}
+    assert (
+        pairs(model("(float[n,4] h) => (double[n,4] hn) { hn = Cast <to = 11> (h) }")) == {}
+    )
 
 
 def test_the_set_holds_the_models_own_output_of_a_run_that_began_with_zeros() -> None:
     made = model(RECURRENT)
-    session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     fed: list[dict[str, inputs.Value]] = []
 
     def attempt(values: dict[str, inputs.Value]) -> dict[str, object]:
@@ -84,8 +90,12 @@ def test_a_state_that_grows_takes_the_size_that_it_has_grown_to(together: str) -
         "{ both = Concat <axis = 1> (past, x) present = Add(both, m) }"
     )
     made.graph.input[2].type.tensor_type.shape.dim[1].dim_param = together
-    session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
-    sets = inputs.generate(made, {}, try_run=lambda values: run(session, values), unusual=True)
+    session = ort.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    sets = inputs.generate(
+        made, {}, try_run=lambda values: run(session, values), unusual=True
+    )
     back = next(each for each in sets if each.name.startswith("fed back")).values
     assert np.shape(back["past"])[1] > np.shape(sets[0].values["past"])[1]
     assert np.shape(back["m"])[1] == np.shape(back["past"])[1] + np.shape(back["x"])[1]
@@ -107,4 +117,7 @@ def test_inspect_says_where_the_state_comes_from() -> None:
         each.name: each.sentence
         for each in inputs.describe(model(RECURRENT), {"x": InputSpec(low=0, high=3)})
     }
-    assert "Unusual sets scale it by 10 and 100, kept to at least 0 and at most 3." in bounded["x"]
+    assert (
+        "Unusual sets scale it by 10 and 100, kept to at least 0 and at most 3."
+        in bounded["x"]
+    )

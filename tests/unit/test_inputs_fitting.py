@@ -138,7 +138,9 @@ def test_the_first_guess_of_every_set_runs(name: str) -> None:
     assert run.runs == 3
 
 
-@pytest.mark.parametrize("name", sorted(FEW.keys() - {"an image whose features are all weighted"}))
+@pytest.mark.parametrize(
+    "name", sorted(FEW.keys() - {"an image whose features are all weighted"})
+)
 def test_every_dimension_takes_different_sizes(name: str) -> None:
     recipe = recipe_for(FEW[name], {})
     for entry in recipe.dimensions.values():
@@ -146,7 +148,9 @@ def test_every_dimension_takes_different_sizes(name: str) -> None:
 
 
 def test_dimensions_that_agree_are_equal_and_no_broadcast_of_one() -> None:
-    for each in inputs.generate(FEW["a length that has to agree behind a stride"], {}, count=3):
+    for each in inputs.generate(
+        FEW["a length that has to agree behind a stride"], {}, count=3
+    ):
         audio, pitch = (np.shape(each.values[name])[2] for name in ("audio", "pitch"))
         assert pitch == audio // 4 > 1
 
@@ -249,7 +253,10 @@ def test_a_short_name_is_no_batch_where_none_is() -> None:
     recipe = recipe_for(
         model_of("(float[b,n] x, float[n] past) => (float[b,n] y) { y = Add(x, past) }"), {}
     )
-    assert (recipe.dimensions["b"].role, recipe.dimensions["n"].role) == (Role.BATCH, Role.SEQUENCE)
+    assert (recipe.dimensions["b"].role, recipe.dimensions["n"].role) == (
+        Role.BATCH,
+        Role.SEQUENCE,
+    )
 
 
 def test_a_cache_grows_along_an_axis_that_is_no_height() -> None:

@@ -44,7 +44,9 @@ def test_a_model_without_inputs_gets_one_empty_set() -> None:
 
 
 def test_each_dynamic_dimension_takes_two_sizes_and_equal_names_stay_equal() -> None:
-    model = model_of("float[n, t, 8] a, float[n, t, 8] b) => (float[n, t, 8] y", "y = Add(a, b)")
+    model = model_of(
+        "float[n, t, 8] a, float[n, t, 8] b) => (float[n, t, 8] y", "y = Add(a, b)"
+    )
     sets = inputs.generate(model, {})
     assert shapes(sets, "a") == shapes(sets, "b")
     assert all(len({shape[axis] for shape in shapes(sets, "a")}) >= 2 for axis in (0, 1))
@@ -54,7 +56,8 @@ def test_each_dynamic_dimension_takes_two_sizes_and_equal_names_stay_equal() -> 
 def test_a_letter_behind_the_batch_is_no_batch() -> None:
     """Sound of N samples beside its lengths: N isn't what it is in NCHW."""
     model = model_of(
-        "float[batch, N] waveforms, int64[batch] lens) => (float[batch, N] y, int64[batch] k", ""
+        "float[batch, N] waveforms, int64[batch] lens) => (float[batch, N] y, int64[batch] k",
+        "",
     )
     model.graph.node.extend(
         parser.parse_graph(
@@ -67,13 +70,17 @@ def test_a_letter_behind_the_batch_is_no_batch() -> None:
 
 def test_a_sum_of_dimensions_is_the_sum_of_their_sizes() -> None:
     model = model_of(
-        "float[n, past] p, float[n, seq] x) => (float[n, q] y", "y = Concat <axis = 1> (p, x)"
+        "float[n, past] p, float[n, seq] x) => (float[n, q] y",
+        "y = Concat <axis = 1> (p, x)",
     )
     model.graph.input.append(
         onnx.helper.make_tensor_value_info("m", TensorProto.FLOAT, ["n", "past + seq"])
     )
     for each in inputs.generate(model, {}):
-        assert array(each, "m").shape[1] == array(each, "p").shape[1] + array(each, "x").shape[1]
+        assert (
+            array(each, "m").shape[1]
+            == array(each, "p").shape[1] + array(each, "x").shape[1]
+        )
 
 
 def test_fixed_zero_sized_dimensions_are_kept() -> None:
@@ -145,7 +152,9 @@ def test_a_bound_is_seen_inside_a_branch() -> None:
 
 
 def test_an_index_into_a_dynamic_dimension_follows_its_size() -> None:
-    model = model_of("float[n, t] x, int64[3] i) => (float[n, 3] y", "y = Gather <axis = 1> (x, i)")
+    model = model_of(
+        "float[n, t] x, int64[3] i) => (float[n, 3] y", "y = Gather <axis = 1> (x, i)"
+    )
     for each in inputs.generate(model, {}):
         assert array(each, "i").max() < array(each, "x").shape[1]
 
@@ -209,7 +218,9 @@ def test_a_scalar_stays_a_scalar() -> None:
 
 
 def test_a_weight_fixes_the_size_of_a_dynamic_dimension() -> None:
-    model = model_of("float[n, k] x, float[7, 3] w = {0}) => (float[n, 3] y", "y = MatMul(x, w)")
+    model = model_of(
+        "float[n, k] x, float[7, 3] w = {0}) => (float[n, 3] y", "y = MatMul(x, w)"
+    )
     model.graph.initializer.append(
         onnx.TensorProto(name="w", data_type=1, dims=[7, 3])
     )  # its data was stripped
@@ -217,12 +228,15 @@ def test_a_weight_fixes_the_size_of_a_dynamic_dimension() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", ["float16", "bfloat16", "float", "double", "int8", "uint8", "int64", "uint64", "bool"]
+    "kind",
+    ["float16", "bfloat16", "float", "double", "int8", "uint8", "int64", "uint64", "bool"],
 )
 def test_every_type_is_made_in_its_own_dtype(kind: str) -> None:
     model = model_of(f"{kind}[3, 4] x) => ({kind}[3, 4] y", "y = Identity(x)")
     made = array(inputs.generate(model, {})[1], "x")
-    expected = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
+    expected = onnx.helper.tensor_dtype_to_np_dtype(
+        model.graph.input[0].type.tensor_type.elem_type
+    )
     assert made.dtype == expected
 
 
@@ -232,7 +246,9 @@ def test_strings_are_objects() -> None:
 
 
 def test_a_sequence_is_a_list_of_arrays() -> None:
-    model = model_of("seq(float[2]) x) => (float[n] y", "y = ConcatFromSequence <axis = 0> (x)")
+    model = model_of(
+        "seq(float[2]) x) => (float[n] y", "y = ConcatFromSequence <axis = 0> (x)"
+    )
     value = inputs.generate(model, {})[0].values["x"]
     assert isinstance(value, list)
     assert [item.shape for item in value] == [(2,), (2,)]
@@ -267,7 +283,9 @@ def test_the_digest_tells_contents_apart_and_ignores_the_name() -> None:
 @pytest.mark.parametrize(("count", "seed"), [(0, 0), (1, -1)])
 def test_counts_and_seeds_out_of_range_are_usage_errors(count: int, seed: int) -> None:
     with pytest.raises(UsageError):
-        inputs.generate(model_of("float x) => (float y", "y = Relu(x)"), {}, count=count, seed=seed)
+        inputs.generate(
+            model_of("float x) => (float y", "y = Relu(x)"), {}, count=count, seed=seed
+        )
 
 
 class Picky:
@@ -345,7 +363,9 @@ HUGE_MESSAGE = (
 
 
 def test_a_size_beyond_all_reason_is_not_tried_unless_the_card_asks_for_it() -> None:
-    model = model_of("uint8[n, audio_samples] x) => (uint8[n, audio_samples] y", "y = Identity(x)")
+    model = model_of(
+        "uint8[n, audio_samples] x) => (uint8[n, audio_samples] y", "y = Identity(x)"
+    )
     with pytest.raises(InputError):
         inputs.generate(model, {}, count=1, try_run=Picky({"x": {HUGE}}, HUGE_MESSAGE))
     asked = {"x": InputSpec(shapes=((1, HUGE),))}
@@ -355,13 +375,16 @@ def test_a_size_beyond_all_reason_is_not_tried_unless_the_card_asks_for_it() -> 
 
 @pytest.mark.parametrize("kind", ["uint8", "int8", "bool"])
 def test_numbers_that_a_type_does_not_hold_are_not_tried(kind: str) -> None:
-    model = model_of(f"{kind}[audio_samples] x) => ({kind}[audio_samples] y", "y = Identity(x)")
+    model = model_of(
+        f"{kind}[audio_samples] x) => ({kind}[audio_samples] y", "y = Identity(x)"
+    )
     with pytest.raises(InputError, match="it failed"):
         inputs.generate(model, {}, count=1, try_run=Picky({"x": set()}))
 
 
 @pytest.mark.parametrize(
-    ("size", "near"), [(1, [33, 2, 8, 12]), (2, [34, 1, 4, 3, 8, 12]), (8, [12, 40, 4, 16, 7, 9])]
+    ("size", "near"),
+    [(1, [33, 2, 8, 12]), (2, [34, 1, 4, 3, 8, 12]), (8, [12, 40, 4, 16, 7, 9])],
 )
 def test_the_neighbours_of_a_size_are_sizes_and_others(size: int, near: list[int]) -> None:
     dimension = Dimension("n", Role.OTHER, (8, 12), (1, 2), "")
@@ -383,7 +406,9 @@ def test_of_several_bounds_the_tightest_counts(elem_type: int, turned: int) -> N
 
 def test_when_nothing_runs_the_error_says_what_would_settle_it() -> None:
     with pytest.raises(InputError) as caught:
-        inputs.generate(model_of(*SPOKEN), {}, try_run=Picky({"x": set()}, "no kernel likes it"))
+        inputs.generate(
+            model_of(*SPOKEN), {}, try_run=Picky({"x": set()}, "no kernel likes it")
+        )
     text = str(caught.value)
     assert "'x' (float [n, audio_samples]" in text
     assert "no kernel likes it" in text
@@ -418,14 +443,17 @@ def test_sets_that_onnx_runtime_runs_are_found_without_a_card() -> None:
         y = Identity(best)
         """,
     )
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     sets = inputs.generate(model, {}, try_run=lambda values: session.run(None, values))
     assert len({shape[1] for shape in shapes(sets, "x")}) >= 2
 
 
 def test_every_input_is_explained_in_a_sentence() -> None:
     model = model_of(
-        "int64[n, 4] ids, float[9, 2] w) => (float[n, 4, 2] y", "y = Gather <axis = 0> (w, ids)"
+        "int64[n, 4] ids, float[9, 2] w) => (float[n, 4, 2] y",
+        "y = Gather <axis = 0> (w, ids)",
     )
     explained = {each.name: each for each in inputs.describe(model, {})}
     assert explained["ids"].dtype == "int64"
@@ -448,7 +476,9 @@ def test_what_a_call_brings_into_a_function_is_no_constant_of_its_body() -> None
     assert {"x", "k"} == {*inputs.generate(model, {}, count=1)[0].values}
 
 
-def test_where_every_output_says_one_thing_a_set_is_looked_for_on_which_one_does_not() -> None:
+def test_where_every_output_says_one_thing_a_set_is_looked_for_on_which_one_does_not() -> (
+    None
+):
     """As a class that is nearly always the same: a table of 40 tokens, three of which give a 1."""
     marks = ",".join("1" if token in (5, 17, 30) else "0" for token in range(40))
     made = parser.parse_model(
@@ -466,7 +496,11 @@ def test_where_every_output_says_one_thing_a_set_is_looked_for_on_which_one_does
         )
         assert len(sets) == 4
         assert (
-            len(np.unique(np.concatenate([table[np.asarray(each.values["x"])] for each in sets])))
+            len(
+                np.unique(
+                    np.concatenate([table[np.asarray(each.values["x"])] for each in sets])
+                )
+            )
             == 2
         )
 
@@ -486,9 +520,13 @@ def test_boxes_of_a_suppression_overlap_in_all_degrees() -> None:
         """<ir_version: 8, opset_import: ["" : 17]> g (float[1,40,4] b, float[1,1,40] s) => (int64[n,3] y) {
         y = NonMaxSuppression(b, s) }"""
     )
-    boxes = np.asarray(inputs.generate(made, {})[0].values["b"], np.float64).reshape(20, 2, 4)
+    boxes = np.asarray(inputs.generate(made, {})[0].values["b"], np.float64).reshape(
+        20, 2, 4
+    )
     first, second = boxes[:, 0], boxes[:, 1]
-    shared = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(first[:, :2], second[:, :2])
+    shared = np.minimum(first[:, 2:], second[:, 2:]) - np.maximum(
+        first[:, :2], second[:, :2]
+    )
     common = np.prod(np.maximum(shared, 0), axis=1)
     areas = [np.prod(corners[:, 2:] - corners[:, :2], axis=1) for corners in (first, second)]
     overlaps = common / (areas[0] + areas[1] - common)
@@ -507,8 +545,12 @@ def saturated(values: dict[str, Any], least: float) -> dict[str, Any]:
     return {"y": np.stack([1 - chosen, chosen], axis=1)}
 
 
-@pytest.mark.parametrize(("least", "times"), [(0.5, 1), (6, 4), (25, 16), (100, 64), (1e4, 1)])
-def test_where_noise_has_one_answer_louder_signals_are_looked_for(least: float, times: int) -> None:
+@pytest.mark.parametrize(
+    ("least", "times"), [(0.5, 1), (6, 4), (25, 16), (100, 64), (1e4, 1)]
+)
+def test_where_noise_has_one_answer_louder_signals_are_looked_for(
+    least: float, times: int
+) -> None:
     sets = inputs.generate(QUIET, {}, try_run=lambda values: saturated(values, least))
     answers = [saturated(each.values, least)["y"][:, 1].max() for each in sets]
     assert len(sets) == 4
@@ -549,7 +591,9 @@ def test_an_index_that_counts_from_the_end_where_it_is_negative_stays_within_its
     )
     table = np.zeros((100, 4), np.float32)
     model.graph.initializer.append(numpy_helper.from_array(table, "table"))
-    seen = np.concatenate([np.ravel(each.values["x"]) for each in inputs.generate(model, {})])
+    seen = np.concatenate(
+        [np.ravel(each.values["x"]) for each in inputs.generate(model, {})]
+    )
     assert seen.min() >= 0
     assert 90 <= seen.max() <= 99
 
@@ -560,6 +604,10 @@ def test_a_product_with_what_is_no_truth_value_says_nothing_of_an_index(other: s
         f"""<ir_version: 8, opset_import: ["" : 17]> g (int64[n,64] i, float[n,64] half)
         => (float[n,64,4] y) <float[100,4] table> {{ {other} w = Mul(c, i) y = Gather(table, w) }}"""
     )
-    model.graph.initializer.append(numpy_helper.from_array(np.zeros((100, 4), np.float32), "table"))
-    seen = np.concatenate([np.ravel(each.values["i"]) for each in inputs.generate(model, {})])
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.zeros((100, 4), np.float32), "table")
+    )
+    seen = np.concatenate(
+        [np.ravel(each.values["i"]) for each in inputs.generate(model, {})]
+    )
     assert seen.max() < 90

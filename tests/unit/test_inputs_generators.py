@@ -11,7 +11,17 @@ from onnx_harness.inputs.values import generators
 @pytest.mark.parametrize("name", sorted(generators.GENERATORS))
 @pytest.mark.parametrize(
     "shape",
-    [(), (0,), (1,), (5,), (2, 0, 3), (2, 3, 64, 96), (1, 70, 90, 3), (7, 11), (2, 3, 4, 5, 6)],
+    [
+        (),
+        (0,),
+        (1,),
+        (5,),
+        (2, 0, 3),
+        (2, 3, 64, 96),
+        (1, 70, 90, 3),
+        (7, 11),
+        (2, 3, 4, 5, 6),
+    ],
 )
 def test_every_generator_fills_every_shape_within_its_span(
     name: str, shape: tuple[int, ...]

@@ -26,8 +26,12 @@ IN_FLOAT32 = POSITIONS.format(cast="p = Cast<to = 1>(positions)")
 IN_FLOAT16 = POSITIONS.format(cast="h = Cast<to = 10>(positions)  p = Cast<to = 1>(h)")
 
 
-def sets_of(made: onnx.ModelProto, specs: dict[str, InputSpec] | None = None) -> list[InputSet]:
-    session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+def sets_of(
+    made: onnx.ModelProto, specs: dict[str, InputSpec] | None = None
+) -> list[InputSet]:
+    session = ort.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     return inputs.generate(
         made, specs or {}, try_run=lambda values: run(session, values), unusual=True
     )
@@ -46,8 +50,12 @@ def test_a_length_that_is_free_gets_a_set_beyond_2048_after_the_usual_ones() -> 
 @pytest.mark.parametrize(
     "graph",
     [
-        pytest.param("(float[n,4,4] x) => (float[n,4,4] y) { y = Relu(x) }", id="a batch alone"),
-        pytest.param("(float[1,8] x) => (float[1,8] y) { y = Relu(x) }", id="nothing is free"),
+        pytest.param(
+            "(float[n,4,4] x) => (float[n,4,4] y) { y = Relu(x) }", id="a batch alone"
+        ),
+        pytest.param(
+            "(float[1,8] x) => (float[1,8] y) { y = Relu(x) }", id="nothing is free"
+        ),
         pytest.param(
             "(float[1,seq,64] x) => (float[1,seq,seq] y)"
             "{ t = Transpose<perm = [0, 2, 1]>(x)  y = MatMul(x, t) }",
@@ -123,7 +131,9 @@ def test_sets_behind_the_large_one_are_judged_in_int8(
 
 def test_a_choice_gets_a_set_of_many_rows() -> None:
     """A weight of one class among 40 changes the choice in a row of hundreds."""
-    made = model("(float[n,24] x) => (int64[n] y) { s = MatMul(x, w)  y = ArgMax<axis = 1>(s) }")
+    made = model(
+        "(float[n,24] x) => (int64[n] y) { s = MatMul(x, w)  y = ArgMax<axis = 1>(s) }"
+    )
     made.graph.output[0].type.tensor_type.shape.dim.add(dim_value=1)
     weights = np.random.default_rng(0).normal(size=(24, 40)).astype(np.float32)
     made.graph.initializer.append(numpy_helper.from_array(weights, "w"))

@@ -130,7 +130,9 @@ def test_a_shape_that_follows_an_input_s_shape_is_no_reaction() -> None:
 
 def _inert(made: ModelProto) -> frozenset[str]:
     """The outputs that nothing is known of, the model compared with itself."""
-    session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     compared = []
     for each in generated(made):
         if not each.unusual:

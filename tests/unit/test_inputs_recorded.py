@@ -31,7 +31,9 @@ def model() -> onnx.ModelProto:
 
 
 def test_a_plain_npz_is_one_set(tmp_path: Path, model: onnx.ModelProto) -> None:
-    np.savez(tmp_path / "m.npz", x=np.ones((3, 2), np.float32), b=np.zeros((3, 2), np.float32))
+    np.savez(
+        tmp_path / "m.npz", x=np.ones((3, 2), np.float32), b=np.zeros((3, 2), np.float32)
+    )
     (only,) = load_npz(tmp_path / "m.npz", model)
     assert only.name == "recorded 0 (m.npz, 3x2, 3x2)"
     np.testing.assert_array_equal(only.values["x"], np.ones((3, 2), np.float32))
@@ -48,7 +50,9 @@ def test_generated_sets_are_written_and_read_back(
     ]
 
 
-@pytest.mark.parametrize("kind", ["bfloat16", "string", "float8e4m3fn", "bool", "seq(int64[3])"])
+@pytest.mark.parametrize(
+    "kind", ["bfloat16", "string", "float8e4m3fn", "bool", "seq(int64[3])"]
+)
 def test_every_kind_of_value_survives_the_file(tmp_path: Path, kind: str) -> None:
     typed = kind if kind.startswith("seq") else f"{kind}[3]"
     text = (
@@ -91,7 +95,11 @@ def test_a_name_that_starts_with_a_number_is_not_a_set(tmp_path: Path) -> None:
             "dimension 'n' is 3 in 'x' and 1 in 'b'",
         ),
         (
-            {"x": np.ones((3, 2), np.float32), "b": np.ones((3, 2), np.float32), "c": np.ones(1)},
+            {
+                "x": np.ones((3, 2), np.float32),
+                "b": np.ones((3, 2), np.float32),
+                "c": np.ones(1),
+            },
             "has 'c', which the model has no input or output for",
         ),
     ],
@@ -107,13 +115,16 @@ def test_what_does_not_fit_is_named(
 def test_pickled_objects_are_refused_unread(tmp_path: Path, model: onnx.ModelProto) -> None:
     np.savez(tmp_path / "m.npz", allow_pickle=True, x=np.array([{"a": 1}], object))
     with pytest.raises(
-        InputError, match="'x' holds pickled objects, which are not read because they can run code"
+        InputError,
+        match="'x' holds pickled objects, which are not read because they can run code",
     ):
         load_npz(tmp_path / "m.npz", model)
 
 
 @pytest.mark.parametrize("damage", ["not a zip", "truncated", "not an array", "missing"])
-def test_a_broken_file_is_refused(tmp_path: Path, model: onnx.ModelProto, damage: str) -> None:
+def test_a_broken_file_is_refused(
+    tmp_path: Path, model: onnx.ModelProto, damage: str
+) -> None:
     path = tmp_path / "m.npz"
     save_npz(path, generate(model, {}))
     if damage == "not a zip":
@@ -137,20 +148,32 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_key_that_names_an_output_is_what_the_model_is_said_to_give(tmp_path: Path) -> None:
-    made = parsed("(float[n] x) => (float[n] y, string[n] t) { y = Neg(x)  t = Identity(s) }")
+def test_a_key_that_names_an_output_is_what_the_model_is_said_to_give(
+    tmp_path: Path,
+) -> None:
+    made = parsed(
+        "(float[n] x) => (float[n] y, string[n] t) { y = Neg(x)  t = Identity(s) }"
+    )
     y, t = np.ones(2, np.float64), np.array(["a", "b"])
     np.savez(tmp_path / "m.npz", x=np.ones(2, np.float32), y=y, t=t)
     (only,) = load_npz_sets(tmp_path / "m.npz", made)
     assert list(only.inputs.values) == ["x"]
-    assert {name: value.dtype.kind for name, value in only.expected.items()} == {"y": "f", "t": "O"}
+    assert {name: value.dtype.kind for name, value in only.expected.items()} == {
+        "y": "f",
+        "t": "O",
+    }
     assert load_npz(tmp_path / "m.npz", made)[0].digest() == only.inputs.digest()
 
 
 def test_a_recorded_sequence_is_put_together_from_its_elements(tmp_path: Path) -> None:
     made = parsed("(float[n] x) => (seq(float[n]) y) { y = SequenceConstruct(x, x) }")
     one = np.ones(1, "f4")
-    arrays: dict[str, Any] = {"0/x": one, "0/y[1]": np.ones(2, "f4"), "0/y[0]": one, "1/x": one}
+    arrays: dict[str, Any] = {
+        "0/x": one,
+        "0/y[1]": np.ones(2, "f4"),
+        "0/y[0]": one,
+        "1/x": one,
+    }
     np.savez(tmp_path / "m.npz", **arrays)
     first, second = load_npz_sets(tmp_path / "m.npz", made)
     assert [each.size for each in first.expected["y"]] == [1, 2]

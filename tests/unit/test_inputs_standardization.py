@@ -17,7 +17,9 @@ RIDGES = np.array([[13.0, 700.0, 0.3], [15.0, 100.0, 0.5]], np.float32)[None]
 
 def model(text: str, domains: str = "", **constants: Any) -> onnx.ModelProto:
     graph = f"g (float[n,3] x) => (float[n,k] y) {{ {text} }}"
-    made = onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17{domains}]> {graph}')
+    made = onnx.parser.parse_model(
+        f'<ir_version: 9, opset_import: ["" : 17{domains}]> {graph}'
+    )
     for name, value in constants.items():
         made.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(value), name))
     return made
@@ -63,5 +65,7 @@ def test_values_lie_around_several_centres() -> None:
         model("y = Mul(x, m)", m=MEANS),
     ],
 )
-def test_noise_around_zero_stays_where_nothing_far_is_standardized(made: onnx.ModelProto) -> None:
+def test_noise_around_zero_stays_where_nothing_far_is_standardized(
+    made: onnx.ModelProto,
+) -> None:
     assert np.abs(values(made)).max() < 6

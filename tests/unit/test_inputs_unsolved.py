@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from onnx_harness.errors import DiedBefore, HarnessError, InputError, ModelError, ModelTooLarge
+from onnx_harness.errors import (
+    DiedBefore,
+    HarnessError,
+    InputError,
+    ModelError,
+    ModelTooLarge,
+)
 from onnx_harness.inputs.plan.unsolved import no_inputs
 
 MUCH = RuntimeError("Failed to allocate memory for requested buffer of size 4398046511104")
-MORE = RuntimeError("Tile output tensor would require more than 4294967296 bytes, which exceeds")
+MORE = RuntimeError(
+    "Tile output tensor would require more than 4294967296 bytes, which exceeds"
+)
 SHAPES = RuntimeError("Got invalid dimensions for input: x")
 NO_TEXT = RuntimeError("'utf-8' codec can't decode byte 0xff in position 0")
 DIED = DiedBefore("ONNX Runtime dies of it, and the process with it")

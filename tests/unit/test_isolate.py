@@ -199,7 +199,9 @@ def test_sys_exit_in_a_library_does_not_end_the_parent(worker: Worker) -> None:
     assert worker.call(answer) == 42
 
 
-def test_a_keyboard_interrupt_raised_in_the_worker_is_not_one_of_the_user(worker: Worker) -> None:
+def test_a_keyboard_interrupt_raised_in_the_worker_is_not_one_of_the_user(
+    worker: Worker,
+) -> None:
     with pytest.raises(
         WorkerCrashed, match=r"left with exit code 1; it last said: KeyboardInterrupt"
     ):
@@ -239,7 +241,9 @@ def test_a_hang_ends_at_the_time_limit(
     worker = Worker(Limits(seconds=1, memory_bytes=default_memory_bytes()))
     try:
         pid = worker.call(os.getpid)
-        with pytest.raises(WorkerTimedOut, match=r"did not end within 1 s \(--cell-timeout\)"):
+        with pytest.raises(
+            WorkerTimedOut, match=r"did not end within 1 s \(--cell-timeout\)"
+        ):
             worker.call(function, *args)
         assert is_gone(pid)
         assert worker.call(os.getpid) != pid
@@ -427,7 +431,10 @@ def parent_script(folder: Path, body: str) -> subprocess.Popen[str]:
         + textwrap.indent(textwrap.dedent(body), "    ")
     )
     return subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, str(script)],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -450,7 +457,9 @@ def remaining_output(process: subprocess.Popen[str]) -> str:
         "worker.call(re.match, '(a+)+$', 'a' * 64 + 'b')",
     ],
 )
-def test_a_worker_leaves_when_its_parent_is_killed_outright(tmp_path: Path, busy: str) -> None:
+def test_a_worker_leaves_when_its_parent_is_killed_outright(
+    tmp_path: Path, busy: str
+) -> None:
     with parent_script(tmp_path, busy) as parent:
         pid = first_number(parent)
         assert not is_gone(pid)
@@ -502,7 +511,8 @@ def test_a_worker_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) ->
     worker = Worker(Limits(60, default_memory_bytes()))
     try:
         with pytest.raises(
-            WorkerNotStarted, match="can't be started: the worker process left with exit code 7"
+            WorkerNotStarted,
+            match="can't be started: the worker process left with exit code 7",
         ):
             worker.call(answer)
     finally:

@@ -77,7 +77,10 @@ NAMED = LayerNorm(*range(len(LayerNorm._fields)))
         ((), ()),
         ((1, (2, [3])), (1, (2, [3]))),
         ({}, {}),
-        ({1: "a", "1": "b", (2, 3): None, None: 4}, {1: "a", "1": "b", (2, 3): None, None: 4}),
+        (
+            {1: "a", "1": "b", (2, 3): None, None: 4},
+            {1: "a", "1": "b", (2, 3): None, None: 4},
+        ),
         ({"!": "int", "v": "7"}, {"!": "int", "v": "7"}),
         (collections.OrderedDict(a=1), {"a": 1}),
         ({3, 4}, frozenset({3, 4})),
@@ -185,7 +188,10 @@ class Picky(Exception):
     ],
 )
 def test_errors_of_python_and_of_this_package_come_back(
-    error: Exception, kind: type[Exception], words: str | None, arguments: tuple[Any, ...] | None
+    error: Exception,
+    kind: type[Exception],
+    words: str | None,
+    arguments: tuple[Any, ...] | None,
 ) -> None:
     come = unpack(pack(error))
     assert type(come) is kind
@@ -279,8 +285,14 @@ def test_documents_are_read(document: object, blocks: bytes, value: Any) -> None
         ([{"!": "bytes", "n": 2}, {"!": "bytes", "n": 1}], b"ab"),
         ({"!": "array", "d": "<f4", "s": [1], "n": 3, "scalar": False}, b"abc"),
         ({"!": "array", "d": "<f4", "s": [2], "n": 4, "scalar": False}, b"abcd"),
-        ({"!": "record", "t": "onnx_harness.isolate.limits:Limits", "v": {"seconds": 1}}, b""),
-        ({"!": "record", "t": "onnx_harness.isolate.limits:Limits", "v": {"nothing": 1}}, b""),
+        (
+            {"!": "record", "t": "onnx_harness.isolate.limits:Limits", "v": {"seconds": 1}},
+            b"",
+        ),
+        (
+            {"!": "record", "t": "onnx_harness.isolate.limits:Limits", "v": {"nothing": 1}},
+            b"",
+        ),
         ({"!": "enum", "t": "onnx_harness.transforms:Precision", "v": "nothing"}, b""),
         ({"!": "enum", "t": "onnx_harness_other.transforms:Precision", "v": "fp16"}, b""),
         ({"!": "dict", "v": [[[], 1]]}, b""),

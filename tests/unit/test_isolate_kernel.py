@@ -20,7 +20,15 @@ from typing import Any
 import pytest
 
 from onnx_harness.isolate import confine, landlock
-from onnx_harness.isolate.landlock import CHANGE, DEVICE, READ, RUN, Right, restrict, unsupported
+from onnx_harness.isolate.landlock import (
+    CHANGE,
+    DEVICE,
+    READ,
+    RUN,
+    Right,
+    restrict,
+    unsupported,
+)
 
 fcntl = pytest.importorskip("fcntl")
 pytestmark = pytest.mark.skipif(
@@ -58,8 +66,12 @@ class RecordingLibrary:
         def syscall(number: Any, *arguments: Any) -> int:
             assert syscall.restype is ctypes.c_long  # type: ignore[attr-defined]
             words = [number, *arguments]
-            plain = [word.value if isinstance(word, ctypes.c_long) else word for word in words]
-            assert not any(isinstance(word, int) for word in words)  # each of a register's width
+            plain = [
+                word.value if isinstance(word, ctypes.c_long) else word for word in words
+            ]
+            assert not any(
+                isinstance(word, int) for word in words
+            )  # each of a register's width
             return int(getattr(self, f"call_{plain[0]}")(*plain[1:]))
 
         return syscall
@@ -79,7 +91,11 @@ class RecordingLibrary:
         return self.handle
 
     def call_445(self, ruleset: int, rule: int, attributes: Any, flags: int) -> int:
-        assert (ruleset, rule, flags) == (self.handles[0], 1, 0)  # LANDLOCK_RULE_PATH_BENEATH
+        assert (ruleset, rule, flags) == (
+            self.handles[0],
+            1,
+            0,
+        )  # LANDLOCK_RULE_PATH_BENEATH
         allowed, handle = struct.unpack("=Qi", attributes)  # packed
         assert fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_PATH
         assert fcntl.fcntl(handle, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
@@ -144,7 +160,9 @@ def test_another_system_is_not_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     assert restrict((("/", int(READ)),)) == "Darwin has no Landlock"
 
 
-def test_a_c_library_without_system_calls_has_no_landlock(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_c_library_without_system_calls_has_no_landlock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     use(monkeypatch, SimpleNamespace(prctl=None))
     assert unsupported() == NONE
 
@@ -182,7 +200,11 @@ def test_everything_is_given_up_that_the_version_knows_of_but_what_rules_allow(
     assert library.done == [
         ("create", handled),
         ("rule", str(folder), int(CHANGE) & handled),
-        ("rule", str(file), 1 << 1 | 1 << 2 | truncate),  # write and read; the rest is of folders
+        (
+            "rule",
+            str(file),
+            1 << 1 | 1 << 2 | truncate,
+        ),  # write and read; the rest is of folders
         ("rule", str(file), 1 << 0 | 1 << 2),  # execute and read
         ("rule", str(folder), 1 << 2 | 1 << 3),
         ("rule", os.devnull, 1 << 1 | 1 << 2),
@@ -220,7 +242,9 @@ def test_rights_that_grow_are_given_up_where_the_kernel_asks_for_that(
         os.fstat(library.handles[0])
 
 
-def test_a_set_of_rules_may_be_the_first_handle_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_set_of_rules_may_be_the_first_handle_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     closed: list[int] = []
     use(monkeypatch, RecordingLibrary(handle=0))
     monkeypatch.setattr(os, "close", closed.append)

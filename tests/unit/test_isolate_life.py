@@ -200,7 +200,9 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for file in ("__init__.py", "module.py", "inner/__init__.py"):
             (tmp_path / name / file).write_text("")
     for file in ("__init__.py", "inner/__init__.py"):
-        compiled = Path(importlib.util.cache_from_source(str(tmp_path / "oh_compiled" / file)))
+        compiled = Path(
+            importlib.util.cache_from_source(str(tmp_path / "oh_compiled" / file))
+        )
         compiled.parent.mkdir(exist_ok=True)
         compiled.touch()
     (tmp_path / "oh_plain.py").write_text("")
@@ -297,7 +299,9 @@ def test_memory_is_told_in_powers_of_1024(count: int, words: str) -> None:
     assert worker._gib(count) == words
 
 
-def test_ctrl_c_is_held_back_and_as_it_was_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_is_held_back_and_as_it_was_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, set())
     with contextlib.suppress(KeyError), worker._interrupts_blocked():
         held = signal.pthread_sigmask(signal.SIG_BLOCK, set())

@@ -258,7 +258,9 @@ def test_a_process_that_says_no_hello_is_told_with_its_end(
     with pytest.raises(WorkerNotStarted) as caught:
         made._make_ready()
     said = "; it last said: said before"
-    assert str(caught.value).startswith(f"the worker process can't be started: {SEGFAULT}{said}. ")
+    assert str(caught.value).startswith(
+        f"the worker process can't be started: {SEGFAULT}{said}. "
+    )
     assert "Mend: free memory or processes on this machine" in str(caught.value)
     assert played.done[-2:] == [("join", 0.05), ("end",)]
     assert not made._ready
@@ -397,7 +399,10 @@ def test_a_process_is_started_with_all_that_it_has_to_know(
     files: Any = SimpleNamespace(change=changed.append, rules=lambda: ("rules",))
     limits = Limits(5.0, 99)
     made = Worker(
-        limits, {"A": "1", "TMPDIR": "x"}, preload=["json"], files=files if confined else None
+        limits,
+        {"A": "1", "TMPDIR": "x"},
+        preload=["json"],
+        files=files if confined else None,
     )
     [words] = context.made
     assert words["target"] is serve
@@ -445,7 +450,9 @@ def test_a_process_that_the_system_refuses_leaves_nothing(
 ) -> None:
     context = PlayedContext(OSError("no room"))
     monkeypatch.setattr(multiprocessing, "get_context", {"spawn": context}.__getitem__)
-    with pytest.raises(WorkerNotStarted, match=r"can't be started: no room\. Mend: free memory"):
+    with pytest.raises(
+        WorkerNotStarted, match=r"can't be started: no room\. Mend: free memory"
+    ):
         Worker(Limits(5.0, 99))
     assert (context.ours.done, context.theirs.done) == ([("close",)], [("close",)])
     assert at_exit == list(tmp_path.iterdir()) == []
@@ -455,7 +462,9 @@ def test_without_a_temporary_folder_there_is_no_worker(
     monkeypatch: pytest.MonkeyPatch, at_exit: list[Any], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    with pytest.raises(WorkerNotStarted, match=r"can't be made: .*gone.*Mend: set \$TMPDIR to a"):
+    with pytest.raises(
+        WorkerNotStarted, match=r"can't be made: .*gone.*Mend: set \$TMPDIR to a"
+    ):
         Worker(Limits(5.0, 99))
     assert at_exit == []
 
@@ -475,7 +484,9 @@ def test_ending_kills_the_process_and_its_children_and_tidies_up(
     ]
     tree = {True: children}
     monkeypatch.setattr(
-        psutil, "Process", lambda _pid: SimpleNamespace(children=lambda recursive: tree[recursive])
+        psutil,
+        "Process",
+        lambda _pid: SimpleNamespace(children=lambda recursive: tree[recursive]),
     )
     made._end()
     rest = [("kill",), ("join", None), ("close",), ("empty",)]

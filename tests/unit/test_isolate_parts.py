@@ -27,7 +27,14 @@ from onnx_harness.isolate import answers, confine, limits, notes
 from onnx_harness.isolate import serve as serving
 from onnx_harness.isolate.answers import UnreadableAnswer, pack, unpack
 from onnx_harness.isolate.limits import Limits, default_memory_bytes
-from onnx_harness.isolate.notes import STAGE_BYTES, note_stage, noted, noting, risking, take_notes
+from onnx_harness.isolate.notes import (
+    STAGE_BYTES,
+    note_stage,
+    noted,
+    noting,
+    risking,
+    take_notes,
+)
 
 resource = pytest.importorskip("resource")
 UNLIMITED = resource.RLIM_INFINITY
@@ -68,7 +75,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Resources:
     infos = [SimpleNamespace(info={"uids": uids, "num_threads": n}) for uids, n in processes]
     monkeypatch.setattr(confine, "resource", made)
     monkeypatch.setattr(os, "getuid", lambda: 1000)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 2, 5} if pid == 0 else set())
+    monkeypatch.setattr(
+        os, "sched_getaffinity", lambda pid: {1, 2, 5} if pid == 0 else set()
+    )
     iterate = {("uids", "num_threads"): infos}
     monkeypatch.setattr(psutil, "process_iter", lambda fields: iterate[tuple(fields)])
     return made
@@ -112,7 +121,9 @@ def test_what_the_system_refuses_is_left(machine: Resources, error: type[Excepti
     assert machine.set == {}
 
 
-def test_without_a_limit_of_time_there_is_none_of_the_processor_s(machine: Resources) -> None:
+def test_without_a_limit_of_time_there_is_none_of_the_processor_s(
+    machine: Resources,
+) -> None:
     confine.renew_time(math.inf)
     assert machine.set == {}
     confine.renew_time(1.0)
@@ -129,7 +140,9 @@ def test_without_an_affinity_the_cores_are_counted(
         assert machine.set["time"] == (time, UNLIMITED)
 
 
-def test_where_there_are_no_limits_nothing_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_there_are_no_limits_nothing_is_limited(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(confine, "resource", None)
     confine.limit_resources(1.0, 1)
     confine.renew_time(1.0)
@@ -191,7 +204,9 @@ class Library:
         return self._gives.pop(0)
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone has the filter")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="Linux alone has the filter"
+)
 @pytest.mark.parametrize(
     ("gives", "asked", "why"),
     [
@@ -201,7 +216,10 @@ class Library:
     ],
 )
 def test_the_network_is_left_with_the_rights_that_there_are(
-    monkeypatch: pytest.MonkeyPatch, gives: tuple[int, ...], asked: list[int], why: str | None
+    monkeypatch: pytest.MonkeyPatch,
+    gives: tuple[int, ...],
+    asked: list[int],
+    why: str | None,
 ) -> None:
     library = Library(*gives)
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: library)
@@ -210,7 +228,9 @@ def test_the_network_is_left_with_the_rights_that_there_are(
     assert library.asked == asked
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux alone has the filter")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="Linux alone has the filter"
+)
 def test_a_c_library_without_the_call_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: SimpleNamespace())
     assert str(confine.leave_network()).startswith("the C library offers no prctl (")
@@ -233,7 +253,9 @@ def test_leaving_the_network_is_tried_with_a_socket(monkeypatch: pytest.MonkeyPa
     assert wanted == [(socket.AF_INET, socket.SOCK_STREAM)]
 
 
-@pytest.mark.parametrize(("container", "expected"), [("400", 300), ("max", 752), ("4000", 752)])
+@pytest.mark.parametrize(
+    ("container", "expected"), [("400", 300), ("max", 752), ("4000", 752)]
+)
 def test_three_quarters_of_the_memory_that_there_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, container: str, expected: int
 ) -> None:
@@ -270,7 +292,9 @@ def test_notes_are_cut_and_go_back_to_what_they_were(memory: SimpleNamespace) ->
 
 
 @pytest.mark.parametrize("what", ["one", "x" * 300])
-def test_what_a_process_died_of_is_not_done_again(memory: SimpleNamespace, what: str) -> None:
+def test_what_a_process_died_of_is_not_done_again(
+    memory: SimpleNamespace, what: str
+) -> None:
     with pytest.raises(DiedBefore, match="ONNX Runtime dies of it"), risking(what):
         raise AssertionError("it was done")
     with risking("another"):
@@ -371,8 +395,14 @@ def document(value: object) -> bytes:
     ("value", "words"),
     [
         ({"!": "nonsense"}, "something of no known kind: 'nonsense'"),
-        ({"!": "enum", "t": "onnx_harness.isolate.limits:Limits", "v": 1}, "isn't an enumeration"),
-        ({"!": "record", "t": "onnx_harness.results.cells:Status", "v": {}}, "isn't a record"),
+        (
+            {"!": "enum", "t": "onnx_harness.isolate.limits:Limits", "v": 1},
+            "isn't an enumeration",
+        ),
+        (
+            {"!": "record", "t": "onnx_harness.results.cells:Status", "v": {}},
+            "isn't a record",
+        ),
         (
             {"!": "tuple", "t": "onnx_harness.isolate.limits:Limits", "v": []},
             "isn't a named tuple",
@@ -389,7 +419,10 @@ def document(value: object) -> bytes:
             {"!": "enum", "t": "onnx_harness.isolate.answers:Path", "v": 1},
             "something that isn't a type",
         ),
-        ({"!": "enum", "t": "onnx_harness.nothing:X", "v": 1}, "can't be read: ModuleNotFound"),
+        (
+            {"!": "enum", "t": "onnx_harness.nothing:X", "v": 1},
+            "can't be read: ModuleNotFound",
+        ),
     ],
 )
 def test_what_is_no_answer_is_refused_in_words(value: object, words: str) -> None:
@@ -406,4 +439,6 @@ def test_blocks_lie_one_behind_the_other() -> None:
 )
 def test_whole_numbers_of_any_size_travel(number: int) -> None:
     assert unpack(pack(number)) == number
-    assert (answers._TAG in json.dumps(answers._packed(number, []))) is (abs(number) >= 1 << 63)
+    assert (answers._TAG in json.dumps(answers._packed(number, []))) is (
+        abs(number) >= 1 << 63
+    )

@@ -51,7 +51,9 @@ def rule(path: Path, right: int = READ) -> Rule:
     return str(path), int(right)
 
 
-@pytest.mark.parametrize("name", ["m.onnx", "m.toml", "m.ort", "lib.so", "lib.dylib", "lib.dll"])
+@pytest.mark.parametrize(
+    "name", ["m.onnx", "m.toml", "m.ort", "lib.so", "lib.dylib", "lib.dll"]
+)
 def test_what_has_neighbours_stands_for_its_folder(store: Path, name: str) -> None:
     assert added(Files([store / name])) == [rule(store)]
     assert added(Files([store / f"missing-{name}"])) == [rule(store / f"missing-{name}")]
@@ -108,10 +110,14 @@ def test_what_a_worker_may_open_already_is_nothing_new(store: Path, tmp_path: Pa
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "link").symlink_to(store / "data.npz")
     fresh = Files([], [tmp_path / "out"])
-    assert not fresh.include([tmp_path / "out" / "link"])  # a worker can make such a link itself
+    assert not fresh.include(
+        [tmp_path / "out" / "link"]
+    )  # a worker can make such a link itself
 
 
-def test_modules_are_run_and_those_of_the_environment_are_nothing_new(tmp_path: Path) -> None:
+def test_modules_are_run_and_those_of_the_environment_are_nothing_new(
+    tmp_path: Path,
+) -> None:
     made = Files()
     module = tmp_path / "own.py"
     assert made.include([], [module])
@@ -190,14 +196,27 @@ def test_every_worker_may_open_the_system_s_own(
     assert rule(home / ".nv", CHANGE) not in changed
 
 
-@pytest.mark.parametrize("name", ["LD_LIBRARY_PATH", "CUDA_HOME", "VK_ICD_FILENAMES", "TZDIR"])
+@pytest.mark.parametrize(
+    "name", ["LD_LIBRARY_PATH", "CUDA_HOME", "VK_ICD_FILENAMES", "TZDIR"]
+)
 def test_folders_that_libraries_are_loaded_from_may_be_run(
     home: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    words = ("/libs/one", "", "/libs/a blank", str(home), str(home.parent), str(home / "libs"))
+    words = (
+        "/libs/one",
+        "",
+        "/libs/a blank",
+        str(home),
+        str(home.parent),
+        str(home / "libs"),
+    )
     monkeypatch.setenv(name, os.pathsep.join(words))
     rules = set(Files().rules() or ())
-    expected = {("/libs/one", int(RUN)), ("/libs/a blank", int(RUN)), rule(home / "libs", RUN)}
+    expected = {
+        ("/libs/one", int(RUN)),
+        ("/libs/a blank", int(RUN)),
+        rule(home / "libs", RUN),
+    }
     assert expected <= rules
     paths = {path for path, _ in rules}
     assert paths.isdisjoint({"", str(home), str(home.parent)})
@@ -248,7 +267,10 @@ def function_of_this_module() -> None:
 
 
 def test_a_pickle_tells_the_paths_and_modules_that_it_names() -> None:
-    value = {"a": [Path("x/y"), PurePosixPath("z"), Path("x/y")], "b": (fractions.Fraction, int)}
+    value = {
+        "a": [Path("x/y"), PurePosixPath("z"), Path("x/y")],
+        "b": (fractions.Fraction, int),
+    }
     data, paths, modules = pickled((function_of_this_module, value))
     assert paths == [Path("x/y"), Path("z")]
     assert Path(__file__).absolute() in modules

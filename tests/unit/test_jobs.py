@@ -102,7 +102,10 @@ def test_groups_that_dont_fit_in_memory_together_run_one_after_another() -> None
     Jobs(big, 3, lambda: Watcher([]), memory_bytes=100).join()
     assert most == [1]
     Jobs(
-        [group("larger than all", 2, peak_bytes=600)], 3, lambda: Watcher([]), memory_bytes=100
+        [group("larger than all", 2, peak_bytes=600)],
+        3,
+        lambda: Watcher([]),
+        memory_bytes=100,
     ).join()
 
 

@@ -81,7 +81,9 @@ def branched() -> onnx.ModelProto:
 
 def test_matrices_in_bodies_are_rounded_to_blocks_where_they_have_levels() -> None:
     made = branched()
-    before = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    before = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer
+    }
     converted = quantize_through(made, replace(BLOCKS, block=4), {})
     x = np.random.default_rng(0).standard_normal((4, 4)).astype(np.float32)
     w, v = (quantized(before[name], replace(BLOCKS, block=4), None) for name in "wv")
@@ -95,7 +97,11 @@ def test_matrices_in_bodies_are_rounded_to_blocks_where_they_have_levels() -> No
         "Add",
         "If",
     ]
-    assert [each.op_type for each in bodies["else_branch"].node] == ["Constant", "MatMul", "Neg"]
+    assert [each.op_type for each in bodies["else_branch"].node] == [
+        "Constant",
+        "MatMul",
+        "Neg",
+    ]
     assert "odd" in bodies["else_branch"].node[1].input
 
 
@@ -203,7 +209,9 @@ def test_the_scale_of_logits_is_their_greatest_finite_magnitude() -> None:
 
 def test_two_logits_change_places_within_what_noise_moves_them_by() -> None:
     yardstick = Yardstick(
-        Noise(({"l": Gap(greatest=0.01, scale=2.0)}, {"l": Gap(greatest=0.08, scale=4.0)}, {}))
+        Noise(
+            ({"l": Gap(greatest=0.01, scale=2.0)}, {"l": Gap(greatest=0.08, scale=4.0)}, {})
+        )
     )
     usual = {
         0: {"l": np.array([2.0, 1.0], np.float32)},
@@ -219,7 +227,9 @@ def test_two_logits_change_places_within_what_noise_moves_them_by() -> None:
     assert explained_by(yardstick, first, "l", logits) == pytest.approx(got / 4)
 
 
-LARGE = "(float[2] x) => (float[2] y) { h = Cast<to = 10>(x) e = Exp(h) y = Cast<to = 1>(e) }"
+LARGE = (
+    "(float[2] x) => (float[2] y) { h = Cast<to = 10>(x) e = Exp(h) y = Cast<to = 1>(e) }"
+)
 
 
 def refer(path: Path, *values: float, unusual: str = "") -> Reference:
@@ -271,7 +281,9 @@ def test_a_constant_in_a_node_is_rounded_with_the_rest() -> None:
             got[node.output[0]] = helper.get_attribute_value(attribute)
     half = np.array([0.1, 0.3], np.float32).astype(np.float16).astype(np.float32)
     values = {
-        name: np.ravel(numpy_helper.to_array(held) if isinstance(held, TensorProto) else held)
+        name: np.ravel(
+            numpy_helper.to_array(held) if isinstance(held, TensorProto) else held
+        )
         for name, held in got.items()
     }
     np.testing.assert_array_equal(values["c"], half[:1])

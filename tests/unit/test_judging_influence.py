@@ -42,7 +42,9 @@ GREATER = (
 )
 
 
-@pytest.mark.parametrize(("values", "seen"), [(row(1, 2), 1), (row(-1, -2), 1), (row(1, -1), 2)])
+@pytest.mark.parametrize(
+    ("values", "seen"), [(row(1, 2), 1), (row(-1, -2), 1), (row(1, -1), 2)]
+)
 def test_both_sides_of_a_comparison(values: Any, seen: int, tmp_path: Path) -> None:
     assert counted(model(GREATER), [{"x": values}], tmp_path) == {SIDES: (seen, 2)}
 
@@ -83,13 +85,17 @@ def test_an_input_that_changes_nothing_does_not_count(tmp_path: Path) -> None:
     assert counted(model(both), feeds, tmp_path / "both") == {INPUTS: (2, 2)}
 
 
-def test_what_cannot_be_counted_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_counted_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: Any) -> Any:
         raise ValueError("not today")
 
     monkeypatch.setattr(room, "_sides", refuse)
     path = save(model(GREATER), tmp_path / "model.onnx")
-    answers = Reference((InputSet("one", {"x": row(1, 2)}),), ({"y": row(1, 2)},), frozenset())
+    answers = Reference(
+        (InputSet("one", {"x": row(1, 2)}),), ({"y": row(1, 2)},), frozenset()
+    )
     counts, notes = influence(Model(path), answers, Cache(tmp_path / "cache"))
     assert counts == {}
     assert notes == ("what is reached of comparisons can't be counted: not today",)

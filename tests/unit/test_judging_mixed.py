@@ -25,7 +25,9 @@ def plan_of(*steps: tuple[str, str, str, str], outputs: str = "", kept: str = ""
     names = {name for step in floating for name in (*step.ins, *step.outs)} - {"i"}
     return SimpleNamespace(
         halving=SimpleNamespace(floats=names),
-        reading=SimpleNamespace(floating=floating, scopes=[SimpleNamespace(outputs=[*outputs])]),
+        reading=SimpleNamespace(
+            floating=floating, scopes=[SimpleNamespace(outputs=[*outputs])]
+        ),
         label=lambda step: step.label,
         converted=lambda step: step.label not in kept,
     )

@@ -50,7 +50,9 @@ def referred(*outputs: dict[str, Any], unusual: str = "", unstable: str = "") ->
         ("anything", "*", True),
     ],
 )
-def test_a_value_is_of_its_output_and_of_no_namesake(name: str, output: str, of: bool) -> None:
+def test_a_value_is_of_its_output_and_of_no_namesake(
+    name: str, output: str, of: bool
+) -> None:
     assert is_of(name, output) is of
 
 
@@ -66,7 +68,9 @@ def test_a_value_is_of_its_output_and_of_no_namesake(name: str, output: str, of:
 def test_an_output_of_a_false_shape_is_told_once(
     tmp_path: Path, shapes: list[tuple[int, ...]], words: str | None
 ) -> None:
-    made = model("(float[?,2] x) => (float[?,2] y, float z) { y = Neg(x)  z = ReduceMax(x) }")
+    made = model(
+        "(float[?,2] x) => (float[?,2] y, float z) { y = Neg(x)  z = ReduceMax(x) }"
+    )
     made.graph.output[1].type.tensor_type.ClearField("shape")
     reference = referred(*({"y": np.zeros(shape), "z": np.zeros(5)} for shape in shapes))
     told = false_shapes(Model(save(made, tmp_path / "m.onnx")), reference)
@@ -137,9 +141,13 @@ def test_an_unusual_set_on_which_last_bits_break_the_bound_judges_less_or_nothin
 
 def test_a_set_judges_where_its_noise_is_beyond_the_bound_and_no_chaos() -> None:
     strict = Tolerance(rtol=0.0, atol=1.0)
-    reference = referred({"y": np.zeros(2), "z": np.zeros(2)}, {"y": np.zeros(2)}, unusual="odd")
+    reference = referred(
+        {"y": np.zeros(2), "z": np.zeros(2)}, {"y": np.zeros(2)}, unusual="odd"
+    )
     mild, wild = Gap(greatest=2.0, scale=1000.0), Gap(greatest=2.0, scale=4.0)
-    shaky = unsteady(reference, Noise(({"y": wild, "z": mild}, {"y": mild})), lambda _: strict)
+    shaky = unsteady(
+        reference, Noise(({"y": wild, "z": mild}, {"y": mild})), lambda _: strict
+    )
     assert shaky == {0: False, 1: True}
     turned = unsteady(reference, Noise(({"y": mild, "z": wild}, {})), lambda _: strict)
     assert turned == {0: False}
@@ -158,7 +166,12 @@ def overflow(value: str, greatest: float, input_set: int = 0) -> Overflow:
 
 
 def test_the_greatest_overflow_of_each_value_counts_in_the_graph_s_order() -> None:
-    seen = [overflow("b", 7e4), overflow("a", 9e4), overflow("b", 8e4, 1), overflow("a", 7e4, 1)]
+    seen = [
+        overflow("b", 7e4),
+        overflow("a", 9e4),
+        overflow("b", 8e4, 1),
+        overflow("a", 7e4, 1),
+    ]
     found = by_value(seen)
     assert list(found) == ["b", "a"]
     assert [each.greatest for each in found.values()] == [8e4, 9e4]
@@ -300,7 +313,14 @@ RANGED = RangeVerdict("it overflows", ("where",), ("range note",), (3,))
             ["float32 note", "made", "range note"],
             HALF_WRONG,
         ),
-        (RIGHT, HALF_WRONG, True, "it overflows", ["float32 note", "made", "range note"], RIGHT),
+        (
+            RIGHT,
+            HALF_WRONG,
+            True,
+            "it overflows",
+            ["float32 note", "made", "range note"],
+            RIGHT,
+        ),
         (RIGHT, None, True, "it overflows", ["float32 note", "made", "range note"], RIGHT),
         (WRONG, None, False, "float32 departs", ["float32 note", "made"], WRONG),
         (WRONG, HALF_WRONG, False, "float32 departs", ["float32 note", "made"], WRONG),

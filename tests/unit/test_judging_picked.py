@@ -28,7 +28,10 @@ def weighted(text: str) -> onnx.ModelProto:
     [
         (weighted("(int64[n] k) => (float[n,2] y) { y = Gather(w, k) }"), ("y",)),
         (weighted("(int64[n] k) => (float[n,2] y) { r = Gather(w, k) y = Mul(r, r) }"), ()),
-        (weighted("(float[5,2] x, bool[5,2] b) => (float[5,2] y) { y = Where(b, x, w) }"), ("y",)),
+        (
+            weighted("(float[5,2] x, bool[5,2] b) => (float[5,2] y) { y = Where(b, x, w) }"),
+            ("y",),
+        ),
         (
             weighted(
                 "(float[5,2] x, bool[5,2] b) => (float[5,2] y) { s = Exp(x) y = Where(b, s, w) }"

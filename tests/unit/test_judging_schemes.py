@@ -61,7 +61,10 @@ DYNAMIC, MATMUL = frozenset(DYNAMIC_OPS), frozenset({"MatMul"})
             "int8.dynamic(op_types_to_quantize=['MatMul', 'Gather'], nodes_to_quantize=['a'], "
             "nodes_to_exclude=['b', 'c'])",
             Scheme(
-                frozenset({"MatMul", "Gather"}), False, only=frozenset("a"), never=frozenset("bc")
+                frozenset({"MatMul", "Gather"}),
+                False,
+                only=frozenset("a"),
+                never=frozenset("bc"),
             ),
         ),
         (
@@ -118,7 +121,9 @@ def with_weights() -> onnx.ModelProto:
 
 def constants(made: onnx.ModelProto) -> dict[str, Any]:
     """What each node reads that is constant, by its operator and the place."""
-    by_name = {tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer}
+    by_name = {
+        tensor.name: numpy_helper.to_array(tensor) for tensor in made.graph.initializer
+    }
     for node in made.graph.node:
         if node.op_type == "Constant":
             by_name[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
@@ -140,7 +145,11 @@ def test_each_node_reads_its_weights_in_the_levels_that_are_its(
     static: bool, per_channel: bool, signed: bool
 ) -> None:
     scheme = Scheme(
-        OPS, static, per_channel=per_channel, signed_weights=signed, signed_activations=not signed
+        OPS,
+        static,
+        per_channel=per_channel,
+        signed_weights=signed,
+        signed_activations=not signed,
     )
     plain = constants(with_weights())
     read = constants(quantize_through(with_weights(), scheme, {}))
@@ -167,9 +176,13 @@ def test_each_node_reads_its_weights_in_the_levels_that_are_its(
         ({"ops": frozenset({"Gemm"})}, ""),
     ],
 )
-def test_a_scheme_takes_nodes_by_operator_and_name(options: dict[str, Any], taken: str) -> None:
+def test_a_scheme_takes_nodes_by_operator_and_name(
+    options: dict[str, Any], taken: str
+) -> None:
     scheme = replace(Scheme(MATMUL, static=False), **options)
-    nodes = [helper.make_node("MatMul", ["x", "w"], [f"{name}_out"], name=name) for name in "mn"]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], [f"{name}_out"], name=name) for name in "mn"
+    ]
     assert "".join(node.name for node in nodes if scheme.takes(node)) == taken
     assert not any(scheme.takes(node, frozenset({"m_out", "n_out"})) for node in nodes)
 
@@ -213,7 +226,9 @@ def test_ranges_are_watched_where_they_are_fixed_beforehand() -> None:
         ("ConvTranspose", {}, 0),
     ],
 )
-def test_the_channels_of_a_weight(op_type: str, attributes: dict[str, Any], axis: int) -> None:
+def test_the_channels_of_a_weight(
+    op_type: str, attributes: dict[str, Any], axis: int
+) -> None:
     assert _channel_axis(helper.make_node(op_type, ["x", "w"], ["y"], **attributes)) == axis
 
 
@@ -241,7 +256,9 @@ def test_activations_are_rounded_where_their_ranges_are_fixed() -> None:
 # generation
 
 
-def value(*shape: int | str | None, kind: str = "tensor(int64)", name: str = "v") -> ValueType:
+def value(
+    *shape: int | str | None, kind: str = "tensor(int64)", name: str = "v"
+) -> ValueType:
     return ValueType(name, kind, shape)
 
 
@@ -292,9 +309,11 @@ def test_what_is_fed_has_the_type_that_the_session_takes(kind: str) -> None:
     texts = np.array(["a"])
     listed = [np.ones(1)]
     state = _State(session, decoder, {"v": np.array([1.0, 1e9]), "s": texts})
-    dtype = {"tensor(float16)": np.float16, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}[
-        kind
-    ]
+    dtype = {
+        "tensor(float16)": np.float16,
+        "tensor(int32)": np.int32,
+        "tensor(bool)": np.bool_,
+    }[kind]
     assert state._fixed["v"].dtype == state._cache["v"].dtype == dtype
     assert state._fixed["s"] is texts
     assert state._cast("v", listed) is listed
@@ -350,7 +369,9 @@ OUTPUTS = {"up": value(1, "n", 9, kind=FLOATS), "down": value(1, "n", 9, kind=FL
             "the model has no input 'mor'. Did you mean 'more'?",
         ),
         (
-            lambda spec: decoders._ids({"a": INPUTS["more"], "b": INPUTS["more"]}, {}, {}, spec),
+            lambda spec: decoders._ids(
+                {"a": INPUTS["more"], "b": INPUTS["more"]}, {}, {}, spec
+            ),
             'no input is certain to take the tokens. Mend: ids = "INPUT"',
         ),
         (
@@ -421,7 +442,9 @@ def test_recorded_outputs_are_bounded_by_kind_and_noise(
         assert getattr(bound, name) == expected, name
     half = kind == "float16"
     assert (bound.rtol == recorded._RTOL) is not half
-    chosen = recorded._tolerances(Model(path), card, Settings(rtol=0.5, atol=0.25), measured)("y")
+    chosen = recorded._tolerances(
+        Model(path), card, Settings(rtol=0.5, atol=0.25), measured
+    )("y")
     assert (chosen.rtol, chosen.atol) == (0.5, 0.25)
     suite = recorded._tolerances(Model(path), replace(card, suite="s"), Settings(), measured)
     assert suite("y") == recorded._SUITE

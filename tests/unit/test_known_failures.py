@@ -17,7 +17,11 @@ from tests.nights import timed
 
 def entry(versions: str) -> KnownFailure:
     return KnownFailure(
-        "compare", "a sign is lost", {"thing": versions}, cause="`fuse` of node n", repro="repro/n"
+        "compare",
+        "a sign is lost",
+        {"thing": versions},
+        cause="`fuse` of node n",
+        repro="repro/n",
     )
 
 
@@ -29,7 +33,11 @@ def judged(
     for name in ("left_range", "upgrades"):
         ask = getattr(ledger, name)
         monkeypatch.setattr(known, name, lambda entry, ask=ask: ask(entry, here))
-    ended = {"status": Status.PASS} if passes else {"status": Status.FAIL, "stage": Stage.COMPARE}
+    ended = (
+        {"status": Status.PASS}
+        if passes
+        else {"status": Status.FAIL, "stage": Stage.COMPARE}
+    )
     result = timed("original", reason=None if passes else "the outputs differ", **ended)
     return with_ledger(result, entry(versions), "net.model.toml")
 
@@ -58,7 +66,9 @@ def test_what_an_upgrade_beyond_the_range_mends_passes_and_says_so(
     assert result.known.mended == "thing 1.33.0 (known of <1.33)"
 
 
-def test_what_was_to_be_mended_and_fails_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_to_be_mended_and_fails_is_a_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     result = judged(monkeypatch, "<1.33", "1.33.0", passes=False)
 
     assert result.status is Status.FAIL
@@ -66,12 +76,16 @@ def test_what_was_to_be_mended_and_fails_is_a_failure(monkeypatch: pytest.Monkey
     assert "of thing 1.33.0 (known of <1.33)" in result.reason
 
 
-def test_a_pass_within_the_range_is_a_failure_of_the_card(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pass_within_the_range_is_a_failure_of_the_card(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     result = judged(monkeypatch, "<1.33", "1.32.0", passes=True)
 
     assert result.status is Status.FAIL
     assert result.reason is not None
-    assert result.reason.startswith("passes, though the card net.model.toml knows it to fail")
+    assert result.reason.startswith(
+        "passes, though the card net.model.toml knows it to fail"
+    )
     assert "mended by" not in result.reason
 
 

@@ -48,12 +48,16 @@ def quantized(step: float = 0.05) -> onnx.ModelProto:
     return made
 
 
-def moved(made: onnx.ModelProto, x: Any, amount: Any = ONE_UNIT, edges: Any = ONE_UNIT) -> Any:
+def moved(
+    made: onnx.ModelProto, x: Any, amount: Any = ONE_UNIT, edges: Any = ONE_UNIT
+) -> Any:
     return run(open_cpu(with_last_bits(made)), {"x": x, AMOUNT: amount, EDGES: edges})["y"]
 
 
 @pytest.mark.parametrize("opset", [17, 22, 23])
-def test_a_constant_moves_by_one_unit_in_its_last_place_and_whole_numbers_stay(opset: int) -> None:
+def test_a_constant_moves_by_one_unit_in_its_last_place_and_whole_numbers_stay(
+    opset: int,
+) -> None:
     made = model(F + "<float[64] w> { y = Add(x, w) }")
     made.opset_import[0].version = opset
     values = np.linspace(-3, 3, 64, dtype=np.float32)
@@ -72,7 +76,9 @@ def test_a_constant_that_is_listed_as_an_input_moves_and_an_input_stays() -> Non
     made = model(F + "<float[64] w> { y = Add(x, w) }")
     values = np.linspace(0.1, 2.9, 64, dtype=np.float32)
     made.graph.initializer.append(numpy_helper.from_array(values, "w"))
-    made.graph.input.append(onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [64]))
+    made.graph.input.append(
+        onnx.helper.make_tensor_value_info("w", onnx.TensorProto.FLOAT, [64])
+    )
     assert np.all(moved(made, np.zeros((1, 64), np.float32))[0] != values)
 
 
@@ -102,10 +108,14 @@ def test_what_a_step_function_reads_moves_inside_a_branch_too() -> None:
         f"{{ h = {C}0.1> () t = Mul(x, h) u = Floor(t) }}, else_branch = k () => (float[n,64] v) "
         f"{{ v = Neg(x) }}> }}"
     )
-    x = np.full((1, 64), 30.0, np.float32)  # 30 * 0.1 is 3, or less where the last bit of 0.1 is
+    x = np.full(
+        (1, 64), 30.0, np.float32
+    )  # 30 * 0.1 is 3, or less where the last bit of 0.1 is
     session = open_cpu(with_last_bits(made))
     feeds = {"x": x, "c": np.array(True), AMOUNT: ONE_UNIT, EDGES: ONE_UNIT}
-    assert {float(value) for _ in range(8) for value in run(session, feeds)["y"].reshape(-1)} == {
+    assert {
+        float(value) for _ in range(8) for value in run(session, feeds)["y"].reshape(-1)
+    } == {
         2.0,
         3.0,
     }
@@ -118,7 +128,10 @@ def test_what_a_step_function_reads_moves_inside_a_branch_too() -> None:
         ("{ y = Round(x) }", True),
         ("{ i = Cast <to = 7> (x) y = Cast <to = 1> (i) }", True),
         (f"{{ k = {C}0.3> () b = Greater(x, k) y = Cast <to = 1> (b) }}", True),
-        ("{ s = Shape(x) f = Cast <to = 1> (s) i = Cast <to = 7> (f) y = Reshape(x, i) }", True),
+        (
+            "{ s = Shape(x) f = Cast <to = 1> (s) i = Cast <to = 7> (f) y = Reshape(x, i) }",
+            True,
+        ),
         ("{ s = Shape(x) y = Reshape(x, s) }", False),
         ("{ h = Cast <to = 10> (x) y = Cast <to = 1> (h) }", True),
     ],
@@ -144,9 +157,13 @@ def referred(made: onnx.ModelProto, folder: Path, *arrays: Any) -> tuple[Model, 
 
 def test_the_floor_of_a_quantizer_counts_steps_and_elements(tmp_path: Path) -> None:
     # Halves of a step: which way they fall hangs on the last bit of the scale.
-    x = (np.arange(-32, 32, dtype=np.float32).reshape(1, 64) + np.float32(0.5)) * np.float32(0.05)
+    x = (np.arange(-32, 32, dtype=np.float32).reshape(1, 64) + np.float32(0.5)) * np.float32(
+        0.05
+    )
     steady = x + np.float32(0.01)
-    floor = noise_floor(*referred(quantized(), tmp_path, x, steady), Cache(tmp_path / "cache"))
+    floor = noise_floor(
+        *referred(quantized(), tmp_path, x, steady), Cache(tmp_path / "cache")
+    )
     assert floor.has_tail
     assert floor.steps == {"y": pytest.approx(0.05)}
     flipping, still = (gaps["y"] for gaps in floor.sets)
@@ -199,7 +216,8 @@ def test_draws_go_on_while_they_show_something_new(
 
 def test_one_set_is_drawn_as_often_as_many_sets_together(tmp_path: Path) -> None:
     floor = noise_floor(
-        *referred(quantized(), tmp_path, np.zeros((1, 64), np.float32)), Cache(tmp_path / "cache")
+        *referred(quantized(), tmp_path, np.zeros((1, 64), np.float32)),
+        Cache(tmp_path / "cache"),
     )
     assert any(note.startswith(f"{RESTS_ON} 32 draws") for note in floor.notes)
 
@@ -207,7 +225,8 @@ def test_one_set_is_drawn_as_often_as_many_sets_together(tmp_path: Path) -> None
 def test_a_model_that_never_rounds_is_drawn_as_before(tmp_path: Path) -> None:
     made = model(F + "{ y = Exp(x) }")
     floor = noise_floor(
-        *referred(made, tmp_path, np.full((1, 64), 0.3, np.float32)), Cache(tmp_path / "cache")
+        *referred(made, tmp_path, np.full((1, 64), 0.3, np.float32)),
+        Cache(tmp_path / "cache"),
     )
     assert not floor.has_tail
     assert "the last bits inside" not in floor.sources

@@ -100,7 +100,11 @@ def test_the_middle_mean_leaves_out_both_ends() -> None:
 
 
 def event(name: str, op_type: str, index: int, took_us: int) -> str:
-    details = {"op_name": op_type, "node_index": str(index), "provider": "CPUExecutionProvider"}
+    details = {
+        "op_name": op_type,
+        "node_index": str(index),
+        "provider": "CPUExecutionProvider",
+    }
     record = {"cat": "Node", "name": f"{name}_kernel_time", "dur": took_us, "args": details}
     return json.dumps(record) + ","
 
@@ -111,7 +115,11 @@ def run_ends() -> str:
 
 def test_a_profile_is_read_by_run_and_node(tmp_path: Path) -> None:
     file = tmp_path / "profile.json"
-    first = [event("a", "Conv", 4, 10), event("loop", "Loop", 5, 99), event("in", "Add", 0, 1)]
+    first = [
+        event("a", "Conv", 4, 10),
+        event("loop", "Loop", 5, 99),
+        event("in", "Add", 0, 1),
+    ]
     second = [event("a", "Conv", 4, 12), event("in", "Add", 0, 2), event("in", "Add", 0, 3)]
     file.write_text("\n".join(["[", *first, run_ends(), *second, run_ends(), "]"]), "utf-8")
 
@@ -123,7 +131,11 @@ def test_a_profile_is_read_by_run_and_node(tmp_path: Path) -> None:
 
 def test_nameless_nodes_are_called_after_their_operators(tmp_path: Path) -> None:
     file = tmp_path / "profile.json"
-    events = [event("Add_7", "Add", 7, 1), event("", "Mul", 8, 2), event("Add_12", "Add", 12, 3)]
+    events = [
+        event("Add_7", "Add", 7, 1),
+        event("", "Mul", 8, 2),
+        event("Add_12", "Add", 12, 3),
+    ]
     file.write_text("\n".join(["[", *events, run_ends(), "]"]), "utf-8")
 
     assert read_runs(file).runs == ({"Add_0": 1.0, "Mul_0": 2.0, "Add_1": 3.0},)
@@ -148,7 +160,9 @@ class Side:
         self._runs += 1
 
     def finish(self) -> RunProfiles:
-        return RunProfiles({"a": "Add"}, tuple({"a": float(run)} for run in range(self._runs)))
+        return RunProfiles(
+            {"a": "Add"}, tuple({"a": float(run)} for run in range(self._runs))
+        )
 
 
 def test_both_sides_run_in_turn_as_often_and_warm_up_runs_do_not_count() -> None:

@@ -52,7 +52,9 @@ def test_every_iteration_runs_both_sides_once_and_every_pair_is_fresh() -> None:
     assert log.count("close baseline") == log.count("close variant") == record.pairs
     assert log.count("baseline") == log.count("variant")
     runs = [entry for entry in log if entry in ("baseline", "variant")]
-    assert all(set(runs[at : at + 2]) == {"baseline", "variant"} for at in range(0, len(runs), 2))
+    assert all(
+        set(runs[at : at + 2]) == {"baseline", "variant"} for at in range(0, len(runs), 2)
+    )
 
 
 def test_no_two_pairs_are_open_at_once() -> None:
@@ -90,7 +92,9 @@ def test_the_seed_decides_the_order() -> None:
 def test_coin_tosses_are_balanced(count: int) -> None:
     heads = [sum(balanced(random.Random(seed), count)) for seed in range(200)]
     assert set(heads) <= {count // 2, count - count // 2}
-    first = sum(balanced(random.Random(seed), count)[0] for seed in range(200)) if count else 100
+    first = (
+        sum(balanced(random.Random(seed), count)[0] for seed in range(200)) if count else 100
+    )
     assert 60 < first < 140
 
 
@@ -98,7 +102,9 @@ def test_each_two_adjacent_pairs_create_the_baseline_first_once() -> None:
     for seed in range(50):
         tosses = alternating(random.Random(seed), 21)
         assert len(tosses) == 21
-        assert all(one != other for one, other in zip(tosses[:20:2], tosses[1:20:2], strict=True))
+        assert all(
+            one != other for one, other in zip(tosses[:20:2], tosses[1:20:2], strict=True)
+        )
     firsts = [alternating(random.Random(seed), 40)[::2] for seed in range(50)]
     assert {toss for each in firsts for toss in each} == {True, False}
     assert all(len(set(each)) == 2 for each in firsts)
@@ -226,7 +232,9 @@ def test_garbage_collection_and_tracing_are_off_meanwhile_and_back_afterwards() 
     before = sys.gettrace()
     sys.settrace(tracer)
     try:
-        measure(Fixture(), baseline=Sessions(clock, 0.004, "b"), variant=variant, clock=clock)
+        measure(
+            Fixture(), baseline=Sessions(clock, 0.004, "b"), variant=variant, clock=clock
+        )
         assert sys.gettrace() is tracer
     finally:
         sys.settrace(before)
@@ -281,7 +289,9 @@ def test_a_round_that_is_missing_is_noticed() -> None:
         def pedantic(
             self, target: Any, *, setup: Any = None, teardown: Any = None, rounds: int = 1
         ) -> object:
-            return super().pedantic(target, setup=setup, teardown=teardown, rounds=rounds - 1)
+            return super().pedantic(
+                target, setup=setup, teardown=teardown, rounds=rounds - 1
+            )
 
     clock = Clock()
     with pytest.raises(LatencyError, match="were planned"):
@@ -304,7 +314,9 @@ def test_inputs_take_turns_and_both_sides_of_an_iteration_have_the_same() -> Non
     assert record is not None
     assert record.input_sets == 3
     assert baseline.used == variant.used
-    assert [abs(baseline.used[-30:].count(index) - 10) <= 1 for index in range(3)] == [True] * 3
+    assert [abs(baseline.used[-30:].count(index) - 10) <= 1 for index in range(3)] == [
+        True
+    ] * 3
 
 
 def test_with_transfers_an_iteration_has_the_same_inputs_as_without() -> None:
@@ -352,7 +364,9 @@ def test_sessions_that_get_faster_are_warmed_up_until_they_have_settled() -> Non
             return Timed([run], self.open_s)
 
     baseline, variant = Warming(clock, 1e-3, "b"), Warming(clock, 1e-3)
-    record = measure(Fixture(), baseline=baseline, variant=variant, clock=clock, budget_s=5.0)
+    record = measure(
+        Fixture(), baseline=baseline, variant=variant, clock=clock, budget_s=5.0
+    )
     assert record is not None
     assert record.unsettled_pairs == 0
     assert record.median_ms == pytest.approx(1.0)
@@ -374,7 +388,10 @@ def test_sessions_that_never_settle_are_reported() -> None:
             return Timed([run], self.open_s)
 
     record = measure(
-        Fixture(), baseline=Restless(clock, 1e-3, "b"), variant=Restless(clock, 1e-3), clock=clock
+        Fixture(),
+        baseline=Restless(clock, 1e-3, "b"),
+        variant=Restless(clock, 1e-3),
+        clock=clock,
     )
     assert record is not None
     assert record.unsettled_pairs == record.pairs == 5
@@ -394,7 +411,11 @@ def test_the_conditions_are_recorded_and_the_thread_is_pinned_meanwhile() -> Non
     clock.spend = look  # type: ignore[method-assign]
     allowed = os.sched_getaffinity(0)
     record = measure(
-        Fixture(), baseline=Sessions(clock, 0.004, "b"), variant=variant, clock=clock, pin=True
+        Fixture(),
+        baseline=Sessions(clock, 0.004, "b"),
+        variant=variant,
+        clock=clock,
+        pin=True,
     )
     assert record is not None
     assert record.conditions is not None
@@ -427,7 +448,9 @@ def test_pairs_can_be_measured_without_pytest_benchmark() -> None:
 def test_the_idlest_cores_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen: list[list[int]] = []
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 5})
-    monkeypatch.setattr(os, "sched_setaffinity", lambda _, cores: chosen.append(sorted(cores)))
+    monkeypatch.setattr(
+        os, "sched_setaffinity", lambda _, cores: chosen.append(sorted(cores))
+    )
     monkeypatch.setattr("psutil.cpu_percent", lambda **_: [90.0, 3.0, 40.0, 0.0, 0.0, 7.0])
     for cores in (1, 2):
         with undisturbed(cores):
@@ -435,7 +458,9 @@ def test_the_idlest_cores_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert chosen == [[1], [0, 1, 2, 5], [1, 5], [0, 1, 2, 5]]
 
 
-def test_where_pinning_is_forbidden_the_record_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_pinning_is_forbidden_the_record_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def forbidden(*_: object) -> None:
         raise PermissionError
 

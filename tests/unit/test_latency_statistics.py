@@ -24,11 +24,15 @@ TRIALS = 4000
 SPREAD = 0.02
 
 
-def coverage(draws: np.ndarray[tuple[int, int], np.dtype[np.float64]], truth: float = 0.0) -> float:
+def coverage(
+    draws: np.ndarray[tuple[int, int], np.dtype[np.float64]], truth: float = 0.0
+) -> float:
     """The share of rows whose interval contains the truth."""
     intervals = [speedup_interval(row) for row in draws.tolist()]
     return sum(
-        1 for interval in intervals if interval and interval[0] <= math.exp(truth) <= interval[1]
+        1
+        for interval in intervals
+        if interval and interval[0] <= math.exp(truth) <= interval[1]
     ) / len(draws)
 
 
@@ -50,8 +54,12 @@ def test_heavy_tails_do_not_make_it_promise_too_much(pairs: int) -> None:
 def test_medians_over_disturbed_iterations_are_covered_too(pairs: int) -> None:
     rng = np.random.default_rng(pairs)
     shape = (TRIALS // 2, pairs, 21)
-    noise = rng.normal(0, 0.03, shape) + (rng.random(shape) < 0.1) * rng.exponential(1.0, shape)
-    other = rng.normal(0, 0.03, shape) + (rng.random(shape) < 0.1) * rng.exponential(1.0, shape)
+    noise = rng.normal(0, 0.03, shape) + (rng.random(shape) < 0.1) * rng.exponential(
+        1.0, shape
+    )
+    other = rng.normal(0, 0.03, shape) + (rng.random(shape) < 0.1) * rng.exponential(
+        1.0, shape
+    )
     draws = rng.normal(0, 0.01, shape[:2]) + np.median(noise - other, axis=2)
     assert coverage(draws) >= 0.94
 
@@ -80,11 +88,14 @@ def test_the_order_in_which_sessions_are_created_doesn_t_widen_the_interval(
 ) -> None:
     rng = np.random.default_rng(1)
     order = [
-        np.where(alternating(random.Random(seed), pairs), effect, -effect) for seed in range(2000)
+        np.where(alternating(random.Random(seed), pairs), effect, -effect)
+        for seed in range(2000)
     ]
     draws = rng.normal(0.0, 0.01, (2000, pairs)) + np.array(order)
     intervals = [speedup_interval(row.tolist()) for row in draws]
-    covered = sum(1 for each in intervals if each and each[0] <= 1 <= each[1]) / len(intervals)
+    covered = sum(1 for each in intervals if each and each[0] <= 1 <= each[1]) / len(
+        intervals
+    )
     # An odd last pair keeps its order's effect, a 33rd of it.
     assert 0.93 <= covered <= 0.97
 
@@ -110,9 +121,9 @@ def test_a_pair_s_ratio_is_the_median_of_its_iterations() -> None:
 
 def test_swapping_the_sides_turns_the_ratio_round() -> None:
     readings = [(211, 100), (187, 103), (202, 95)]
-    assert log_ratio([(variant, baseline) for baseline, variant in readings]) == pytest.approx(
-        -log_ratio(readings)
-    )
+    assert log_ratio(
+        [(variant, baseline) for baseline, variant in readings]
+    ) == pytest.approx(-log_ratio(readings))
 
 
 @pytest.mark.parametrize(("share", "needed"), [(0.9, 64), (0.99, 662)])

@@ -104,7 +104,9 @@ def test_holm_steps_down_and_counts_who_isn_t_there() -> None:
 def test_a_run_of_equals_has_a_false_fail_no_more_often_than_alpha() -> None:
     rng = np.random.default_rng(3)
     runs = [rng.normal(0, 0.03, (20, LEAST_PAIRS)).tolist() for _ in range(100)]
-    verdicts = [decide_run(dict(enumerate(run)), alpha=0.05, minimum_effect=0.0) for run in runs]
+    verdicts = [
+        decide_run(dict(enumerate(run)), alpha=0.05, minimum_effect=0.0) for run in runs
+    ]
     failed = sum(
         any(verdict.outcome is Outcome.FAIL for verdict in run.values()) for run in verdicts
     )
@@ -168,9 +170,17 @@ def test_replayed_readings_decide_nothing() -> None:
 
 def test_an_invalid_cell_does_not_spare_the_others() -> None:
     found = decide_run(
-        {"broken": [math.nan] * 16, "slow": draws(0.1, 0.01, 1)[0], "same": draws(0, 0.01, 1)[0]}
+        {
+            "broken": [math.nan] * 16,
+            "slow": draws(0.1, 0.01, 1)[0],
+            "same": draws(0, 0.01, 1)[0],
+        }
     )
-    assert [found[name].outcome for name in found] == [Outcome.INVALID, Outcome.FAIL, Outcome.PASS]
+    assert [found[name].outcome for name in found] == [
+        Outcome.INVALID,
+        Outcome.FAIL,
+        Outcome.PASS,
+    ]
 
 
 def test_the_estimate_is_the_pseudomedian_and_outliers_leave_it_alone() -> None:
@@ -234,7 +244,9 @@ def test_confirmation_makes_false_fails_rarer_than_either_measurement() -> None:
         decide(values, minimum_effect=0.0)
         for values in draws(0.0, 0.02, len(flagged), CONFIRMING_PAIRS, seed=1)
     ]
-    assert not [each for each in map(confirm, flagged, second) if each.outcome is Outcome.FAIL]
+    assert not [
+        each for each in map(confirm, flagged, second) if each.outcome is Outcome.FAIL
+    ]
 
 
 def test_pairs_follow_from_cells_noise_and_time() -> None:
@@ -271,7 +283,8 @@ def test_a_p_value_at_the_limit_is_beyond_it() -> None:
 @pytest.mark.parametrize("second", [P, F, U])
 def test_a_confirmed_verdict_says_what_each_measurement_said(second: Outcome) -> None:
     assert (
-        confirm(verdict(U), verdict(second)).reason == f"inconclusive, then {second} on fresh pairs"
+        confirm(verdict(U), verdict(second)).reason
+        == f"inconclusive, then {second} on fresh pairs"
     )
 
 

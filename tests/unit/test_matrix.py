@@ -43,7 +43,9 @@ def without(distribution: str, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- cells
 
 
-def cell(*failures: KnownFailure, variant: str = "simplify+fp16", provider: str = "cpu") -> Cell:
+def cell(
+    *failures: KnownFailure, variant: str = "simplify+fp16", provider: str = "cpu"
+) -> Cell:
     path = Path("m.onnx")
     return Cell(
         Card(path=path, name="m", source=PathSource(path), known_failures=failures),
@@ -191,12 +193,16 @@ def test_all_includes_the_variants_of_the_project() -> None:
 
 
 def test_a_variant_of_the_project_goes_by_its_name() -> None:
-    (variant,) = expand_variants(["ours"], {"ours": "simplify+fp16.io32(max_finite_val=65504)"})
+    (variant,) = expand_variants(
+        ["ours"], {"ours": "simplify+fp16.io32(max_finite_val=65504)"}
+    )
     assert variant == parse_variant("simplify+fp16.io32(max_finite_val=65504)", id="ours")
 
 
 def test_two_spellings_of_one_variant_are_one() -> None:
-    assert ids("fp16(max_finite_val=1.0)", "fp16(max_finite_val=1)") == ["fp16.max_finite_val_1"]
+    assert ids("fp16(max_finite_val=1.0)", "fp16(max_finite_val=1)") == [
+        "fp16.max_finite_val_1"
+    ]
     assert (
         len(
             ids(
@@ -221,7 +227,9 @@ def test_two_variants_of_one_name_are_refused_not_dropped() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["default", "all", "original", "simplify", "ort.disable", "fp16"])
+@pytest.mark.parametrize(
+    "name", ["default", "all", "original", "simplify", "ort.disable", "fp16"]
+)
 def test_a_variant_of_the_project_cannot_take_a_name_that_is_built_in(name: str) -> None:
     assert f"'{name}' is called as one that is built in" in refusal(
         "optimize", **{name: "optimize"}
@@ -239,7 +247,11 @@ def test_a_variant_of_the_project_cannot_take_a_name_that_is_built_in(name: str)
         ("simplfy()+fp16", {}, "there is no transform 'simplfy'. Did you mean 'simplify'?"),
         ("original+fp16", {}, "'original' is the empty chain"),
         ("simplify-fp16", {}, "isn't a name"),
-        ("fp16(max_finite=1)", {}, "has no option 'max_finite'. Did you mean 'max_finite_val'?"),
+        (
+            "fp16(max_finite=1)",
+            {},
+            "has no option 'max_finite'. Did you mean 'max_finite_val'?",
+        ),
         (
             "fp16(max_finite_val='1')",
             {},
@@ -248,13 +260,21 @@ def test_a_variant_of_the_project_cannot_take_a_name_that_is_built_in(name: str)
         ("fp16(max_finite_val=True)", {}, "is a float; True isn't one"),
         ("fp16(max_finite_val=1e6)", {}, "can't be honoured: max_finite_val is 1e+06"),
         ("fp16(op_block_list='Conv')", {}, "is a tuple; 'Conv' isn't one"),
-        ("pass.nop(times=2)", {}, "transform 'pass.nop' has no option 'times'. It has none."),
+        (
+            "pass.nop(times=2)",
+            {},
+            "transform 'pass.nop' has no option 'times'. It has none.",
+        ),
         (
             "ours",
             {"ours": "simplfy"},
             "the project's variant 'ours' (simplfy): there is no transform 'simplfy'.",
         ),
-        ("ours", {"ours": "fp16("}, "the project's variant 'ours' (fp16(): the options of step"),
+        (
+            "ours",
+            {"ours": "fp16("},
+            "the project's variant 'ours' (fp16(): the options of step",
+        ),
     ],
 )
 def test_a_word_that_means_nothing_is_refused(
@@ -264,7 +284,9 @@ def test_a_word_that_means_nothing_is_refused(
 
 
 @pytest.mark.parametrize("chain", ["ort.disable+ort.all", "ort.all+simplify+ort.all"])
-def test_two_optimization_levels_in_one_chain_are_refused_before_anything_runs(chain: str) -> None:
+def test_two_optimization_levels_in_one_chain_are_refused_before_anything_runs(
+    chain: str,
+) -> None:
     assert refusal(chain).startswith(
         "a session has one optimization level; this chain asks for ort."
     )
@@ -273,7 +295,9 @@ def test_two_optimization_levels_in_one_chain_are_refused_before_anything_runs(c
     )
 
 
-def test_a_group_in_which_nothing_runs_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_group_in_which_nothing_runs_here_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     without("onnxoptimizer", monkeypatch)
     assert refusal("passes") == "the group 'passes' has no variant that can run here"
 

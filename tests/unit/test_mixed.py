@@ -147,7 +147,10 @@ def test_a_good_guess_costs_few_runs() -> None:
 
 def test_of_two_that_do_the_cheaper_is_kept() -> None:
     found = smallest_set(
-        lambda float32: bool({1, 2} & float32), [9.0] * 4, [1.0, 5.0, 1.0, 1.0], lambda: False
+        lambda float32: bool({1, 2} & float32),
+        [9.0] * 4,
+        [1.0, 5.0, 1.0, 1.0],
+        lambda: False,
     )
     assert found is not None
     assert found.nodes == {2}
@@ -211,7 +214,9 @@ def test_all_inside_a_loop_that_stays_float32_does() -> None:
 # The transform.
 
 
-def test_it_is_bit_for_bit_what_the_list_makes_unnamed_nodes_included(tmp_path: Path) -> None:
+def test_it_is_bit_for_bit_what_the_list_makes_unnamed_nodes_included(
+    tmp_path: Path,
+) -> None:
     source = weighted(SQUARE, named=False)
     path = save(source, tmp_path / "m.onnx")
     mixed = tmp_path / "mixed.onnx"
@@ -230,7 +235,9 @@ def test_without_a_judge_it_says_who_has_one() -> None:
 def test_what_it_keeps_is_noted(tmp_path: Path) -> None:
     result = judged(save(weighted(SQUARE), tmp_path / "m.onnx"), "fp16.mixed")
     assert result.status is Status.PASS
-    keeps, again = (note for note in result.notes if note.startswith(("keeps ", "the same again")))
+    keeps, again = (
+        note for note in result.notes if note.startswith(("keeps ", "the same again"))
+    )
     assert keeps.startswith("keeps 2 of 4 nodes in float32 (")
     assert "everything in float32 gives the original's outputs" in keeps
     assert again == "the same again: fp16.io32(node_block_list=['make_b', 'make_y'])"
@@ -256,12 +263,16 @@ def test_a_model_that_float16_is_enough_for_keeps_nothing(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "built", list(mixed_cases(quick=True))[::3], ids=lambda built: built.case.name
 )
-def test_a_hostile_network_keeps_the_nodes_that_it_needs(tmp_path: Path, built: MixedCase) -> None:
+def test_a_hostile_network_keeps_the_nodes_that_it_needs(
+    tmp_path: Path, built: MixedCase
+) -> None:
     place = workplace(built.case, tmp_path)
     assert set(place.mix().names) == set(built.smallest)
 
 
-def test_a_thousand_nodes_with_four_faults_cost_few_sessions_and_runs(tmp_path: Path) -> None:
+def test_a_thousand_nodes_with_four_faults_cost_few_sessions_and_runs(
+    tmp_path: Path,
+) -> None:
     built = large_case()
     assert len(built.case.model.graph.node) >= 990
     mix = workplace(built.case, tmp_path).mix()
@@ -277,7 +288,17 @@ def test_the_card_is_written_and_read(tmp_path: Path) -> None:
     assert judged(path, "fp16.io32").status is Status.FAIL
     out = tmp_path / "out.onnx"
     assert (
-        main(["transform", str(path), "--variant", "fp16.mixed", "-o", str(out), "--write-card"])
+        main(
+            [
+                "transform",
+                str(path),
+                "--variant",
+                "fp16.mixed",
+                "-o",
+                str(out),
+                "--write-card",
+            ]
+        )
         == 0
     )
     assert card_for(path).keep_float32 == ("make_b", "make_y")
@@ -327,7 +348,8 @@ def test_bfloat16_keeps_what_eight_bits_are_too_few_for(tmp_path: Path) -> None:
     result = judged(path, "bf16.mixed")
     assert result.status is Status.PASS, result
     assert any(
-        note.endswith("bf16.io32(node_block_list=['make_a', 'make_b'])") for note in result.notes
+        note.endswith("bf16.io32(node_block_list=['make_a', 'make_b'])")
+        for note in result.notes
     ), result.notes
 
 
@@ -346,7 +368,8 @@ def test_eight_bits_leave_the_nodes_in_float_that_a_ratio_needs(tmp_path: Path) 
     (note,) = (note for note in result.notes if note.startswith("keeps "))
     assert "nodes in float, found in" in note
     assert any(
-        note.startswith("the same again: int8.static(nodes_to_exclude=[") for note in result.notes
+        note.startswith("the same again: int8.static(nodes_to_exclude=[")
+        for note in result.notes
     )
 
 
@@ -366,7 +389,9 @@ def test_kernels_that_lose_more_than_the_search_sees_cost_a_node_more(
     result = judged(path, "int8.mixed")
     assert result.status is Status.PASS, result
     assert any("'make_r'" in note for note in result.notes), result.notes
-    monkeypatch.setattr(quantized._Quantizing, "_shortfall", lambda *_: "output y departs by 1e-1")
+    monkeypatch.setattr(
+        quantized._Quantizing, "_shortfall", lambda *_: "output y departs by 1e-1"
+    )
     result = judged(save(weighted(text, 2.0), tmp_path / "other.onnx"), "int8.mixed")
     assert result.status is Status.NOT_APPLICABLE
     assert str(result.reason).endswith("on the quantized model: output y departs by 1e-1")

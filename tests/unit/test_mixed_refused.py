@@ -129,7 +129,9 @@ def test_grouped_convolutions_that_are_refused_stay_float32_and_no_others(
         "provider 'cpu' refuses float16 in 'make_b', 'make_d': [ONNXRuntimeError] : 9 : "
         "NOT_IMPLEMENTED : Could not find an implementation for Conv(11) node with name 'make_b'"
     )
-    assert any(note.startswith("keeps 2 of 5 nodes in float32, found in") for note in result.notes)
+    assert any(
+        note.startswith("keeps 2 of 5 nodes in float32, found in") for note in result.notes
+    )
     # Refused, the original, its two grouped nodes in float32, and once to verify.
     assert len(asked) == 4
 
@@ -262,7 +264,9 @@ def _counted(asked: target.Target, number: int, names: Any) -> str:
 def test_no_trial_leaves_its_weights_behind(tmp_path: Path) -> None:
     source = built(SQUARE)
     weights = source.graph.initializer[2]
-    weights.CopyFrom(numpy_helper.from_array(np.ones((1 << 12, 1 << 12), np.float32), weights.name))
+    weights.CopyFrom(
+        numpy_helper.from_array(np.ones((1 << 12, 1 << 12), np.float32), weights.name)
+    )
     held = Source(source, tmp_path)
     before = sorted(path.name for path in tmp_path.iterdir())
     assert before == ["source.weights"]
@@ -311,7 +315,11 @@ def test_transform_chooses_by_the_provider_that_is_named(
     ],
 )
 def test_transform_refuses_a_provider_that_it_cannot_ask(
-    variant: str, provider: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    variant: str,
+    provider: str,
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     path, out = save(built(GROUPED), tmp_path / "m.onnx"), tmp_path / "out.onnx"
     command = ["transform", str(path), "--variant", variant, "-o", str(out)]
@@ -330,7 +338,9 @@ def test_a_quantized_model_is_verified_on_the_cells_provider(
         if options["level"] == "all":
             opened_on.append(provider.name)
             nodes = onnx.load(model).graph.node
-            reads = {name for node in nodes if node.op_type == "MatMul" for name in node.input}
+            reads = {
+                name for node in nodes if node.op_type == "MatMul" for name in node.input
+            }
             if "a_DequantizeLinear_Output" in reads:
                 raise RuntimeError("no kernel for the product")
         return open_session(model, provider, *arguments, **options)

@@ -106,7 +106,9 @@ def nested(depth: int) -> onnx.NodeProto:
     """An If with a Constant in both bodies, and so on inwards."""
     nodes = [constant("inner"), nested(depth - 1)] if depth else [constant("inner")]
     body = helper.make_graph(nodes, "body", [], [value("inner", [1000])])
-    return helper.make_node("If", ["c"], [f"out_{depth}"], then_branch=body, else_branch=body)
+    return helper.make_node(
+        "If", ["c"], [f"out_{depth}"], then_branch=body, else_branch=body
+    )
 
 
 def custom(**attributes: Any) -> onnx.NodeProto:
@@ -139,7 +141,9 @@ HEAVY = {
     "a list of tensors": build(custom(all=[numpy_helper.from_array(BIG)] * 3)),
     "a list of graphs": build(custom(all=[build(constant("y")).graph] * 2)),
     "sparse weights": build(sparse_initializer=[sparse("w")]),
-    "a sparse constant": build(helper.make_node("Constant", [], ["y"], sparse_value=sparse("w"))),
+    "a sparse constant": build(
+        helper.make_node("Constant", [], ["y"], sparse_value=sparse("w"))
+    ),
     "a function": build(functions=[function(constant("b"), nested(1))]),
 }
 LIGHT = {
@@ -165,14 +169,18 @@ def test_a_skeleton_is_the_model_without_big_data(tmp_path: Path, what: str) -> 
 
 
 @pytest.mark.parametrize("what", LIGHT)
-def test_whatever_is_not_big_tensor_data_stays_in_the_skeleton(tmp_path: Path, what: str) -> None:
+def test_whatever_is_not_big_tensor_data_stays_in_the_skeleton(
+    tmp_path: Path, what: str
+) -> None:
     assert Model(write(tmp_path / "m.onnx", LIGHT[what])).skeleton == LIGHT[what]
 
 
 def test_the_skeletons_of_all_models_of_the_onnx_package_are_those_models() -> None:
     assert len(BACKEND_MODELS) > 100
     wrong = [
-        path for path in BACKEND_MODELS if Model(path).skeleton != without_big_data(onnx.load(path))
+        path
+        for path in BACKEND_MODELS
+        if Model(path).skeleton != without_big_data(onnx.load(path))
     ]
     assert wrong == []
 
@@ -212,11 +220,20 @@ INTEGERS = b"".join(field(7, 0, varint(item)) for item in range(1000))
         + field(98, 0, varint(5))
         + field(97, 1, bytes(8)),
     ],
-    ids=["unpacked floats", "unpacked integers", "a field twice and packed dims", "unknown fields"],
+    ids=[
+        "unpacked floats",
+        "unpacked integers",
+        "a field twice and packed dims",
+        "unknown fields",
+    ],
 )
-def test_unusual_spellings_of_a_tensor_are_skimmed_alike(tmp_path: Path, tensor: bytes) -> None:
+def test_unusual_spellings_of_a_tensor_are_skimmed_alike(
+    tmp_path: Path, tensor: bytes
+) -> None:
     graph = build().graph.SerializeToString() + field(5, 2, tensor)
-    model = field(7, 2, graph) + field(1, 0, varint(10)) + field(8, 2, field(2, 0, varint(21)))
+    model = (
+        field(7, 2, graph) + field(1, 0, varint(10)) + field(8, 2, field(2, 0, varint(21)))
+    )
     path = write(tmp_path / "m.onnx", model)
     skeleton, whole = Model(path).skeleton, onnx.load(path)
     assert whole.graph.initializer[0].ByteSize() > SMALL_BYTES
@@ -239,10 +256,17 @@ def test_a_known_number_with_another_wire_type_is_an_unknown_field(tmp_path: Pat
 
 def inline_weights(path: Path, size: int) -> Path:
     """A model with ``size`` bytes of weights in it, all of them a hole in the file."""
-    tensor = field(1, 0, varint(size)) + field(2, 0, varint(TensorProto.UINT8)) + field(8, 2, b"w")
+    tensor = (
+        field(1, 0, varint(size))
+        + field(2, 0, varint(TensorProto.UINT8))
+        + field(8, 2, b"w")
+    )
     tensor += varint(9 << 3 | 2) + varint(size)
     graph = (
-        build().graph.SerializeToString() + varint(5 << 3 | 2) + varint(len(tensor) + size) + tensor
+        build().graph.SerializeToString()
+        + varint(5 << 3 | 2)
+        + varint(len(tensor) + size)
+        + tensor
     )
     head = field(1, 0, varint(10)) + varint(7 << 3 | 2) + varint(len(graph) + size) + graph
     with path.open("wb") as file:
@@ -327,15 +351,22 @@ def test_a_kind_is_spelled_as_onnx_runtime_spells_it(tmp_path: Path, what: str) 
 
 def test_an_undeclared_type_is_empty(tmp_path: Path) -> None:
     model = build(outputs=[onnx.ValueInfoProto(name="y")])
-    assert Model(write(tmp_path / "m.onnx", model)).signature.outputs == (ValueType("y", "", None),)
+    assert Model(write(tmp_path / "m.onnx", model)).signature.outputs == (
+        ValueType("y", "", None),
+    )
 
 
 def test_an_element_type_from_the_future_is_undefined(tmp_path: Path) -> None:
     model = build(inputs=[value("x", [1], 99)])
-    assert Model(write(tmp_path / "m.onnx", model)).signature.inputs[0].kind == "tensor(undefined)"
+    assert (
+        Model(write(tmp_path / "m.onnx", model)).signature.inputs[0].kind
+        == "tensor(undefined)"
+    )
 
 
-@pytest.mark.parametrize(("ir_version", "names"), [(3, ["x"]), (4, ["x", "w"]), (10, ["x", "w"])])
+@pytest.mark.parametrize(
+    ("ir_version", "names"), [(3, ["x"]), (4, ["x", "w"]), (10, ["x", "w"])]
+)
 def test_a_weight_listed_as_input_is_one_from_ir_version_4(
     tmp_path: Path, ir_version: int, names: list[str]
 ) -> None:
@@ -348,7 +379,10 @@ def test_a_weight_listed_as_input_is_one_from_ir_version_4(
 
 
 def test_a_model_may_have_no_inputs(tmp_path: Path) -> None:
-    assert Model(write(tmp_path / "m.onnx", build(constant("y"), inputs=[]))).signature.inputs == ()
+    assert (
+        Model(write(tmp_path / "m.onnx", build(constant("y"), inputs=[]))).signature.inputs
+        == ()
+    )
 
 
 @pytest.mark.parametrize(("domain", "opset"), [("", 21), ("ai.onnx", 21), ("ours", None)])
@@ -371,12 +405,18 @@ def test_nodes_of_bodies_count() -> None:
 
 
 def external(
-    path: Path, entries: dict[str, str], name: str = "w", model: onnx.ModelProto | None = None
+    path: Path,
+    entries: dict[str, str],
+    name: str = "w",
+    model: onnx.ModelProto | None = None,
 ) -> Path:
     """Write a model whose weight of 1000 float32 is where ``entries`` say."""
     model = model or build(helper.make_node("Add", ["x", name], ["y"]))
     tensor = TensorProto(
-        name=name, data_type=TensorProto.FLOAT, dims=[1000], data_location=TensorProto.EXTERNAL
+        name=name,
+        data_type=TensorProto.FLOAT,
+        dims=[1000],
+        data_location=TensorProto.EXTERNAL,
     )
     for key, text in entries.items():
         tensor.external_data.add(key=key, value=text)
@@ -406,7 +446,9 @@ def test_external_files_are_found_sized_and_loaded(tmp_path: Path) -> None:
 
 def test_a_file_that_several_tensors_share_counts_once(tmp_path: Path) -> None:
     write(tmp_path / "w.bin", BIG.tobytes())
-    model = external_twice(tmp_path / "m.onnx", {"location": "w.bin"}, {"location": "./w.bin"})
+    model = external_twice(
+        tmp_path / "m.onnx", {"location": "w.bin"}, {"location": "./w.bin"}
+    )
     assert model.external_files == (tmp_path / "w.bin",)
     assert model.size_bytes == model.path.stat().st_size + 4000
 
@@ -420,7 +462,9 @@ def hidden_external_data(where: str) -> onnx.ModelProto:
     match where:
         case "a body":
             body = helper.make_graph([node], "body", [], [value("y")])
-            return build(helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body))
+            return build(
+                helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)
+            )
         case "a function":
             return build(functions=[function(node)])
         case "a list":
@@ -483,7 +527,9 @@ LOCATIONS = {
 
 
 @pytest.mark.parametrize("location", LOCATIONS, ids=lambda location: repr(location[:20]))
-def test_a_location_that_is_no_file_of_the_folder_is_refused(tmp_path: Path, location: str) -> None:
+def test_a_location_that_is_no_file_of_the_folder_is_refused(
+    tmp_path: Path, location: str
+) -> None:
     write(tmp_path / "w.bin", BIG.tobytes())
     folder = tmp_path / "model"
     (folder / "sub").mkdir(parents=True)
@@ -523,7 +569,9 @@ def test_an_offset_or_length_that_does_not_fit_is_refused(
 ) -> None:
     write(tmp_path / "w.bin", BIG.tobytes())
     with pytest.raises(ModelError, match=complaint):
-        _ = Model(external(tmp_path / "m.onnx", {"location": "w.bin", **entries})).external_files
+        _ = Model(
+            external(tmp_path / "m.onnx", {"location": "w.bin", **entries})
+        ).external_files
 
 
 def test_a_file_shorter_than_the_tensor_is_truncated_though_no_length_is_given(
@@ -537,7 +585,9 @@ def test_a_file_shorter_than_the_tensor_is_truncated_though_no_length_is_given(
 @pytest.mark.parametrize(
     "dtype", [TensorProto.INT4, TensorProto.FLOAT4E2M1, TensorProto.UNDEFINED, 99]
 )
-def test_a_tensor_whose_size_cannot_be_told_is_not_measured(tmp_path: Path, dtype: int) -> None:
+def test_a_tensor_whose_size_cannot_be_told_is_not_measured(
+    tmp_path: Path, dtype: int
+) -> None:
     write(tmp_path / "w.bin", bytes(500))
     path = external(tmp_path / "m.onnx", {"location": "w.bin"})
     model = onnx.load(path, load_external_data=False)
@@ -578,7 +628,9 @@ def test_external_data_described_in_no_utf_8_is_refused_or_ignored(
 
 
 def test_names_in_no_utf_8_are_text_all_the_same(tmp_path: Path) -> None:
-    model = build(inputs=[value("8<8", ["8<8"])]).SerializeToString().replace(b"8<8", b"8\xff8")
+    model = (
+        build(inputs=[value("8<8", ["8<8"])]).SerializeToString().replace(b"8<8", b"8\xff8")
+    )
     expected = ValueType("8\ufffd8", "tensor(float)", ("8\ufffd8",))
     assert Model(write(tmp_path / "m.onnx", model)).signature.inputs == (expected,)
 
@@ -614,7 +666,8 @@ def test_one_bit_of_an_inline_weight_changes_the_hash(tmp_path: Path) -> None:
     other = BIG.copy()
     other[500] = np.nextafter(other[500], 0)
     one, two = (
-        Model(write(tmp_path / f"{array[500]}.onnx", add_weight(array))) for array in (BIG, other)
+        Model(write(tmp_path / f"{array[500]}.onnx", add_weight(array)))
+        for array in (BIG, other)
     )
     assert one.skeleton == two.skeleton
     assert one.sha256 != two.sha256
@@ -660,7 +713,8 @@ NOT_ONNX = {
     "cut in a weight": add_weight().SerializeToString()[:-3000],
     "a field without a number": field(1, 0, varint(10))
     + field(7, 2, field(1, 2, field(5, 2, bytes(2000)))),
-    "a group, which nobody writes": build().SerializeToString() + field(90, 3, field(90, 4, b"")),
+    "a group, which nobody writes": build().SerializeToString()
+    + field(90, 3, field(90, 4, b"")),
     "text in a wrong encoding": field(1, 0, varint(10)) + field(2, 2, b"\xff\xfe"),
     "no graph": field(1, 0, varint(10)),
     "no IR version": build().SerializeToString()[2:],
@@ -677,7 +731,9 @@ def test_what_is_not_an_onnx_model_is_told_so(tmp_path: Path, what: str, asked: 
 
 @pytest.mark.parametrize("asked", ASKS)
 def test_a_file_that_cannot_be_read_is_told_so(tmp_path: Path, asked: str) -> None:
-    with pytest.raises(ModelError, match=r"m\.onnx can't be read: No such file or directory"):
+    with pytest.raises(
+        ModelError, match=r"m\.onnx can't be read: No such file or directory"
+    ):
         ASKS[asked](Model(tmp_path / "m.onnx"))
     with pytest.raises(ModelError, match="can't be read: Is a directory"):
         ASKS[asked](Model(tmp_path))
@@ -692,7 +748,9 @@ def test_graphs_nested_beyond_what_protobuf_takes_are_refused(tmp_path: Path) ->
         _ = Model(path).skeleton
 
 
-def test_a_model_cut_after_any_byte_is_refused_or_has_what_came_before(tmp_path: Path) -> None:
+def test_a_model_cut_after_any_byte_is_refused_or_has_what_came_before(
+    tmp_path: Path,
+) -> None:
     whole = build(
         initializers=(numpy_helper.from_array(BIG[:300], "w"),), producer_name="us"
     ).SerializeToString()

@@ -126,7 +126,9 @@ def test_a_reshaped_value_keeps_its_size(tmp_path: Path) -> None:
 def test_the_scan_reads_what_onnx_wrote(tmp_path: Path) -> None:
     path = save(linear(), tmp_path / "m.onnx")
     found, parsed = scan(path), onnx.load(path)
-    assert [node.op for node in found.graph.nodes] == [node.op_type for node in parsed.graph.node]
+    assert [node.op for node in found.graph.nodes] == [
+        node.op_type for node in parsed.graph.node
+    ]
     assert {name: each.dims for name, each in found.graph.tensors.items()} == {
         each.name: [*each.dims] for each in parsed.graph.initializer
     }

@@ -16,7 +16,10 @@ from onnx_harness.model.rewrite import lift_constants
 from tests.models import model
 
 HELD: dict[str, tuple[Any, Any]] = {
-    "value": (numpy_helper.from_array(np.eye(2, dtype=np.float16)), np.eye(2, dtype=np.float16)),
+    "value": (
+        numpy_helper.from_array(np.eye(2, dtype=np.float16)),
+        np.eye(2, dtype=np.float16),
+    ),
     "value_float": (1.5, np.array(1.5, np.float32)),
     "value_floats": ([1.5, 2.0], np.array([1.5, 2.0], np.float32)),
     "value_int": (3, np.array(3, np.int64)),
@@ -36,9 +39,13 @@ def test_every_number_that_a_constant_can_hold_is_read(name: str) -> None:
 
 
 def test_texts_and_what_comes_with_a_call_are_no_tensor_of_numbers() -> None:
-    assert constant_tensor(helper.make_node("Constant", [], ["c"], value_string="text")) is None
+    assert (
+        constant_tensor(helper.make_node("Constant", [], ["c"], value_string="text")) is None
+    )
     called = helper.make_node("Constant", [], ["c"])
-    called.attribute.add(name="value_int", ref_attr_name="size", type=onnx.AttributeProto.INT)
+    called.attribute.add(
+        name="value_int", ref_attr_name="size", type=onnx.AttributeProto.INT
+    )
     assert constant_tensor(called) is None
 
 

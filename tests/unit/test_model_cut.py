@@ -30,7 +30,9 @@ def whole() -> onnx.ModelProto:
 
 def computed(made: onnx.ModelProto, **values: np.ndarray) -> list[np.ndarray]:
     onnx.checker.check_model(made, full_check=True)
-    session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     found: list[np.ndarray] = session.run(None, values)
     return found
 
@@ -58,7 +60,9 @@ def test_what_bodies_read_comes_along_and_so_do_the_model_s_own_inputs() -> None
     np.testing.assert_array_equal(y, x * 5)
 
 
-def test_a_start_beside_a_value_of_the_same_node_that_is_needed_is_refused_by_nobody() -> None:
+def test_a_start_beside_a_value_of_the_same_node_that_is_needed_is_refused_by_nobody() -> (
+    None
+):
     part = cut(whole(), ["b"], ["z", "d"])
     assert [node.op_type for node in part.graph.node] == ["Mul", "Split", "Concat", "Abs"]
 

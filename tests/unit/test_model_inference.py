@@ -30,7 +30,9 @@ def product() -> onnx.ModelProto:
 
 def typed(made: onnx.ModelProto) -> dict[str, list[int | str]]:
     return {
-        info.name: [dim.dim_value or dim.dim_param for dim in info.type.tensor_type.shape.dim]
+        info.name: [
+            dim.dim_value or dim.dim_param for dim in info.type.tensor_type.shape.dim
+        ]
         for info in made.graph.value_info
     }
 
@@ -71,7 +73,9 @@ def test_types_are_inferred_without_the_weights_and_the_model_stays_as_it_was(
 
 
 def test_a_small_constant_says_what_shape_comes_of_it() -> None:
-    made = model("(float[n,64] x) => (float[a,b,c] y) { z = Reshape(x, shape)  y = Relu(z) }")
+    made = model(
+        "(float[n,64] x) => (float[a,b,c] y) { z = Reshape(x, shape)  y = Relu(z) }"
+    )
     made.graph.initializer.append(numpy_helper.from_array(np.array([-1, 8, 8]), "shape"))
     assert typed(infer_types(made))["z"][1:] == [8, 8]
 

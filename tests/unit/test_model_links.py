@@ -67,7 +67,9 @@ def test_links_that_have_swapped_their_files_change_the_hash(tmp_path: Path) -> 
         tensors = []
         for name, blob in zip("xy", links, strict=True):
             (folder / f"{name}.bin").symlink_to(f"blob_{blob}")
-            tensor = onnx.TensorProto(name=name, data_type=onnx.TensorProto.FLOAT, dims=[400])
+            tensor = onnx.TensorProto(
+                name=name, data_type=onnx.TensorProto.FLOAT, dims=[400]
+            )
             tensor.data_location = onnx.TensorProto.EXTERNAL
             tensor.external_data.add(key="location", value=f"{name}.bin")
             tensors.append(tensor)
@@ -146,7 +148,10 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 1
             linear().SerializeToString()[:90],
             r"m\.onnx is truncated, or isn't an ONNX file: its 90 bytes end",
         ),
-        (bytes(range(255, 0, -1)), r"m\.onnx isn't an ONNX file|m\.onnx is truncated, or isn't"),
+        (
+            bytes(range(255, 0, -1)),
+            r"m\.onnx isn't an ONNX file|m\.onnx is truncated, or isn't",
+        ),
     ],
 )
 def test_what_a_file_is_that_is_no_model(tmp_path: Path, content: bytes, words: str) -> None:
@@ -161,7 +166,9 @@ def test_external_data_that_git_lfs_left_behind_is_told_apart_from_a_cut_file(
 ) -> None:
     path = external(tmp_path / "plain")
     path.with_name("model.onnx_data").write_text(POINTER)
-    with pytest.raises(ModelError, match=r"'model.onnx_data' is a Git LFS pointer.*git lfs pull"):
+    with pytest.raises(
+        ModelError, match=r"'model.onnx_data' is a Git LFS pointer.*git lfs pull"
+    ):
         _ = Model(path).external_files
 
 

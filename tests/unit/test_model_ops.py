@@ -9,13 +9,21 @@ import onnxruntime as ort
 import pytest
 from onnx import helper
 
-from onnx_harness.model.ops import MOVES, TYPE_ATTRIBUTES, imports_standard, is_standard, opset_of
+from onnx_harness.model.ops import (
+    MOVES,
+    TYPE_ATTRIBUTES,
+    imports_standard,
+    is_standard,
+    opset_of,
+)
 from tests.models import model
 
 
 def with_imports(*versions: tuple[str, int]) -> onnx.ModelProto:
     """A Squeeze by an attribute, which opset 11 has and opset 13 hasn't."""
-    squeezed = model("(float[1,2] x) => (float[2] y) { y = Squeeze <axes = [0]> (x) }", opset=11)
+    squeezed = model(
+        "(float[1,2] x) => (float[2] y) { y = Squeeze <axes = [0]> (x) }", opset=11
+    )
     del squeezed.opset_import[:]
     squeezed.opset_import.extend(
         helper.make_opsetid(domain, version) for domain, version in versions
@@ -34,13 +42,17 @@ def test_attributes_that_name_the_type_of_an_output_are_those_of_the_schemas() -
     assert named == TYPE_ATTRIBUTES
 
 
-@pytest.mark.parametrize("versions", [[("", 13), ("ai.onnx", 11)], [("ai.onnx", 11), ("", 13)]])
+@pytest.mark.parametrize(
+    "versions", [[("", 13), ("ai.onnx", 11)], [("ai.onnx", 11), ("", 13)]]
+)
 def test_of_two_imports_the_one_that_onnx_runtime_takes_holds(
     versions: list[tuple[str, int]],
 ) -> None:
     squeezed = with_imports(*versions)
     try:
-        ort.InferenceSession(squeezed.SerializeToString(), providers=["CPUExecutionProvider"])
+        ort.InferenceSession(
+            squeezed.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
         understood = 11
     except Exception:  # the attribute isn't known any more
         understood = 13

@@ -29,19 +29,23 @@ def large() -> onnx.ModelProto:
         helper.make_tensor("listed", TensorProto.FLOAT, WIDE.shape, WIDE.reshape(-1))
     )
     made.graph.node[2].attribute[0].t.CopyFrom(numpy_helper.from_array(WIDE[0], "k"))
-    made.graph.node[-1].attribute[0].g.initializer.append(numpy_helper.from_array(WIDE[1], "inner"))
+    made.graph.node[-1].attribute[0].g.initializer.append(
+        numpy_helper.from_array(WIDE[1], "inner")
+    )
     return made
 
 
 def outputs(file: Path) -> np.ndarray:
     session = ort.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    value: np.ndarray = session.run(None, {"x": np.ones((2, 4), np.float32), "c": np.array(True)})[
-        0
-    ]
+    value: np.ndarray = session.run(
+        None, {"x": np.ones((2, 4), np.float32), "c": np.array(True)}
+    )[0]
     return value
 
 
-def test_a_large_model_is_written_beside_its_weights_and_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_large_model_is_written_beside_its_weights_and_stays_as_it_was(
+    tmp_path: Path,
+) -> None:
     made = large()
     before = made.SerializeToString()
     assert save(made, tmp_path / "m.onnx", inline_bytes=1000)
@@ -53,8 +57,14 @@ def test_a_large_model_is_written_beside_its_weights_and_stays_as_it_was(tmp_pat
         < (tmp_path / "weights.bin").stat().st_size
     )
     assert not save(made, tmp_path / "whole.onnx")
-    np.testing.assert_array_equal(outputs(tmp_path / "m.onnx"), outputs(tmp_path / "whole.onnx"))
+    np.testing.assert_array_equal(
+        outputs(tmp_path / "m.onnx"), outputs(tmp_path / "whole.onnx")
+    )
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
     loaded = onnx.load(str(tmp_path / "m.onnx"))
     np.testing.assert_array_equal(numpy_helper.to_array(loaded.graph.initializer[1]), WIDE)
-    assert not {path.name for path in tmp_path.iterdir()} - {"m.onnx", "weights.bin", "whole.onnx"}
+    assert not {path.name for path in tmp_path.iterdir()} - {
+        "m.onnx",
+        "weights.bin",
+        "whole.onnx",
+    }

@@ -123,7 +123,9 @@ def test_a_function_that_draws_is_inlined_for_each_call() -> None:
 
 
 def test_what_cannot_be_replaced_is_named_with_its_reason() -> None:
-    made = seed_model(model("(float[n] x) => (float[n] y) { y = RandomNormalLike(x) }", opset=8), 0)
+    made = seed_model(
+        model("(float[n] x) => (float[n] y) { y = RandomNormalLike(x) }", opset=8), 0
+    )
     assert made.seeding.left == ("RandomNormalLike 'y' needs opset 9, and the model has 8",)
     assert made.replaced == 0
 
@@ -153,7 +155,9 @@ def test_a_card_with_a_seed_is_judged_on_another_file_and_says_so(tmp_path: Path
     assert file != path
     assert (file.parent / "test_data_set_0").is_dir()
     assert judged_file(path, card) == file
-    assert seed_note(Model(file).skeleton, card).startswith("1 operator draws at random, and")
+    assert seed_note(Model(file).skeleton, card).startswith(
+        "1 operator draws at random, and"
+    )
 
 
 def test_a_seed_that_has_no_effect_is_said(tmp_path: Path) -> None:

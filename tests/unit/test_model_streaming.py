@@ -48,7 +48,9 @@ def two_weights(folder: Path) -> Model:
         [info("y", TensorProto.FLOAT, ["n", ROWS]), info("z", TensorProto.INT64, [1])],
         [numpy_helper.from_array(array, name) for name, array in arrays.items()],
     )
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
     path = folder / "two.onnx"
     onnx.save_model(made, str(path), save_as_external_data=True, location="two.data")
     return Model(path)
@@ -69,9 +71,9 @@ def test_float16_reads_large_weights_from_their_file_and_gives_the_same_bits(
         streamed = fp16(light)
     whole = fp16(model.load())
     assert [tensor.data_location for tensor in streamed.graph.initializer] == [0] * 3
-    assert {t.name: numpy_helper.to_array(t).tobytes() for t in streamed.graph.initializer} == {
-        t.name: numpy_helper.to_array(t).tobytes() for t in whole.graph.initializer
-    }
+    assert {
+        t.name: numpy_helper.to_array(t).tobytes() for t in streamed.graph.initializer
+    } == {t.name: numpy_helper.to_array(t).tobytes() for t in whole.graph.initializer}
     assert streaming.weights_folder() is None
 
 
@@ -115,13 +117,19 @@ def test_weights_that_did_not_change_are_shared_and_not_written(
     model = two_weights(tmp_path)
     made = model.load()
     weight = next(tensor for tensor in made.graph.initializer if tensor.name == "w")
-    weight.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(2), "w"))
+    weight.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(weight) * np.float32(2), "w")
+    )
     folder = tmp_path / "entry"
     folder.mkdir()
     save(made, folder / "model.onnx", inline_bytes=1000, unchanged=Unchanged(model, folder))
     written = Model(folder / "model.onnx")
-    again = {t.name: numpy_helper.to_array(t).tobytes() for t in written.load().graph.initializer}
-    assert again == {t.name: numpy_helper.to_array(t).tobytes() for t in made.graph.initializer}
+    again = {
+        t.name: numpy_helper.to_array(t).tobytes() for t in written.load().graph.initializer
+    }
+    assert again == {
+        t.name: numpy_helper.to_array(t).tobytes() for t in made.graph.initializer
+    }
     shared, own = folder / "unchanged.0.bin", folder / "weights.bin"
     assert set(written.external_files) == {shared.resolve(), own.resolve()}
     changed = ROWS * ROWS * 4

@@ -31,4 +31,8 @@ def test_a_node_reads_what_its_bodies_read_and_give() -> None:
 def test_a_fresh_name_is_no_value_of_any_graph_and_is_given_once() -> None:
     names = value_names(model(BRANCHES).graph)
     assert names == {"c", "x", "w", "y", "v", "a", "b"}
-    assert [fresh_name(stem, names) for stem in ("new", "new", "v")] == ["new", "new_1", "v_1"]
+    assert [fresh_name(stem, names) for stem in ("new", "new", "v")] == [
+        "new",
+        "new_1",
+        "v_1",
+    ]

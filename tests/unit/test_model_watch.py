@@ -10,7 +10,13 @@ import onnx
 import onnxruntime as ort
 import pytest
 
-from onnx_harness.model.watch import GREATEST_MAGNITUDE, LEAST, SUM_OF_SQUARES, Reduction, watch
+from onnx_harness.model.watch import (
+    GREATEST_MAGNITUDE,
+    LEAST,
+    SUM_OF_SQUARES,
+    Reduction,
+    watch,
+)
 from tests.models import model
 
 BRANCHES = """(bool c, float[n] x) => (float[n] y) {
@@ -34,11 +40,15 @@ def floats(node: onnx.NodeProto) -> Iterator[tuple[str, str]]:
             yield name, name
 
 
-def numbers(text: str, reduction: Reduction, opset: int = 17, **values: Any) -> dict[str, float]:
+def numbers(
+    text: str, reduction: Reduction, opset: int = 17, **values: Any
+) -> dict[str, float]:
     made = model(text, opset=opset)
     names = watch(made, floats, "told", reduction, with_empty=True)
     onnx.checker.check_model(made, full_check=True)
-    session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     return dict(zip(names, session.run(["told"], values)[0].tolist(), strict=True))
 
 
@@ -78,7 +88,9 @@ def test_a_loop_that_never_runs_and_a_value_without_elements_count_as_none() -> 
 def test_values_of_other_types_are_cast_where_that_is_asked_for() -> None:
     made = model("(int64[n] x) => (int64[n] y) { y = Neg(x) }")
     assert watch(made, lambda node: [(node.output[0], "y")], "told", casts={"y"}) == ["y"]
-    session = ort.InferenceSession(made.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(
+        made.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
     assert session.run(["told"], {"x": np.array([3, -7])})[0].tolist() == [7]
 
 

@@ -88,7 +88,14 @@ def test_a_mutant_is_read_with_the_line_that_it_changes(folder: Path) -> None:
     first, second = "a.x_above__mutmut_1", "a.xǁBoxǁfull__mutmut_1"
     assert list(read_mutants(folder / "mutants", folder / "src")) == [
         Mutant("a.py", 5, "if value > LIMIT:", "if value >= LIMIT:", End.KILLED, first),
-        Mutant("a.py", 14, "return self.count > 3", "return self.count > 4", End.SURVIVED, second),
+        Mutant(
+            "a.py",
+            14,
+            "return self.count > 3",
+            "return self.count > 4",
+            End.SURVIVED,
+            second,
+        ),
     ]
 
 
@@ -104,7 +111,9 @@ def test_a_mutant_is_read_with_the_line_that_it_changes(folder: Path) -> None:
         (None, End.UNTRIED),
     ],
 )
-def test_only_a_failing_or_endless_test_notices(code: int | None, end: End, folder: Path) -> None:
+def test_only_a_failing_or_endless_test_notices(
+    code: int | None, end: End, folder: Path
+) -> None:
     codes = {"exit_code_by_key": {"a.x_above__mutmut_1": code}}
     (folder / "mutants" / "a.py.meta").write_text(json.dumps(codes), "utf-8")
     [made] = read_mutants(folder / "mutants", folder / "src")
@@ -119,7 +128,12 @@ def test_functions_are_found_by_the_names_that_mutmut_gives_them() -> None:
 
 @pytest.mark.parametrize(
     ("lines", "functions"),
-    [({3}, []), ({4}, ["x_above"]), ({7, 99}, ["x_above"]), ({7, 14}, ["x_above", "xǁBoxǁfull"])],
+    [
+        ({3}, []),
+        ({4}, ["x_above"]),
+        ({7, 99}, ["x_above"]),
+        ({7, 14}, ["x_above", "xǁBoxǁfull"]),
+    ],
 )
 def test_of_changed_functions_every_mutant_is_asked_for(
     lines: set[int], functions: list[str]
@@ -132,7 +146,11 @@ def test_of_changed_functions_every_mutant_is_asked_for(
 @pytest.mark.parametrize(
     ("was", "now", "is_text"),
     [
-        ('raise ValueError("it is too much")', 'raise ValueError("XXit is too muchXX")', True),
+        (
+            'raise ValueError("it is too much")',
+            'raise ValueError("XXit is too muchXX")',
+            True,
+        ),
         ('"of two", value', '"OF TWO", value', True),
         ('f("it is", 2)', 'f("it IS", 3)', False),
         ('return "kind"', 'return "XXkindXX"', False),  # a name that others go by
@@ -172,7 +190,9 @@ def test_of_changed_lines_only_those_count() -> None:
 def test_a_sample_takes_its_share_of_every_file() -> None:
     room = []
     for file, count in (("a.py", 40), ("b.py", 20), ("c.py", 20)):
-        room += [Mutant(file, line, "a", "b", End.UNTRIED, str(line)) for line in range(count)]
+        room += [
+            Mutant(file, line, "a", "b", End.UNTRIED, str(line)) for line in range(count)
+        ]
     sample = draw(room, 20, seed=3)
     assert Counter(mutant.file for mutant in sample) == {"a.py": 10, "b.py": 5, "c.py": 5}
     assert sample == draw(room[::-1], 20, seed=3)
@@ -183,7 +203,9 @@ def test_a_sample_takes_its_share_of_every_file() -> None:
 
 def test_the_interval_of_a_sample_is_wilsons() -> None:
     assert interval(0, 0) == (0.0, 100.0)
-    assert interval(95, 100) == pytest.approx((88.82, 97.85), abs=0.01)  # Brown, Cai, DasGupta 2001
+    assert interval(95, 100) == pytest.approx(
+        (88.82, 97.85), abs=0.01
+    )  # Brown, Cai, DasGupta 2001
     assert interval(10, 10) == pytest.approx((72.25, 100.0), abs=0.01)
 
 
@@ -197,7 +219,9 @@ def test_a_sample_is_too_low_where_chance_does_not_explain_it() -> None:
         assert replace(whole, room=room, sampled_of=400).too_low is in_sample
 
 
-@pytest.mark.parametrize("words", [["--sample", "0"], ["--sample", "9", "--changed", "HEAD"]])
+@pytest.mark.parametrize(
+    "words", [["--sample", "0"], ["--sample", "9", "--changed", "HEAD"]]
+)
 def test_a_sample_has_some_mutants_and_is_not_of_changed_lines(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

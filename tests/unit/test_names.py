@@ -206,7 +206,9 @@ def test_two_meanings_have_two_ids(one: str, other: str) -> None:
 
 
 def test_a_long_list_makes_an_id_that_still_fits_a_file_name() -> None:
-    nodes: OptionValue = tuple(f"/encoder/layer.{number}/attention/MatMul" for number in range(100))
+    nodes: OptionValue = tuple(
+        f"/encoder/layer.{number}/attention/MatMul" for number in range(100)
+    )
     variant = parse_variant(str(Step("fp16.io32", (("node_block_list", nodes),))))
     assert variant.steps[0].options == (("node_block_list", nodes),)
     assert len(variant.id) < 80
@@ -225,7 +227,8 @@ def test_an_id_never_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["int8.static(calibration=minmax)", "fp16(op_block_list=[minmax])", "x(a=-minmax)"]
+    "text",
+    ["int8.static(calibration=minmax)", "fp16(op_block_list=[minmax])", "x(a=-minmax)"],
 )
 def test_a_text_without_quotes_is_named(text: str) -> None:
     with pytest.raises(NameGrammarError, match="a text stands in quotes: 'minmax'"):

@@ -37,7 +37,9 @@ def scaled(factor: float) -> onnx.ModelProto:
 def written(folder: Path, factor: float) -> dict[str, Any]:
     a, b = save(scaled(1), folder / "a.onnx"), save(scaled(factor), folder / "b.onnx")
     assert write_node_data(a, b, folder / "out", "cpu", Settings(input_sets=1)) == []
-    return {name: json.loads((folder / "out" / f"{name}.json").read_text()) for name in FIGURES}
+    return {
+        name: json.loads((folder / "out" / f"{name}.json").read_text()) for name in FIGURES
+    }
 
 
 def test_the_node_that_departs_is_the_one_with_an_error_of_its_own(tmp_path: Path) -> None:
@@ -68,7 +70,15 @@ def test_a_cell_that_passes_has_its_figures_too(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     original = save(scaled(2), tmp_path / "net.onnx")
-    words = ["view", str(original), "--variant", "fp16.io32", "--node-data", "--report-dir", "out"]
+    words = [
+        "view",
+        str(original),
+        "--variant",
+        "fp16.io32",
+        "--node-data",
+        "--report-dir",
+        "out",
+    ]
     assert main(words) == 0
     folder = Path("out/node_data/net-fp16.io32-cpu")
     assert str(folder) in capsys.readouterr().out

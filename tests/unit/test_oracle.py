@@ -54,11 +54,16 @@ def built(
         numpy_helper.from_array(np.asarray(array), name) for name, array in constants.items()
     ]
     graph = helper.make_graph(list(nodes), "g", list(inputs), list(outputs), weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
 
 
 def product(weight: Any = W) -> onnx.ModelProto:
-    nodes = [helper.make_node("MatMul", ["x", "w"], ["p"]), helper.make_node("Exp", ["p"], ["y"])]
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["p"]),
+        helper.make_node("Exp", ["p"], ["y"]),
+    ]
     return built(nodes, [value("x", 6, 16)], [value("y", 6, 8)], w=weight)
 
 
@@ -69,7 +74,9 @@ def referred(
     onnx.save(model, path)
     session = open_cpu(path)
     sets = tuple(InputSet(f"set {index}", feed) for index, feed in enumerate(feeds))
-    return Model(path), Reference(sets, tuple(run(session, feed) for feed in feeds), frozenset())
+    return Model(path), Reference(
+        sets, tuple(run(session, feed) for feed in feeds), frozenset()
+    )
 
 
 def half(array: Any) -> Any:
@@ -80,13 +87,19 @@ def half(array: Any) -> Any:
 def test_the_floor_of_unusual_sets_is_theirs_alone(tmp_path: Path) -> None:
     model, made = referred(product(), tmp_path, {"x": X}, {"x": 10 * X})
     made = replace(
-        made, sets=(made.sets[0], replace(made.sets[1], unusual=f"at 10 {MAGNIFIED}", smooth=True))
+        made,
+        sets=(
+            made.sets[0],
+            replace(made.sets[1], unusual=f"at 10 {MAGNIFIED}", smooth=True),
+        ),
     )
     kept = Cache(tmp_path / "cache")
     usual, rare = noise_floor(model, made, kept).sets[0], unusual_floor(model, made, kept)
     assert rare.sets[0] == {}
     gap = rare.sets[1]["y"]
-    assert gap.l2 / gap.norm > 3 * usual["y"].l2 / usual["y"].norm > 0  # exp of ten times as much
+    assert (
+        gap.l2 / gap.norm > 3 * usual["y"].l2 / usual["y"].norm > 0
+    )  # exp of ten times as much
     assert not any("level" in source for source in rare.sources)
     assert rare.sources
     assert not any("can't be run" in note for note in rare.notes)
@@ -96,7 +109,9 @@ def test_a_tie_of_great_scores_on_an_unusual_set_is_noise(tmp_path: Path) -> Non
     nodes = [helper.make_node("Softmax", ["x"], ["y"])]
     model = built(nodes, [value("x", 1, 100)], [value("y", 1, 100)])
     feeds = []
-    for place in range(0, 32, 2):  # two equal scores: every other draw moves both of them alike
+    for place in range(
+        0, 32, 2
+    ):  # two equal scores: every other draw moves both of them alike
         scores = np.zeros((1, 100), np.float32)
         scores[0, place : place + 2] = 98765.4
         feeds.append({"x": scores})
@@ -116,10 +131,12 @@ def test_the_ideal_conversion_rounds_inputs_weights_and_every_intermediate() -> 
 
 
 def test_bfloat16_is_rounded_as_ml_dtypes_rounds_it() -> None:
-    model = built([helper.make_node("Neg", ["x"], ["y"])], [value("x", 6, 16)], [value("y", 6, 16)])
-    y = run(open_cpu(round_through(model, TensorProto.BFLOAT16, None, all_inputs=True)), {"x": X})[
-        "y"
-    ]
+    model = built(
+        [helper.make_node("Neg", ["x"], ["y"])], [value("x", 6, 16)], [value("y", 6, 16)]
+    )
+    y = run(
+        open_cpu(round_through(model, TensorProto.BFLOAT16, None, all_inputs=True)), {"x": X}
+    )["y"]
     assert np.array_equal(y, -X.astype(ml_dtypes.bfloat16).astype(np.float32))
 
 
@@ -158,7 +175,9 @@ def test_what_is_computed_from_shapes_is_not_rounded() -> None:
 @pytest.mark.parametrize("inside", [False, True])
 def test_what_a_scale_is_computed_from_is_not_rounded(inside: bool) -> None:
     """A target of 3001 isn't a float16: rounded, the result has another shape."""
-    node = helper.make_node("Resize", ["x", "", "s"], ["z" if inside else "y"], mode="nearest")
+    node = helper.make_node(
+        "Resize", ["x", "", "s"], ["z" if inside else "y"], mode="nearest"
+    )
     nodes = [
         helper.make_node("Cast", ["target"], ["t"], to=FLOAT),
         helper.make_node("Div", ["t", "width"], ["r"]),
@@ -173,7 +192,9 @@ def test_what_a_scale_is_computed_from_is_not_rounded(inside: bool) -> None:
             info = value(name, 1, 1, 1, "w")
             branches.append(helper.make_graph([branch], name, [], [info]))
         nodes.append(
-            helper.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])
+            helper.make_node(
+                "If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1]
+            )
         )
     else:
         nodes.append(node)
@@ -277,10 +298,14 @@ def test_static_ranges_come_from_the_reference_and_dynamic_ones_from_the_run(
         ).digits
         errors[static] = [each["y"].l2 / each["y"].norm for each in noise.sets]
         assert all(1e-3 < error < 0.2 for error in errors[static])
-    assert errors[True][1] > errors[False][1]  # a range for both sets is too wide for the smaller
+    assert (
+        errors[True][1] > errors[False][1]
+    )  # a range for both sets is too wide for the smaller
 
 
-def test_the_floor_is_measured_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_floor_is_measured_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model, reference = referred(product(), tmp_path, {"x": X}, {"x": -X})
     floor = noise_floor(model, reference, Cache(tmp_path))
     assert "the last bit of the inputs" in floor.sources
@@ -316,12 +341,15 @@ def test_a_level_that_gives_nan_or_other_classes_is_no_noise(
     hole = W.copy()
     hole[0, 0] = np.nan
     wrong = hole if breaks == "to NaN" else -W
-    honest, broken = (built(nodes, [value("x", 6, 16)], outputs, w=weight) for weight in (W, wrong))
+    honest, broken = (
+        built(nodes, [value("x", 6, 16)], outputs, w=weight) for weight in (W, wrong)
+    )
     model, reference = referred(honest, tmp_path, {"x": X})
     floor = floor_with_levels_of(broken, model, reference, tmp_path, monkeypatch)
     assert floor.sets[0]["y"].nonfinite == floor.sets[0]["z"].changed == 0
     assert any(
-        note.startswith(NOT_NOISE) and "y, z is another result" in note for note in floor.notes
+        note.startswith(NOT_NOISE) and "y, z is another result" in note
+        for note in floor.notes
     )
 
 
@@ -336,7 +364,9 @@ def floor_with_levels_of(
     path = folder / "broken.onnx"
     onnx.save(broken, path)
 
-    def breaks(source: Any, level: str = "disable", threads: int | None = None, **_: Any) -> Any:
+    def breaks(
+        source: Any, level: str = "disable", threads: int | None = None, **_: Any
+    ) -> Any:
         return open_cpu(source if level == "disable" else path, level, threads)
 
     monkeypatch.setattr(floor_room, "open_cpu", breaks)
@@ -350,16 +380,21 @@ def test_what_float64_cannot_run_is_noted_and_left_out(tmp_path: Path) -> None:
     weight = RNG.standard_normal((2, 1, 3)).astype(np.float32)
     model = built([node], [value("x", 1, 1, 16)], [value("y", 1, 2, 14)], w=weight)
     floor = noise_floor(
-        *referred(model, tmp_path, {"x": X.reshape(-1)[:16].reshape(1, 1, 16)}), Cache(tmp_path)
+        *referred(model, tmp_path, {"x": X.reshape(-1)[:16].reshape(1, 1, 16)}),
+        Cache(tmp_path),
     )
     assert "float64" not in floor.sources
-    assert any(note.startswith("float64 can't be run: ") and "Conv" in note for note in floor.notes)
+    assert any(
+        note.startswith("float64 can't be run: ") and "Conv" in note for note in floor.notes
+    )
 
 
 def test_a_model_without_float_inputs_has_its_weights_moved(tmp_path: Path) -> None:
     node = helper.make_node("Gather", ["w", "i"], ["y"])
     model = built([node], [value("i", 3, kind=TensorProto.INT64)], [value("y", 3, 8)], w=W)
-    floor = noise_floor(*referred(model, tmp_path, {"i": np.array([0, 5, 9])}), Cache(tmp_path))
+    floor = noise_floor(
+        *referred(model, tmp_path, {"i": np.array([0, 5, 9])}), Cache(tmp_path)
+    )
     assert floor.sets[0]["y"].l2 > 0
 
 
@@ -382,7 +417,9 @@ def test_unstable_outputs_are_left_out(tmp_path: Path) -> None:
 
 def test_operators_without_a_float64_kernel_are_found_beforehand() -> None:
     def of(op: str) -> onnx.ModelProto:
-        return built([helper.make_node(op, ["x"], ["y"])], [value("x", 6, 16)], [value("y", 6, 16)])
+        return built(
+            [helper.make_node(op, ["x"], ["y"])], [value("x", 6, 16)], [value("y", 6, 16)]
+        )
 
     listed = get_all_opkernel_def()
     kinds = {"tensor(float)": set[str](), "tensor(double)": set[str]()}

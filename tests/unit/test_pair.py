@@ -23,7 +23,9 @@ from tests.models import save
 def gru() -> onnx.ModelProto:
     """A model that ONNX Runtime 1.2x ends the process for where its sequence is empty."""
     rng = np.random.default_rng(4)
-    node = helper.make_node("GRU", ["x", "w", "r"], ["", "h"], hidden_size=4, linear_before_reset=0)
+    node = helper.make_node(
+        "GRU", ["x", "w", "r"], ["", "h"], hidden_size=4, linear_before_reset=0
+    )
     weights = {"w": (1, 12, 3), "r": (1, 12, 4)}
     graph = helper.make_graph(
         [node],
@@ -35,7 +37,9 @@ def gru() -> onnx.ModelProto:
             for name, shape in weights.items()
         ],
     )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    )
 
 
 def test_a_copy_of_a_model_that_dies_of_an_empty_sequence_is_a_copy(tmp_path: Path) -> None:
@@ -63,7 +67,9 @@ class Dying:
 
 def pair_of(tmp_path: Path) -> Pair:
     card = card_for(save(gru(), tmp_path / "a.onnx"))
-    return Pair(tmp_path / "a.onnx", tmp_path / "b.onnx", card, "cpu", None, False, Settings())
+    return Pair(
+        tmp_path / "a.onnx", tmp_path / "b.onnx", card, "cpu", None, False, Settings()
+    )
 
 
 UNUSUAL = str(RunNote(17, True, "unusual: with nothing in it"))

@@ -30,7 +30,9 @@ class Disk:
         path = Path(f"/proc/self/fd/{handle}")
         number = os.fstat(handle).st_ino
         if path.is_dir():
-            self.names[number] = {child.name: child.stat().st_ino for child in path.iterdir()}
+            self.names[number] = {
+                child.name: child.stat().st_ino for child in path.iterdir()
+            }
         else:
             self.contents[number] = path.read_bytes()
 
@@ -75,7 +77,9 @@ def test_each_verdict_that_was_put_is_there_and_so_is_its_run(
         left = tmp_path / f"left{count}"
         disk.restore(left, all_names=all_names)
         after = VerdictFiles(left)
-        assert [after.get(key) is not None for key in KEYS] == [n < count for n in range(len(KEYS))]
+        assert [after.get(key) is not None for key in KEYS] == [
+            n < count for n in range(len(KEYS))
+        ]
         assert after.unfinished() == [RUN.id]
         assert [one.id for one in after.read_run(RUN.id)[1]] == [cell().id]
     files.close()

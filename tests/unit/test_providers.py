@@ -52,7 +52,11 @@ def test_an_unknown_provider_is_answered_with_the_nearest() -> None:
 
 
 def test_a_module_without_a_declaration_declares_none() -> None:
-    modules = SimpleNamespace(), SimpleNamespace(PROVIDER="cpu"), SimpleNamespace(PROVIDER=CPU)
+    modules = (
+        SimpleNamespace(),
+        SimpleNamespace(PROVIDER="cpu"),
+        SimpleNamespace(PROVIDER=CPU),
+    )
     assert [list(_declared(module)) for module in modules] == [[], [], [(("cpu",), CPU)]]
 
 
@@ -162,7 +166,9 @@ def test_a_file_opens_as_bytes_do(tmp_path: Path) -> None:
 
 
 def test_threads_and_spinning_are_what_was_asked() -> None:
-    session = open_session(cnn(), CPU, purpose=Purpose.LATENCY, threads=1, allow_spinning=False)
+    session = open_session(
+        cnn(), CPU, purpose=Purpose.LATENCY, threads=1, allow_spinning=False
+    )
     options = session.get_session_options()
     assert (options.intra_op_num_threads, options.inter_op_num_threads) == (1, 1)
     assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
@@ -176,16 +182,21 @@ def test_threads_reach_a_provider_with_a_pool_of_its_own() -> None:
 
 def test_a_provider_that_the_wheel_lacks_is_refused() -> None:
     with pytest.raises(
-        ProviderError, match=r"built without CUDAExecutionProvider.*Mend: .*onnx-harness\[cuda\]"
+        ProviderError,
+        match=r"built without CUDAExecutionProvider.*Mend: .*onnx-harness\[cuda\]",
     ):
         open_session(cnn(), CUDA, purpose=Purpose.ACCURACY)
 
 
-def test_a_session_that_quietly_opens_elsewhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_session_that_quietly_opens_elsewhere_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     # What ONNX Runtime does when a provider's library fails to load: the wheel has it, the session
     # doesn't.
     monkeypatch.setattr(
-        ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        ort,
+        "get_available_providers",
+        lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
     )
     quiet = replace(CUDA, name="quiet", load=lambda: None, diagnose=lambda: None)
     with (
@@ -305,7 +316,11 @@ def test_a_bound_run_computes_what_a_plain_one_does(device_bound: bool) -> None:
     # Any device but the CPU's takes the way of devices; the CPU stands in for one.
     session = Watched(open_session(cnn(), CPU, purpose=Purpose.LATENCY))
     device = replace(
-        CPU, name="device", ort_name="AnyExecutionProvider", device_bound=device_bound, device="any"
+        CPU,
+        name="device",
+        ort_name="AnyExecutionProvider",
+        device_bound=device_bound,
+        device="any",
     )
     bound_runner(session, device, {"image": IMAGE})()
     (binding,) = session.bindings

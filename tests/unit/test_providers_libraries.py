@@ -123,16 +123,22 @@ def test_cuda_is_diagnosed_wheel_first_then_library_then_driver(
         NOT_FOUND,
         "pip install 'onnx-harness[cuda]' (brings CUDA 13 and cuDNN 9; driver r580 or newer)",
     )
-    monkeypatch.setattr(cuda, "not_in_wheel", lambda provider: {"cuda": absent}[provider.name])
+    monkeypatch.setattr(
+        cuda, "not_in_wheel", lambda provider: {"cuda": absent}[provider.name]
+    )
     assert cuda.diagnose() is absent
 
 
-def test_openvino_is_diagnosed_wheel_first_then_library(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_is_diagnosed_wheel_first_then_library(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     absent = Problem("no wheel", "x")
     monkeypatch.setattr(openvino, "not_in_wheel", lambda _: None)
     monkeypatch.setattr(openvino, "provider_library_failure", {"openvino": None}.__getitem__)
     assert openvino.diagnose() is None
-    monkeypatch.setattr(openvino, "provider_library_failure", {"openvino": "gone"}.__getitem__)
+    monkeypatch.setattr(
+        openvino, "provider_library_failure", {"openvino": "gone"}.__getitem__
+    )
     mend = "pip install --force-reinstall onnxruntime-openvino"
     assert openvino.diagnose() == Problem("gone", mend)
     monkeypatch.setattr(
@@ -225,7 +231,9 @@ def test_libraries_of_a_wheel_are_opened_in_order_and_missing_ones_passed_over(
     assert opened == ["first.so", "second.so"]
 
 
-def test_tensorrt_s_libraries_are_opened_after_cuda_s(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tensorrt_s_libraries_are_opened_after_cuda_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     opened: list[object] = []
     monkeypatch.setattr(cuda, "load", lambda: opened.append("cuda"))
     monkeypatch.setattr(tensorrt, "preload", lambda *words: opened.append(words))
@@ -278,7 +286,11 @@ def test_webgpu_needs_its_package_and_a_device(monkeypatch: pytest.MonkeyPatch) 
     problem = webgpu.diagnose()
     assert problem is not None
     assert problem.reason == "its library found no GPU with a Vulkan driver"
-    for name in ("libvulkan1", " VK_DRIVER_FILES ", " ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER=1"):
+    for name in (
+        "libvulkan1",
+        " VK_DRIVER_FILES ",
+        " ORT_WEBGPU_EP_ALLOW_SOFTWARE_ADAPTER=1",
+    ):
         assert name in f"{problem.mend} "
     devices.append(SimpleNamespace(ep_name="WebGpuExecutionProvider"))
     assert webgpu.diagnose() is None

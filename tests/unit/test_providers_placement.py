@@ -23,7 +23,9 @@ def test_other_operators_on_the_cpu_count_against_it() -> None:
 
 def test_what_was_seen_to_compute_shapes_alone_is_left_out_of_the_share() -> None:
     assigned = Counter({(ON, "Conv"): 8, (OFF, "Add"): 5, (OFF, "Det"): 1})
-    found = judge(assigned, CUDA, Counter({(OFF, "Add"): 3, (OFF, "Det"): 1, (ON, "Conv"): 8}))
+    found = judge(
+        assigned, CUDA, Counter({(OFF, "Add"): 3, (OFF, "Det"): 1, (ON, "Conv"): 8})
+    )
     assert (found.share, found.off_provider_ops) == (8 / 11, {"Add": 2, "Det": 1})
     assert judge(assigned, CUDA, Counter({(OFF, "Add"): 9})).off_provider_ops == {"Det": 1}
     elsewhere = Counter({("OtherExecutionProvider", "Add"): 1, (ON, "Conv"): 1})
@@ -39,7 +41,9 @@ def test_an_operator_on_two_other_providers_counts_for_both() -> None:
 
 def test_of_many_operators_elsewhere_six_are_named() -> None:
     assigned = Counter({(OFF, f"Op{place}"): 9 - place for place in range(8)})
-    assert "Op5 x4 and 2 more op types (nodes by" in str(shortfall(judge(assigned, CUDA), CUDA))
+    assert "Op5 x4 and 2 more op types (nodes by" in str(
+        shortfall(judge(assigned, CUDA), CUDA)
+    )
     del assigned[OFF, "Op7"], assigned[OFF, "Op6"]
     assert "Op5 x4 (nodes by" in str(shortfall(judge(assigned, CUDA), CUDA))
 
@@ -49,7 +53,9 @@ def test_a_shape_operator_of_another_domain_isnt_one() -> None:
     assert (found.share, found.off_provider_ops) == (0.5, {"com.example:Gather": 1})
 
 
-def test_a_provider_that_owns_nothing_fails_even_if_all_of_it_would_be_allowed_elsewhere() -> None:
+def test_a_provider_that_owns_nothing_fails_even_if_all_of_it_would_be_allowed_elsewhere() -> (
+    None
+):
     found = judge(Counter({(OFF, "Gather"): 3, (OFF, "Reshape"): 1}), CUDA)
     assert (found.share, found.off_provider_ops) == (0.0, {"Gather": 3, "Reshape": 1})
     assert shortfall(found, CUDA) is not None
@@ -60,7 +66,9 @@ def test_an_empty_graph_is_wholly_on_it() -> None:
 
 
 def test_cuda_is_elsewhere_for_tensorrt() -> None:
-    found = judge(Counter({("TensorrtExecutionProvider", "Conv"): 1, (ON, "Gather"): 1}), TENSORRT)
+    found = judge(
+        Counter({("TensorrtExecutionProvider", "Conv"): 1, (ON, "Gather"): 1}), TENSORRT
+    )
     assert (found.share, found.off_provider_ops) == (0.5, {"Gather": 1})
 
 
@@ -85,5 +93,6 @@ def test_the_share_that_is_wanted_can_be_set(wanted: float | None, enough: bool)
 def test_the_cpu_promises_every_node() -> None:
     assert CPU.min_share == 1.0
     assert (
-        shortfall(judge(Counter({(OFF, "Conv"): 99, ("Other", "Shape"): 1}), CPU), CPU) is not None
+        shortfall(judge(Counter({(OFF, "Conv"): 99, ("Other", "Shape"): 1}), CPU), CPU)
+        is not None
     )

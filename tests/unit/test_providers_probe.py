@@ -92,7 +92,9 @@ def test_a_provider_that_executes_less_than_a_whole_product_is_not_usable(
     lenient = replace(get("cpu"), min_share=0.0)
     monkeypatch.setattr(probing, "get", lambda _: lenient)
     monkeypatch.setattr(
-        probing, "placement", lambda *_: Placement(lenient.ort_name, {}, {"MatMul": 1}, share)
+        probing,
+        "placement",
+        lambda *_: Placement(lenient.ort_name, {}, {"MatMul": 1}, share),
     )
     assert str(probe("cpu").reason).startswith("it doesn't execute even a matrix product: ")
 
@@ -230,7 +232,12 @@ def test_two_distributions_in_one_environment_are_told() -> None:
 def test_plugins_and_companions_are_no_second_distribution() -> None:
     assert (
         conflict(
-            ["onnxruntime", "onnxruntime-ep-webgpu", "onnxruntime-extensions", "onnxruntime-genai"]
+            [
+                "onnxruntime",
+                "onnxruntime-ep-webgpu",
+                "onnxruntime-extensions",
+                "onnxruntime-genai",
+            ]
         )
         is None
     )

@@ -14,7 +14,13 @@ import pytest
 
 from onnx_harness.errors import ProviderError
 from onnx_harness.providers import get
-from onnx_harness.providers.profile import Profile, breach, contradiction, precision, read_profile
+from onnx_harness.providers.profile import (
+    Profile,
+    breach,
+    contradiction,
+    precision,
+    read_profile,
+)
 from onnx_harness.providers.profile_runs import NodeRun, read_nodes, read_runs
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.transforms.fp16 import convert_float_to_float16
@@ -39,7 +45,13 @@ def written(folder: Path, *events: dict[str, Any]) -> Path:
 
 
 def node(
-    op: str, owner: str = ON, *, name: str = "", took: int = 10, index: int = 0, **details: Any
+    op: str,
+    owner: str = ON,
+    *,
+    name: str = "",
+    took: int = 10,
+    index: int = 0,
+    **details: Any,
 ) -> dict[str, Any]:
     args = {"op_name": op, "provider": owner, "node_index": str(index), **details}
     return {"cat": "Node", "name": f"{name or op}_kernel_time", "dur": took, "args": args}
@@ -97,7 +109,12 @@ def test_names_that_imitate_a_profile_are_names(tmp_path: Path) -> None:
 
 def test_the_last_run_counts(tmp_path: Path) -> None:
     file = written(
-        tmp_path, node("Conv", took=900), node("Det", OFF, took=1), END, node("Conv", took=30), END
+        tmp_path,
+        node("Conv", took=900),
+        node("Det", OFF, took=1),
+        END,
+        node("Conv", took=30),
+        END,
     )
     found = read_profile(file, CUDA)
     assert (found.executed(), found.microseconds) == ({ON: 1}, {ON: 30})
@@ -108,7 +125,9 @@ def test_a_run_of_very_many_events_is_read_from_its_first_ones(
 ) -> None:
     monkeypatch.setattr("onnx_harness.providers.profile._MOST_EVENTS", 3)
     events = [node("Add", index=1), *[node("Mul", index=2)] * 9, node("Det", OFF, index=3)]
-    found = read_profile(written(tmp_path, *events, END, node("Sub"), END, *events, END), CUDA)
+    found = read_profile(
+        written(tmp_path, *events, END, node("Sub"), END, *events, END), CUDA
+    )
     assert found.nodes == {(ON, "Add"): 1, (ON, "Mul"): 1}
 
 
@@ -149,9 +168,13 @@ def test_copies_inserted_casts_and_bodies_are_no_nodes_of_the_model(tmp_path: Pa
 @pytest.mark.parametrize(
     "text", ["", "[]", "[\n{", '[\n{"cat": "Node", "name": "x_kernel_time", "args": {}}\n]']
 )
-def test_what_is_no_profile_is_an_error_that_names_the_provider(tmp_path: Path, text: str) -> None:
+def test_what_is_no_profile_is_an_error_that_names_the_provider(
+    tmp_path: Path, text: str
+) -> None:
     (tmp_path / "broken.json").write_text(text)
-    with pytest.raises(ProviderError, match="where the nodes ran on provider 'cuda' can't be told"):
+    with pytest.raises(
+        ProviderError, match="where the nodes ran on provider 'cuda' can't be told"
+    ):
         read_profile(tmp_path / "broken.json", CUDA)
 
 
@@ -190,7 +213,9 @@ def test_what_a_provider_compiles_is_known_from_its_declaration(tmp_path: Path) 
     found = read_profile(file, TENSORRT)
     assert (found.compiled, found.arithmetic) == (2, {})
     assert precision(found, TENSORRT, wants_half=True) == "float16"
-    assert precision(found, replace(TENSORRT, native_fp16=False), wants_half=True) == "emulated"
+    assert (
+        precision(found, replace(TENSORRT, native_fp16=False), wants_half=True) == "emulated"
+    )
     assert precision(found, TENSORRT, wants_half=False) == "float32"
 
 
@@ -198,7 +223,9 @@ def test_another_domain_in_the_record_is_none_in_the_profile() -> None:
     record = Counter({(ON, "MatMul"): 2, (OFF, "com.microsoft:Inverse"): 1})
     ran = Profile(Counter({(ON, "MatMul"): 2, (OFF, "Inverse"): 1}))
     assert contradiction(record, ran, CUDA) is None
-    elsewhere = Profile(Counter({(ON, "MatMul"): 1, (OFF, "Inverse"): 1, (OFF, "MatMul"): 1}))
+    elsewhere = Profile(
+        Counter({(ON, "MatMul"): 1, (OFF, "Inverse"): 1, (OFF, "MatMul"): 1})
+    )
     assert contradiction(record, elsewhere, CUDA) == (
         f"the record of assignments puts 1 node on {ON} that ran on {OFF}: MatMul x1"
     )
@@ -207,10 +234,14 @@ def test_another_domain_in_the_record_is_none_in_the_profile() -> None:
 def test_a_compiled_graph_contradicts_nothing_and_one_that_ran_elsewhere_does() -> None:
     record = Counter({("TensorrtExecutionProvider", "Conv"): 8, (ON, "Gather"): 1})
     assert (
-        contradiction(record, Profile(Counter({(TENSORRT.ort_name, "TRTKernel_0"): 1})), TENSORRT)
+        contradiction(
+            record, Profile(Counter({(TENSORRT.ort_name, "TRTKernel_0"): 1})), TENSORRT
+        )
         is None
     )
-    moved = contradiction(record, Profile(Counter({(ON, "Conv"): 8, (ON, "Gather"): 1})), TENSORRT)
+    moved = contradiction(
+        record, Profile(Counter({(ON, "Conv"): 8, (ON, "Gather"): 1})), TENSORRT
+    )
     assert moved == (
         f"the record of assignments puts 8 nodes on TensorrtExecutionProvider that ran on "
         f"{ON}: Conv x8"
@@ -255,7 +286,9 @@ def test_too_many_copies_are_told_with_what_runs_elsewhere(
 
 
 @pytest.mark.parametrize(("required", "enough"), [(0.25, True), (0.26, False), (None, True)])
-def test_the_share_of_the_time_that_a_card_requires(required: float | None, enough: bool) -> None:
+def test_the_share_of_the_time_that_a_card_requires(
+    required: float | None, enough: bool
+) -> None:
     found = Profile(microseconds=Counter({ON: 1000, OFF: 3000}))
     words = breach(found, CUDA, min_time_share=required)
     assert (words is None) is enough

@@ -30,7 +30,9 @@ def session_of(op_type: str, element: int, **attributes: Any) -> ort.InferenceSe
     graph = helper.make_graph(
         [helper.make_node(op_type, ["x"], ["y"], **attributes)], "one", [x], [y]
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10
+    )
     return open_session(model.SerializeToString(), get("cpu"), purpose=Purpose.ACCURACY)
 
 
@@ -55,14 +57,19 @@ def test_values_of_every_type_come_back_bit_for_bit(element: int, dtype: type) -
 
 def test_an_empty_value_of_a_raw_type_comes_back() -> None:
     empty = np.zeros((0, 2), ml_dtypes.bfloat16)
-    assert run(session_of("Identity", TensorProto.BFLOAT16), {"x": empty})["y"].shape == (0, 2)
+    assert run(session_of("Identity", TensorProto.BFLOAT16), {"x": empty})["y"].shape == (
+        0,
+        2,
+    )
 
 
 @pytest.mark.parametrize("type_name", ["tensor(int4)", "tensor(float4e2m1)"])
 def test_a_type_of_which_several_share_a_byte_is_refused(type_name: str) -> None:
     value = SimpleNamespace(name="x", type=type_name)
     session = SimpleNamespace(get_inputs=lambda: [value], get_outputs=list)
-    with pytest.raises(InputError, match=f"type {re.escape(type_name)} can't be handed over"):
+    with pytest.raises(
+        InputError, match=f"type {re.escape(type_name)} can't be handed over"
+    ):
         run(session, {"x": np.zeros(2, np.int8)})
 
 
@@ -109,7 +116,9 @@ def test_a_run_changes_nothing_of_the_caller() -> None:
         (TensorProto.FLOAT, np.dtype(np.float32)),
     ],
 )
-def test_float32_is_cast_where_a_half_type_is_read(element: int, dtype: np.dtype[Any]) -> None:
+def test_float32_is_cast_where_a_half_type_is_read(
+    element: int, dtype: np.dtype[Any]
+) -> None:
     session = session_of("Identity", element)
     values = {"x": np.array([[1e9, 1.0]], np.float32), "other": np.ones(1, np.float32)}
     fed = feeds_for(session, values)
@@ -130,7 +139,8 @@ def test_a_share_of_the_cores_reaches_every_library() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "count"), [("3", 3), ("0", None), ("", None), ("-2", None), ("٣", None), ("x", None)]
+    ("said", "count"),
+    [("3", 3), ("0", None), ("", None), ("-2", None), ("٣", None), ("x", None)],
 )
 def test_the_share_is_a_number_or_none(
     monkeypatch: pytest.MonkeyPatch, said: str, count: int | None

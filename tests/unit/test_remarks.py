@@ -20,12 +20,16 @@ from onnx_harness.settings import Settings
 from tests.models import linear
 
 
-def test_remarks_are_notes_of_the_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remarks_are_notes_of_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
     model = linear()
     bias = onnx.numpy_helper.to_array(model.graph.initializer[1]).copy()
     bias[0] = 1e-9
-    model.graph.initializer[1].CopyFrom(onnx.numpy_helper.from_array(bias.astype(np.float32), "b"))
+    model.graph.initializer[1].CopyFrom(
+        onnx.numpy_helper.from_array(bias.astype(np.float32), "b")
+    )
     path = tmp_path / "m.onnx"
     onnx.save(model, path)
     task = Task(

@@ -84,8 +84,12 @@ HOSTILE = (
 )
 
 
-def shown(cells: Sequence[CellResult], width: int = 120, *, quiet: bool = False) -> list[Line]:
-    return list(table.lines(RUN, cells, width=width, models={"detector": DETECTOR}, quiet=quiet))
+def shown(
+    cells: Sequence[CellResult], width: int = 120, *, quiet: bool = False
+) -> list[Line]:
+    return list(
+        table.lines(RUN, cells, width=width, models={"detector": DETECTOR}, quiet=quiet)
+    )
 
 
 def test_the_table_looks_as_documented() -> None:
@@ -140,7 +144,9 @@ def test_the_worst_comes_first_on_request() -> None:
     cells = (*CELLS[4:], *CELLS[:4], worse)
     lines = table.lines(RUN, cells, width=100, models={}, worst_first=True)
     rows = [
-        line.text.split()[0] for line in lines if line.text.startswith("  ") and line.text[2] != " "
+        line.text.split()[0]
+        for line in lines
+        if line.text.startswith("  ") and line.text[2] != " "
     ]
     assert rows == [
         "worse",
@@ -162,7 +168,8 @@ def test_nights_are_a_line_of_blocks_where_there_is_room() -> None:
     ]
     assert row.endswith("  672 -> 331  ▁▂█")
     assert not any(
-        "▁" in line.text for line in table.lines(RUN, CELLS, width=80, models={}, nights=nights)
+        "▁" in line.text
+        for line in table.lines(RUN, CELLS, width=80, models={}, nights=nights)
     )
 
 
@@ -179,10 +186,14 @@ def test_colours_say_what_needs_a_look() -> None:
 
 
 @pytest.mark.parametrize("width", range(80, 201, 8))
-def test_no_row_is_wider_than_the_terminal_and_columns_stand_below_one_another(width: int) -> None:
+def test_no_row_is_wider_than_the_terminal_and_columns_stand_below_one_another(
+    width: int,
+) -> None:
     long = cell("simplify+fp16.io32.max_finite_val_65504", "detector", latency=latency())
     lines = [
-        line.text for line in shown((*CELLS, long), width) if not line.text.startswith("    ")
+        line.text
+        for line in shown((*CELLS, long), width)
+        if not line.text.startswith("    ")
     ][:-1]
     assert max(len(line) for line in lines) <= width
     rows = [line for line in lines if re.search(r" (pass|FAIL) ", line)]
@@ -192,7 +203,10 @@ def test_no_row_is_wider_than_the_terminal_and_columns_stand_below_one_another(w
 
 def test_a_narrow_terminal_gives_up_node_counts_before_the_interval() -> None:
     [row] = [line.text for line in shown(CELLS, 84) if line.text.startswith("  simplify  ")]
-    assert row == "  simplify                pass   1.1e-06 of 1.0e-04  27.9 ms  1.02x [1.01, 1.03]"
+    assert (
+        row
+        == "  simplify                pass   1.1e-06 of 1.0e-04  27.9 ms  1.02x [1.01, 1.03]"
+    )
 
 
 def test_what_a_verdict_catches_stands_in_every_report() -> None:
@@ -228,7 +242,9 @@ def test_a_run_without_latency_has_no_empty_columns() -> None:
 
 def test_a_command_to_copy_is_never_cut() -> None:
     command = "alone: pytest " + "x" * 300
-    failed = cell("v", status=Status.FAIL, stage=Stage.RUN, reason="it stopped", detail=(command,))
+    failed = cell(
+        "v", status=Status.FAIL, stage=Stage.RUN, reason="it stopped", detail=(command,)
+    )
     assert f"    {command}" in [line.text for line in shown([failed], 80)]
 
 
@@ -239,7 +255,9 @@ def test_an_explanation_says_nothing_twice() -> None:
         status=Status.FAIL, reason=f"faithful, but not usable: output {worst}", detail=detail
     )
     assert figures.explanation(repeated) == (repeated.reason, *detail[1:])
-    assert figures.explanation(cell(status=Status.FAIL, reason="another", detail=detail)) == (
+    assert figures.explanation(
+        cell(status=Status.FAIL, reason="another", detail=detail)
+    ) == (
         "another",
         *detail,
     )
@@ -285,7 +303,8 @@ def test_ten_thousand_cells_are_shown_as_failures_and_a_line_a_model() -> None:
     ]
     assert len(shown(many_failures)) < 250
     assert any(
-        line.text == "and 9,939 more failures, in the reports" for line in shown(many_failures)
+        line.text == "and 9,939 more failures, in the reports"
+        for line in shown(many_failures)
     )
 
 
@@ -327,13 +346,24 @@ def test_the_worst_output_is_the_one_furthest_beyond_its_own_tolerance() -> None
 
 def test_exact_noise_and_change_are_said_of_the_output_that_departs_most() -> None:
     exact, noise, change = (output(departure=word) for word in Departure)
-    assert figures.departure(cell(accuracy=AccuracyRecord(1, {"a": exact, "b": exact}))) == "exact"
-    assert figures.departure(cell(accuracy=AccuracyRecord(1, {"a": noise, "b": exact}))) == "noise"
-    worst = cell("simplify", accuracy=AccuracyRecord(1, {"a": exact, "b": change, "c": noise}))
+    assert (
+        figures.departure(cell(accuracy=AccuracyRecord(1, {"a": exact, "b": exact})))
+        == "exact"
+    )
+    assert (
+        figures.departure(cell(accuracy=AccuracyRecord(1, {"a": noise, "b": exact})))
+        == "noise"
+    )
+    worst = cell(
+        "simplify", accuracy=AccuracyRecord(1, {"a": exact, "b": change, "c": noise})
+    )
     assert figures.departure(worst) == "change"
     assert figures.departure(cell()) == ""
     [row] = [line.text for line in shown([worst], 80) if "simplify" in line.text]
-    assert row == "  simplify            pass   change  1.1e-06 of 1.0e-04  672 -> 331  0.98x size"
+    assert (
+        row
+        == "  simplify            pass   change  1.1e-06 of 1.0e-04  672 -> 331  0.98x size"
+    )
 
 
 @pytest.mark.parametrize(
@@ -374,15 +404,23 @@ def hostile_cells() -> list[CellResult]:
         "notes": (HOSTILE,),
         "accuracy": bad,
     }
-    return [cell(HOSTILE, HOSTILE, status=status, stage=Stage.RUN, **fields) for status in Status]
+    return [
+        cell(HOSTILE, HOSTILE, status=status, stage=Stage.RUN, **fields) for status in Status
+    ]
 
 
 def test_a_terminal_gets_no_control_character() -> None:
     lines = table.lines(
-        RUN, hostile_cells(), width=100, models={HOSTILE: ModelHeader(HOSTILE, 1, 1)}, where=HOSTILE
+        RUN,
+        hostile_cells(),
+        width=100,
+        models={HOSTILE: ModelHeader(HOSTILE, 1, 1)},
+        where=HOSTILE,
     )
     assert all(line.text.isprintable() for line in lines)
-    assert escape.printable("é 語 \x1b[0m\u202e\x85\ud800") == r"é 語 \x1b[0m\u202e\x85\ud800"
+    assert (
+        escape.printable("é 語 \x1b[0m\u202e\x85\ud800") == r"é 語 \x1b[0m\u202e\x85\ud800"
+    )
 
 
 def test_markdown_gets_neither_markup_nor_html_nor_links() -> None:
@@ -401,7 +439,9 @@ def test_markdown_gets_neither_markup_nor_html_nor_links() -> None:
     assert "@" not in outside
     assert all(letter.isprintable() for letter in text.replace("\n", ""))
     columns = [
-        len(re.findall(r"(?<!\\)\|", line)) for line in outside.splitlines() if line.startswith("|")
+        len(re.findall(r"(?<!\\)\|", line))
+        for line in outside.splitlines()
+        if line.startswith("|")
     ]
     assert columns == [7] * 3 + [7] * 4 + [3] * 3  # what to ship, the failures, the matrix
 
@@ -438,7 +478,11 @@ def test_the_summary_of_any_run_fits_on_a_jobs_page() -> None:
     detail = tuple("x" * 20_000 for _ in range(300))
     cells = [
         cell(
-            f"v{number}", f"net{number % 30}", status=Status.FAIL, reason="y" * 9000, detail=detail
+            f"v{number}",
+            f"net{number % 30}",
+            status=Status.FAIL,
+            reason="y" * 9000,
+            detail=detail,
         )
         for number in range(400)
     ]
@@ -466,7 +510,13 @@ def unfolded(text: str) -> list[str]:
     ("models", "variants"), [(1, 6), (14, 6), (20, 6), (1, 60), (100, 50), (400, 1)]
 )
 def test_a_summary_shows_sixty_lines_of_any_run(models: int, variants: int) -> None:
-    status = (Status.FAIL, Status.ERROR, Status.KNOWN_FAILURE, Status.NOT_APPLICABLE, Status.PASS)
+    status = (
+        Status.FAIL,
+        Status.ERROR,
+        Status.KNOWN_FAILURE,
+        Status.NOT_APPLICABLE,
+        Status.PASS,
+    )
     cells = [
         cell(
             f"v{v}",
@@ -502,7 +552,9 @@ class Page(html.parser.HTMLParser):
         if tag not in {"meta", "br", "input"}:
             self.open.append(tag)
         self.attributes |= {name for name, _ in attrs}
-        self.links += [value or "" for name, value in attrs if name in {"src", "href", "action"}]
+        self.links += [
+            value or "" for name, value in attrs if name in {"src", "href", "action"}
+        ]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -558,7 +610,9 @@ def test_a_hostile_name_stays_text_on_the_page() -> None:
         latency=latency(),
         accuracy=AccuracyRecord(1, {HOSTILE: output()}),
     )
-    run = replace(RUN, command=HOSTILE, host=HostInfo(HOSTILE, 1, 1, HOSTILE, {HOSTILE: HOSTILE}))
+    run = replace(
+        RUN, command=HOSTILE, host=HostInfo(HOSTILE, 1, 1, HOSTILE, {HOSTILE: HOSTILE})
+    )
     text = html_page.page(
         run,
         [*hostile_cells(), timed, replace(timed, variant="v")],
@@ -691,7 +745,9 @@ def test_a_name_is_broken_behind_its_separators_alone() -> None:
 
 
 def test_the_page_says_how_a_latency_was_taken() -> None:
-    [shown] = embedded(html_page.page(RUN, [cell("simplify", latency=full_latency())], {}))["cells"]
+    [shown] = embedded(html_page.page(RUN, [cell("simplify", latency=full_latency())], {}))[
+        "cells"
+    ]
     said = (
         "100 runs in 16 pairs of sessions on 2 sets of inputs; with transfers 3.00 ms, 1.33x; "
         "1 of 16 pairs never settled while warming up; kept on core 1; load 0.50, 1.0% stolen, 12 "
@@ -703,7 +759,12 @@ def test_the_page_says_how_a_latency_was_taken() -> None:
 
 def ran_in(precision: str | None, **more: Any) -> PlacementRecord:
     return PlacementRecord(
-        "CPUExecutionProvider", {"CPUExecutionProvider": 3}, {}, 1.0, precision=precision, **more
+        "CPUExecutionProvider",
+        {"CPUExecutionProvider": 3},
+        {},
+        1.0,
+        precision=precision,
+        **more,
     )
 
 
@@ -769,11 +830,16 @@ def test_a_failing_cell_says_where_it_ran() -> None:
 
 def test_the_page_has_the_fields_of_results_json() -> None:
     full = cell(
-        "simplify", latency=full_latency(), sensitivity=sensitivity(), placement=ran_in("mixed")
+        "simplify",
+        latency=full_latency(),
+        sensitivity=sensitivity(),
+        placement=ran_in("mixed"),
     )
     needed: Any = np.float32(0.5)
     full = replace(
-        full, seconds={"load": float("nan")}, accuracy=AccuracyRecord(1, {"y": output(needed)})
+        full,
+        seconds={"load": float("nan")},
+        accuracy=AccuracyRecord(1, {"y": output(needed)}),
     )
     [shown] = embedded(html_page.page(RUN, [full], {}))["cells"]
     recorded = html_page._plain(encode(full))
@@ -794,10 +860,12 @@ def test_a_hostile_name_stays_text_where_two_runs_are_compared() -> None:
     after = [replace(cell, status=Status.FAIL) for cell in cells]
     run = replace(RUN, command=HOSTILE, versions={HOSTILE: HOSTILE})
     before = Results(
-        RUN, tuple(replace(cell, id=f"{cell.id}{number}") for number, cell in enumerate(cells))
+        RUN,
+        tuple(replace(cell, id=f"{cell.id}{number}") for number, cell in enumerate(cells)),
     )
     later = Results(
-        run, tuple(replace(cell, id=f"{cell.id}{number}") for number, cell in enumerate(after))
+        run,
+        tuple(replace(cell, id=f"{cell.id}{number}") for number, cell in enumerate(after)),
     )
     text = comparison.page(before, later)
     page = Page(text)

@@ -71,7 +71,9 @@ def test_hostile_names_of_changed_cells_stay_text() -> None:
     )
 
 
-def test_the_run_before_is_the_latest_earlier_one_with_a_cell_in_common(tmp_path: Path) -> None:
+def test_the_run_before_is_the_latest_earlier_one_with_a_cell_in_common(
+    tmp_path: Path,
+) -> None:
     other, between = replace(RUN, id="other"), replace(RUN, id="between")
     for run, cells in (
         (RUN, [cell()]),

@@ -9,7 +9,9 @@ from tests.unit.results_examples import RUN, cell
 from tests.unit.test_report import HOSTILE, Page, embedded
 
 
-def diagnosis(op_type: str = "Exp", name: str = "/a/Exp", *, found: bool = True) -> Diagnosis:
+def diagnosis(
+    op_type: str = "Exp", name: str = "/a/Exp", *, found: bool = True
+) -> Diagnosis:
     node = NodeCause(name, op_type, 0.031, 1.2e-6)
     cause = Cause(transform="fp16", rules=(name,), node=node, input_set="large")
     return Diagnosis(
@@ -24,7 +26,12 @@ def diagnosis(op_type: str = "Exp", name: str = "/a/Exp", *, found: bool = True)
 
 def failed(model: str, reason: str, record: Diagnosis | None) -> CellResult:
     return cell(
-        "fp16", model, status=Status.FAIL, stage=Stage.COMPARE, reason=reason, diagnosis=record
+        "fp16",
+        model,
+        status=Status.FAIL,
+        stage=Stage.COMPARE,
+        reason=reason,
+        diagnosis=record,
     )
 
 
@@ -38,7 +45,9 @@ def test_the_node_and_the_mend_come_first() -> None:
 
 
 def test_what_was_not_tried_or_is_not_finite_is_said() -> None:
-    assert diagnosed.mend(Mend("optimize", verified=False)).endswith("should pass; it wasn't tried")
+    assert diagnosed.mend(Mend("optimize", verified=False)).endswith(
+        "should pass; it wasn't tried"
+    )
     assert "own error not finite" in diagnosed.node(NodeCause("n", "Exp", None, 0.0))
 
 
@@ -69,7 +78,9 @@ def test_the_page_shows_the_diagnosis_in_its_cause_and_in_its_cell() -> None:
 
 
 def test_hostile_names_in_a_diagnosis_stay_text() -> None:
-    record = Diagnosis(HOSTILE, Cause(node=NodeCause(HOSTILE, HOSTILE, 1.0, 0.0)), found=True)
+    record = Diagnosis(
+        HOSTILE, Cause(node=NodeCause(HOSTILE, HOSTILE, 1.0, 0.0)), found=True
+    )
     page = Page(html_page.page(RUN, [failed("a", HOSTILE, record)], {}))
     assert page.open == []
     assert "img" not in page.tags

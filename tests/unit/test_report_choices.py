@@ -47,18 +47,26 @@ def unfit(**more: Any) -> CellResult:
         unfit(status=Status.KNOWN_FAILURE),
         unfit(accuracy=AccuracyRecord(1, {"y": output(faithful=False)})),
         unfit(accuracy=AccuracyRecord(1, {"y": output(), "z": output(usable=False)})),
-        unfit(placement=PlacementRecord("CPUExecutionProvider", {}, {}, 1.0, precision="emulated")),
+        unfit(
+            placement=PlacementRecord(
+                "CPUExecutionProvider", {}, {}, 1.0, precision="emulated"
+            )
+        ),
         cell("fp16", latency=latency(5.0, 4.0, (0.9, 9.0))),
         cell("fp16", latency=latency(5.0, 4.0, None)),
     ],
 )
-def test_what_fails_or_is_not_shown_to_be_faster_is_not_the_fastest(cell: CellResult) -> None:
+def test_what_fails_or_is_not_shown_to_be_faster_is_not_the_fastest(
+    cell: CellResult,
+) -> None:
     assert choice(ORIGINAL, QUICK, cell).fastest is QUICK
 
 
 def test_without_a_gain_the_model_ships_as_it_is_and_the_smallest_is_named() -> None:
     half = cell(
-        "fp16", latency=latency(21.0, 0.95, (0.9, 1.0)), graph=GraphChange(9, 9, 1000, 500, 0.1)
+        "fp16",
+        latency=latency(21.0, 0.95, (0.9, 1.0)),
+        graph=GraphChange(9, 9, 1000, 500, 0.1),
     )
     chosen = choice(ORIGINAL, half)
     assert (chosen.fastest, chosen.smallest, chosen.command) == (ORIGINAL, half, "")
@@ -79,14 +87,18 @@ def test_a_model_of_which_nothing_passes_comes_first_and_says_why() -> None:
 
 
 def test_a_verdict_that_could_not_have_failed_is_shipped_with_a_caution() -> None:
-    vacuous = cell("original", accuracy=AccuracyRecord(1, {"y": output(vacuous="is always 0")}))
+    vacuous = cell(
+        "original", accuracy=AccuracyRecord(1, {"y": output(vacuous="is always 0")})
+    )
     assert "could not have failed: y is always 0" in choice(vacuous).caution
 
 
 def test_commands_are_quoted_and_spell_options_out() -> None:
     run_command = "pytest net.onnx --variant 'fp16(max_finite_val=1000.0)'"
     spelt = cell("fp16.max_finite_val_1000", "net")
-    command = shipping.transform_command(spelt, {"net": ModelHeader(path="a b.onnx")}, run_command)
+    command = shipping.transform_command(
+        spelt, {"net": ModelHeader(path="a b.onnx")}, run_command
+    )
     assert command.startswith(
         "onnx-harness transform 'a b.onnx' --variant 'fp16(max_finite_val=1000.0)' -o "
     )
@@ -123,7 +135,12 @@ def test_failures_come_before_errors_of_the_machine() -> None:
 
 
 def test_the_heat_map_has_a_place_for_every_cell() -> None:
-    cells = [cell("original"), cell("simplify"), cell("original", "two"), cell(provider="cuda")]
+    cells = [
+        cell("original"),
+        cell("simplify"),
+        cell("original", "two"),
+        cell(provider="cuda"),
+    ]
     on_cpu, on_cuda = matrix.grids(cells)
     assert (on_cpu.rows, on_cpu.columns) == (("net", "two"), ("original", "simplify"))
     assert on_cpu.cells == ((0, 1), (2, None))
@@ -141,7 +158,8 @@ def test_shades_run_from_worse_to_better() -> None:
         return matrix.heat(cell("simplify", **more))[name].level
 
     speeds = [
-        level("speedup", latency=latency(1.0, speedup)) for speedup in (0.4, 0.8, 1.0, 1.3, 3.0)
+        level("speedup", latency=latency(1.0, speedup))
+        for speedup in (0.4, 0.8, 1.0, 1.3, 3.0)
     ]
     assert speeds == [0, 2, 3, 4, 6]
     errors = [
@@ -150,9 +168,13 @@ def test_shades_run_from_worse_to_better() -> None:
     ]
     assert errors == [0, 1, 3, 6, 6]
     assert matrix.heat(cell())["size"].text == "4.6 MB"
-    assert matrix.heat(cell("v", sensitivity=sensitivity(28, 30)))["sensitivity"].text == "100%"
     assert (
-        matrix.heat(cell(accuracy=AccuracyRecord(1, {"y": output(nonfinite=3)})))["error"].text
+        matrix.heat(cell("v", sensitivity=sensitivity(28, 30)))["sensitivity"].text == "100%"
+    )
+    assert (
+        matrix.heat(cell(accuracy=AccuracyRecord(1, {"y": output(nonfinite=3)})))[
+            "error"
+        ].text
         == "3 NaN/inf"
     )
     assert matrix.measures([matrix.heat(cell(accuracy=None))]) == ["size", "placement"]

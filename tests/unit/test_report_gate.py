@@ -26,7 +26,9 @@ def report(*cells: GatedCell, findings: tuple[Finding, ...] = ()) -> GateReport:
 
 
 def failing(name: str, reason: str = "it's slower") -> GatedCell:
-    return GatedCell(name, Outcome.FAIL, (Finding(Outcome.FAIL, "latency", reason),), (), SLOW)
+    return GatedCell(
+        name, Outcome.FAIL, (Finding(Outcome.FAIL, "latency", reason),), (), SLOW
+    )
 
 
 GOOD = GatedCell("net-original-cpu", Outcome.PASS, nights=QUIET)
@@ -55,7 +57,9 @@ def test_the_gravest_comes_first() -> None:
     void = GatedCell("b", Outcome.INVALID, (Finding(Outcome.INVALID, "card", "changed"),))
     made = report(GOOD, doubtful, void, failing("c"))
     assert [
-        line.text[:1] for line in lines(made) if not line.text.startswith((" ", "note", "gate"))
+        line.text[:1]
+        for line in lines(made)
+        if not line.text.startswith((" ", "note", "gate"))
     ] == ["c", "b", "a"]
     assert made.outcome is Outcome.FAIL
     assert report(doubtful, void).outcome is Outcome.INVALID
@@ -65,7 +69,9 @@ def test_the_gravest_comes_first() -> None:
 def test_a_models_words_are_shown_and_do_nothing(show: object) -> None:
     assert callable(show)
     told = show(
-        report(failing("net-original-cpu", EVIL), findings=(Finding(Outcome.FAIL, "run", EVIL),))
+        report(
+            failing("net-original-cpu", EVIL), findings=(Finding(Outcome.FAIL, "run", EVIL),)
+        )
     )
     assert "\x1b" not in told
     assert "<img" not in told
@@ -81,14 +87,18 @@ def test_a_models_words_are_shown_and_do_nothing(show: object) -> None:
 
 
 def test_an_issue_has_a_title_that_names_what_failed() -> None:
-    title, blank, *_ = issue(report(GOOD, failing("net-a-cpu"), failing("net-b-cpu"))).splitlines()
+    title, blank, *_ = issue(
+        report(GOOD, failing("net-a-cpu"), failing("net-b-cpu"))
+    ).splitlines()
     assert (title, blank) == ("Nightly gate: FAIL in net-a-cpu and 1 more", "")
     stale = report(findings=(Finding(Outcome.INVALID, "run", "nothing was recorded"),))
     assert issue(stale).startswith("Nightly gate: INVALID in the run\n")
 
 
 def test_a_page_of_many_failures_stays_within_what_a_job_shows() -> None:
-    told = page(report(*(failing(f"m{number}-original-cpu", "x" * 300) for number in range(2000))))
+    told = page(
+        report(*(failing(f"m{number}-original-cpu", "x" * 300) for number in range(2000)))
+    )
     assert told.count("| m") == MOST_CELLS
     assert "And 1,800 more" in told
     assert len(told.encode()) < 900_000
@@ -111,7 +121,10 @@ def test_the_command_leaves_its_verdict_in_every_form(
     summary, text = tmp_path / "summary", tmp_path / "issue"
     summary.write_text("what was there\n", "utf-8")
     capsys.readouterr()
-    assert main(["gate", "--json", "--summary", str(summary), "--issue", str(text), *where]) == 1
+    assert (
+        main(["gate", "--json", "--summary", str(summary), "--issue", str(text), *where])
+        == 1
+    )
     said = json.loads(capsys.readouterr().out)
     assert said == json.loads((tmp_path / "gate.json").read_text("utf-8"))
     assert said["outcome"] == "fail"
@@ -133,7 +146,15 @@ def test_a_verdict_that_cannot_be_left_is_no_success(
     main(["gate", "accept", "--all", "--why", "right", "--report-dir", str(tmp_path)])
     assert main(["gate", "--report-dir", str(tmp_path)]) == 0
     assert (
-        main(["gate", "--report-dir", str(tmp_path), "--summary", str(tmp_path / "no" / "summary")])
+        main(
+            [
+                "gate",
+                "--report-dir",
+                str(tmp_path),
+                "--summary",
+                str(tmp_path / "no" / "summary"),
+            ]
+        )
         == UNDONE
     )
 

@@ -74,7 +74,9 @@ def test_at_most_as_many_as_github_shows_one_for_each_cause() -> None:
     ]
     lines = list(annotation_lines([failing(reason=word) for word in words], {}))
     assert len(lines) == MOST_ANNOTATIONS
-    assert lines[-1] == "::error title=onnx-harness::3 more causes, in the summary of the job"
+    assert (
+        lines[-1] == "::error title=onnx-harness::3 more causes, in the summary of the job"
+    )
     assert list(annotation_lines([], {})) == []
 
 
@@ -103,7 +105,10 @@ def test_sarif_has_a_result_for_each_failing_cell() -> None:
         assert rules[result["ruleIndex"]] == result["ruleId"]
         assert result["level"] == "error"
         [place] = result["locations"]
-        assert place["physicalLocation"]["artifactLocation"]["uri"] == "models/a%2Cb%3Ac%20%25.onnx"
+        assert (
+            place["physicalLocation"]["artifactLocation"]["uri"]
+            == "models/a%2Cb%3Ac%20%25.onnx"
+        )
     assert run["invocations"][0]["startTimeUtc"].endswith("Z")
     assert run["results"][0]["partialFingerprints"] == {"onnxHarnessCell/v1": "net-fp16-cpu"}
 
@@ -119,14 +124,20 @@ def test_sarif_has_the_form_of_the_standard() -> None:
     ("where", "value", "said"),
     [
         (("version",), "2.0.0", ".version isn't 2.1.0"),
-        (("runs", 0, "tool", "driver", "name"), None, ".runs[].tool.driver.name isn't string"),
+        (
+            ("runs", 0, "tool", "driver", "name"),
+            None,
+            ".runs[].tool.driver.name isn't string",
+        ),
         (("runs", 0, "results", 0, "level"), "fail", "level isn't in"),
         (("runs", 0, "results", 0, "message"), {}, "message.text is missing"),
         (("runs", 0, "results", 0, "rank"), 1, "rank isn't in the schema"),
         (("runs", 0, "invocations", 0, "startTimeUtc"), "now", "isn't of the form"),
     ],
 )
-def test_another_form_is_noticed(where: tuple[str | int, ...], value: object, said: str) -> None:
+def test_another_form_is_noticed(
+    where: tuple[str | int, ...], value: object, said: str
+) -> None:
     log: Any = document(RUN, [failing()], HEADERS)
     inner = log
     for key in where[:-1]:
@@ -142,15 +153,17 @@ def test_sarif_of_a_run_without_failures_has_no_results() -> None:
 
 
 def test_sarif_holds_no_links_placeholders_or_controls_of_a_model() -> None:
-    log = document(RUN, [failing(reason=HOSTILE)], {failing().model: ModelHeader(path=HOSTILE)})
+    log = document(
+        RUN, [failing(reason=HOSTILE)], {failing().model: ModelHeader(path=HOSTILE)}
+    )
     text = log["runs"][0]["results"][0]["message"]["text"]
     assert r"\[a\](" in text
     assert "{{0}}" in text
     assert "\x1b" not in text
     assert "\r" not in text
-    uri = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"]["artifactLocation"][
-        "uri"
-    ]
+    uri = log["runs"][0]["results"][0]["locations"][0]["physicalLocation"][
+        "artifactLocation"
+    ]["uri"]
     assert re.fullmatch(r"[\w%./~-]+", uri)
 
 

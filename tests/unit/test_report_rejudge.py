@@ -40,14 +40,23 @@ def test_a_pass_fails_by_narrower_bounds_and_says_why() -> None:
     before = judged(output(1e-5, rtol=1e-4, max_abs=1e-4, usable=True, faithful=True))
     again = rejudge([before], Bounds(1e-6, 1e-7))
     [after] = again.cells
-    assert (after.status, after.stage, again.changed) == (Status.FAIL, Stage.COMPARE, (before.id,))
+    assert (after.status, after.stage, again.changed) == (
+        Status.FAIL,
+        Stage.COMPARE,
+        (before.id,),
+    )
     assert after.reason == "judged again: output y is beyond rtol 1e-06, atol 1e-07"
     assert after.accuracy is not None
-    assert (after.accuracy.outputs["y"].rtol, after.accuracy.outputs["y"].usable) == (1e-6, False)
+    assert (after.accuracy.outputs["y"].rtol, after.accuracy.outputs["y"].usable) == (
+        1e-6,
+        False,
+    )
 
 
 def test_a_failure_by_its_bounds_alone_passes_by_wider_ones() -> None:
-    before = judged(output(1e-3, rtol=1e-4, max_abs=0.1, usable=False, faithful=True), **BEYOND)
+    before = judged(
+        output(1e-3, rtol=1e-4, max_abs=0.1, usable=False, faithful=True), **BEYOND
+    )
     [after] = rejudge([before], Bounds(1e-2, 1e-3)).cells
     assert (after.status, after.stage, after.reason, after.detail) == (
         Status.PASS,
@@ -102,7 +111,9 @@ SHARES = st.floats(1e-6, 1e3)
 
 
 @given(
-    values=st.lists(st.tuples(st.floats(-100, 100), st.floats(-1, 1)), min_size=1, max_size=5),
+    values=st.lists(
+        st.tuples(st.floats(-100, 100), st.floats(-1, 1)), min_size=1, max_size=5
+    ),
     used=st.tuples(SHARES, SHARES),
     asked=st.tuples(SHARES, SHARES),
 )
@@ -113,10 +124,20 @@ def test_what_is_decided_is_what_the_elements_say(
     (rtol, atol), (new_rtol, new_atol) = used, asked
     scale = max(abs(error) / (atol + rtol * abs(reference)) for reference, error in values)
     record = OutputAccuracy(
-        max(abs(error) for _, error in values), None, 0.5, None, 3.0, 0, scale * rtol, rtol, atol
+        max(abs(error) for _, error in values),
+        None,
+        0.5,
+        None,
+        3.0,
+        0,
+        scale * rtol,
+        rtol,
+        atol,
     )
     decided = usable(record, Bounds(new_rtol, new_atol), one_set=True)
-    margins = [abs(error) - (new_atol + new_rtol * abs(reference)) for reference, error in values]
+    margins = [
+        abs(error) - (new_atol + new_rtol * abs(reference)) for reference, error in values
+    ]
     if decided is True:
         assert max(margins) <= 1e-9
     if decided is False:

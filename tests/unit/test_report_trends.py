@@ -50,10 +50,12 @@ def figures(tmp_path: Path, nights: list[list[CellResult]]) -> tuple[NightFigure
 def test_since_when_a_cell_fails_and_what_differed_then() -> None:
     nights = runs(Status.PASS, Status.PASS, Status.FAIL, Status.ERROR)
     nights[2:] = [
-        replace(each, run=replace(each.run, versions={"onnx": "1.24.0"})) for each in nights[2:]
+        replace(each, run=replace(each.run, versions={"onnx": "1.24.0"}))
+        for each in nights[2:]
     ]
     nights[:2] = [
-        replace(each, run=replace(each.run, versions={"onnx": "1.23.2"})) for each in nights[:2]
+        replace(each, run=replace(each.run, versions={"onnx": "1.23.2"}))
+        for each in nights[:2]
     ]
     assert standing(nights) == (
         "ends in an error since 2026-01-03 03:00 (2 runs); before, on 2026-01-02 03:00, it was: "
@@ -118,7 +120,9 @@ def test_other_processors_and_unsound_times_are_left_out(tmp_path: Path) -> None
     assert [each.value for each in trend.nights] == [1.0, 1.0, 1.0, None]
 
 
-@pytest.mark.parametrize("values", [[1.0, 1.0, 1.0], [1e-9, 1e9, 1.0], [1.0, 1.02, 0.99, 1.5]])
+@pytest.mark.parametrize(
+    "values", [[1.0, 1.0, 1.0], [1e-9, 1e9, 1.0], [1.0, 1.02, 0.99, 1.5]]
+)
 def test_a_drawing_stays_inside_its_frame(values: list[float]) -> None:
     nights = [
         replace(each, value=value, interval=(value * 0.9, value * 1.1), level=1.0)
@@ -139,7 +143,9 @@ def test_a_sparkline_is_flat_where_nothing_moved() -> None:
 
 
 def test_the_page_draws_the_nights_and_says_since_when() -> None:
-    nights = tuple(replace(each, value=1.0) for each in runs(*[Status.PASS] * 3, Status.FAIL))
+    nights = tuple(
+        replace(each, value=1.0) for each in runs(*[Status.PASS] * 3, Status.FAIL)
+    )
     past = Background(trends=(Trend(cell().id, BASELINE, nights),))
     page = html.page(RUN, [cell()], {}, past)
     assert page.count('<svg class="trend"') == 1
@@ -154,7 +160,9 @@ def test_hostile_names_of_nights_stay_text() -> None:
         replace(each, run=replace(each.run, started=HOSTILE, id=HOSTILE)) for each in nights
     )
     page = Page(
-        html.page(RUN, [cell(HOSTILE)], {}, Background(trends=(Trend(HOSTILE, HOSTILE, hostile),)))
+        html.page(
+            RUN, [cell(HOSTILE)], {}, Background(trends=(Trend(HOSTILE, HOSTILE, hostile),))
+        )
     )
     assert page.open == []
     assert "img" not in page.tags
@@ -166,7 +174,11 @@ def test_nights_come_from_the_history_beside_the_report(tmp_path: Path) -> None:
     with History(tmp_path / FILE_NAME) as past:
         run = past.runs()[-1]
     [trend] = background(tmp_path, run, [timed("simplify")]).trends
-    assert (trend.cell_id, len(trend.nights), trend.is_drawn) == (timed("simplify").id, 3, True)
+    assert (trend.cell_id, len(trend.nights), trend.is_drawn) == (
+        timed("simplify").id,
+        3,
+        True,
+    )
 
 
 @pytest.mark.nightly

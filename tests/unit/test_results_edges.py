@@ -98,7 +98,9 @@ def test_a_folder_is_moved_to_where_there_is_none_yet(
     assert not source.exists()
     source.mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(ResultsError, match=r"^a failing cell can't .*file.c: .*\(--report-dir\)"):
+    with pytest.raises(
+        ResultsError, match=r"^a failing cell can't .*file.c: .*\(--report-dir\)"
+    ):
         move_folder(source, tmp_path / "file" / "c")
     options: dict[str, Any] = {}
     moves = shutil.move
@@ -256,7 +258,9 @@ def test_a_temporary_folder_that_cannot_be_made_is_named(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
     (tmp_path / "file").touch()
-    with pytest.raises(ResultsError, match=rf"{tmp_path / 'file'}: Not a directory.*\(TMPDIR\)"):
+    with pytest.raises(
+        ResultsError, match=rf"{tmp_path / 'file'}: Not a directory.*\(TMPDIR\)"
+    ):
         Cache.temporary()
 
 
@@ -365,7 +369,9 @@ def test_the_disk_may_take_a_line_in_pieces(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pwrite = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda handle, data, at: pwrite(handle, data[:100], at))
+    monkeypatch.setattr(
+        os, "pwrite", lambda handle, data, at: pwrite(handle, data[:100], at)
+    )
     writer = ResultsWriter(tmp_path, RUN)
     writer.put(cell())
     writer.close()

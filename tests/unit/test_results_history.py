@@ -75,11 +75,17 @@ def test_the_columns_hold_what_gates_ask_for(path: Path) -> None:
     ]
 
 
-def test_the_worst_output_counts_and_one_beyond_any_tolerance_is_null(tmp_path: Path) -> None:
+def test_the_worst_output_counts_and_one_beyond_any_tolerance_is_null(
+    tmp_path: Path,
+) -> None:
     with History(tmp_path / "history.sqlite") as past:
         past.begin(RUN)
-        past.put(cell("two", accuracy=AccuracyRecord(1, {"a": output(0.5), "b": output(0.25)})))
-        past.put(cell("none", accuracy=AccuracyRecord(1, {"a": output(None), "b": output(0.25)})))
+        past.put(
+            cell("two", accuracy=AccuracyRecord(1, {"a": output(0.5), "b": output(0.25)}))
+        )
+        past.put(
+            cell("none", accuracy=AccuracyRecord(1, {"a": output(None), "b": output(0.25)}))
+        )
     rows = query(
         tmp_path / "history.sqlite",
         "SELECT variant, minimum_tolerance FROM cells ORDER BY variant DESC",
@@ -93,13 +99,17 @@ def test_a_cell_put_again_in_a_run_replaces_the_first(path: Path) -> None:
         past.begin(run)
         past.put(cell())
         past.put(cell(status=Status.FAIL))
-        assert [(each.run.id, each.cell.status) for each in past.past("net-original-cpu")] == [
+        assert [
+            (each.run.id, each.cell.status) for each in past.past("net-original-cpu")
+        ] == [
             (RUN.id, Status.PASS),
             (run.id, Status.FAIL),
         ]
 
 
-def test_the_latest_runs_are_given_oldest_first_whatever_the_clock_said(tmp_path: Path) -> None:
+def test_the_latest_runs_are_given_oldest_first_whatever_the_clock_said(
+    tmp_path: Path,
+) -> None:
     with History(tmp_path / "history.sqlite") as past:
         runs = [gather("pytest", seed) for seed in range(3)]
         for run in reversed(runs):
@@ -141,7 +151,8 @@ def test_a_history_locked_by_something_else_is_an_error(
     other.execute("BEGIN EXCLUSIVE")
     try:
         with pytest.raises(
-            ResultsError, match=r"history .* is locked by another process .*wait for the other run"
+            ResultsError,
+            match=r"history .* is locked by another process .*wait for the other run",
         ):
             History(path)
     finally:
@@ -263,7 +274,9 @@ def test_a_recorder_whose_history_vanishes_midway_goes_on(tmp_path: Path) -> Non
     assert len(recorder.warnings) == 1
 
 
-def test_a_recorder_that_cannot_write_results_says_that_they_are_incomplete(tmp_path: Path) -> None:
+def test_a_recorder_that_cannot_write_results_says_that_they_are_incomplete(
+    tmp_path: Path,
+) -> None:
     recorder = Recorder(tmp_path / "reports", RUN)
     recorder.put(cell("v0"))
     shutil.rmtree(tmp_path / "reports")

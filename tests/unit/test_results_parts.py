@@ -52,13 +52,25 @@ FREE = SimpleNamespace(free=12_345_678)
     ("code", "mend"),
     [
         (errno.ENOSPC, "free some space there, or choose another folder"),
-        (errno.EDQUOT, "the disk quota is used up: free some space there, or choose another"),
-        (errno.EFBIG, "a file-size limit (ulimit -f) is in the way: raise it, or choose another"),
+        (
+            errno.EDQUOT,
+            "the disk quota is used up: free some space there, or choose another",
+        ),
+        (
+            errno.EFBIG,
+            "a file-size limit (ulimit -f) is in the way: raise it, or choose another",
+        ),
         (errno.EROFS, "the file system is read-only: choose another folder"),
         (errno.EACCES, "mend its permissions, or choose another folder"),
         (errno.EPERM, "mend its permissions, or choose another folder"),
-        (errno.ENOTDIR, "a file stands where a folder is needed: move it away, or choose another"),
-        (errno.EEXIST, "a file stands where a folder is needed: move it away, or choose another"),
+        (
+            errno.ENOTDIR,
+            "a file stands where a folder is needed: move it away, or choose another",
+        ),
+        (
+            errno.EEXIST,
+            "a file stands where a folder is needed: move it away, or choose another",
+        ),
         (errno.EIO, "the disk reports an error: choose a folder on another one"),
         (errno.ENOENT, "choose another folder"),
     ],
@@ -68,7 +80,9 @@ def test_an_error_of_the_disk_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: FREE)
     said = str(cannot_write("the report", Path("/a/b"), OSError(code, "no"), "--report-dir"))
-    assert said.startswith("the report can't be written at /a/b: no (12 MB free there). Mend: ")
+    assert said.startswith(
+        "the report can't be written at /a/b: no (12 MB free there). Mend: "
+    )
     assert f"Mend: {mend}" in said
     assert said.endswith(" (--report-dir).")
 
@@ -159,11 +173,15 @@ def test_a_run_is_as_its_gravest_finding() -> None:
         ("yesterday", None),
     ],
 )
-def test_a_run_s_time_has_a_zone_or_cannot_be_read(started: str, moment: datetime | None) -> None:
+def test_a_run_s_time_has_a_zone_or_cannot_be_read(
+    started: str, moment: datetime | None
+) -> None:
     assert moment_of(replace(RUN, started=started)) == moment
 
 
-def test_the_head_of_a_run_describes_it_and_its_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_head_of_a_run_describes_it_and_its_machine(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
     head = gather("pytest x", 5, {"cuda": "A GPU"})
     began = datetime.fromisoformat(head.started)
@@ -194,7 +212,11 @@ def test_the_head_of_a_run_describes_it_and_its_machine(monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("text", "fallbacks", "name"),
     [
-        ("processor : 0\nmodel name\t: A Processor: 3\nmodel name : Other\n", ("p", "m"), None),
+        (
+            "processor : 0\nmodel name\t: A Processor: 3\nmodel name : Other\n",
+            ("p", "m"),
+            None,
+        ),
         ("Hardware : BCM2835\n", ("p", "m"), "BCM2835"),
         ("processor : 0\n", ("p", "m"), "p"),
         ("processor : 0\n", ("", "m"), "m"),
@@ -251,7 +273,9 @@ PINNED = PinnedRecord(
 
 
 def test_a_level_has_nothing_that_differs_from_run_to_run() -> None:
-    night = cell(pinned=PINNED, latency=latency(), notes=("a",), detail=("b",), card_sha256="c1")
+    night = cell(
+        pinned=PINNED, latency=latency(), notes=("a",), detail=("b",), card_sha256="c1"
+    )
     level = trimmed(night)
     assert (level.detail, level.notes, level.seconds, level.latency) == ((), (), {}, None)
     assert level.graph == (night.graph and replace(night.graph, transform_seconds=0.0))
@@ -278,7 +302,9 @@ def test_levels_are_written_in_order_and_read_back(tmp_path: Path) -> None:
     lines = (tmp_path / "new" / FILE_NAME).read_text("utf-8").splitlines()
     keys = [(row["cell"]["id"], row["processor"]) for row in map(json.loads, lines)]
     assert keys == sorted(level.key for level in levels)
-    assert list(read_levels(tmp_path / "new").values()) == sorted(levels, key=lambda each: each.key)
+    assert list(read_levels(tmp_path / "new").values()) == sorted(
+        levels, key=lambda each: each.key
+    )
     assert ', "' in lines[0]
     assert '": ' in lines[0]
     assert read_levels(tmp_path) == {}
@@ -288,7 +314,10 @@ def test_levels_are_written_in_order_and_read_back(tmp_path: Path) -> None:
     ("spoil", "words"),
     [
         (lambda text: text[:-1], "are cut short: restore them from git"),
-        (lambda text: "{}\n" + text, "line 1: level.cell is missing. Restore the file from git"),
+        (
+            lambda text: "{}\n" + text,
+            "line 1: level.cell is missing. Restore the file from git",
+        ),
         (lambda text: text + "[]\n", "line 2: level should be an object, and is []"),
         (lambda text: text + "{\n", "line 2: Expecting"),
         (lambda text: text * 2, "have two of net-original-cpu on A Processor: keep one"),
@@ -312,7 +341,9 @@ def test_levels_that_are_no_text_or_in_no_folder_are_told(tmp_path: Path) -> Non
     with pytest.raises(ResultsError, match=r"can't be read: .*Restore them from git"):
         read_levels(tmp_path)
     for writes in (write_levels, lambda folder, _: sole_writer(folder).__enter__()):
-        with pytest.raises(ResultsError, match=r"the accepted levels can't be .*--report-dir"):
+        with pytest.raises(
+            ResultsError, match=r"the accepted levels can't be .*--report-dir"
+        ):
             writes(tmp_path / FILE_NAME / "x", {})
 
 
@@ -426,11 +457,15 @@ def test_a_cache_that_is_read_only_gives_way_to_one_of_the_user_s_own(
     monkeypatch.setattr(os, "access", lambda path, _: Path(path) != named)
     assert roots.cache_root() == temporary / f"onnx-harness-{os.getuid()}"
     note = roots.fallback_note()
-    assert note.startswith(f"the cache can't be written ([Errno 13] it is read-only: '{named}')")
+    assert note.startswith(
+        f"the cache can't be written ([Errno 13] it is read-only: '{named}')"
+    )
     assert f"{temporary / f'onnx-harness-{os.getuid()}'} is used." in note
     assert note.endswith("Mend: set $ONNX_HARNESS_CACHE to a folder")
     monkeypatch.setattr(os, "access", lambda *_: False)
-    with pytest.raises(ResultsError, match=r"The cache can't be .*onnx-harness-.*HARNESS_CACHE"):
+    with pytest.raises(
+        ResultsError, match=r"The cache can't be .*onnx-harness-.*HARNESS_CACHE"
+    ):
         roots.cache_root()
     monkeypatch.delattr(os, "getuid")
     monkeypatch.setenv("USERNAME", "mia")
@@ -466,14 +501,19 @@ class Part:
         ({"number": 1, "pair": [1]}, "part.pair should be a list, and is [1]"),
         ({"number": 1, "pair": [1, 2]}, "part.pair[1] should be text, and is 2"),
         ({"number": 1, "table": [1]}, "part.table should be an object, and is [1]"),
-        ({"number": 1, "table": {"a": "b"}}, "part.table['a'] should be a number, and is 'b'"),
+        (
+            {"number": 1, "table": {"a": "b"}},
+            "part.table['a'] should be a number, and is 'b'",
+        ),
         ({"number": 1, "status": "so so"}, "part.status should be one of pass, "),
         ([], "part should be an object, and is []"),
         ({"number": "x" * 58}, f"and is '{'x' * 58}'"),
         ({"number": "x" * 59}, f"and is '{'x' * 58}…"),
     ],
 )
-def test_a_field_of_another_type_is_named_with_what_it_should_be(given: Any, words: str) -> None:
+def test_a_field_of_another_type_is_named_with_what_it_should_be(
+    given: Any, words: str
+) -> None:
     with pytest.raises(ResultsError) as told:
         decode(Part, given, "part")
     assert words in str(told.value)
@@ -490,8 +530,13 @@ def test_records_go_into_json_and_come_back() -> None:
     assert np.isnan(lost.number)
     assert lost.table is not None
     assert np.isnan(lost.table["a"])
-    assert encode({1: (np.float32(0.5), np.int64(3), np.bool_(True))}) == {"1": [0.5, 3, True]}
-    assert encode([float("nan"), float("inf"), np.float64("nan"), np.float32("inf")]) == [None] * 4
+    assert encode({1: (np.float32(0.5), np.int64(3), np.bool_(True))}) == {
+        "1": [0.5, 3, True]
+    }
+    assert (
+        encode([float("nan"), float("inf"), np.float64("nan"), np.float32("inf")])
+        == [None] * 4
+    )
     assert (encode(Status.PASS), type(encode(Status.PASS))) == ("pass", str)
     with pytest.raises(TypeError, match="object has no JSON form: <object"):
         encode(object())

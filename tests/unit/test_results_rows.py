@@ -44,7 +44,11 @@ def test_a_row_that_says_nothing_is_named(tmp_path: Path, table: str, words: str
         past.note_accepted([Level(cell(), "A", 7, "night", "2026-11-29", "me", "why", ())])
         past._database.execute(f"UPDATE {table} SET json = '{{}}'")
         readers: dict[str, list[Callable[[], object]]] = {
-            "runs": [past.runs, lambda: past.past(cell().id), lambda: past.nights(RUN.id, last=1)],
+            "runs": [
+                past.runs,
+                lambda: past.past(cell().id),
+                lambda: past.nights(RUN.id, last=1),
+            ],
             "accepted": [past.accepted],
             "cells": [lambda: past.past(cell().id), lambda: past.cells(RUN.id)],
         }
@@ -160,7 +164,9 @@ def test_a_recorder_keeps_what_the_machine_did_in_its_list_alone(tmp_path: Path)
     assert recorder._history is not None
     recorder._history.put_all = _full  # type: ignore[method-assign, assignment]
     recorder.put(cell("simplify"))
-    assert recorder.warnings == ["This run isn't in the history from here on: the disk is full"]
+    assert recorder.warnings == [
+        "This run isn't in the history from here on: the disk is full"
+    ]
     recorder.finish()
     recorder.finish()
     assert recorder.incomplete is None
@@ -193,7 +199,9 @@ def test_of_two_verdicts_the_greater_by_its_bytes_is_united(
         assert stored.cell == greater
         assert VerdictFiles(target).keys(RUN.id) == {cell().id: KEY}
         other = replace(RUN, id="another")
-        unite_verdicts(target, Results(other, (cell("fp16"),)), [(part, RUN.id) for part in parts])
+        unite_verdicts(
+            target, Results(other, (cell("fp16"),)), [(part, RUN.id) for part in parts]
+        )
         assert VerdictFiles(target).keys("another") == {}
     (tmp_path / "file").touch()
     words = r"^The verdicts can't be written at .*file.verdicts: .*\(--output\)"

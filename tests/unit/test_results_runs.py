@@ -101,7 +101,9 @@ def test_what_cannot_be_written_of_a_run_is_named_with_its_option(tmp_path: Path
     for folder in ("verdicts", "runs"):
         shutil.rmtree(tmp_path / folder, ignore_errors=True)
         (tmp_path / folder).write_text("a file")
-    with pytest.raises(ResultsError, match=r"^A verdict can't be .*verdicts.*\(--report-dir\)"):
+    with pytest.raises(
+        ResultsError, match=r"^A verdict can't be .*verdicts.*\(--report-dir\)"
+    ):
         files.put(cell(), KEY)
     lists = r"^The list of the run's cells can't be written.*run\.jsonl.*\(--report-dir\)"
     with pytest.raises(ResultsError, match=lists):

@@ -42,10 +42,14 @@ for number in range(10**6):
 
 
 def on_disk(folder: Path) -> list[str]:
-    return [cell["id"] for cell in json.loads((folder / "results.json").read_text())["cells"]]
+    return [
+        cell["id"] for cell in json.loads((folder / "results.json").read_text())["cells"]
+    ]
 
 
-def test_the_file_is_whole_from_the_first_moment_and_after_every_cell(tmp_path: Path) -> None:
+def test_the_file_is_whole_from_the_first_moment_and_after_every_cell(
+    tmp_path: Path,
+) -> None:
     writer = ResultsWriter(tmp_path / "new", RUN)
     assert on_disk(tmp_path / "new") == []
     for number in range(5):
@@ -82,7 +86,9 @@ def test_a_run_killed_at_any_moment_loses_at_most_the_cell_in_hand(tmp_path: Pat
     for attempt in range(12):
         folder = tmp_path / str(attempt)
         with subprocess.Popen(
-            [sys.executable, "-c", WRITES_UNTIL_KILLED, folder], cwd=ROOT, stdout=subprocess.PIPE
+            [sys.executable, "-c", WRITES_UNTIL_KILLED, folder],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
         ) as writer:
             assert writer.stdout is not None
             writer.stdout.readline()
@@ -96,7 +102,9 @@ def test_a_run_killed_at_any_moment_loses_at_most_the_cell_in_hand(tmp_path: Pat
 
 def test_the_next_run_takes_over_the_folder_of_a_killed_one(tmp_path: Path) -> None:
     with subprocess.Popen(
-        [sys.executable, "-c", WRITES_UNTIL_KILLED, tmp_path], cwd=ROOT, stdout=subprocess.PIPE
+        [sys.executable, "-c", WRITES_UNTIL_KILLED, tmp_path],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
     ) as killed:
         assert killed.stdout is not None
         killed.stdout.readline()
@@ -138,7 +146,9 @@ def test_a_thousand_cells_more_cost_what_they_weigh(
 
 def test_a_second_run_is_refused_while_the_first_writes(tmp_path: Path) -> None:
     first = ResultsWriter(tmp_path, RUN)
-    with pytest.raises(ResultsError, match=r"another run is writing its results in .*--report-dir"):
+    with pytest.raises(
+        ResultsError, match=r"another run is writing its results in .*--report-dir"
+    ):
         ResultsWriter(tmp_path, RUN)
     first.put(cell())
     first.finish()
@@ -153,7 +163,8 @@ def test_a_full_disk_is_an_error_and_the_file_stays_whole(tmp_path: Path) -> Non
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (3000, before[1]))
         with pytest.raises(
-            ResultsError, match=r"results.json can't be written at .*MB free.*Mend: .*--report-dir"
+            ResultsError,
+            match=r"results.json can't be written at .*MB free.*Mend: .*--report-dir",
         ):
             writer.put(cell("v1", detail=("x" * 5000,)))
         assert on_disk(tmp_path) == ["net-v0-cpu"]
@@ -190,13 +201,15 @@ def test_a_file_system_without_hard_links_gets_a_copy(
 
 
 def test_figures_that_json_cannot_say_are_null(tmp_path: Path) -> None:
-    strange = cell(accuracy=AccuracyRecord(1, {"y": output(float("inf"), max_abs=float("nan"))}))
+    strange = cell(
+        accuracy=AccuracyRecord(1, {"y": output(float("inf"), max_abs=float("nan"))})
+    )
     writer = ResultsWriter(tmp_path, RUN)
     writer.put(strange)
     writer.finish()
-    [found] = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)[
-        "cells"
-    ]
+    [found] = json.loads(
+        (tmp_path / "results.json").read_text(), parse_constant=pytest.fail
+    )["cells"]
     assert found["accuracy"]["outputs"]["y"]["minimum_tolerance"] is None
     assert found["accuracy"]["outputs"]["y"]["max_abs"] is None
 
@@ -222,7 +235,11 @@ def test_what_was_written_is_read_back_as_it_was(tmp_path: Path) -> None:
         graph=None,
     )
     timed = cell(
-        "simplify", latency=latency(ci95=None), notes=("a note",), detail=("one", "two"), opset=17
+        "simplify",
+        latency=latency(ci95=None),
+        notes=("a note",),
+        detail=("one", "two"),
+        opset=17,
     )
     run = gather("pytest 'a b.onnx'", 3)
     writer = ResultsWriter(tmp_path, run)
@@ -257,7 +274,9 @@ def test_fields_come_in_their_declared_order(tmp_path: Path) -> None:
         ("[" * 100_000, "isn't whole JSON"),
     ],
 )
-def test_a_file_that_is_not_ours_is_told_so(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_file_that_is_not_ours_is_told_so(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
     path = tmp_path / "results.json"
     path.write_text(text)
     with pytest.raises(ResultsError, match=complaint):
@@ -287,7 +306,11 @@ def test_a_file_that_is_not_ours_is_told_so(tmp_path: Path, text: str, complaint
 def test_a_field_of_another_type_is_named(
     tmp_path: Path, change: dict[str, Any], complaint: str
 ) -> None:
-    value = {"schema": 1, "run": codec.encode(RUN), "cells": [{**codec.encode(cell()), **change}]}
+    value = {
+        "schema": 1,
+        "run": codec.encode(RUN),
+        "cells": [{**codec.encode(cell()), **change}],
+    }
     (tmp_path / "results.json").write_text(json.dumps(value))
     with pytest.raises(ResultsError, match=complaint):
         read_results(tmp_path)
@@ -312,7 +335,9 @@ def test_a_missing_file_is_an_error_with_its_path(tmp_path: Path) -> None:
 def test_numpy_figures_are_written_as_plain_ones() -> None:
     import numpy as np
 
-    assert codec.encode([np.float32(0.5), np.int64(3), np.bool_(True), np.float64("nan")]) == [
+    assert codec.encode(
+        [np.float32(0.5), np.int64(3), np.bool_(True), np.float64("nan")]
+    ) == [
         0.5,
         3,
         True,
@@ -320,16 +345,22 @@ def test_numpy_figures_are_written_as_plain_ones() -> None:
     ]
 
 
-def test_results_follow_the_published_schema_and_it_lists_every_field(tmp_path: Path) -> None:
+def test_results_follow_the_published_schema_and_it_lists_every_field(
+    tmp_path: Path,
+) -> None:
     writer = ResultsWriter(tmp_path, gather("pytest", 0))
     writer.put(
-        cell("full", latency=full_latency(), notes=("n",), detail=("d",), reason="r", opset=12)
+        cell(
+            "full", latency=full_latency(), notes=("n",), detail=("d",), reason="r", opset=12
+        )
     )
     writer.put(cell("slow", latency=latency(), pinned=pinned(1.06)))
     writer.put(cell("void", latency=latency(), pinned=pinned(1.06, pairs=3)))
     writer.put(CellResult("m-v-p", "m", "", "v", "p", Status.ERROR, Stage.LOAD))
     writer.finish()
-    assert violations(json.loads((tmp_path / "results.json").read_text()), SCHEMA, SCHEMA) == []
+    assert (
+        violations(json.loads((tmp_path / "results.json").read_text()), SCHEMA, SCHEMA) == []
+    )
 
 
 def test_the_schema_lists_the_statuses_and_stages_there_are() -> None:
@@ -345,5 +376,7 @@ from onnx_harness.results.run import gather
 run = gather("pytest", 0)
 print(run.versions["onnx"], run.host.cores > 0, bool({"onnx", "onnxruntime", "numpy"} & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
     assert done.stdout.split()[1:] == ["True", "False"]

@@ -21,11 +21,15 @@ from onnx_harness.settings import Settings
 from tests.models import linear, save
 from tests.unit.results_examples import RUN, cell, latency
 
-KEYS = {name: f"{number:02}" * 32 for number, name in enumerate(("original", "simplify", "fp16"))}
+KEYS = {
+    name: f"{number:02}" * 32 for number, name in enumerate(("original", "simplify", "fp16"))
+}
 ERROR = cell("optimize", status=Status.ERROR, stage=Stage.LOAD, symptom=Symptom.ENVIRONMENT)
 
 
-def part(folder: Path, number: int, *cells: CellResult, keys: dict[str, str] | None = None) -> Path:
+def part(
+    folder: Path, number: int, *cells: CellResult, keys: dict[str, str] | None = None
+) -> Path:
     run = replace(RUN, id=f"{RUN.id}{number}", shards=(f"{number}/3 aaaaaaaaaaaa",))
     recorder = Recorder(folder / str(number), run)
     for each in cells:
@@ -46,7 +50,11 @@ def parts(tmp_path: Path) -> list[Path]:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    files = [*folder.glob("verdicts/*/*.json"), *folder.glob("runs/*"), folder / "results.json"]
+    files = [
+        *folder.glob("verdicts/*/*.json"),
+        *folder.glob("runs/*"),
+        folder / "results.json",
+    ]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
@@ -65,7 +73,9 @@ def test_verdicts_are_united_in_any_order(parts: list[Path], tmp_path: Path) -> 
 
 def test_mergers_are_merged_like_their_parts(parts: list[Path], tmp_path: Path) -> None:
     one, two, three = map(str, parts)
-    first, second, at_once = (str(tmp_path / name) for name in ("first", "second", "at once"))
+    first, second, at_once = (
+        str(tmp_path / name) for name in ("first", "second", "at once")
+    )
     main(["report", "--merge", one, two, "-o", first])  # one part is missing, so it isn't 0
     assert main(["report", "--merge", three, first, "-o", second]) == 0
     assert main(["report", "--merge", one, two, three, "-o", at_once]) == 0
@@ -101,6 +111,16 @@ def test_runs_that_are_judged_again_by_other_bounds_leave_no_verdicts(
     parts: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "again"
-    words = ["report", "--merge", *map(str, parts), "--rtol", "1", "--atol", "1", "-o", str(out)]
+    words = [
+        "report",
+        "--merge",
+        *map(str, parts),
+        "--rtol",
+        "1",
+        "--atol",
+        "1",
+        "-o",
+        str(out),
+    ]
     assert main(words) == 0
     assert not (out / "verdicts").exists()

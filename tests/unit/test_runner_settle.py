@@ -59,9 +59,14 @@ def settled(
     said: list[str] = []
     runner = Runner(Settings(input_sets=1))
     card = card_for(save(linear(), folder / "lin.onnx"))
-    cells = [Cell(card, parse_variant(name), "cpu") for name in ("original", "simplify", "ort.all")]
+    cells = [
+        Cell(card, parse_variant(name), "cpu")
+        for name in ("original", "simplify", "ort.all")
+    ]
     monkeypatch.setattr(runner, "_pinned", reference)
-    monkeypatch.setattr(runner, "_timed", {cell.id: (cell, runner.judge(cell)) for cell in cells})
+    monkeypatch.setattr(
+        runner, "_timed", {cell.id: (cell, runner.judge(cell)) for cell in cells}
+    )
     try:
         return list(runner.settle(said.append)), said
     finally:

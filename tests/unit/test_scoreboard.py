@@ -8,10 +8,20 @@ from onnx_harness.results.cells import CellResult, Stage, Status, Symptom
 from tests.scoreboard.board import COLUMNS, Score, as_json, entries, page
 
 
-def cell(model: str, variant: str, status: Status, symptom: Symptom | None = None) -> CellResult:
+def cell(
+    model: str, variant: str, status: Status, symptom: Symptom | None = None
+) -> CellResult:
     stage = Stage.DONE if status is Status.PASS else Stage.COMPARE
     return CellResult(
-        f"{model}-{variant}-cpu", model, "", variant, "cpu", status, stage, "why", symptom=symptom
+        f"{model}-{variant}-cpu",
+        model,
+        "",
+        variant,
+        "cpu",
+        status,
+        stage,
+        "why",
+        symptom=symptom,
     )
 
 
@@ -27,7 +37,9 @@ OFFICIAL = [
 KNOWN = [cell("x", "simplify+ort.disable", Status.PASS)]
 
 
-def test_what_onnx_runtime_does_not_run_and_what_is_not_applicable_counts_for_nobody() -> None:
+def test_what_onnx_runtime_does_not_run_and_what_is_not_applicable_counts_for_nobody() -> (
+    None
+):
     rows = {row.name: row for row in entries(OFFICIAL, KNOWN, {"onnxsim": "0.6.5"})}
     assert len(rows) == len(COLUMNS)
     assert rows["onnxsim"].version == "0.6.5"
@@ -53,4 +65,8 @@ def test_the_numbers_are_json_too() -> None:
 def test_no_library_answers_for_onnx_runtimes_optimizer() -> None:
     for column in COLUMNS:
         own = column.distribution == "onnxruntime"
-        assert column.variant.startswith("ort.") if own else column.variant.endswith("+ort.disable")
+        assert (
+            column.variant.startswith("ort.")
+            if own
+            else column.variant.endswith("+ort.disable")
+        )

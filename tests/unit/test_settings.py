@@ -14,7 +14,9 @@ from onnx_harness.settings import Settings, combine, read_project
 
 
 def project(folder: Path, table: str) -> dict[str, Any]:
-    (folder / "pyproject.toml").write_text(f"[tool.onnx-harness]\n{table}\n", encoding="utf-8")
+    (folder / "pyproject.toml").write_text(
+        f"[tool.onnx-harness]\n{table}\n", encoding="utf-8"
+    )
     return read_project(folder)
 
 
@@ -73,7 +75,9 @@ def test_a_project_says_everything_that_it_can(tmp_path: Path) -> None:
         latency_budget=0.5,
         sensitivity=True,
     )
-    assert {type(values[key]) for key in ("rtol", "cell_timeout", "min_placement")} == {float}
+    assert {type(values[key]) for key in ("rtol", "cell_timeout", "min_placement")} == {
+        float
+    }
 
 
 def test_an_absolute_report_folder_stays_where_it_is(tmp_path: Path) -> None:
@@ -93,7 +97,10 @@ def test_an_absolute_report_folder_stays_where_it_is(tmp_path: Path) -> None:
         ("inputs = 8", "has no key 'inputs'"),
         ("provider = 1", "provider = 1: it takes a string or a list of strings"),
         ("provider = []", r"provider = \[\]: it takes a string or a list of strings"),
-        ("variant = ['a', 1]", r"variant = \['a', 1\]: it takes a string or a list of strings"),
+        (
+            "variant = ['a', 1]",
+            r"variant = \['a', 1\]: it takes a string or a list of strings",
+        ),
         ("input_sets = 4.0", r"input_sets = 4\.0: it takes a whole number"),
         ("seed = true", "seed = True: it takes a whole number"),
         ("cell_memory = 'lots'", "cell_memory: 'lots' isn't a size"),
@@ -116,7 +123,8 @@ def test_a_value_that_a_key_does_not_take_is_refused(
 
 def test_a_variant_is_named_by_the_grammar_of_ids(tmp_path: Path) -> None:
     with pytest.raises(
-        NameGrammarError, match=r"^in \[tool\.onnx-harness\.variants\]: variant 'fp16-wide' isn't"
+        NameGrammarError,
+        match=r"^in \[tool\.onnx-harness\.variants\]: variant 'fp16-wide' isn't",
     ):
         project(tmp_path, 'variants = {fp16-wide = "fp16"}')
 
@@ -127,7 +135,8 @@ def test_a_variant_is_named_by_the_grammar_of_ids(tmp_path: Path) -> None:
 def test_a_table_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
     with pytest.raises(
-        UsageError, match=r"^\[tool\.onnx-harness\] of .*pyproject\.toml should be a table, but '"
+        UsageError,
+        match=r"^\[tool\.onnx-harness\] of .*pyproject\.toml should be a table, but '",
     ):
         read_project(tmp_path)
 
@@ -147,7 +156,9 @@ def test_a_project_that_may_not_be_read_is_refused(
 
     (tmp_path / "pyproject.toml").touch(mode=stat.S_IRUSR)
     monkeypatch.setattr(Path, "read_text", refuse)
-    with pytest.raises(UsageError, match=r"pyproject\.toml can't be read: .*Permission denied"):
+    with pytest.raises(
+        UsageError, match=r"pyproject\.toml can't be read: .*Permission denied"
+    ):
         read_project(tmp_path)
 
 
@@ -161,7 +172,9 @@ def test_the_command_line_is_above_the_project() -> None:
 
 @pytest.mark.parametrize("key", ["rtol", "atol"])
 def test_one_tolerance_alone_is_refused_wherever_it_stands(key: str) -> None:
-    with pytest.raises(UsageError, match=r"^--rtol and --atol go together: give both, or neither"):
+    with pytest.raises(
+        UsageError, match=r"^--rtol and --atol go together: give both, or neither"
+    ):
         combine({}, {key: 0.1})
     with pytest.raises(
         UsageError, match=r"^--rtol and --atol go together, in \[tool\.onnx-harness\] too: "
@@ -179,7 +192,9 @@ def test_half_a_pair_is_not_completed_by_the_project() -> None:
 def test_a_pair_of_tolerances_overrides_and_zero_is_one() -> None:
     assert Settings().tolerance_override is None
     assert combine({"rtol": 0.1, "atol": 0.2}, {}).tolerance_override == (0.1, 0.2)
-    assert combine({"rtol": 0.1, "atol": 0.2}, {"rtol": 0.0, "atol": 0.0}).tolerance_override == (
+    assert combine(
+        {"rtol": 0.1, "atol": 0.2}, {"rtol": 0.0, "atol": 0.0}
+    ).tolerance_override == (
         0.0,
         0.0,
     )
@@ -189,7 +204,10 @@ def test_a_pair_of_tolerances_overrides_and_zero_is_one() -> None:
     ("values", "complaint"),
     [
         ({"rtol": -0.1, "atol": 0.0}, r"rtol is -0\.1; it has to be 0 or more, and finite"),
-        ({"rtol": 0.0, "atol": float("inf")}, "atol is inf; it has to be 0 or more, and finite"),
+        (
+            {"rtol": 0.0, "atol": float("inf")},
+            "atol is inf; it has to be 0 or more, and finite",
+        ),
         ({"rtol": float("nan"), "atol": 0.0}, "rtol is nan; "),
         ({"min_placement": 1.01}, r"min_placement is 1\.01; it has to be between 0 and 1"),
         ({"min_placement": -0.5}, "min_placement is "),
@@ -214,5 +232,7 @@ def test_a_value_out_of_its_range_is_refused_wherever_it_stands(
 
 
 def test_settings_travel_to_the_worker() -> None:
-    settings = combine({"variants": {"ours": "fp16"}, "report_dir": Path("out")}, {"seed": 3})
+    settings = combine(
+        {"variants": {"ours": "fp16"}, "report_dir": Path("out")}, {"seed": 3}
+    )
     assert pickle.loads(pickle.dumps(settings)) == settings

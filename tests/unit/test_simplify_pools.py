@@ -39,7 +39,9 @@ def run(model: onnx.ModelProto) -> np.ndarray:
 )
 def test_their_folded_size_is_that_of_the_runtime(opset: int, op: str) -> None:
     wrong = []
-    for padding, kernel, stride, size in itertools.product(PADDINGS, (2, 3), (2, 3), (3, 4, 5, 6)):
+    for padding, kernel, stride, size in itertools.product(
+        PADDINGS, (2, 3), (2, 3), (3, 4, 5, 6)
+    ):
         words = {"opset": opset, "op": op, "padding": padding}
         model = onnx.parser.parse_model(
             TEXT % {**words, "kernel": kernel, "stride": stride, "size": size}

@@ -20,7 +20,10 @@ agraph (float[2,3,5,4] x%(inputs)s) => (int64[a,b,c,d] y%(outputs)s)
 CASES = {
     "an input of any rank": {"inputs": ", int64 axes"},
     "a default": {"inputs": ", int64[2] axes", "constants": ", int64[2] axes = {-2, -3}"},
-    "an output too": {"outputs": ", int64[2] axes", "constants": ", int64[2] axes = {-2, -3}"},
+    "an output too": {
+        "outputs": ", int64[2] axes",
+        "constants": ", int64[2] axes = {-2, -3}",
+    },
     "computed": {"inputs": ", int64[2] q, int64[k] k", "nodes": "axes = Reshape (q, k)"},
     "steps": {
         "inputs": ", int64[2] q, int64[k] k",

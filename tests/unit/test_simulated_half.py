@@ -36,9 +36,12 @@ def computed(
 ) -> Array:
     made = model(text, opset=opset)
     for name, value in (weights or {}).items():
-        made.graph.initializer.append(numpy_helper.from_array(np.asarray(value, np.float16), name))
+        made.graph.initializer.append(
+            numpy_helper.from_array(np.asarray(value, np.float16), name)
+        )
     feeds = {
-        name: v.astype(np.float32) if v.dtype == np.float16 else v for name, v in values.items()
+        name: v.astype(np.float32) if v.dtype == np.float16 else v
+        for name, v in values.items()
     }
     y: Array = session_of(simulated(made, made)).run(["y"], feeds)[0]
     return y
@@ -68,7 +71,9 @@ def test_subnormal_numbers_are_kept() -> None:
     expected = tiny * np.float16(0.75)
     assert 0 < np.abs(expected[1]) < np.finfo(np.float16).smallest_normal
     assert_same_bits(
-        computed("(float16[n] x) => (float16[n] y) { y = Mul(x, w) }", weights={"w": 0.75}, x=tiny),
+        computed(
+            "(float16[n] x) => (float16[n] y) { y = Mul(x, w) }", weights={"w": 0.75}, x=tiny
+        ),
         expected,
     )
 
@@ -126,8 +131,12 @@ def test_a_scatter_that_adds_is_rounded() -> None:
 
 
 def test_a_node_that_is_blocked_from_the_conversion_stays_in_float32() -> None:
-    original = model("(float[n] x) => (float[n] y) { a = Mul(x, c)  b = Mul(a, a)  y = Sqrt(b) }")
-    original.graph.initializer.append(numpy_helper.from_array(np.array([300], np.float32), "c"))
+    original = model(
+        "(float[n] x) => (float[n] y) { a = Mul(x, c)  b = Mul(a, a)  y = Sqrt(b) }"
+    )
+    original.graph.initializer.append(
+        numpy_helper.from_array(np.array([300], np.float32), "c")
+    )
     for index, node in enumerate(original.graph.node):
         node.name = f"node_{index}"
     x = np.array([1.1, 2.2], np.float32)
@@ -190,7 +199,9 @@ def test_a_loop_is_rounded_in_every_iteration() -> None:
     expected = NUMBERS
     for _ in range(5):
         expected = expected * w + NUMBERS * w
-    assert_same_bits(computed(LOOP, weights={"w": w}, x=NUMBERS, trips=np.array(5)), expected)
+    assert_same_bits(
+        computed(LOOP, weights={"w": w}, x=NUMBERS, trips=np.array(5)), expected
+    )
 
 
 def test_a_scan_is_rounded() -> None:
@@ -226,7 +237,9 @@ def test_operators_that_nobody_knows_are_named_where_they_take_float16() -> None
     )
     assert unknown_types(opened(text, "of.nobody")) == ["of.nobody:Gelu"]
     assert (
-        unknown_types(opened("(float[n] x) => (float[n] y) { y = of.nobody.Gelu(x) }", "of.nobody"))
+        unknown_types(
+            opened("(float[n] x) => (float[n] y) { y = of.nobody.Gelu(x) }", "of.nobody")
+        )
         == []
     )
     assert unknown_types(opened("(float16[n] x) => (float16[n] y) { y = Neg(x) }")) == []

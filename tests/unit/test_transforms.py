@@ -13,7 +13,15 @@ from onnx_harness import providers, transforms
 from onnx_harness.errors import UsageError
 from onnx_harness.names import Step, parse_variant
 from onnx_harness.names.extensions import Extension
-from onnx_harness.transforms import BoundStep, Precision, Transform, bind, left_out, ort, registry
+from onnx_harness.transforms import (
+    BoundStep,
+    Precision,
+    Transform,
+    bind,
+    left_out,
+    ort,
+    registry,
+)
 
 CLASH = Transform(summary="another one", apply=lambda model: model, forms={"ort.all": {}})
 
@@ -27,7 +35,9 @@ def test_declarations_import_neither_onnx_nor_numpy_nor_onnxruntime() -> None:
         "import sys, onnx_harness.transforms as t; t.registry(); "
         "print({'onnx', 'numpy', 'onnxruntime'} & set(sys.modules))"
     )
-    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+    assert (
+        subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
+    )
 
 
 def test_every_documented_form_is_registered() -> None:
@@ -65,7 +75,12 @@ def test_groups_hold_what_they_are_called_after() -> None:
     for name, transform in registry().items():
         for group in transform.groups:
             members.setdefault(group, set()).add(name)
-    assert members["fp16"] == {"fp16", "fp16.io32", "fp16.onnxmltools", "fp16.onnxmltools.io32"}
+    assert members["fp16"] == {
+        "fp16",
+        "fp16.io32",
+        "fp16.onnxmltools",
+        "fp16.onnxmltools.io32",
+    }
     assert members["int8"] == {"int8.dynamic", "int8.static"}
     assert members["ort"] == {f"ort.{level}" for level in ort.LEVELS}
     assert members["peers"] == {
@@ -91,9 +106,9 @@ def test_only_a_form_that_says_so_may_change_input_and_output_types(
 
 
 def test_float16_forms_say_their_precision() -> None:
-    assert {registry()[name].precision for name in registry() if name.startswith("fp16")} == {
-        Precision.FP16
-    }
+    assert {
+        registry()[name].precision for name in registry() if name.startswith("fp16")
+    } == {Precision.FP16}
 
 
 def test_presets_and_written_options_are_merged() -> None:

@@ -52,13 +52,17 @@ def emulated(model: onnx.ModelProto) -> onnx.ModelProto:
                     node.input[index] = f"{name}_{number}_{index}_in"
                     around.insert(
                         0,
-                        helper.make_node("Cast", [name], [node.input[index]], to=TensorProto.FLOAT),
+                        helper.make_node(
+                            "Cast", [name], [node.input[index]], to=TensorProto.FLOAT
+                        ),
                     )
             for index, name in enumerate(node.output):
                 if types.get(name) == TensorProto.BFLOAT16:
                     node.output[index] = f"{name}_out"
                     around.append(
-                        helper.make_node("Cast", [f"{name}_out"], [name], to=TensorProto.BFLOAT16)
+                        helper.make_node(
+                            "Cast", [f"{name}_out"], [name], to=TensorProto.BFLOAT16
+                        )
                     )
         nodes += around
     result = copy_of(model)
@@ -74,7 +78,9 @@ def test_a_model_computes_in_bfloat16_between_float32_inputs_and_outputs() -> No
     onnx.checker.check_model(result, full_check=True)
     assert list(result.graph.input) == list(model.graph.input)
     assert list(result.graph.output) == list(model.graph.output)
-    assert {tensor.data_type for tensor in result.graph.initializer} == {TensorProto.BFLOAT16}
+    assert {tensor.data_type for tensor in result.graph.initializer} == {
+        TensorProto.BFLOAT16
+    }
     expected = run(model, x=x)[0]
     error = np.abs(run(emulated(result), x=x)[0] - expected).max() / np.abs(expected).max()
     assert 1e-4 < error < 0.04  # neither float32 nor wrong
@@ -84,7 +90,8 @@ def test_inputs_and_outputs_become_bfloat16() -> None:
     result = convert_float_to_bfloat16(model_of(MLP))
     onnx.checker.check_model(result, full_check=True)
     types = {
-        info.type.tensor_type.elem_type for info in (*result.graph.input, *result.graph.output)
+        info.type.tensor_type.elem_type
+        for info in (*result.graph.input, *result.graph.output)
     }
     assert types == {TensorProto.BFLOAT16}
 
@@ -100,13 +107,28 @@ def test_what_breaks_conversions_stays_valid_and_keeps_its_interface(text: str) 
         return
     feeds = {info.name: FEEDS[info.name] for info in model.graph.input}
     for one, other in zip(run(emulated(result), **feeds), run(model, **feeds), strict=True):
-        np.testing.assert_allclose(one, other, rtol=8e-2, atol=4e-2 * np.abs(other).max(initial=0))
+        np.testing.assert_allclose(
+            one, other, rtol=8e-2, atol=4e-2 * np.abs(other).max(initial=0)
+        )
 
 
 def test_rounding_is_to_the_nearest_and_keeps_what_is_finite_finite() -> None:
-    ordinary = np.random.default_rng(0).integers(0, 1 << 32, 100_000, np.uint32).view(np.float32)
+    ordinary = (
+        np.random.default_rng(0).integers(0, 1 << 32, 100_000, np.uint32).view(np.float32)
+    )
     special = np.array(
-        [0.0, -0.0, np.inf, -np.inf, np.nan, 3.4e38, -3.4e38, MAX_FINITE_VAL, 1e-45, 1.00390625],
+        [
+            0.0,
+            -0.0,
+            np.inf,
+            -np.inf,
+            np.nan,
+            3.4e38,
+            -3.4e38,
+            MAX_FINITE_VAL,
+            1e-45,
+            1.00390625,
+        ],
         "f4",
     )
     values = np.concatenate([special, ordinary])
@@ -153,7 +175,9 @@ def judged(text: str, variant: str, folder: Path) -> CellResult:
     ).result
 
 
-@pytest.mark.parametrize("text", [MLP, CLIP], ids=["no kernel", "a definition older than bfloat16"])
+@pytest.mark.parametrize(
+    "text", [MLP, CLIP], ids=["no kernel", "a definition older than bfloat16"]
+)
 @pytest.mark.parametrize("variant", ["bf16", "bf16.io32"])
 def test_where_the_cpu_has_no_kernels_it_is_simulated(
     variant: str, text: str, tmp_path: Path
@@ -161,7 +185,8 @@ def test_where_the_cpu_has_no_kernels_it_is_simulated(
     result = judged(text, variant, tmp_path)
     assert result.status is Status.PASS, result
     assert any(
-        note.startswith(BF16_SIMULATED) and "provider 'cpu' has no" in note for note in result.notes
+        note.startswith(BF16_SIMULATED) and "provider 'cpu' has no" in note
+        for note in result.notes
     )
     assert result.accuracy is not None
     assert result.accuracy == result.accuracy_simulated
@@ -184,7 +209,9 @@ def test_what_bfloat16_breaks_fails(tmp_path: Path) -> None:
 def test_what_cannot_be_simulated_is_not_applicable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("onnx_harness.judging.emulation._not_simulated", lambda _: "it says so")
+    monkeypatch.setattr(
+        "onnx_harness.judging.emulation._not_simulated", lambda _: "it says so"
+    )
     result = judged(MLP, "bf16.io32", tmp_path)
     assert result.status is Status.NOT_APPLICABLE
     assert "in bfloat16, and it could not be simulated: it says so" in str(result.reason)

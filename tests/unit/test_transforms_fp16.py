@@ -32,7 +32,9 @@ agraph (float[N] x) => (float[N] z)
 
 
 def types(model: onnx.ModelProto) -> list[int]:
-    return [info.type.tensor_type.elem_type for info in (*model.graph.input, *model.graph.output)]
+    return [
+        info.type.tensor_type.elem_type for info in (*model.graph.input, *model.graph.output)
+    ]
 
 
 def converted(text: str, model: onnx.ModelProto) -> onnx.ModelProto:
@@ -67,7 +69,9 @@ def test_the_library_as_released_is_not_mended() -> None:
 @pytest.mark.parametrize(
     ("option", "expected"), [("", 10000.0), ("(max_finite_val=65504)", 20000.0)]
 )
-def test_weights_are_clamped_at_the_limit_that_was_asked_for(option: str, expected: float) -> None:
+def test_weights_are_clamped_at_the_limit_that_was_asked_for(
+    option: str, expected: float
+) -> None:
     model = model_of(
         "agraph (float[N,1] x) => (float[N,1] z) <float[1,1] w = {20000}> { z = MatMul(x, w) }"
     )
@@ -90,14 +94,16 @@ def converts(text: str, opset: int = 17, **feeds: Any) -> onnx.ModelProto:
 
 def test_a_value_is_cast_once_for_all_its_readers() -> None:
     result = converts(
-        "agraph (float[2] x) => (float[2] z) { a = Neg(x) b = Abs(x) z = Add(a, b) }", x=floats(2)
+        "agraph (float[2] x) => (float[2] z) { a = Neg(x) b = Abs(x) z = Add(a, b) }",
+        x=floats(2),
     )
     assert ops(result) == {"Cast": 2, "Neg": 1, "Abs": 1, "Add": 1}
 
 
 def test_an_output_that_is_read_inside_as_well_is_cast_for_the_outside_only() -> None:
     result = converts(
-        "agraph (float[2] x) => (float[2] y, float[2] z) { y = Neg(x) z = Exp(y) }", x=floats(2)
+        "agraph (float[2] x) => (float[2] y, float[2] z) { y = Neg(x) z = Exp(y) }",
+        x=floats(2),
     )
     assert ops(result) == {"Cast": 3, "Neg": 1, "Exp": 1}
 
@@ -155,7 +161,9 @@ def test_what_can_be_made_in_float16_is_not_cast_to_it(made: str) -> None:
     ],
 )
 def test_what_a_schema_says_is_respected(text: str) -> None:
-    function = '<opset_import: ["" : 17], domain: "local"> Twice (v) => (r) { r = Add(v, v) }'
+    function = (
+        '<opset_import: ["" : 17], domain: "local"> Twice (v) => (r) { r = Add(v, v) }'
+    )
     converts(
         f"agraph (float[3] x) => (float[3] z) <int64 zero = {{0}}> {{ {text} }} {function}",
         x=floats(3),
@@ -236,7 +244,9 @@ def test_what_breaks_the_library_converts(path: Path) -> None:
     )  # the documented default is what's wrong there
     result = converted(f"fp16.io32(max_finite_val={limit})", copy_of(model))
     assert list(result.graph.output) == list(model.graph.output)
-    for one, other in zip(arrays(run(result, **feeds)), arrays(run(model, **feeds)), strict=True):
+    for one, other in zip(
+        arrays(run(result, **feeds)), arrays(run(model, **feeds)), strict=True
+    ):
         if other.dtype.kind == "O":
             assert one.tolist() == other.tolist()
             continue
@@ -265,9 +275,13 @@ def test_blocked_operators_and_nodes_stay_in_float32() -> None:
     model = model_of(UNNAMED)
     model.graph.node[1].name = "the_abs"
     for option in ("op_block_list=['Abs']", "node_block_list=['the_abs']"):
-        result = onnx.shape_inference.infer_shapes(converted(f"fp16({option})", copy_of(model)))
+        result = onnx.shape_inference.infer_shapes(
+            converted(f"fp16({option})", copy_of(model))
+        )
         (node,) = (node for node in result.graph.node if node.op_type == "Abs")
-        kinds = {info.name: info.type.tensor_type.elem_type for info in result.graph.value_info}
+        kinds = {
+            info.name: info.type.tensor_type.elem_type for info in result.graph.value_info
+        }
         assert kinds[node.output[0]] == TensorProto.FLOAT
 
 
@@ -282,7 +296,9 @@ def test_blocked_operators_and_nodes_stay_in_float32() -> None:
         ("a = Div(s, n) m = Add(a, s)", False),
     ],
 )
-def test_a_sum_that_is_scaled_to_a_mean_at_once_stays_in_float32(mean: str, stays: bool) -> None:
+def test_a_sum_that_is_scaled_to_a_mean_at_once_stays_in_float32(
+    mean: str, stays: bool
+) -> None:
     model = model_of(
         f"agraph (float[4,8] x) => (float[4,8] z) <float[1] n = {{8}}> {{ s = ReduceSum(x) {mean} "
         f"z = Sub(m, x) }}"
@@ -350,7 +366,11 @@ def test_an_output_that_is_a_cast_of_an_input_keeps_its_name() -> None:
         "agraph (float[2] x) => (float[2] z, float[2] y) { z = Cast<to = 1>(x) y = Exp(z) }"
     )
     result = converted("fp16", model)
-    assert [info.name for info in (*result.graph.input, *result.graph.output)] == ["x", "z", "y"]
+    assert [info.name for info in (*result.graph.input, *result.graph.output)] == [
+        "x",
+        "z",
+        "y",
+    ]
     assert types(result) == [TensorProto.FLOAT16] * 3
 
 
@@ -359,7 +379,13 @@ def test_metadata_and_versions_are_kept() -> None:
     model.producer_name, model.doc_string = "someone", "a model"
     onnx.helper.set_model_props(model, {"key": "value"})
     result = converted("fp16", copy_of(model))
-    for name in ("producer_name", "doc_string", "metadata_props", "ir_version", "opset_import"):
+    for name in (
+        "producer_name",
+        "doc_string",
+        "metadata_props",
+        "ir_version",
+        "opset_import",
+    ):
         assert getattr(result, name) == getattr(model, name)
 
 
@@ -368,9 +394,13 @@ def test_a_sparse_constant_reaches_a_reader_in_float16() -> None:
     indices = onnx.helper.make_tensor("indices", TensorProto.INT64, [1], [1])
     sparse = onnx.helper.make_sparse_tensor(values, indices, [2])
     model = model_of("agraph (float[2] x) => (float[2] z) { c = Identity(x) z = Mul(x, c) }")
-    model.graph.node[0].CopyFrom(onnx.helper.make_node("Constant", [], ["c"], sparse_value=sparse))
+    model.graph.node[0].CopyFrom(
+        onnx.helper.make_node("Constant", [], ["c"], sparse_value=sparse)
+    )
     result = converted("fp16.io32", copy_of(model))
-    np.testing.assert_allclose(run(result, x=floats(2))[0], run(model, x=floats(2))[0], rtol=1e-3)
+    np.testing.assert_allclose(
+        run(result, x=floats(2))[0], run(model, x=floats(2))[0], rtol=1e-3
+    )
 
 
 def test_what_the_clamp_did_is_remarked() -> None:
@@ -396,10 +426,15 @@ def test_many_clipped_tensors_are_summed_up() -> None:
             ),
         )
     assert len(said) == 6
-    assert said[-1] == "3 weights of 3 more tensors were clipped at 10000; the largest was 2e+04"
+    assert (
+        said[-1]
+        == "3 weights of 3 more tensors were clipped at 10000; the largest was 2e+04"
+    )
 
 
-def test_where_nobody_collects_remarks_they_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+def test_where_nobody_collects_remarks_they_are_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     converted(
         "fp16",
         model_of(
@@ -417,7 +452,10 @@ def test_a_model_is_converted_from_its_file_with_external_data(tmp_path: Path) -
     del model.graph.input[1]
     model.graph.initializer.append(numpy_helper.from_array(weight, "w"))
     onnx.save_model(
-        copy_of(model), str(tmp_path / "m.onnx"), save_as_external_data=True, location="m.bin"
+        copy_of(model),
+        str(tmp_path / "m.onnx"),
+        save_as_external_data=True,
+        location="m.bin",
     )
     result = convert_float_to_float16_model_path(tmp_path / "m.onnx", keep_io_types=True)
     onnx.checker.check_model(result, full_check=True)
@@ -430,7 +468,12 @@ def test_a_model_is_converted_from_its_file_with_external_data(tmp_path: Path) -
 
 
 def test_what_is_rounded_together_is_accounted_for_apart() -> None:
-    names = {"a": [1.0, 1e-9], "b": [2.0, 3.0], "c": [-1e-10, 2e4], "d": [float("inf"), -3e4]}
+    names = {
+        "a": [1.0, 1e-9],
+        "b": [2.0, 3.0],
+        "c": [-1e-10, 2e4],
+        "d": [float("inf"), -3e4],
+    }
     weights = [
         numpy_helper.from_array(np.array(values, np.float32), name)
         for name, values in names.items()
@@ -451,4 +494,6 @@ def test_what_is_rounded_together_is_accounted_for_apart() -> None:
     low = np.float32(1e-7)
     expected = [[1.0, low], [2.0, 3.0], [-low, 1e4], [np.inf, -1e4]]
     for tensor, values in zip(result.graph.initializer, expected, strict=True):
-        np.testing.assert_array_equal(numpy_helper.to_array(tensor), np.array(values, np.float16))
+        np.testing.assert_array_equal(
+            numpy_helper.to_array(tensor), np.array(values, np.float16)
+        )

@@ -19,7 +19,10 @@ OURS = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
 
 
 def model_of_nodes(
-    nodes: list[onnx.NodeProto], inputs: dict[str, Any], weights: dict[str, Any], rank: int = 3
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, Any],
+    weights: dict[str, Any],
+    rank: int = 3,
 ) -> onnx.ModelProto:
     """The model of those nodes, its inputs of the dtypes of the arrays."""
     infos = [
@@ -33,12 +36,17 @@ def model_of_nodes(
         "graph",
         infos,
         [helper.make_tensor_value_info("z", TensorProto.FLOAT, [None] * rank)],
-        [numpy_helper.from_array(np.asarray(array), name) for name, array in weights.items()],
+        [
+            numpy_helper.from_array(np.asarray(array), name)
+            for name, array in weights.items()
+        ],
     )
     return helper.make_model(graph, opset_imports=OURS, ir_version=8)
 
 
-def contrib(op: str, inputs: list[str], outputs: list[str], **attributes: Any) -> onnx.NodeProto:
+def contrib(
+    op: str, inputs: list[str], outputs: list[str], **attributes: Any
+) -> onnx.NodeProto:
     return helper.make_node(op, inputs, outputs, domain="com.microsoft", **attributes)
 
 
@@ -100,7 +108,15 @@ CASES: dict[str, tuple[onnx.NodeProto, dict[str, Any], dict[str, Any]]] = {
         {"cos": np.cos(floats(8, 4)), "sin": np.sin(floats(8, 4))},
     ),
     "MatMulNBits": (
-        contrib("MatMulNBits", ["a", "packed", "scales"], ["b"], K=16, N=16, bits=4, block_size=16),
+        contrib(
+            "MatMulNBits",
+            ["a", "packed", "scales"],
+            ["b"],
+            K=16,
+            N=16,
+            bits=4,
+            block_size=16,
+        ),
         {},
         {"packed": PACKED, "scales": np.abs(floats(16)) / 8},
     ),
@@ -143,7 +159,9 @@ def test_a_fused_convolution_is_taken_apart(
     """CUDA has a kernel of FusedConv in float32 alone."""
     x, w = floats(1, 2, 5, 5), floats(3, 2, 3, 3, seed=1)
     addend = {"s": floats(1, 3, 3, 3, seed=2)} if with_sum else {}
-    node = contrib("FusedConv", ["x", "w", "", *addend], ["z"], kernel_shape=[3, 3], **attributes)
+    node = contrib(
+        "FusedConv", ["x", "w", "", *addend], ["z"], kernel_shape=[3, 3], **attributes
+    )
     model = model_of_nodes([node], {"x": x, **addend}, {"w": w}, rank=4)
     result = convert_float_to_float16(copy_of(model), keep_io_types=True)
     counts = ops(result)
@@ -171,7 +189,10 @@ def test_a_fused_product_is_taken_apart() -> None:
 
 
 def test_what_scales_integers_stays_float32() -> None:
-    nodes = [contrib("DequantizeLinear", ["q", "scale", "nothing"], ["a"]), product("a", "z")]
+    nodes = [
+        contrib("DequantizeLinear", ["q", "scale", "nothing"], ["a"]),
+        product("a", "z"),
+    ]
     q = np.arange(32, dtype=np.uint8).reshape(2, 16)
     model = model_of_nodes(
         nodes, {"q": q}, {"scale": np.float32(1e-6), "nothing": np.uint8(0), "w": W}, rank=2
@@ -185,7 +206,9 @@ def test_what_scales_integers_stays_float32() -> None:
 def test_block_scales_below_float16_stay_float32() -> None:
     node, _, weights = CASES["MatMulNBits"]
     tiny = {**weights, "scales": weights["scales"] * np.float32(1e-6)}
-    model = model_of_nodes([product("x", "a"), node, product("b", "z")], {"x": X}, {"w": W, **tiny})
+    model = model_of_nodes(
+        [product("x", "a"), node, product("b", "z")], {"x": X}, {"w": W, **tiny}
+    )
     result = convert_float_to_float16(copy_of(model), keep_io_types=True)
     (ours,), (expected,) = run(result, x=X), run(model, x=X)
     np.testing.assert_allclose(ours, expected, rtol=1e-2, atol=1e-2 * np.abs(expected).max())

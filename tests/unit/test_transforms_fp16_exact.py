@@ -34,7 +34,9 @@ def float32_values(text: str, opset: int = 17) -> set[str]:
     onnx.checker.check_model(result, full_check=True)
     made = {name for node in model.graph.node for name in node.output}
     return {
-        name for name, kind in kinds(result).items() if kind == TensorProto.FLOAT and name in made
+        name
+        for name, kind in kinds(result).items()
+        if kind == TensorProto.FLOAT and name in made
     }
 
 
@@ -52,7 +54,9 @@ def test_a_relative_position_keeps_its_bucket(convert: type) -> None:
     result = convert(model, keep_io_types=True)
     given = np.arange(8, 608)
     if convert is convert_float_to_float16:  # the CPU has no kernels of bfloat16
-        np.testing.assert_allclose(run(result, d=given)[0], run(model, d=given)[0], rtol=1e-2)
+        np.testing.assert_allclose(
+            run(result, d=given)[0], run(model, d=given)[0], rtol=1e-2
+        )
     assert all(kinds(result)[name] == TensorProto.FLOAT for name in "frlsc")
 
 
@@ -96,7 +100,10 @@ def test_a_sine_of_activations_is_float16() -> None:
 
 @pytest.mark.parametrize(
     ("use", "stays"),
-    [("e = Gather(table, j) z = Mul(e, e)", True), ("c = Cast<to = 1>(i) z = Add(c, b)", False)],
+    [
+        ("e = Gather(table, j) z = Mul(e, e)", True),
+        ("c = Cast<to = 1>(i) z = Add(c, b)", False),
+    ],
 )
 def test_an_index_is_chosen_by_what_was_computed_in_float32(use: str, stays: bool) -> None:
     """A class that is only given isn't one: another of two near ones changes nothing else."""
@@ -155,7 +162,9 @@ def test_a_variance_of_squares_is_named_with_its_mend() -> None:
     with remarks() as said:
         convert_float_to_float16(model)
     (text,) = said
-    assert text.startswith("'v' (Sub 'variance') is a variance spelt as a difference of squares")
+    assert text.startswith(
+        "'v' (Sub 'variance') is a variance spelt as a difference of squares"
+    )
     assert "node_block_list=['variance']" in text
 
 
@@ -226,7 +235,9 @@ def test_the_lowest_number_of_a_mask_may_be_a_double(cast: str) -> None:
     (probabilities,) = ReferenceEvaluator(result).run(None, feeds)
     np.testing.assert_allclose(probabilities[0], 1 / 3, atol=1e-2)
     assert "CastLike" not in ops(result)
-    kept = convert_float_to_float16(model, op_block_list=["Cast", "CastLike"], allow_missing=True)
+    kept = convert_float_to_float16(
+        model, op_block_list=["Cast", "CastLike"], allow_missing=True
+    )
     assert ops(kept)[cast.split("(")[0].split("<")[0]] >= 1
 
 
@@ -267,11 +278,15 @@ def test_the_callers_model_stays_as_it_was() -> None:
     )
     before = copy_of(model)
     first = convert_float_to_float16(model, keep_io_types=True)
-    kept = convert_float_to_float16(model, keep_io_types=True, op_block_list=["MatMul", "CumSum"])
+    kept = convert_float_to_float16(
+        model, keep_io_types=True, op_block_list=["MatMul", "CumSum"]
+    )
     assert model == before
     x = floats(2, 64)
     assert first.graph.initializer[0].data_type == TensorProto.FLOAT16
-    np.testing.assert_array_equal(onnx.numpy_helper.to_array(kept.graph.initializer[0]), weights)
+    np.testing.assert_array_equal(
+        onnx.numpy_helper.to_array(kept.graph.initializer[0]), weights
+    )
     np.testing.assert_array_equal(run(kept, x=x)[0], run(model, x=x)[0])
     np.testing.assert_allclose(run(first, x=x)[0], run(model, x=x)[0], rtol=1e-2, atol=1e-1)
 
@@ -337,7 +352,9 @@ def test_numbers_that_the_clamp_would_change_are_computed_with_in_float32(
     assert ("y" in values) == stays
 
 
-def test_a_factor_beyond_float16_of_what_weights_give_stays_and_of_an_input_is_a_mask() -> None:
+def test_a_factor_beyond_float16_of_what_weights_give_stays_and_of_an_input_is_a_mask() -> (
+    None
+):
     text = """agraph (float[2,2] x) => (float[2,2] z) <float big = {1e6}, float[2,2] w = {1, 2, 3, 4}> {
         m = MatMul(x, w) y = Mul(m, big) z = Neg(y) }"""
     assert "y" in float32_values(text)
@@ -367,7 +384,8 @@ def test_what_is_computed_from_constants_is_computed_in_float32() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variance", "epsilon", "stays"), [(1e-8, 1e-12, True), (1e-6, 1e-5, False), (1e-3, 0, False)]
+    ("variance", "epsilon", "stays"),
+    [(1e-8, 1e-12, True), (1e-6, 1e-5, False), (1e-3, 0, False)],
 )
 def test_small_variances_stay_float32_where_no_epsilon_drowns_them(
     variance: float, epsilon: float, stays: bool

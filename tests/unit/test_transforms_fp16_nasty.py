@@ -21,7 +21,9 @@ from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 X = {"x": floats(3)}
 
 
-def converts(model: onnx.ModelProto, feeds: dict[str, Any], **options: Any) -> onnx.ModelProto:
+def converts(
+    model: onnx.ModelProto, feeds: dict[str, Any], **options: Any
+) -> onnx.ModelProto:
     """The model with float32 inputs and outputs and the one without, valid and right.
 
     The first of them is given.
@@ -220,7 +222,8 @@ def test_it_converts(text: str) -> None:
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
 @pytest.mark.parametrize(
-    "blocked", [["Mul", "Neg", "Exp"], ["If", "Loop", "Scan", "Add"], ["Identity", "Constant"]]
+    "blocked",
+    [["Mul", "Neg", "Exp"], ["If", "Loop", "Scan", "Add"], ["Identity", "Constant"]],
 )
 def test_it_converts_with_other_operators_kept(text: str, blocked: list[str]) -> None:
     model = model_of(text)
@@ -269,7 +272,11 @@ def test_a_sparse_weight_is_rounded_where_it_is() -> None:
     [
         ("float c = {0.1}", "", 3),
         ("float unread = {0}", "c = Constant<value_float = 0.1>()", 3),
-        ("float c = {0.1}", "", (1 << 16) + 1),  # more than is computed in float32 for its size
+        (
+            "float c = {0.1}",
+            "",
+            (1 << 16) + 1,
+        ),  # more than is computed in float32 for its size
     ],
 )
 def test_a_constant_that_goes_on_to_double_is_not_rounded(
@@ -283,7 +290,9 @@ def test_a_constant_that_goes_on_to_double_is_not_rounded(
         many = np.full(size, 0.1, np.float32)
         model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(many, "c"))
     feeds = {name: np.resize(FEEDS[name], size) for name in ("x", "x64")}
-    np.testing.assert_array_equal(run(converts(model, feeds), **feeds)[1], run(model, **feeds)[1])
+    np.testing.assert_array_equal(
+        run(converts(model, feeds), **feeds)[1], run(model, **feeds)[1]
+    )
 
 
 def test_no_two_nodes_get_one_name() -> None:
@@ -302,7 +311,9 @@ def test_before_ir_version_4_a_weight_that_is_there_in_both_types_is_listed_twic
         { a = Neg(w) b = Mul(x, w) z = Add(a, b) }""",
         ir_version=3,
     )
-    result = convert_float_to_float16(copy_of(model), keep_io_types=True, op_block_list=["Neg"])
+    result = convert_float_to_float16(
+        copy_of(model), keep_io_types=True, op_block_list=["Neg"]
+    )
     onnx.checker.check_model(result, full_check=True)
     assert {info.name: info.type.tensor_type.elem_type for info in result.graph.input} == {
         "x": TensorProto.FLOAT,
@@ -313,7 +324,9 @@ def test_before_ir_version_4_a_weight_that_is_there_in_both_types_is_listed_twic
 
 
 @pytest.mark.parametrize("blocked", [(), ("Neg",)])
-def test_before_ir_version_4_a_weight_may_be_missing_on_the_list(blocked: tuple[str, ...]) -> None:
+def test_before_ir_version_4_a_weight_may_be_missing_on_the_list(
+    blocked: tuple[str, ...],
+) -> None:
     """ONNX Runtime takes such files, which onnx's checker rejects."""
     model = model_of(
         """agraph (float[3] x) => (float[3] z) <float[3] w = {1, 2, 3}>
@@ -326,7 +339,9 @@ def test_before_ir_version_4_a_weight_may_be_missing_on_the_list(blocked: tuple[
 
 
 def test_nodes_out_of_order_are_put_in_order() -> None:
-    model = model_of("agraph (float[3] x) => (float[3] z) { a = Exp(x) b = Neg(a) z = Mul(b, a) }")
+    model = model_of(
+        "agraph (float[3] x) => (float[3] z) { a = Exp(x) b = Neg(a) z = Mul(b, a) }"
+    )
     result = copy_of(model)
     result.graph.node.insert(0, model.graph.node[2])
     del result.graph.node[3]
@@ -349,7 +364,9 @@ def test_a_branch_that_uses_the_name_of_a_later_value_keeps_to_its_own() -> None
 
 
 def test_an_operator_of_another_domain_stays_float32() -> None:
-    model = model_of("agraph (float[3] x) => (float[3] z) { a = Exp(x) y = Neg(a) z = Mul(y, a) }")
+    model = model_of(
+        "agraph (float[3] x) => (float[3] z) { a = Exp(x) y = Neg(a) z = Mul(y, a) }"
+    )
     model.opset_import.append(helper.make_opsetid("com.somebody", 1))
     model.graph.node[1].op_type, model.graph.node[1].domain = "Gelu", "com.somebody"
     model.graph.value_info.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, [3]))
@@ -369,7 +386,9 @@ def test_a_kept_function_gives_float32() -> None:
 
 def test_statements_about_values_follow_them() -> None:
     model = onnx.shape_inference.infer_shapes(
-        model_of("agraph (float[3] x) => (float[3] z) { a = Exp(x) b = Neg(a) z = Mul(b, a) }")
+        model_of(
+            "agraph (float[3] x) => (float[3] z) { a = Exp(x) b = Neg(a) z = Mul(b, a) }"
+        )
     )
     result = converts(model, X)
     assert {info.type.tensor_type.elem_type for info in result.graph.value_info} == {
@@ -383,11 +402,17 @@ def test_an_output_that_is_a_cast_of_a_later_output_leaves_that_one_its_name() -
         "Cast<to = 1>(y) }"
     )
     converts(model_of(text), X | {"axis": np.int64(0)})
-    assert ops(convert_float_to_float16(model_of(text))) == {"Cast": 2, "CumSum": 1, "Identity": 1}
+    assert ops(convert_float_to_float16(model_of(text))) == {
+        "Cast": 2,
+        "CumSum": 1,
+        "Identity": 1,
+    }
 
 
 def test_before_casts_could_be_inferred_there_is_no_valid_result() -> None:
-    model = model_of("agraph (float[3] x) => (float[3] z) { z = Neg(x) }", opset=5, ir_version=3)
+    model = model_of(
+        "agraph (float[3] x) => (float[3] z) { z = Neg(x) }", opset=5, ir_version=3
+    )
     with pytest.raises(NotApplicable, match="inferred since opset 6, and the model is of 5"):
         convert_float_to_float16(model)
 
@@ -402,7 +427,9 @@ def test_a_model_of_other_operators_alone_is_converted_around_them() -> None:
 
 
 def test_before_casts_could_be_inferred_a_model_without_floats_is_left_alone() -> None:
-    model = model_of("agraph (bool[3] x) => (bool[3] z) { z = Not(x) }", opset=5, ir_version=3)
+    model = model_of(
+        "agraph (bool[3] x) => (bool[3] z) { z = Not(x) }", opset=5, ir_version=3
+    )
     assert convert_float_to_float16(copy_of(model)) == model
 
 
@@ -429,7 +456,9 @@ def test_a_constant_under_the_long_name_of_the_standard_domain_is_made_in_float1
         "agraph (float[3] x) => (float[3] z) { w = Constant<value = float[3] {1, 2, 3}>() z = "
         "Mul(x, w) }"
     )
-    model.graph.node[0].domain = "ai.onnx"  # which ONNX Runtime takes, and onnx's checker doesn't
+    model.graph.node[
+        0
+    ].domain = "ai.onnx"  # which ONNX Runtime takes, and onnx's checker doesn't
     result = convert_float_to_float16(copy_of(model), keep_io_types=True)
     (constant,) = (node for node in result.graph.node if node.op_type == "Constant")
     assert constant.attribute[0].t.data_type == TensorProto.FLOAT16

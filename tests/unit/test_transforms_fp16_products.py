@@ -29,7 +29,10 @@ QUANTIZED = """agraph (float[2,64] x) => (float[2,5] z) <HELD> {
 TOTALS = {
     "a product": ("MatMulInteger(q, w, p)", "t"),
     "with a bias": ("MatMulInteger(q, w, p) u = Add(t, b)", "u"),
-    "moved": ("MatMulInteger(q, w, p) r = Constant<value_ints = [-1, 5]>() u = Reshape(t, r)", "u"),
+    "moved": (
+        "MatMulInteger(q, w, p) r = Constant<value_ints = [-1, 5]>() u = Reshape(t, r)",
+        "u",
+    ),
 }
 
 
@@ -126,7 +129,9 @@ def test_a_product_comes_before_the_transpose_that_onnx_runtime_would_fuse_it_wi
     assert code_of_opening(result, tmp_path) == 0
 
 
-def test_without_that_onnx_runtime_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_that_onnx_runtime_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Once it doesn't any more, what spares it can go."""
     monkeypatch.setattr(convert, "multiply_before_moving", lambda _: None)
     result = convert_float_to_float16(moving([1, 0, 2], [3, 4, 6]))
@@ -147,7 +152,10 @@ def test_in_a_branch_as_well() -> None:
         for each in next(n for n in result.graph.node if n.op_type == "If").attribute
         if each.name == "then_branch"
     )
-    assert [node.op_type for node in then.node if node.op_type != "Cast"] == ["MatMul", "Transpose"]
+    assert [node.op_type for node in then.node if node.op_type != "Cast"] == [
+        "MatMul",
+        "Transpose",
+    ]
     feeds = {"x": floats(3, 4, 2), "c": np.bool_(True)}
     np.testing.assert_allclose(
         run(result, **feeds)[0], run(model, **feeds)[0], rtol=1e-2, atol=5e-3

@@ -48,7 +48,9 @@ def float32_outputs(model: onnx.ModelProto) -> set[str]:
         ),
     ],
 )
-def test_an_exponential_stays_up_to_its_logarithm_or_share(nodes: str, stays: set[str]) -> None:
+def test_an_exponential_stays_up_to_its_logarithm_or_share(
+    nodes: str, stays: set[str]
+) -> None:
     values = float32_values(
         f"""agraph (float[3,8] x) => (float[3,8] z)
         <float one = {{1}}, int64[1] last = {{1}}> {{ {nodes} }}"""
@@ -78,7 +80,8 @@ def test_an_exponential_that_is_bounded_or_used_as_it_is_becomes_float16(nodes: 
     constants = {"one": "float one = {1}", "last": "int64[1] last = {1}"}
     used = ", ".join(text for name, text in constants.items() if name in words)
     assert (
-        float32_values(f"agraph (float[3,8] x) => (float[3,8] z) <{used}> {{ {nodes} }}") == set()
+        float32_values(f"agraph (float[3,8] x) => (float[3,8] z) <{used}> {{ {nodes} }}")
+        == set()
     )
 
 
@@ -160,7 +163,9 @@ def test_what_makes_a_sampling_grid_stays() -> None:
     assert {"a", "g"} <= values
 
 
-@pytest.mark.parametrize("nodes", ["m = Mul(f, low)", "b = Cast<to = 9>(f) m = Where(b, low, f)"])
+@pytest.mark.parametrize(
+    "nodes", ["m = Mul(f, low)", "b = Cast<to = 9>(f) m = Where(b, low, f)"]
+)
 def test_a_mask_of_the_lowest_is_finite_in_bfloat16(nodes: str) -> None:
     model = model_of(
         f"""agraph (float[3,8] x, int64[3,8] k) => (float[3,8] z) <float low = {{-3.4028235e38}}> {{
@@ -199,7 +204,9 @@ def test_a_filling_that_has_no_bfloat16_is_finite_there_all_the_same() -> None:
         ("c = Less(m, one) f = Where(c, eps, m)", False),
     ],
 )
-def test_a_floor_that_is_chosen_stays_up_to_the_logarithm(choice: str, is_floor: bool) -> None:
+def test_a_floor_that_is_chosen_stays_up_to_the_logarithm(
+    choice: str, is_floor: bool
+) -> None:
     one = ", float one = {1}" if "one" in choice else ""
     values = float32_values(
         f"""agraph (float[2,2] x) => (float[2,2] z)
@@ -224,7 +231,9 @@ def test_the_mend_for_a_small_number_names_all_that_reads_it() -> None:
     )
     with remarks() as notes:
         convert_float_to_float16(copy_of(model), keep_io_types=True)
-    (mend,) = [note.split("node_block_list=")[1] for note in notes if "node_block_list" in note]
+    (mend,) = [
+        note.split("node_block_list=")[1] for note in notes if "node_block_list" in note
+    ]
     with remarks() as notes:
         names = ast.literal_eval(mend)
         convert_float_to_float16(copy_of(model), keep_io_types=True, node_block_list=names)

@@ -38,7 +38,10 @@ def named_model() -> onnx.ModelProto:
     [
         ({"op_block_list": ["SoftMax"]}, "no operator 'SoftMax'. Did you mean 'Softmax'?"),
         ({"node_block_list": ["make_c", "make_a"]}, "no node 'make_c'. Did you mean 'make_"),
-        ({"force_fp16_inputs": {"SoftMax": [0]}}, "no operator 'SoftMax'. Did you mean 'Softmax'"),
+        (
+            {"force_fp16_inputs": {"SoftMax": [0]}},
+            "no operator 'SoftMax'. Did you mean 'Softmax'",
+        ),
         ({"keep_io_types": ["X"]}, "no input or output 'X'"),
     ],
 )
@@ -76,7 +79,8 @@ def test_names_of_functions_and_of_what_they_hold_are_the_models() -> None:
 def test_a_variant_names_the_inputs_and_outputs_that_keep_their_type() -> None:
     result = bind(parse_variant("fp16(keep_io_types=['z'])").steps[0])(named_model())
     types = [
-        info.type.tensor_type.elem_type for info in (*result.graph.input, *result.graph.output)
+        info.type.tensor_type.elem_type
+        for info in (*result.graph.input, *result.graph.output)
     ]
     assert types == [TensorProto.FLOAT16, TensorProto.FLOAT]
 
@@ -97,7 +101,9 @@ def test_what_is_clamped_is_warned_of_in_the_librarys_words() -> None:
 def test_all_constants_become_float16_where_it_is_forced() -> None:
     model = named_model()
     plain = convert_float_to_float16(model, op_block_list=["Mul"])
-    forced = convert_float_to_float16(model, op_block_list=["Mul"], force_fp16_initializers=True)
+    forced = convert_float_to_float16(
+        model, op_block_list=["Mul"], force_fp16_initializers=True
+    )
     assert plain.graph.initializer[0].data_type == TensorProto.FLOAT
     assert forced.graph.initializer[0].data_type == TensorProto.FLOAT16
     onnx.checker.check_model(forced, full_check=True)
@@ -132,7 +138,9 @@ def test_what_is_blocked_computes_in_bfloat16_where_that_is_asked_for() -> None:
     )
     onnx.checker.check_model(result, full_check=True)
     inferred = onnx.shape_inference.infer_shapes(result)
-    kinds = {info.name: info.type.tensor_type.elem_type for info in inferred.graph.value_info}
+    kinds = {
+        info.name: info.type.tensor_type.elem_type for info in inferred.graph.value_info
+    }
     assert (kinds["a"], kinds["b"]) == (TensorProto.BFLOAT16, TensorProto.FLOAT16)
 
 
@@ -194,7 +202,9 @@ def test_a_model_that_computes_nothing_in_half_does_not_apply(
 )
 def test_a_model_without_weights_that_computes_in_half_does(body: str) -> None:
     step = bind(parse_variant("fp16.io32").steps[0])
-    assert step(model_of(f"agraph (float[3] x) => (float[3] z) <int64 axis = {{0}}> {{ {body} }}"))
+    assert step(
+        model_of(f"agraph (float[3] x) => (float[3] z) <int64 axis = {{0}}> {{ {body} }}")
+    )
 
 
 def test_that_nothing_was_converted_is_said() -> None:
@@ -206,7 +216,9 @@ def test_that_nothing_was_converted_is_said() -> None:
     assert said == ["nothing was converted: what the model computes stays float32 (CumSum)"]
 
 
-@pytest.mark.parametrize("default", [float16.DEFAULT_OP_BLOCK_LIST, schemas.DEFAULT_OP_BLOCK_LIST])
+@pytest.mark.parametrize(
+    "default", [float16.DEFAULT_OP_BLOCK_LIST, schemas.DEFAULT_OP_BLOCK_LIST]
+)
 def test_a_default_list_with_more_on_it_is_no_misspelling(default: Iterable[str]) -> None:
     op_types = [*default, "Mul"]
     converted = convert_float_to_float16(named_model(), op_block_list=op_types)

@@ -44,8 +44,12 @@ def element_types(values: list[onnx.ValueInfoProto]) -> list[int]:
 SUMS = {
     "a Scan": scan("m = Mul(v, w) a = Add(s, m) t = Identity(a) o = Identity(a)"),
     "a Scan that subtracts": scan("m = Mul(v, w) t = Sub(s, m) o = Exp(m)"),
-    "a Scan whose sum decays": scan("m = Mul(v, w) b = Mul(s, w) t = Add(m, b) o = Identity(t)"),
-    "a Scan of a greatest sum": scan("m = Mul(v, w) a = Add(m, s) t = Max(a, s) o = Identity(t)"),
+    "a Scan whose sum decays": scan(
+        "m = Mul(v, w) b = Mul(s, w) t = Add(m, b) o = Identity(t)"
+    ),
+    "a Scan of a greatest sum": scan(
+        "m = Mul(v, w) a = Add(m, s) t = Max(a, s) o = Identity(t)"
+    ),
     "a Scan that adds twice": scan("m = Mul(v, w) a = Add(m, s) t = Add(a, v) o = Relu(a)"),
     "a Loop": loop("m = Tanh(w) t = Add(m, s)"),
 }
@@ -60,7 +64,9 @@ def test_a_carried_sum_stays_float32_and_the_body_does_not(name: str) -> None:
     assert element_types(list(body.input))[place] == TensorProto.FLOAT
     assert TensorProto.FLOAT in element_types(list(body.output))
     inferred = onnx.shape_inference.infer_shapes(half)
-    types = {info.name: info.type.tensor_type.elem_type for info in body_of(inferred).value_info}
+    types = {
+        info.name: info.type.tensor_type.elem_type for info in body_of(inferred).value_info
+    }
     assert types["m"] == TensorProto.FLOAT16
 
 
@@ -74,7 +80,10 @@ def test_a_carried_sum_stays_float32_and_the_body_does_not(name: str) -> None:
 )
 def test_what_is_no_sum_becomes_float16(body: str, carried: str) -> None:
     half = convert_float_to_float16(scan(body), keep_io_types=True)
-    kinds = {*element_types(list(body_of(half).input)), *element_types(list(body_of(half).output))}
+    kinds = {
+        *element_types(list(body_of(half).input)),
+        *element_types(list(body_of(half).output)),
+    }
     assert kinds == {TensorProto.FLOAT16}, carried
 
 

@@ -25,7 +25,9 @@ from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 Samples = list[dict[str, Any]]
 
 
-def quantized(model: onnx.ModelProto, text: str, samples: Samples | None = None) -> onnx.ModelProto:
+def quantized(
+    model: onnx.ModelProto, text: str, samples: Samples | None = None
+) -> onnx.ModelProto:
     """The model after the chain ``text``, which must be a valid model.
 
     The one passed in stays as it is.
@@ -99,7 +101,9 @@ def signal_db(model: onnx.ModelProto, other: onnx.ModelProto, x: Any) -> float:
 
 def weights(model: onnx.ModelProto) -> dict[str, tuple[int, tuple[int, ...]]]:
     """Type and shape of each initializer."""
-    return {each.name: (each.data_type, tuple(each.dims)) for each in model.graph.initializer}
+    return {
+        each.name: (each.data_type, tuple(each.dims)) for each in model.graph.initializer
+    }
 
 
 def scale_of(model: onnx.ModelProto, name: str) -> Any:
@@ -119,7 +123,11 @@ def scale_of(model: onnx.ModelProto, name: str) -> Any:
         "int8.dynamic(per_channel=True)",
         "int8.static(per_channel=True)",
         *("int8.static(activation_type='int8')", "int8.static(calibration='percentile')"),
-        *("int8.dynamic(weight_type='uint8')", "simplify+int8.static", "optimize+int8.dynamic"),
+        *(
+            "int8.dynamic(weight_type='uint8')",
+            "simplify+int8.static",
+            "optimize+int8.dynamic",
+        ),
     ],
 )
 def test_the_result_computes_the_same_but_for_noise_under_the_same_names(
@@ -255,12 +263,15 @@ def test_lists_of_operators_are_honoured(text: str, options: str, kinds: set[str
 
 def test_softmax_stays_in_float_unless_told_otherwise() -> None:
     model = weighted(
-        "agraph (float[N,16] x) => (float[N,8] y) { p = MatMul(x, w)  y = Softmax(p) }", w=(16, 8)
+        "agraph (float[N,16] x) => (float[N,8] y) { p = MatMul(x, w)  y = Softmax(p) }",
+        w=(16, 8),
     )
     samples = samples_for(model)
     result = quantized(model, "int8.static", samples)
     assert "y_scale" not in weights(result)
-    assert "y_scale" in weights(quantized(model, "int8.static(op_types_to_exclude=[])", samples))
+    assert "y_scale" in weights(
+        quantized(model, "int8.static(op_types_to_exclude=[])", samples)
+    )
 
 
 @pytest.mark.parametrize("text", ["int8.dynamic", "int8.static"])
@@ -292,7 +303,9 @@ def test_a_body_comes_after_what_it_reads_from_outside(text: str) -> None:
     )
     samples = [{**sample, "on": np.array(True)} for sample in samples_for(model)]
     result = quantized(model, text, samples)
-    np.testing.assert_allclose(run(result, **samples[0])[0], run(model, **samples[0])[0], atol=0.3)
+    np.testing.assert_allclose(
+        run(result, **samples[0])[0], run(model, **samples[0])[0], atol=0.3
+    )
 
 
 @pytest.mark.parametrize(
@@ -301,14 +314,17 @@ def test_a_body_comes_after_what_it_reads_from_outside(text: str) -> None:
 def test_a_model_without_anything_to_quantize_is_not_applicable(text: str) -> None:
     model = model_of("agraph (float[4] x) => (float[4] y) { y = Exp(x) }")
     with pytest.raises(
-        NotApplicable, match="there is nothing to quantize: outside the bodies of If, Loop and Scan"
+        NotApplicable,
+        match="there is nothing to quantize: outside the bodies of If, Loop and Scan",
     ):
         quantized(model, text, samples_for(model))
 
 
 def test_weights_that_are_computed_are_nothing_to_quantize_dynamically() -> None:
     model = model_of("agraph (float[4,4] x) => (float[4,4] y) { y = MatMul(x, x) }")
-    with pytest.raises(NotApplicable, match=r"no Attention, Conv, .* works on float tensors"):
+    with pytest.raises(
+        NotApplicable, match=r"no Attention, Conv, .* works on float tensors"
+    ):
         quantized(model, "int8.dynamic")
 
 
@@ -316,13 +332,15 @@ def test_weights_that_are_computed_are_nothing_to_quantize_dynamically() -> None
 def test_a_quantized_model_is_not_quantized_again(text: str) -> None:
     model = quantized(dense(), "int8.dynamic")
     with pytest.raises(
-        NotApplicable, match=r"quantized already: it holds (DynamicQuantizeLinear|MatMulInteger)"
+        NotApplicable,
+        match=r"quantized already: it holds (DynamicQuantizeLinear|MatMulInteger)",
     ):
         quantized(model, text, samples_for(model))
 
 
 @pytest.mark.parametrize(
-    ("text", "why"), [("int8.dynamic", "from float16 at all"), ("int8.static", "below opset 19")]
+    ("text", "why"),
+    [("int8.dynamic", "from float16 at all"), ("int8.static", "below opset 19")],
 )
 def test_what_the_library_would_break_in_float16_is_refused(text: str, why: str) -> None:
     model = dense()
@@ -359,7 +377,8 @@ def test_a_model_over_2_gb_is_refused(text: str, monkeypatch: pytest.MonkeyPatch
 def test_every_operator_excluded_is_not_every_operator_included() -> None:
     with pytest.raises(NotApplicable, match="is excluded"):
         quantized(
-            dense(), "int8.dynamic(op_types_to_quantize=['MatMul'], op_types_to_exclude=['MatMul'])"
+            dense(),
+            "int8.dynamic(op_types_to_quantize=['MatMul'], op_types_to_exclude=['MatMul'])",
         )
 
 
@@ -367,7 +386,10 @@ def test_every_operator_excluded_is_not_every_operator_included() -> None:
     ("text", "message"),
     [
         ("int8.dynamic(weight_type='int4')", "weight_type 'int4' isn't known.*int8, uint8"),
-        ("int8.static(calibration='min')", "calibration 'min' isn't known. Did you mean 'minmax'"),
+        (
+            "int8.static(calibration='min')",
+            "calibration 'min' isn't known. Did you mean 'minmax'",
+        ),
         ("int8.dynamic(op_types_to_quantize=['Matmul'])", "Did you mean 'MatMul'"),
         (
             "int8.dynamic(op_types_to_exclude=['Softmax'])",
@@ -380,7 +402,9 @@ def test_every_operator_excluded_is_not_every_operator_included() -> None:
         ),
     ],
 )
-def test_what_cannot_be_honoured_is_refused_before_anything_runs(text: str, message: str) -> None:
+def test_what_cannot_be_honoured_is_refused_before_anything_runs(
+    text: str, message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         bind(parse_variant(text).steps[0])
 
@@ -427,7 +451,9 @@ def test_the_same_model_and_samples_give_the_same_bytes_and_keep_metadata(text: 
     model = convolution()
     model.metadata_props.add(key="author", value="somebody")
     one, other = (quantized(model, text, samples_for(model)) for _ in range(2))
-    assert one.SerializeToString(deterministic=True) == other.SerializeToString(deterministic=True)
+    assert one.SerializeToString(deterministic=True) == other.SerializeToString(
+        deterministic=True
+    )
     assert {entry.key: entry.value for entry in one.metadata_props} == {"author": "somebody"}
 
 

@@ -134,9 +134,13 @@ def test_weights_that_are_inputs_too_are_why_nothing_is_quantized() -> None:
     for tensor in model.graph.initializer:
         info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         model.graph.input.append(info)
-    with pytest.raises(NotApplicable, match=r"3 of 3 initializers \('w', \.\.\.\) are inputs too"):
+    with pytest.raises(
+        NotApplicable, match=r"3 of 3 initializers \('w', \.\.\.\) are inputs too"
+    ):
         quantized(
-            model, "int8.static(op_types_to_quantize=['Conv', 'MatMul'])", [{"x": floats(3, 32)}]
+            model,
+            "int8.static(op_types_to_quantize=['Conv', 'MatMul'])",
+            [{"x": floats(3, 32)}],
         )
 
 
@@ -146,4 +150,6 @@ def test_where_there_is_no_such_operator_its_weights_are_no_reason() -> None:
         info = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
         model.graph.input.append(info)
     with pytest.raises(NotApplicable, match=r"no Conv works on float tensors$"):
-        quantized(model, "int8.static(op_types_to_quantize=['Conv'])", [{"x": floats(3, 32)}])
+        quantized(
+            model, "int8.static(op_types_to_quantize=['Conv'])", [{"x": floats(3, 32)}]
+        )

@@ -74,7 +74,9 @@ def test_what_the_library_would_lose_stays(graph: str) -> None:
     conditions = {"c": np.asarray(True)} if len(model.graph.input) > 1 else {}
     samples = [each | conditions for each in samples_for(model)]
     result = quantized(model, "int8.static", samples)
-    for expected, given in zip(run(model, **samples[0]), run(result, **samples[0]), strict=True):
+    for expected, given in zip(
+        run(model, **samples[0]), run(result, **samples[0]), strict=True
+    ):
         assert np.linalg.norm(expected - given) < 0.1 * np.linalg.norm(expected)
 
 
@@ -131,7 +133,9 @@ _FEATURES = (
 
 
 def test_features_that_categories_are_looked_up_by_stay_exact() -> None:
-    model = weighted("agraph (float[N,4] x) => (float[N,4] y) { y = MatMul(x, w) }", w=(4, 4))
+    model = weighted(
+        "agraph (float[N,4] x) => (float[N,4] y) { y = MatMul(x, w) }", w=(4, 4)
+    )
     text = _FEATURES % "h = MatMul(m, w) y = Reshape(h, s)"
     text = text.replace("(float[N,4] x)", "(float[N,4] x, float[N,4] m)")
     features = onnx.parser.parse_model(text.replace("[N,1] c", "[N,4] c"))
@@ -209,7 +213,8 @@ def test_sizes_and_scales_stay_exact(size: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "product", ["t = Transpose<perm = [1, 0]>(E) y = MatMul(h, t)", "y = Gemm<transB = 1>(h, E)"]
+    "product",
+    ["t = Transpose<perm = [1, 0]>(E) y = MatMul(h, t)", "y = Gemm<transB = 1>(h, E)"],
 )
 def test_a_table_that_is_also_a_factor_is_quantized_and_said_so(product: str) -> None:
     model = tied(product)
@@ -252,7 +257,9 @@ def test_a_scale_a_channel_of_stacked_matrices_is_refused_with_the_mend() -> Non
         v=(8, 8),
         w=(2, 8, 4),
     )
-    with pytest.raises(ValueError, match=r"MatMul 'stacked'.*nodes_to_exclude=\['stacked'\]"):
+    with pytest.raises(
+        ValueError, match=r"MatMul 'stacked'.*nodes_to_exclude=\['stacked'\]"
+    ):
         quantized(model, "int8.dynamic(per_channel=True)")
     left = quantized(model, "int8.dynamic(per_channel=True, nodes_to_exclude=['stacked'])")
     assert ops(left)["MatMul"] == 1
@@ -286,13 +293,19 @@ def test_settings_that_models_share_may_name_what_one_lacks(text: str) -> None:
     )
     named = quantized(model, f"{text}(nodes_to_quantize=['second'])", samples_for(model))
     assert only == named
-    with pytest.raises(NotApplicable, match="none of the nodes that nodes_to_quantize names"):
+    with pytest.raises(
+        NotApplicable, match="none of the nodes that nodes_to_quantize names"
+    ):
         quantized(
-            model, f"{text}(allow_missing=True, nodes_to_quantize=['frist'])", samples_for(model)
+            model,
+            f"{text}(allow_missing=True, nodes_to_quantize=['frist'])",
+            samples_for(model),
         )
     with pytest.raises(NotApplicable, match="no operator that op_types_to_quantize names"):
         quantized(
-            model, f"{text}(allow_missing=True, op_types_to_quantize=['Loop'])", samples_for(model)
+            model,
+            f"{text}(allow_missing=True, op_types_to_quantize=['Loop'])",
+            samples_for(model),
         )
 
 
@@ -301,7 +314,9 @@ def test_int4_may_exclude_nodes_that_a_model_lacks() -> None:
     with pytest.raises(ValueError, match="no node 'frist'"):
         quantized(model, "int4(nodes_to_exclude=['frist'])")
     with remarks() as said:
-        result = quantized(model, "int4(nodes_to_exclude=['frist', 'first'], allow_missing=True)")
+        result = quantized(
+            model, "int4(nodes_to_exclude=['frist', 'first'], allow_missing=True)"
+        )
     assert result == quantized(model, "int4(nodes_to_exclude=['first'])")
     assert said == ["nodes_to_exclude names 'frist', and the model has no such node"]
 
@@ -325,7 +340,10 @@ def test_extra_options_reach_the_library() -> None:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("WeightSymetric=true", "'WeightSymetric' isn't known. Did you mean 'WeightSymmetric'"),
+        (
+            "WeightSymetric=true",
+            "'WeightSymetric' isn't known. Did you mean 'WeightSymmetric'",
+        ),
         ("WeightSymmetric=perhaps", "WeightSymmetric is true or false; 'perhaps' isn't"),
         ("SmoothQuantAlpha=much", "SmoothQuantAlpha is a number"),
         ("DefaultTensorType=STRING", "DefaultTensorType is one of FLOAT"),
@@ -339,7 +357,9 @@ def test_extra_options_reach_the_library() -> None:
         ("CalibMovingAverageConstant=0.1", "no effect without 'CalibMovingAverage=true'"),
     ],
 )
-def test_extra_options_that_cannot_be_honoured_are_refused(written: str, message: str) -> None:
+def test_extra_options_that_cannot_be_honoured_are_refused(
+    written: str, message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         bind(parse_variant(f"int8.static(extra_options=['{written}'])").steps[0])
 
@@ -366,21 +386,29 @@ def test_extra_options_of_a_method_are_taken_with_it(options: str) -> None:
         ("int8.dynamic", "AddQDQPairToWeight=true", "static"),
     ],
 )
-def test_extra_options_of_the_other_kind_are_remarked(step: str, option: str, kind: str) -> None:
+def test_extra_options_of_the_other_kind_are_remarked(
+    step: str, option: str, kind: str
+) -> None:
     model = dense()
     with remarks() as said:
         quantized(model, f"{step}(extra_options=['{option}'])", samples_for(model))
     name = option.partition("=")[0]
     assert f"extra_options: {name} has no effect here: int8.{kind} alone reads it" in said
     with remarks() as said:
-        quantized(model, f"{step}(extra_options=['WeightSymmetric=true'])", samples_for(model))
+        quantized(
+            model, f"{step}(extra_options=['WeightSymmetric=true'])", samples_for(model)
+        )
     assert not said
 
 
 def test_an_option_whose_library_is_missing_does_not_apply() -> None:
     model = dense()
-    with pytest.raises(NotApplicable, match="SmoothQuant=true takes the library neural-compressor"):
-        quantized(model, "int8.static(extra_options=['SmoothQuant=true'])", samples_for(model))
+    with pytest.raises(
+        NotApplicable, match="SmoothQuant=true takes the library neural-compressor"
+    ):
+        quantized(
+            model, "int8.static(extra_options=['SmoothQuant=true'])", samples_for(model)
+        )
 
 
 def test_the_calibration_is_written_as_the_library_writes_it() -> None:
@@ -394,7 +422,8 @@ def test_the_calibration_is_written_as_the_library_writes_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", ["", "(block_size=16)", "(symmetric=True)", "(accuracy_level=1, block_size=64)"]
+    "options",
+    ["", "(block_size=16)", "(symmetric=True)", "(accuracy_level=1, block_size=64)"],
 )
 def test_int4_stores_matrices_in_blocks(options: str) -> None:
     model = weighted(
@@ -413,7 +442,9 @@ def test_int4_stores_matrices_in_blocks(options: str) -> None:
     ("options", "message"),
     [("block_size=48", "block_size is 48"), ("accuracy_level=5", "accuracy_level is 5")],
 )
-def test_int4_options_that_cannot_be_honoured_are_refused(options: str, message: str) -> None:
+def test_int4_options_that_cannot_be_honoured_are_refused(
+    options: str, message: str
+) -> None:
     with pytest.raises(UsageError, match=message):
         bind(parse_variant(f"int4({options})").steps[0])
 
@@ -435,7 +466,9 @@ def test_the_ideal_of_int4_has_sixteen_levels_in_a_block() -> None:
     assert conversion.scheme.never == {"n"}
     assert levels.shape == weight.shape
     assert max(len(np.unique(levels[start : start + 16, 0])) for start in (0, 16, 32)) <= 16
-    model = weighted("agraph (float[N,40] x) => (float[N,3] y) { y = MatMul(x, w) }", w=(40, 3))
+    model = weighted(
+        "agraph (float[N,40] x) => (float[N,3] y) { y = MatMul(x, w) }", w=(40, 3)
+    )
     result = bind(parse_variant("int4(block_size=16)").steps[0])(copy_of(model))
     assert signal_db(model, result, floats(8, 40)) > 12
 
@@ -472,7 +505,8 @@ def test_what_a_quantized_node_reads_is_rounded_for_all_who_read_it(made: str) -
     assert conversion.scheme is not None
     exact = run(model, **feed)[0]
     ranges = {
-        name: (float(exact.min()), float(exact.max())) for name in watched(model, conversion.scheme)
+        name: (float(exact.min()), float(exact.max()))
+        for name in watched(model, conversion.scheme)
     }
     ideal = quantize_through(copy_of(model), conversion.scheme, ranges)
     library = quantized(model, "int8.static", [feed])
@@ -519,7 +553,9 @@ def test_a_node_without_a_name_is_named_by_its_output() -> None:
         a = Relu(x)  b = Add(a, x)  y = Mul(b, x) }"""
     )
     whole = quantized(copy_of(model), "int8.static", [{"x": floats(2, 4)}])
-    left = quantized(copy_of(model), "int8.static(nodes_to_exclude=['b'])", [{"x": floats(2, 4)}])
+    left = quantized(
+        copy_of(model), "int8.static(nodes_to_exclude=['b'])", [{"x": floats(2, 4)}]
+    )
     assert ops(left)["QuantizeLinear"] < ops(whole)["QuantizeLinear"]
 
 
@@ -667,7 +703,12 @@ def test_what_only_onnx_runtime_knows_the_type_of_is_quantized() -> None:
         ("int8.static(activation_type='int8')", "y = Mul(x, w)", (4,), "6,4"),
         ("int8.static(reduce_range=True)", "y = Mul(x, w)", (4,), "6,4"),
         ("int8.dynamic", "i = ArgMax<axis=1, keepdims=0>(x) y = Gather(w, i)", (4,), "6"),
-        ("int8.dynamic", "i = ArgMax<axis=1, keepdims=0>(x) y = Gather(w, i)", (4, 3), "6,3"),
+        (
+            "int8.dynamic",
+            "i = ArgMax<axis=1, keepdims=0>(x) y = Gather(w, i)",
+            (4, 3),
+            "6,3",
+        ),
     ],
 )
 def test_the_ideal_rounds_the_constants_that_the_library_rounds(

@@ -41,7 +41,9 @@ def test_what_has_no_range_stays_in_float_and_is_named(part: str) -> None:
 
 
 def test_another_failure_of_the_library_is_raised(tmp_path: Path) -> None:
-    model = weighted("agraph (float[2,4] x) => (float[2,4] y) { y = MatMul(x, w) }", w=(4, 4))
+    model = weighted(
+        "agraph (float[2,4] x) => (float[2,4] y) { y = MatMul(x, w) }", w=(4, 4)
+    )
     aliases = Aliases(model)
     source = tmp_path / "model.onnx"
     onnx.save_model(model, source)

@@ -22,7 +22,9 @@ agraph (float[1,1,4,4] x) => (float[1,2,2,2] z)
 <float[2,1,3,3] w = {1,2,3,4,5,6,7,8,9,9,8,7,6,5,4,3,2,1}, float[2] one = {1,2}, float[2] half = {0.5,0.25}>
 { y = Conv(x, w)  z = BatchNormalization(y, one, half, half, one) }
 """
-IDENTITIES = "agraph (float[N] x) => (float[N] z) { a = Identity(x) b = Identity(a) z = Neg(b) }"
+IDENTITIES = (
+    "agraph (float[N] x) => (float[N] z) { a = Identity(x) b = Identity(a) z = Neg(b) }"
+)
 
 LISTED = """
 eliminate_deadend eliminate_nop_dropout eliminate_nop_cast eliminate_nop_monotone_argmax eliminate_nop_pad
@@ -51,12 +53,17 @@ def test_optimize_fuses_batch_normalization_unless_told_not_to() -> None:
     optimized = optimize(copy_of(model))
     assert "BatchNormalization" not in ops(optimized)
     np.testing.assert_allclose(run(optimized, x=x)[0], run(model, x=x)[0], rtol=1e-5)
-    assert ops(optimize(copy_of(model), skip_fuse_bn=True)) == {"Conv": 1, "BatchNormalization": 1}
+    assert ops(optimize(copy_of(model), skip_fuse_bn=True)) == {
+        "Conv": 1,
+        "BatchNormalization": 1,
+    }
 
 
 def test_optimize_leaves_out_what_is_skipped() -> None:
     assert ops(optimize(model_of(IDENTITIES))) == {"Neg": 1}
-    assert ops(optimize(model_of(IDENTITIES), skipped_optimizers=["eliminate_identity"])) == {
+    assert ops(
+        optimize(model_of(IDENTITIES), skipped_optimizers=["eliminate_identity"])
+    ) == {
         "Identity": 2,
         "Neg": 1,
     }
@@ -95,7 +102,9 @@ def test_a_variant_says_that_the_checker_rejects_the_model_itself() -> None:
     model = model_of(IDENTITIES)
     model.graph.node[0].op_type = "SimplifiedLayerNormalization"
     step = bind(Step("optimize"))
-    with pytest.raises(NotApplicable, match=r"rejects the model: No Op registered.*`simplify`"):
+    with pytest.raises(
+        NotApplicable, match=r"rejects the model: No Op registered.*`simplify`"
+    ):
         step(model)
 
 
@@ -178,5 +187,8 @@ def test_a_type_that_onnxoptimizer_lacks_is_named(transform: str) -> None:
 
 
 def test_other_errors_of_onnxoptimizer_stay_its_own() -> None:
-    with pytest.raises(RuntimeError, match=r"^something else$"), optimize_module.refused_types():
+    with (
+        pytest.raises(RuntimeError, match=r"^something else$"),
+        optimize_module.refused_types(),
+    ):
         raise RuntimeError("something else")

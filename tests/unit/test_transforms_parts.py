@@ -10,8 +10,17 @@ from onnx_harness.transforms import BoundStep, Parts
 from onnx_harness.transforms.variant import bind_variant
 from tests.models import linear, model
 
-CANCELLING = "(float[4] x) => (float[4] y) { a = Identity(x)  b = Neg(a)  c = Neg(b)  y = Relu(c) }"
-LISTED = ("optimize", "pass.eliminate_identity", "simplify", "onnxoptimizer", "onnxsim", "onnxslim")
+CANCELLING = (
+    "(float[4] x) => (float[4] y) { a = Identity(x)  b = Neg(a)  c = Neg(b)  y = Relu(c) }"
+)
+LISTED = (
+    "optimize",
+    "pass.eliminate_identity",
+    "simplify",
+    "onnxoptimizer",
+    "onnxsim",
+    "onnxslim",
+)
 
 
 def step_and_parts(variant: str) -> tuple[BoundStep, Parts]:

@@ -15,7 +15,15 @@ from onnx_harness.model.file import node_count
 from onnx_harness.transforms import remarks
 from onnx_harness.transforms.simplification import folding
 from onnx_harness.transforms.simplify import simplify, simplify_with_report
-from tests.unit.transform_models import arrays, copy_of, floats, model_of, ops, run, same_bits
+from tests.unit.transform_models import (
+    arrays,
+    copy_of,
+    floats,
+    model_of,
+    ops,
+    run,
+    same_bits,
+)
 
 RECORDED = sorted((Path(__file__).parents[1] / "data" / "defects").glob("*.npz"))
 DEFECTS = [path.with_suffix(".onnx") for path in RECORDED]
@@ -24,7 +32,9 @@ DEFECTS = [path.with_suffix(".onnx") for path in RECORDED]
 def inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
     """What a caller may feed: before IR version 4, no initializer, although all are listed."""
     constants = (
-        {tensor.name for tensor in model.graph.initializer} if model.ir_version < 4 else set()
+        {tensor.name for tensor in model.graph.initializer}
+        if model.ir_version < 4
+        else set()
     )
     return [info for info in model.graph.input if info.name not in constants]
 
@@ -56,7 +66,9 @@ def test_what_depends_on_constants_alone_becomes_an_initializer() -> None:
     "attribute",
     ["value_float = 2.0", "value = float[1] {2}", "value_floats = [2.0, 3.0, 4.0]"],
 )
-def test_constant_nodes_become_initializers_however_they_hold_their_value(attribute: str) -> None:
+def test_constant_nodes_become_initializers_however_they_hold_their_value(
+    attribute: str,
+) -> None:
     model = model_of(
         f"agraph (float[N,3] x) => (float[N,3] z) {{ c = Constant<{attribute}>() z = Mul(x, c) }}"
     )
@@ -108,7 +120,8 @@ def test_special_values_survive_folding() -> None:
     special = np.array([0.0, -0.0, np.inf, -np.inf, np.nan], np.float32)
     model = model_of("agraph (float[5] x) => (float[5] z) { a = Identity(x) z = Mul(a, a) }")
     model.graph.node.insert(
-        0, helper.make_node("Constant", [], ["s"], value=onnx.numpy_helper.from_array(special))
+        0,
+        helper.make_node("Constant", [], ["s"], value=onnx.numpy_helper.from_array(special)),
     )
     model.graph.node.insert(1, helper.make_node("Reshape", ["s", "s5"], ["k"]))
     model.graph.initializer.append(helper.make_tensor("s5", TensorProto.INT64, [1], [5]))
@@ -127,7 +140,13 @@ def test_random_operators_are_not_folded() -> None:
 def test_every_random_operator_of_the_standard_is_known() -> None:
     bodies = {"If", "Loop", "Scan", "SequenceMap"}  # as random as what they hold
     # Flagged by the schema, although their definition draws nothing at random.
-    drawn = {"AffineGrid", "LinearAttention", "CausalConvWithState", "DepthToSpace", "SpaceToDepth"}
+    drawn = {
+        "AffineGrid",
+        "LinearAttention",
+        "CausalConvWithState",
+        "DepthToSpace",
+        "SpaceToDepth",
+    }
     flagged = {
         schema.name
         for schema in onnx.defs.get_all_schemas_with_history()
@@ -184,7 +203,10 @@ def test_what_folding_frees_counts_against_what_it_adds() -> None:
     model.graph.initializer.append(weight)
     del model.graph.node[:]
     model.graph.node.extend(
-        [helper.make_node("Transpose", ["w"], ["t"]), helper.make_node("MatMul", ["x", "t"], ["z"])]
+        [
+            helper.make_node("Transpose", ["w"], ["t"]),
+            helper.make_node("MatMul", ["x", "t"], ["z"]),
+        ]
     )
     assert ops(simplified(model, 256, x=floats(2, 64))) == {"MatMul": 1}
 
@@ -208,7 +230,9 @@ def test_a_weight_that_is_an_output_is_not_freed() -> None:
         ("c = Cast<to = 1>(w) s = Sqrt(c) k = Cast<to = 10>(s)", {"Cast": 1, "Mul": 1}),
     ],
 )
-def test_of_float16_only_what_moves_values_is_folded(text: str, expected: dict[str, int]) -> None:
+def test_of_float16_only_what_moves_values_is_folded(
+    text: str, expected: dict[str, int]
+) -> None:
     model = model_of(
         f"agraph (float16[2,2] x) => (float16[2,2] z) <float16[2,2] w = {{2,3,5,7}}> {{ {text} z "
         f"= Mul(x, k) }}"
@@ -227,12 +251,19 @@ def test_a_dequantized_weight_stays_quantized_when_it_would_not_fit() -> None:
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 64])],
         [helper.make_tensor_value_info("z", TensorProto.FLOAT, [2, 64])],
         [
-            onnx.numpy_helper.from_array(np.arange(4096, dtype=np.int8).reshape(64, 64), "q"),
+            onnx.numpy_helper.from_array(
+                np.arange(4096, dtype=np.int8).reshape(64, 64), "q"
+            ),
             helper.make_tensor("scale", TensorProto.FLOAT, [], [0.5]),
         ],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    assert ops(simplified(model, 512, x=floats(2, 64))) == {"DequantizeLinear": 1, "MatMul": 1}
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
+    assert ops(simplified(model, 512, x=floats(2, 64))) == {
+        "DequantizeLinear": 1,
+        "MatMul": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -266,7 +297,8 @@ def test_a_declared_shape_is_not_believed() -> None:
 )
 def test_before_opset_9_an_output_of_integers_cannot_be_a_constant(text: str) -> None:
     model = model_of(
-        f"agraph (float[2,3] x) => (int64[2] z) <int64[2] w = {{1, 2}}> {{ {text} }}", opset=8
+        f"agraph (float[2,3] x) => (int64[2] z) <int64[2] w = {{1, 2}}> {{ {text} }}",
+        opset=8,
     )
     assert "Constant" not in ops(simplified(model, x=floats(2, 3)))
 
@@ -341,7 +373,9 @@ def test_branches_that_share_names_each_keep_their_own_values() -> None:
     for choice in (True, False):
         result = simplified(model, c=choice, x=floats(2))
     assert ops(result) == {"Neg": 1, "If": 1}
-    assert [[node.op_type for node in each.g.node] for each in result.graph.node[1].attribute] == [
+    assert [
+        [node.op_type for node in each.g.node] for each in result.graph.node[1].attribute
+    ] == [
         ["Exp"],
         ["Exp"],
     ]
@@ -353,7 +387,10 @@ def test_a_node_with_a_body_is_folded_when_all_that_it_captures_is_constant() ->
                     else_branch = other () => (float[2] t) {{ t = Exp(w) }}>
         z = Mul(x, y) }}"""
     assert ops(simplified(model_of(text.format(captured="w")), x=floats(2))) == {"Mul": 1}
-    assert ops(simplified(model_of(text.format(captured="x")), x=floats(2))) == {"Neg": 1, "Mul": 1}
+    assert ops(simplified(model_of(text.format(captured="x")), x=floats(2))) == {
+        "Neg": 1,
+        "Mul": 1,
+    }
 
 
 def test_sequences_are_left_and_what_is_taken_from_constant_ones_is_folded() -> None:
@@ -390,7 +427,9 @@ def test_maps_and_sparse_constants_pass_through() -> None:
             "ZipMap", ["m"], ["map"], domain="ai.onnx.ml", classlabels_int64s=[1, 2, 3]
         ),
     ]
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 3]) for name in "xm"]
+    inputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 3]) for name in "xm"
+    ]
     kind = helper.make_map_type_proto(
         TensorProto.INT64, helper.make_tensor_type_proto(TensorProto.FLOAT, [])
     )
@@ -437,7 +476,10 @@ def test_all_but_the_graph_is_kept() -> None:
 def test_what_breaks_other_simplifiers_stays_right(path: Path) -> None:
     model = onnx.load(path)
     feeds = dict(np.load(path.with_suffix(".npz")).items())
-    before, after = arrays(run(model, **feeds)), arrays(run(simplify(copy_of(model)), **feeds))
+    before, after = (
+        arrays(run(model, **feeds)),
+        arrays(run(simplify(copy_of(model)), **feeds)),
+    )
     assert [each.dtype for each in after] == [each.dtype for each in before]
     for one, other in zip(after, before, strict=True):
         if other.dtype.kind == "O":

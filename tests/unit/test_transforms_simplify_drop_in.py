@@ -13,7 +13,11 @@ from onnx import TensorProto, helper
 
 from onnx_harness.transforms import remarks
 from onnx_harness.transforms.simplification import no_ops
-from onnx_harness.transforms.simplify import simplify, simplify_as_onnxsim, simplify_with_report
+from onnx_harness.transforms.simplify import (
+    simplify,
+    simplify_as_onnxsim,
+    simplify_with_report,
+)
 from tests.unit.test_transforms_simplify_rules import BN, NORMALIZATION, with_weights
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run, same_bits
 
@@ -80,7 +84,8 @@ def test_shapes_by_name_and_what_follows_from_them_for_outputs() -> None:
     result = simplify(model, overwrite_input_shapes={"x": [2, 3, 16, 16]}, check_n=1)
     onnx.checker.check_model(result, full_check=True)
     assert [
-        [dim.dim_value for dim in info.type.tensor_type.shape.dim] for info in result.graph.output
+        [dim.dim_value for dim in info.type.tensor_type.shape.dim]
+        for info in result.graph.output
     ] == [
         [2, 4, 16, 16],
         [2, 3, 16, 16],
@@ -97,7 +102,9 @@ def test_as_onnxsim_is_called() -> None:
 
 
 def test_arguments_that_onnxsim_takes_have_their_places_and_effects() -> None:
-    model = model_of("agraph (float[N,2] x) => (float[2,2] y) { i = Identity(x) y = MatMul(x, i) }")
+    model = model_of(
+        "agraph (float[N,2] x) => (float[2,2] y) { i = Identity(x) y = MatMul(x, i) }"
+    )
     assert simplify_as_onnxsim(model, 1, True, False, None, {"x": [2, 2]})[1]
     assert simplify_as_onnxsim(model, 1, input_data={"x": floats(2, 2)})[1]
     with pytest.raises(ValueError, match="doesn't run on drawn inputs"):
@@ -128,18 +135,24 @@ def test_each_argument_of_onnxsim_is_taken_where_it_asks_for_nothing_that_is_not
         simplify_as_onnxsim(model, target_opset_version=17)
 
 
-def test_the_bounds_of_the_comparison_are_the_callers(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bounds_of_the_comparison_are_the_callers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(no_ops._NOPS, "Neg", no_ops._is_identity)
     data = {"x": np.full((1, 2), 1e-3, np.float32)}
     assert not simplify_as_onnxsim(model_of(TWO), 1, input_data=data)[1]
     assert simplify_as_onnxsim(model_of(TWO), 1, input_data=data, check_atol=1.0)[1]
 
 
-def test_the_comparison_is_of_the_arrays_that_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_comparison_is_of_the_arrays_that_are_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(no_ops._NOPS, "Neg", no_ops._is_identity)
     model = model_of(TWO)
     assert simplify_as_onnxsim(model, 1, input_data={"x": np.zeros((1, 2), np.float32)})[1]
-    assert not simplify_as_onnxsim(model, 1, input_data={"x": np.ones((1, 2), np.float32)})[1]
+    assert not simplify_as_onnxsim(model, 1, input_data={"x": np.ones((1, 2), np.float32)})[
+        1
+    ]
 
 
 def test_the_comparison_catches_a_broken_rule(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +186,9 @@ def test_a_rule_in_which_a_library_raises_is_left_out(
 
 
 def test_an_if_whose_branches_have_no_outputs_is_left() -> None:
-    branch = helper.make_graph([helper.make_node("Identity", ["x"], ["b"])], "branch", [], [])
+    branch = helper.make_graph(
+        [helper.make_node("Identity", ["x"], ["b"])], "branch", [], []
+    )
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         [
@@ -186,7 +201,9 @@ def test_an_if_whose_branches_have_no_outputs_is_left() -> None:
         [value("z", TensorProto.FLOAT, [2]), value("y", TensorProto.FLOAT, [2])],
         [helper.make_tensor("c", TensorProto.BOOL, [], [True])],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8
+    )
     assert ops(simplify(model)) == {"Neg": 1, "If": 1}
 
 

@@ -180,7 +180,9 @@ def test_a_pad_that_others_read_stays_for_them() -> None:
         ("a = Slice(x, last, far, last, last) z = Neg(a)", 3, {"Neg": 1, "Slice": 1}),
     ],
 )
-def test_nodes_that_only_move_or_repeat(text: str, rank: int, expected: dict[str, int]) -> None:
+def test_nodes_that_only_move_or_repeat(
+    text: str, rank: int, expected: dict[str, int]
+) -> None:
     shape = ",".join("ABC"[:rank])
     model = model_of("float[N,1,1] x", f"float[{shape}]", text, far=np.array([-9]))
     x = floats(3, 1, 1)
@@ -190,18 +192,30 @@ def test_nodes_that_only_move_or_repeat(text: str, rank: int, expected: dict[str
 
 def test_a_slice_backwards_of_equal_shape_is_no_identity() -> None:
     model = model_of(
-        "float[4] x", "float[4]", "a = Slice(x, last, far, i0, last) z = Neg(a)", far=np.array([-9])
+        "float[4] x",
+        "float[4]",
+        "a = Slice(x, last, far, i0, last) z = Neg(a)",
+        far=np.array([-9]),
     )
     assert left_of(model, x=floats(4)) == {"Slice": 1, "Neg": 1}
 
 
 @pytest.mark.parametrize(
-    ("shape", "left"), [((3, 1), 2), ((1, 3), 1), ((3,), 1), ((1, 1), 1), ((), 1), ((3, 3), 2)]
+    ("shape", "left"),
+    [((3, 1), 2), ((1, 3), 1), ((3,), 1), ((1, 1), 1), ((), 1), ((3, 3), 2)],
 )
 def test_what_a_gemm_adds_may_vary_along_its_rows(shape: tuple[int, ...], left: int) -> None:
-    weights = {"w": floats(4, 3, seed=1), "c": floats(*shape, seed=2), "d": floats(3, seed=3)}
+    weights = {
+        "w": floats(4, 3, seed=1),
+        "c": floats(*shape, seed=2),
+        "d": floats(3, seed=3),
+    }
     model = model_of(
-        "float[3,4] x", "float[A,B]", "y = Gemm<beta = 0.5>(x, w, c) z = Add(y, d)", 18, **weights
+        "float[3,4] x",
+        "float[A,B]",
+        "y = Gemm<beta = 0.5>(x, w, c) z = Add(y, d)",
+        18,
+        **weights,
     )
     result, _ = simplify_with_report(copy_of(model))
     (expected,), (got,) = run(model, x=floats(3, 4)), run(result, x=floats(3, 4))

@@ -32,8 +32,14 @@ def test_twin_convolutions_take_in_their_normalizations_first() -> None:
         f"a = Conv(x, w) b = {BN % 'a'} c = Conv(x, twin) d = "
         f"{BN.replace('gamma', 'other') % 'c'} z = Add(b, d)"
     )
-    weights = {"w": floats(6, 4, 1, 1), "twin": floats(6, 4, 1, 1), "other": floats(6, seed=9)}
-    assert after(with_weights(text, 17, **weights, **NORMALIZATION), x=floats(2, 4, 5, 5)) == {
+    weights = {
+        "w": floats(6, 4, 1, 1),
+        "twin": floats(6, 4, 1, 1),
+        "other": floats(6, seed=9),
+    }
+    assert after(
+        with_weights(text, 17, **weights, **NORMALIZATION), x=floats(2, 4, 5, 5)
+    ) == {
         "Conv": 2,
         "Add": 1,
     }
@@ -42,7 +48,10 @@ def test_twin_convolutions_take_in_their_normalizations_first() -> None:
 def test_twins_without_anything_after_them_are_one() -> None:
     text = "a = Conv(x, w) c = Conv(x, twin) z = Add(a, c)"
     weights = {"w": floats(6, 4, 1, 1), "twin": floats(6, 4, 1, 1)}
-    assert after(with_weights(text, 17, **weights), x=floats(2, 4, 5, 5)) == {"Conv": 1, "Add": 1}
+    assert after(with_weights(text, 17, **weights), x=floats(2, 4, 5, 5)) == {
+        "Conv": 1,
+        "Add": 1,
+    }
 
 
 def test_shared_weights_are_copied_as_far_as_the_model_may_grow() -> None:
@@ -84,5 +93,8 @@ def test_growth_is_remarked_and_undone_above_the_limit() -> None:
     assert ops(grown) == {"MatMul": 1}
     assert "the model grew from" in noted[0]
     with remarks() as noted:
-        assert ops(simplify(model, max_growth_bytes=16)) == {"ConstantOfShape": 1, "MatMul": 1}
+        assert ops(simplify(model, max_growth_bytes=16)) == {
+            "ConstantOfShape": 1,
+            "MatMul": 1,
+        }
     assert noted == []

@@ -26,7 +26,8 @@ def value(kind: onnx.TypeProto, turn: int) -> Any:
     Free dimensions are 2.
     """
     shape = [
-        dim.dim_value if dim.HasField("dim_value") else 2 for dim in kind.tensor_type.shape.dim
+        dim.dim_value if dim.HasField("dim_value") else 2
+        for dim in kind.tensor_type.shape.dim
     ]
     dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.tensor_type.elem_type)
     size = int(np.prod(shape))
@@ -61,7 +62,9 @@ def bits(held: Any) -> list[tuple[str, tuple[int, ...], Any]]:
 def test_nothing_but_the_graph_is_different(name: str, in_place: bool) -> None:
     model = onnx.parser.parse_model(TEXTS[name])
     onnx.checker.check_model(model, full_check=True)
-    result, _ = simplify_with_report(copy_of(model), inline_functions=in_place, in_place=in_place)
+    result, _ = simplify_with_report(
+        copy_of(model), inline_functions=in_place, in_place=in_place
+    )
     onnx.checker.check_model(result, full_check=True)
     assert list(result.graph.input) == list(model.graph.input)
     assert list(result.graph.output) == list(model.graph.output)

@@ -89,7 +89,11 @@ def test_what_does_something_stays(text: str) -> None:
 
 def test_a_reduction_of_ones_that_keeps_them_is_removed() -> None:
     numbers = np.arange(8).reshape(4, 1, 2)
-    for text in ("ReduceSum(x, at)", "ReduceMin<axes = [1]>(x)", "ReduceMax<axes = [-2]>(x)"):
+    for text in (
+        "ReduceSum(x, at)",
+        "ReduceMin<axes = [1]>(x)",
+        "ReduceMax<axes = [-2]>(x)",
+    ):
         source = model(
             f"y = {text} n = Neg(y) z = Cast<to = 1>(n)", "int64[N,1,2]", at=np.array([1])
         )
@@ -128,7 +132,9 @@ def test_two_cuts_of_an_axis_are_one(
         assert nodes.get("Slice", 0) <= 1
 
 
-def test_a_cut_of_a_size_that_is_not_known_is_merged_where_the_size_does_not_matter() -> None:
+def test_a_cut_of_a_size_that_is_not_known_is_merged_where_the_size_does_not_matter() -> (
+    None
+):
     source = model(
         "y = Slice(x, two, end, at) z = Slice(y, three, end, at)",
         "float[N,2]",
@@ -164,7 +170,9 @@ def test_a_scale_before_a_convolution_goes_into_its_weights(
     x = floats(2, 4, 5, 5)
 
     assert ops(result) == nodes
-    np.testing.assert_allclose(run(result, x=x)[0], run(source, x=x)[0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        run(result, x=x)[0], run(source, x=x)[0], rtol=1e-5, atol=1e-5
+    )
 
 
 def test_a_sum_with_a_constant_is_clamped_at_zero_by_one_node() -> None:

@@ -45,8 +45,16 @@ def left(text: str, opset: int = 17, **constants: Any) -> dict[str, int]:
 @pytest.mark.parametrize(
     ("text", "opset", "expected"),
     [
-        ("r = ReduceMax<axes = [1], keepdims = 0>(x) z = Unsqueeze(r, one)", 17, {"ReduceMax": 1}),
-        ("r = ReduceSum<keepdims = 0>(x, ends) z = Unsqueeze(r, ends)", 17, {"ReduceSum": 1}),
+        (
+            "r = ReduceMax<axes = [1], keepdims = 0>(x) z = Unsqueeze(r, one)",
+            17,
+            {"ReduceMax": 1},
+        ),
+        (
+            "r = ReduceSum<keepdims = 0>(x, ends) z = Unsqueeze(r, ends)",
+            17,
+            {"ReduceSum": 1},
+        ),
         ("r = ReduceMean<keepdims = 0>(x) z = Unsqueeze(r, all)", 17, {"ReduceMean": 1}),
         (
             "r = ReduceMean<axes = [-2], keepdims = 0>(x) z = Unsqueeze<axes = [1]>(r)",
@@ -184,7 +192,10 @@ def test_clamps_in_a_row_are_one(text: str, expected: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a = Clip<min = -1.0, max = 6.0>(x) z = Clip<min = 0.0, max = 7.0>(a)", {"Clip": 1}),
+        (
+            "a = Clip<min = -1.0, max = 6.0>(x) z = Clip<min = 0.0, max = 7.0>(a)",
+            {"Clip": 1},
+        ),
         ("a = Relu(x) z = Clip<max = 6.0>(a)", {"Clip": 1}),
         ("a = Clip<max = 6.0>(x) z = Relu(a)", {"Clip": 1}),
         ("a = Clip(x) z = Relu(a)", {"Clip": 1}),
@@ -235,7 +246,10 @@ def test_clamps_of_integers_have_no_signed_zero() -> None:
         ("z = Concat<axis = 0>(none, x)", {"Identity": 1}),
         ("a = Concat<axis = -3>(x, none, x) z = Neg(a)", {"Concat": 1, "Neg": 1}),
         ("e = Slice(x, first, first) a = Concat<axis = 0>(e, x) z = Neg(a)", {"Neg": 1}),
-        ("e = Slice(s, first, first, side) a = Concat<axis = 1>(e, s) z = Neg(a)", {"Neg": 1}),
+        (
+            "e = Slice(s, first, first, side) a = Concat<axis = 1>(e, s) z = Neg(a)",
+            {"Neg": 1},
+        ),
         ("a = Concat<axis = 1>(none, none) z = Neg(a)", {}),
     ],
 )
@@ -285,9 +299,9 @@ def test_what_does_nothing_between_an_input_and_an_output_drops_its_operands() -
         "b) z = Reshape(x, e)"
     )
     constants = {"first": [0], "two": [2], "end": [3]}
-    assert left(text, 17, **{name: np.array(value) for name, value in constants.items()}) == {
-        "Identity": 1
-    }
+    assert left(
+        text, 17, **{name: np.array(value) for name, value in constants.items()}
+    ) == {"Identity": 1}
 
 
 @pytest.mark.parametrize(
@@ -404,7 +418,9 @@ def test_a_sequence_that_is_taken_apart_is_not_put_together(
     text: str, opset: int, expected: dict[str, int]
 ) -> None:
     numbers = {"i0": 0, "last": -1, "parts": [2, 1], "two": 2}
-    constants = {name: np.array(value, np.int64) for name, value in numbers.items() if name in text}
+    constants = {
+        name: np.array(value, np.int64) for name, value in numbers.items() if name in text
+    }
     constants |= {"c2": np.array([0.5, 2, 3], np.float32)} if "c2" in text else {}
     assert left(f"y = Neg(x) {text}", opset, **constants) == expected
 
@@ -412,6 +428,8 @@ def test_a_sequence_that_is_taken_apart_is_not_put_together(
 @pytest.mark.parametrize(
     ("number", "casts"), [(0.5, 2), (-0.0, 2), (0.1, 3), (np.nan, 3), (1e6, 3)]
 )
-def test_a_constant_is_cast_to_float16_where_that_rounds_nothing(number: float, casts: int) -> None:
+def test_a_constant_is_cast_to_float16_where_that_rounds_nothing(
+    number: float, casts: int
+) -> None:
     text = "h = Cast<to = 10>(x) k = Cast<to = 10>(c1) m = Mul(h, k) z = Cast<to = 1>(m)"
     assert left(text, 17, c1=np.array(number, np.float32))["Cast"] == casts

@@ -11,7 +11,9 @@ from tests.unit.test_transforms_simplify_pairs import left
 from tests.unit.transform_models import floats, ops, run, same_bits
 
 # Numbers that the graphs name: i0 is [0], n2 is a 2 without an axis.
-AXES = {f"i{number}": np.asarray([number]) for number in range(6)} | {"back_1": np.asarray([-1])}
+AXES = {f"i{number}": np.asarray([number]) for number in range(6)} | {
+    "back_1": np.asarray([-1])
+}
 SCALARS = {f"n{number}": np.asarray(number) for number in (0, 1, 2)}
 PARTS = "j = Concat<axis = 2>(x, x, x) e = Neg(x) k = Concat<axis = 2>(x, e) "
 
@@ -20,7 +22,10 @@ PARTS = "j = Concat<axis = 2>(x, x, x) e = Neg(x) k = Concat<axis = 2>(x, e) "
     ("text", "expected"),
     [
         # slices side by side are one
-        ("a = Slice(x, i0, i1, i2) b = Slice(x, i1, i2, i2) z = Concat<axis = 2>(a, b)", "Slice"),
+        (
+            "a = Slice(x, i0, i1, i2) b = Slice(x, i1, i2, i2) z = Concat<axis = 2>(a, b)",
+            "Slice",
+        ),
         (
             "a = Slice(x, i0, i1, i2) b = Slice(x, i1, i5, i2) o = Neg(x)"
             " z = Concat<axis = 2>(o, a, b)",
@@ -67,7 +72,10 @@ PARTS = "j = Concat<axis = 2>(x, x, x) e = Neg(x) k = Concat<axis = 2>(x, e) "
         ("a = Gather<axis = 2>(x, pick) z = Gather<axis = 1>(a, again)", "Gather Gather"),
         ("a = Gather<axis = 1>(x, n1) z = Unsqueeze(a, i1)", "Gather"),
         ("a = Gather<axis = 1>(x, n1) z = Unsqueeze(a, i2)", "Gather Unsqueeze"),
-        ("a = Gather<axis = 1>(x, n1) u = Unsqueeze(a, i1) z = Add(u, a)", "Gather Unsqueeze Add"),
+        (
+            "a = Gather<axis = 1>(x, n1) u = Unsqueeze(a, i1) z = Add(u, a)",
+            "Gather Unsqueeze Add",
+        ),
         # two pads of one number
         ("a = Pad(x, pads) z = Pad(a, pads)", "Pad"),
         ("a = Pad(x, pads, half) z = Pad(a, pads, half)", "Pad"),
@@ -141,7 +149,9 @@ def _reads(text: str, name: str) -> bool:
 
 def test_a_slice_of_a_part_may_have_short_numbers() -> None:
     """Bounds of int32 stand beside new ones of int64 nowhere."""
-    text = "(float[2,3] x) => (float[2,2] z) <int32[1] a={1}, int32[1] b={3}, int32[1] d={1}>"
+    text = (
+        "(float[2,3] x) => (float[2,2] z) <int32[1] a={1}, int32[1] b={3}, int32[1] d={1}>"
+    )
     made = onnx.parser.parse_model(
         f'<ir_version: 8, opset_import: ["" : 17]> g {text}'
         "{ n = Neg(x) k = Concat<axis = 1>(x, n) z = Slice(k, a, b, d) }"

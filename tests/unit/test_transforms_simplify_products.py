@@ -44,7 +44,10 @@ def model(text: str, opset: int = 17, **constants: Any) -> onnx.ModelProto:
         ),
         ("q = MatMul(x, a) k = MatMul(x, b) v = MatMul(x, w)", {"MatMul": 3}),
         ("q = MatMul(x, a) k = MatMul(x, b) v = Add(q, d)", {"MatMul": 2, "Add": 1}),
-        ("y = Neg(x) q = MatMul(x, a) k = MatMul(x, b) v = MatMul(y, c)", {"Neg": 1, "MatMul": 3}),
+        (
+            "y = Neg(x) q = MatMul(x, a) k = MatMul(x, b) v = MatMul(y, c)",
+            {"Neg": 1, "MatMul": 3},
+        ),
     ],
     ids=["queries", "with rows", "a row of one", "computed", "two", "of another value"],
 )

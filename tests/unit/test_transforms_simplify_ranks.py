@@ -20,12 +20,19 @@ SQUEEZED = """
 """
 
 
-def model(text: str, declared: str = "float[N,4,T] x", **constants: object) -> onnx.ModelProto:
+def model(
+    text: str, declared: str = "float[N,4,T] x", **constants: object
+) -> onnx.ModelProto:
     """A model of ``text`` from x to z."""
     proto = onnx.parser.parse_model(
         f'<ir_version: 8, opset_import: ["" : 17]> agraph ({declared}) => (float z) {{ {text} }}'
     )
-    values = {"last": np.array([-1]), "one": np.array([1]), "nil": np.array([0]), **constants}
+    values = {
+        "last": np.array([-1]),
+        "one": np.array([1]),
+        "nil": np.array([0]),
+        **constants,
+    }
     for name, value in values.items():
         proto.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     proto.graph.output[0].type.tensor_type.ClearField("shape")
@@ -33,7 +40,8 @@ def model(text: str, declared: str = "float[N,4,T] x", **constants: object) -> o
 
 
 LSTM = (
-    SQUEEZED + "u = Unsqueeze(q, nil) h, l, k = LSTM<hidden_size = 3>(u, w, r) z = Squeeze(l, nil)"
+    SQUEEZED
+    + "u = Unsqueeze(q, nil) h, l, k = LSTM<hidden_size = 3>(u, w, r) z = Squeeze(l, nil)"
 )
 
 

@@ -43,7 +43,10 @@ def after(model: onnx.ModelProto, **feeds: Any) -> dict[str, int]:
     onnx.checker.check_model(result, full_check=True)
     for expected, got in zip(run(model, **feeds), run(result, **feeds), strict=True):
         np.testing.assert_allclose(
-            got, expected, rtol=0, atol=1e-6 * max(1.0, float(np.abs(expected).max(initial=0)))
+            got,
+            expected,
+            rtol=0,
+            atol=1e-6 * max(1.0, float(np.abs(expected).max(initial=0))),
         )
     return ops(result)
 
@@ -77,7 +80,10 @@ def test_a_normalization_goes_into_the_convolution_before_it(
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        (f"y = Conv(x, w) n = {BN} z = Add(n, y)", {"Conv": 1, "BatchNormalization": 1, "Add": 1}),
+        (
+            f"y = Conv(x, w) n = {BN} z = Add(n, y)",
+            {"Conv": 1, "BatchNormalization": 1, "Add": 1},
+        ),
         ("y = Conv(x, w) z = Mul(y, row)", {"Conv": 1, "Mul": 1}),
         ("y = Conv(x, one) z = Add(y, wide)", {"Conv": 1, "Add": 1}),
         ("y = Conv(x, w) z = Mul(y, inf)", {"Conv": 1, "Mul": 1}),
@@ -131,7 +137,9 @@ def test_a_normalization_whose_statistics_are_outputs_is_left() -> None:
     model = with_weights(
         f"y = Conv(x, w) z, m, v, sm, sv = {BN}", 9, w=floats(6, 4, 1, 1), **NORMALIZATION
     )
-    model.graph.output.append(helper.make_tensor_value_info("v", onnx.TensorProto.FLOAT, [6]))
+    model.graph.output.append(
+        helper.make_tensor_value_info("v", onnx.TensorProto.FLOAT, [6])
+    )
     assert ops(simplify_with_report(model)[0]) == {"Conv": 1, "BatchNormalization": 1}
 
 
@@ -140,7 +148,10 @@ def test_weights_that_a_caller_may_override_are_left() -> None:
         """agraph (float[N,2,3,3] x, float[2,2,1,1] w) => (float[N,2,3,3] z)
         <float[2,2,1,1] w = {1,2,3,4}, float[2,1,1] c = {5,6}> { y = Conv(x, w) z = Mul(y, c) }"""
     )
-    assert exactly_after(model, x=floats(1, 2, 3, 3), w=floats(2, 2, 1, 1)) == {"Conv": 1, "Mul": 1}
+    assert exactly_after(model, x=floats(1, 2, 3, 3), w=floats(2, 2, 1, 1)) == {
+        "Conv": 1,
+        "Mul": 1,
+    }
 
 
 @pytest.mark.parametrize(
@@ -200,7 +211,8 @@ def test_chains_and_nodes_that_do_nothing(text: str, expected: dict[str, int]) -
 
 
 @pytest.mark.parametrize(
-    "text", ["a = Sub(x, zeros)", "a = Add(x, minus_zeros)", "a = Mul(x, ones)", "a = Div(x, ones)"]
+    "text",
+    ["a = Sub(x, zeros)", "a = Add(x, minus_zeros)", "a = Mul(x, ones)", "a = Div(x, ones)"],
 )
 def test_a_neutral_constant_that_gives_an_axis_more_stays(text: str) -> None:
     model = model_of(f"""agraph (float[N,3] x) => (int64[R] z)
@@ -214,7 +226,11 @@ def test_a_neutral_constant_that_gives_an_axis_more_stays(text: str) -> None:
     [
         (Fact(1, (2, None), (None, "N")), Fact(1, (2, None), (None, "N")), True),
         (Fact(1, (2, None), (None, "N")), Fact(1, (2, None), (None, "M")), False),
-        (Fact(1, (2, None)), Fact(1, (2, None)), False),  # nothing is known of the second size
+        (
+            Fact(1, (2, None)),
+            Fact(1, (2, None)),
+            False,
+        ),  # nothing is known of the second size
         (Fact(1, None), Fact(1, None), False),
         (None, None, False),
     ],
@@ -223,7 +239,9 @@ def test_sizes_of_which_nothing_is_known_are_not_taken_for_equal(
     before: Fact | None, after_it: Fact | None, keeps: bool
 ) -> None:
     node = ir.Node("", "Slice", [ir.Value(name="x")], outputs=[ir.Value(name="z")])
-    facts = {name: fact for name, fact in (("x", before), ("z", after_it)) if fact is not None}
+    facts = {
+        name: fact for name, fact in (("x", before), ("z", after_it)) if fact is not None
+    }
     assert no_ops._keeps_shape(node, facts) is keeps
 
 
@@ -285,7 +303,9 @@ def test_constants_in_a_body_are_folded_there_too() -> None:
     assert [node.op_type for node in then.node] == ["Mul"]
     assert report["fold constants"] == 2
     for chosen in (True, False):
-        assert same_bits(run(model, x=floats(2), c=chosen), run(result, x=floats(2), c=chosen))
+        assert same_bits(
+            run(model, x=floats(2), c=chosen), run(result, x=floats(2), c=chosen)
+        )
 
 
 @pytest.mark.parametrize(
@@ -323,7 +343,10 @@ def test_two_inputs_that_share_a_dimension_by_name_may_differ() -> None:
 def test_an_input_shape_can_be_overwritten() -> None:
     model = model_of("""agraph (float[N,C] x) => (int64[2] z) { z = Shape(x) }""")
     result, report = simplify_with_report(model, overwrite_input_shapes=("x:3,5",))
-    assert [dim.dim_value for dim in result.graph.input[0].type.tensor_type.shape.dim] == [3, 5]
+    assert [dim.dim_value for dim in result.graph.input[0].type.tensor_type.shape.dim] == [
+        3,
+        5,
+    ]
     assert ops(result) == {}
     assert report == {"fold dimensions": 1}
     assert model.graph.input[0].type.tensor_type.shape.dim[0].dim_param == "N"
@@ -358,7 +381,9 @@ def test_functions_are_inlined_when_asked(asked: bool, expected: dict[str, int])
 
 
 def test_the_report_is_empty_where_nothing_is_to_do() -> None:
-    model = helper.make_model(model_of("agraph (float[2] x) => (float[2] z) { z = Neg(x) }").graph)
+    model = helper.make_model(
+        model_of("agraph (float[2] x) => (float[2] z) { z = Neg(x) }").graph
+    )
     assert simplify_with_report(model)[1] == {}
 
 
@@ -375,7 +400,12 @@ def test_what_a_function_puts_in_the_place_of_a_standard_operator_is_left_alone(
     )
     model.functions.append(
         helper.make_function(
-            domain, "Identity", ["a"], ["b"], [helper.make_node("Abs", ["a"], ["b"])], opsets[:1]
+            domain,
+            "Identity",
+            ["a"],
+            ["b"],
+            [helper.make_node("Abs", ["a"], ["b"])],
+            opsets[:1],
         )
     )
     model.opset_import.extend(opsets[1:])

@@ -20,7 +20,9 @@ def listed(ir_version: int = 4) -> onnx.ModelProto:
         "agraph (float[1,3,8,8] x, int64 batches, float[4,3,3,3] w) => (float[1,4,6,6] y) "
         "<int64 batches = {7}> { unused = Add(x, x) c = Conv(x, w) y = Relu(c) }"
     )
-    model = onnx.parser.parse_model(f'<ir_version: {ir_version}, opset_import: ["" : 11]> {text}')
+    model = onnx.parser.parse_model(
+        f'<ir_version: {ir_version}, opset_import: ["" : 11]> {text}'
+    )
     model.graph.initializer.append(numpy_helper.from_array(floats(4, 3, 3, 3), "w"))
     onnx.checker.check_model(model, full_check=True)
     return model
@@ -47,9 +49,7 @@ def test_static_quantization_keeps_an_input_that_no_node_reads() -> None:
 
 
 def test_dynamic_quantization_leaves_a_convolution_whose_weight_a_caller_may_set() -> None:
-    reason = (
-        r"2 of 2 initializers \('batches', \.\.\.\) are inputs too.*keep_initializers_as_inputs$"
-    )
+    reason = r"2 of 2 initializers \('batches', \.\.\.\) are inputs too.*keep_initializers_as_inputs$"
     with pytest.raises(NotApplicable, match=reason):
         quantized(listed(), "int8.dynamic")
 

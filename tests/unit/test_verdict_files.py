@@ -29,7 +29,11 @@ def test_a_verdict_comes_back_as_it_was(tmp_path: Path) -> None:
     files.put(cell(latency=full_latency()), KEY, "timing")
     stored = VerdictFiles(tmp_path).get(KEY)
     assert stored is not None
-    assert (stored.key, stored.timing, stored.cell) == (KEY, "timing", cell(latency=full_latency()))
+    assert (stored.key, stored.timing, stored.cell) == (
+        KEY,
+        "timing",
+        cell(latency=full_latency()),
+    )
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"[]", b'{"schema": 1}', b"\xff" * 100])
@@ -54,7 +58,9 @@ def test_a_verdict_under_another_key_is_none(tmp_path: Path) -> None:
 def test_a_run_is_its_list_and_the_files(tmp_path: Path) -> None:
     files = VerdictFiles(tmp_path)
     files.begin(RUN)
-    error = cell("simplify", status=Status.ERROR, stage=Stage.LOAD, symptom=Symptom.ENVIRONMENT)
+    error = cell(
+        "simplify", status=Status.ERROR, stage=Stage.LOAD, symptom=Symptom.ENVIRONMENT
+    )
     files.put(cell(), KEY)
     files.put(error, "")
     files.close()
@@ -82,7 +88,9 @@ def test_a_key_of_a_list_leads_nowhere_else(tmp_path: Path) -> None:
 
 def test_what_the_machine_did_is_no_verdict() -> None:
     assert reusable(cell(status=Status.FAIL, stage=Stage.RUN))
-    assert not reusable(cell(status=Status.ERROR, stage=Stage.LOAD, symptom=Symptom.ENVIRONMENT))
+    assert not reusable(
+        cell(status=Status.ERROR, stage=Stage.LOAD, symptom=Symptom.ENVIRONMENT)
+    )
 
 
 def test_the_history_gets_what_a_killed_run_had_only_in_its_files(tmp_path: Path) -> None:
@@ -98,7 +106,9 @@ def test_the_history_gets_what_a_killed_run_had_only_in_its_files(tmp_path: Path
         assert [run.id for run in past.runs()].count(RUN.id) == 1
 
 
-def test_what_is_taken_over_is_entered_in_one_commit_and_lost_by_no_kill(tmp_path: Path) -> None:
+def test_what_is_taken_over_is_entered_in_one_commit_and_lost_by_no_kill(
+    tmp_path: Path,
+) -> None:
     VerdictFiles(tmp_path).put(cell(), KEY)
     recorder = Recorder(tmp_path, RUN)
     commits: list[int] = []
@@ -140,7 +150,9 @@ def test_lost_results_are_made_again_by_report(
     assert len(read_results(tmp_path / "reports").cells) == 2
 
 
-def test_a_folder_that_cant_be_written_costs_the_files_and_not_the_run(tmp_path: Path) -> None:
+def test_a_folder_that_cant_be_written_costs_the_files_and_not_the_run(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "runs").write_text("in the way")
     recorder = Recorder(tmp_path, RUN)
     recorder.put(cell(), Entry(KEY))

@@ -24,7 +24,9 @@ def readable(files: Files) -> set[Path]:
 
 
 @pytest.mark.parametrize("name", ["m.onnx", "m.model.toml", "libops.so"])
-def test_models_cards_and_libraries_stand_for_their_folders(tmp_path: Path, name: str) -> None:
+def test_models_cards_and_libraries_stand_for_their_folders(
+    tmp_path: Path, name: str
+) -> None:
     file = tmp_path / "store" / name
     file.parent.mkdir()
     file.touch()
@@ -36,7 +38,9 @@ def test_models_cards_and_libraries_stand_for_their_folders(tmp_path: Path, name
 def test_what_lies_below_a_package_is_nothing_new() -> None:
     files = Files()
     assert files.rules()
-    example = Path(onnx.__file__).parent / "backend" / "test" / "data" / "simple" / "model.onnx"
+    example = (
+        Path(onnx.__file__).parent / "backend" / "test" / "data" / "simple" / "model.onnx"
+    )
     assert not files.include([example])
 
 

@@ -69,7 +69,8 @@ def make_wheel(folder: Path, **members: bytes) -> Path:
             "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         )
         archive.writestr(
-            "voices-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: voices\nVersion: 1.0\n"
+            "voices-1.0.dist-info/METADATA",
+            "Metadata-Version: 2.1\nName: voices\nVersion: 1.0\n",
         )
         archive.writestr("voices-1.0.dist-info/RECORD", "")
     return wheel
@@ -114,11 +115,17 @@ def test_a_path_that_isnt_there_says_which_card_wants_it(tmp_path: Path) -> None
 def test_a_path_with_another_hash_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(OTHER)
     promised = hashlib.sha256(MODEL).hexdigest()
-    with pytest.raises(FetchError, match=f"^a: .*a.onnx isn't the file .* should be {promised}"):
-        fetch.materialize(make_card(tmp_path, f'[source]\npath = "a.onnx"\nsha256 = "{promised}"'))
+    with pytest.raises(
+        FetchError, match=f"^a: .*a.onnx isn't the file .* should be {promised}"
+    ):
+        fetch.materialize(
+            make_card(tmp_path, f'[source]\npath = "a.onnx"\nsha256 = "{promised}"')
+        )
 
 
-def test_a_member_of_a_wheel_is_extracted_and_progress_is_told(tmp_path: Path, cache: Path) -> None:
+def test_a_member_of_a_wheel_is_extracted_and_progress_is_told(
+    tmp_path: Path, cache: Path
+) -> None:
     size = make_wheel(tmp_path, voice=MODEL).stat().st_size
     recorder = Recorder()
     (path,) = fetch.fetch_all([wheel_card(tmp_path)], recorder)
@@ -141,7 +148,8 @@ def test_cards_of_one_wheel_download_it_once(tmp_path: Path) -> None:
     fetch.materialize(wheel_card(tmp_path))
     wheel.unlink()
     assert (
-        fetch.materialize(wheel_card(tmp_path, "other", OTHER, name="other")).read_bytes() == OTHER
+        fetch.materialize(wheel_card(tmp_path, "other", OTHER, name="other")).read_bytes()
+        == OTHER
     )
 
 
@@ -174,7 +182,8 @@ def test_a_wheel_cut_short_is_refused(tmp_path: Path) -> None:
     wheel = make_wheel(tmp_path, voice=MODEL)
     wheel.write_bytes(wheel.read_bytes()[:-40])
     with pytest.raises(
-        FetchError, match=r"^voice: (wheel voices==1\.0 can't|voices-1\.0.* isn't a whole wheel)"
+        FetchError,
+        match=r"^voice: (wheel voices==1\.0 can't|voices-1\.0.* isn't a whole wheel)",
     ):
         fetch.materialize(wheel_card(tmp_path))
 
@@ -240,13 +249,19 @@ def test_a_built_model_is_built_again_only_when_its_builder_changes(tmp_path: Pa
     first = fetch.materialize(builder_card(tmp_path, code))
     assert fetch.materialize(builder_card(tmp_path, code)) == first
     assert log.read_text() == "built "
-    assert fetch.materialize(builder_card(tmp_path, code.replace("'1'", "'2'"))).read_text() == "2"
+    assert (
+        fetch.materialize(builder_card(tmp_path, code.replace("'1'", "'2'"))).read_text()
+        == "2"
+    )
 
 
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("1 / 0", r"^built: builder make\.py:make failed: ZeroDivisionError: division by zero"),
+        (
+            "1 / 0",
+            r"^built: builder make\.py:make failed: ZeroDivisionError: division by zero",
+        ),
         (
             "import no_such_library",
             r"failed: ModuleNotFoundError: .*Mend: pip install 'onnx-harness\[zoo\]'",
@@ -266,7 +281,9 @@ def test_a_builder_that_fails_is_a_fetch_error(
     assert not list(cache.rglob("*.onnx"))
 
 
-def test_a_builder_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_builder_that_hangs_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(builders, "BUILD_SECONDS", 0.5)
     with pytest.raises(FetchError, match=r"^built: builder make\.py:make was ended after"):
         fetch.materialize(builder_card(tmp_path, "import time; time.sleep(60)"))
@@ -300,7 +317,9 @@ def test_processes_at_once_build_once_and_agree(tmp_path: Path) -> None:
     program += "print(zoo.materialize(cards.read(Path(sys.argv[1]))))"
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", program, str(card.path)], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", program, str(card.path)],
+            stdout=subprocess.PIPE,
+            text=True,
         )
         for _ in range(3)
     ]
@@ -330,7 +349,9 @@ def test_a_fetch_that_was_killed_is_done_again(tmp_path: Path) -> None:
 
 
 def test_fetching_imports_neither_onnx_nor_numpy() -> None:
-    program = "import json, sys, onnx_harness.cards.fetch; print(json.dumps(sorted(sys.modules)))"
+    program = (
+        "import json, sys, onnx_harness.cards.fetch; print(json.dumps(sorted(sys.modules)))"
+    )
     modules = json.loads(subprocess.check_output([sys.executable, "-c", program], text=True))
     assert not {"numpy", "onnx", "onnxruntime"} & set(modules)
 

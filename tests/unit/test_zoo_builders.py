@@ -42,7 +42,9 @@ BUILT = (
 def test_a_built_model_is_the_same_every_time_and_listens_to_its_input(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, again = (build(name, tmp_path / cache, monkeypatch) for cache in ("first", "second"))
+    path, again = (
+        build(name, tmp_path / cache, monkeypatch) for cache in ("first", "second")
+    )
     assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == {
         file.name: file.read_bytes() for file in again.parent.iterdir()
     }
@@ -54,7 +56,8 @@ def test_a_built_model_is_the_same_every_time_and_listens_to_its_input(
 
     specs = card.read(MODELS / f"{name}.model.toml").inputs
     outputs = [
-        run(given.values).ravel() for given in inputs.generate(model, specs, count=3, try_run=run)
+        run(given.values).ravel()
+        for given in inputs.generate(model, specs, count=3, try_run=run)
     ]
     assert all(np.isfinite(output).all() and np.ptp(output) > 0 for output in outputs)
     least = min(output.size for output in outputs)
@@ -102,7 +105,9 @@ def test_float16_breaks_what_the_card_says_it_breaks(
 ) -> None:
     described = card.read(MODELS / f"{name}.model.toml")
     original = onnx.load(build(name, tmp_path, monkeypatch))
-    feeds = [chosen.values for chosen in inputs.generate(original, described.inputs, count=2)]
+    feeds = [
+        chosen.values for chosen in inputs.generate(original, described.inputs, count=2)
+    ]
     converted = convert_float_to_float16(
         onnx.load(build(name, tmp_path, monkeypatch)), keep_io_types=True
     )

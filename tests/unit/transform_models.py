@@ -42,7 +42,11 @@ def run(model: onnx.ModelProto, **feeds: Any) -> list[Any]:
 
 def arrays(outputs: list[Any]) -> list[np.ndarray[Any, Any]]:
     """The tensors among the outputs, those of sequences one by one."""
-    return [array for value in outputs for array in (value if isinstance(value, list) else [value])]
+    return [
+        array
+        for value in outputs
+        for array in (value if isinstance(value, list) else [value])
+    ]
 
 
 def ops(model: onnx.ModelProto) -> dict[str, int]:

@@ -34,7 +34,9 @@ def check_names(reference: Outputs, candidate: Outputs) -> list[OutputFailure]:
     extra = []
     for n in candidate:
         if n not in reference:
-            extra.append(OutputFailure(n, Check.NAMES, "is new: the reference has no such output"))
+            extra.append(
+                OutputFailure(n, Check.NAMES, "is new: the reference has no such output")
+            )
     return missing + extra
 
 
@@ -43,7 +45,9 @@ def check_kind(mismatch: Mismatch) -> OutputFailure | None:
     if not mismatch.kind:
         return None
     return OutputFailure(
-        mismatch.name, Check.KIND, f"is {mismatch.candidate}; the reference is {mismatch.reference}"
+        mismatch.name,
+        Check.KIND,
+        f"is {mismatch.candidate}; the reference is {mismatch.reference}",
     )
 
 
@@ -79,7 +83,11 @@ def check_shape(name: str, reference: Array, candidate: Array) -> OutputFailure 
 
 
 def check_nonfinite(
-    name: str, reference: Array, candidate: Array, departure: Measured, bound: Bound | None = None
+    name: str,
+    reference: Array,
+    candidate: Array,
+    departure: Measured,
+    bound: Bound | None = None,
 ) -> OutputFailure | None:
     """Compare NaN and infinity with the reference's.
 
@@ -182,7 +190,9 @@ def check_signed_zero(
         f"({pair(reference, candidate, departure.signed_zero_at)})"
     )
     severity = departure.signed_zero / departure.size
-    return OutputFailure(name, Check.SIGNED_ZERO, what, severity=severity, question=Question.USABLE)
+    return OutputFailure(
+        name, Check.SIGNED_ZERO, what, severity=severity, question=Question.USABLE
+    )
 
 
 def check_elements(
@@ -220,7 +230,9 @@ def check_elements(
     )
     if is_float(reference) and few:
         return None
-    flip = _is_flip(reference, candidate, departure, tolerance, bound, steadiness, edged=edged)
+    flip = _is_flip(
+        reference, candidate, departure, tolerance, bound, steadiness, edged=edged
+    )
     question = Question.USABLE if is_float(reference) else Question.FAITHFUL
     at = departure.worst_at
     what = f"{share(departure.beyond, departure.size)} "
@@ -300,13 +312,17 @@ def _too_many_choices(
         f"the first{place(reference, at)} ({pair(reference, candidate, at)})"
     )
     severity = departure.beyond / departure.size
-    return OutputFailure(name, Check.ELEMENTS, what, severity=severity, question=Question.USABLE)
+    return OutputFailure(
+        name, Check.ELEMENTS, what, severity=severity, question=Question.USABLE
+    )
 
 
 def _are_near_levels(departure: Measured, tolerance: Tolerance) -> bool:
     """Return whether integers are levels of a measurement, and near enough to the right ones."""
     ratio, least = departure.sqnr_db, tolerance.sqnr_db
-    return tolerance.are_levels and ratio is not None and least is not None and ratio >= least
+    return (
+        tolerance.are_levels and ratio is not None and least is not None and ratio >= least
+    )
 
 
 def _may_change(departure: Measured, bound: Bound) -> bool:

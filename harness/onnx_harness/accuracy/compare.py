@@ -89,7 +89,8 @@ class Comparison:
     def only_values_or_shapes(self) -> bool:
         """Names, kinds and dtypes are the reference's; what fails is something computed."""
         return bool(self.failures) and not any(
-            failure.check in (Check.NAMES, Check.KIND, Check.DTYPE) for failure in self.failures
+            failure.check in (Check.NAMES, Check.KIND, Check.DTYPE)
+            for failure in self.failures
         )
 
     @property
@@ -177,7 +178,9 @@ def compare(
         if yardstick is not None and (not compared.unusual or yardstick.floor.sets[place]):
             explain = partial(yardstick.bound, place)
         where = f"input set {place + 1} of {len(sets)} ({compared.name})"
-        for failure in _compare_set(compared, tolerance_for, float_io, totals, together, explain):
+        for failure in _compare_set(
+            compared, tolerance_for, float_io, totals, together, explain
+        ):
             failures.append(replace(failure, input_set=where, at=place))
     unusual = sum(compared.unusual for compared in sets)
     failures, flips = without_flips(failures, len(sets) - unusual, unusual)
@@ -185,7 +188,9 @@ def compare(
         if failure.flip:
             totals[failure.output].refute()
     failures = [_with_greatest_atol(failure, totals) for failure in failures]
-    vacuous = {name: total.vacuous(len(sets), inputs_differ) for name, total in totals.items()}
+    vacuous = {
+        name: total.vacuous(len(sets), inputs_differ) for name, total in totals.items()
+    }
     outputs = {name: total.accuracy(vacuous[name]) for name, total in totals.items()}
     inert = {name for name, total in totals.items() if total.inert(inputs_differ, len(sets))}
     return Comparison(
@@ -196,7 +201,9 @@ def compare(
     )
 
 
-def _with_greatest_atol(failure: OutputFailure, totals: Mapping[str, Total]) -> OutputFailure:
+def _with_greatest_atol(
+    failure: OutputFailure, totals: Mapping[str, Total]
+) -> OutputFailure:
     """Give a failure on elements the greatest bound that any input set allowed."""
     if failure.check is not Check.ELEMENTS:
         return failure
@@ -323,7 +330,9 @@ def _compare_tensors(
     steadiness = bound
     if rare:
         bound = None
-    departure = measure(reference, candidate, rtol=rtol, atol=atol, sketched=is_float(reference))
+    departure = measure(
+        reference, candidate, rtol=rtol, atol=atol, sketched=is_float(reference)
+    )
     problems = [
         check_nonfinite(name, reference, candidate, departure, bound),
         check_faithful(name, reference, candidate, departure, bound),
@@ -340,7 +349,9 @@ def _compare_tensors(
             check_signed_zero(name, reference, candidate, departure, tolerance, steadiness)
         )
     if bound is None:
-        problems = [problem and replace(problem, question=Question.NEITHER) for problem in problems]
+        problems = [
+            problem and replace(problem, question=Question.NEITHER) for problem in problems
+        ]
     standing = []
     for problem in problems:
         if problem is not None and not problem.flip:

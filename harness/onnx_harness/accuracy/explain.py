@@ -96,7 +96,10 @@ class Bound:
             departure: the departure.
             moved: its elements that lie on another point of the grid, where ``step`` isn't 0.
         """
-        if self.times(departure) > MOST_L2 or departure.max_abs > self._most_times * self.greatest:
+        if (
+            self.times(departure) > MOST_L2
+            or departure.max_abs > self._most_times * self.greatest
+        ):
             return False
         return not self.on_grid or moved <= MOST_L2 * self.floor.moved
 
@@ -163,8 +166,12 @@ class Yardstick:
     factor: float = 1.0
     usual: tuple[int, ...] = ()
     # Of one object each: a yardstick that is made out of another one has other noise.
-    _typical: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict, init=False)
-    _absolute: dict[tuple[int, str], tuple[float, float]] = field(default_factory=dict, init=False)
+    _typical: dict[tuple[int, str], tuple[float, float]] = field(
+        default_factory=dict, init=False
+    )
+    _absolute: dict[tuple[int, str], tuple[float, float]] = field(
+        default_factory=dict, init=False
+    )
 
     def with_noise(self, more: Noise) -> Yardstick:
         """With noise that was measured on further input sets."""
@@ -224,8 +231,12 @@ class Yardstick:
         ideal, ranged = self.ideal, self.range
         return Bound(
             floor,
-            None if ideal is None else self._gap(ideal, index, name, norm, scale, reference.size),
-            None if ranged is None else self._gap(ranged, index, name, norm, scale, reference.size),
+            None
+            if ideal is None
+            else self._gap(ideal, index, name, norm, scale, reference.size),
+            None
+            if ranged is None
+            else self._gap(ranged, index, name, norm, scale, reference.size),
             self.type,
             norm,
             self.factor,
@@ -238,7 +249,9 @@ class Yardstick:
         if not self.floor.has_tail:
             return None
         tail = self.floor.tail(self.usual, name, floor.norm, floor.scale, size)
-        enlarged = replace(tail, l2=self.factor * tail.l2, greatest=self.factor * tail.greatest)
+        enlarged = replace(
+            tail, l2=self.factor * tail.l2, greatest=self.factor * tail.greatest
+        )
         return enlarged.joined(floor)
 
     def _gap(
@@ -267,7 +280,9 @@ class Yardstick:
             seen = self._seen(noise, name)
             few = [gap for gap in seen if 0 < gap.size <= FEW_ELEMENTS]
             self._absolute[key] = (
-                statistics.median([gap.l2 / math.sqrt(gap.size) for gap in few]) if few else 0.0,
+                statistics.median([gap.l2 / math.sqrt(gap.size) for gap in few])
+                if few
+                else 0.0,
                 statistics.median([gap.greatest for gap in few]) if few else 0.0,
             )
         return self._absolute[key]
@@ -285,7 +300,9 @@ class Yardstick:
         """
         key = (id(noise), name)
         if key not in self._typical:
-            usual_sets = [noise.sets[index] for index in self.usual] if self.usual else noise.sets
+            usual_sets = (
+                [noise.sets[index] for index in self.usual] if self.usual else noise.sets
+            )
             seen = []
             for gaps in usual_sets:
                 if name in gaps and gaps[name].norm > 0:

@@ -36,7 +36,9 @@ class Check(StrEnum):
 class Question(StrEnum):
     """The question that a failure answers with no."""
 
-    NEITHER = ""  # nothing could be compared, or nothing is known that would tell the two apart
+    NEITHER = (
+        ""  # nothing could be compared, or nothing is known that would tell the two apart
+    )
     FAITHFUL = "faithful"  # is it explained by the model's noise, or by what the type costs?
     USABLE = "usable"  # is it within the user's bound?
 
@@ -117,7 +119,8 @@ def merged(failures: Iterable[OutputFailure]) -> tuple[OutputFailure, ...]:
         )
     return tuple(
         sorted(
-            worst_by_check.values(), key=lambda failure: (_RANK[failure.check], -failure.severity)
+            worst_by_check.values(),
+            key=lambda failure: (_RANK[failure.check], -failure.severity),
         )
     )
 
@@ -146,7 +149,9 @@ def _question(worst: OutputFailure, failures: Sequence[OutputFailure]) -> str:
             questions.add(failure.question)
     if Question.NEITHER in questions:
         return ""
-    return "not faithful: " if Question.FAITHFUL in questions else "faithful, but not usable: "
+    return (
+        "not faithful: " if Question.FAITHFUL in questions else "faithful, but not usable: "
+    )
 
 
 def detail_lines(failures: Sequence[OutputFailure]) -> tuple[str, ...]:
@@ -158,7 +163,9 @@ def detail_lines(failures: Sequence[OutputFailure]) -> tuple[str, ...]:
     lines: list[str] = []
     for output in outputs[:MOST_IN_FULL]:
         for failure in by_output[output]:
-            lines.append(f"{output}{'' if failure.check is Check.FAITHFUL else ':'} {failure.what}")
+            lines.append(
+                f"{output}{'' if failure.check is Check.FAITHFUL else ':'} {failure.what}"
+            )
             lines.append("  " + "; ".join(_remarks(failure, by_output[output])))
     unlisted = outputs[MOST_IN_FULL:]
     if unlisted:
@@ -181,7 +188,9 @@ def share(count: int, size: int) -> str:
 
 def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
     """The names, the last of a long list by their number."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return ", ".join(names[:most]) + (
+        f" and {len(names) - most} more" if len(names) > most else ""
+    )
 
 
 def place(array: Array, index: int) -> str:
@@ -193,7 +202,9 @@ def place(array: Array, index: int) -> str:
         return ""
     if array.dtype.kind == "c":
         index //= 2
-    return f" at [{', '.join(str(int(axis)) for axis in np.unravel_index(index, array.shape))}]"
+    return (
+        f" at [{', '.join(str(int(axis)) for axis in np.unravel_index(index, array.shape))}]"
+    )
 
 
 def element(array: Array, index: int) -> Any:
@@ -248,7 +259,9 @@ def _remarks(failure: OutputFailure, siblings: Sequence[OutputFailure]) -> list[
         remarks.append("no tolerance would pass")
     elif failure.check is Check.SQNR and failure.sqnr_db is not None:
         # Rounded down: what is printed as enough has to be enough.
-        remarks.append(f"would pass with sqnr_db {math.floor(failure.sqnr_db * 10) / 10:.1f}")
+        remarks.append(
+            f"would pass with sqnr_db {math.floor(failure.sqnr_db * 10) / 10:.1f}"
+        )
     elif failure.minimum_tolerance is not None and failure.rtol > 0:
         atol = failure.atol * failure.minimum_tolerance / failure.rtol
         remarks.append(
@@ -260,7 +273,8 @@ def _remarks(failure: OutputFailure, siblings: Sequence[OutputFailure]) -> list[
             f"would pass with atol {_up(failure.minimum_tolerance)} (used {failure.atol:.2g})"
         )
     remarks.append(
-        failure.input_set + (f", the worst of {failure.sets} that fail" if failure.sets > 1 else "")
+        failure.input_set
+        + (f", the worst of {failure.sets} that fail" if failure.sets > 1 else "")
     )
     return remarks
 

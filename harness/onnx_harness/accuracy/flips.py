@@ -51,7 +51,9 @@ def without_flips(
     return remaining, remarks
 
 
-def _flipped(failures: Sequence[OutputFailure], first: int, count: int) -> dict[str, set[int]]:
+def _flipped(
+    failures: Sequence[OutputFailure], first: int, count: int
+) -> dict[str, set[int]]:
     """By output, in which of ``count`` sets from ``first`` on it departs as a flip does."""
     places: dict[str, set[int]] = {}
     for failure in failures:

@@ -132,7 +132,9 @@ def is_float(array: Array) -> bool:
 
     Both numpy's own dtypes and those added to it (bfloat16, float8) are.
     """
-    return array.dtype.kind in "fc" or (array.dtype.kind == "V" and "float" in array.dtype.name)
+    return array.dtype.kind in "fc" or (
+        array.dtype.kind == "V" and "float" in array.dtype.name
+    )
 
 
 def real_parts(flat: Array) -> Array:
@@ -187,7 +189,9 @@ def same_bits(first: Array, second: Array) -> bool:
     left_bits, right_bits = _bits(first), _bits(second)
     step = 16 * CHUNK
     for start in range(0, left_bits.size, step):
-        if not np.array_equal(left_bits[start : start + step], right_bits[start : start + step]):
+        if not np.array_equal(
+            left_bits[start : start + step], right_bits[start : start + step]
+        ):
             return False
     return True
 
@@ -223,8 +227,13 @@ def measure(
         return result
     flat_reference, flat_candidate = reference.ravel(), candidate.ravel()
     if reference.dtype.kind == "c":
-        flat_reference, flat_candidate = real_parts(flat_reference), real_parts(flat_candidate)
-    with np.errstate(all="ignore"):  # overflow and 0/0 are expected here, and dealt with by value
+        flat_reference, flat_candidate = (
+            real_parts(flat_reference),
+            real_parts(flat_candidate),
+        )
+    with np.errstate(
+        all="ignore"
+    ):  # overflow and 0/0 are expected here, and dealt with by value
         for start in range(0, flat_reference.size, CHUNK):
             _measure_chunk(
                 result,
@@ -253,12 +262,18 @@ def _measure_chunk(
     result: Measured, start: int, reference_chunk: Array, candidate_chunk: Array
 ) -> None:
     """Add one piece to ``result``."""
-    reference, candidate = reference_chunk.astype(np.float64), candidate_chunk.astype(np.float64)
+    reference, candidate = (
+        reference_chunk.astype(np.float64),
+        candidate_chunk.astype(np.float64),
+    )
     positions: NDArray[np.intp] | None = None
     signal, power = _dot(reference, reference), _dot(candidate, candidate)
     if not (math.isfinite(signal) and math.isfinite(power)):
         positions = _finite_positions(result, start, reference, candidate)
-        reference_chunk, candidate_chunk = reference_chunk[positions], candidate_chunk[positions]
+        reference_chunk, candidate_chunk = (
+            reference_chunk[positions],
+            candidate_chunk[positions],
+        )
         reference, candidate = reference[positions], candidate[positions]
         signal, power = _dot(reference, reference), _dot(candidate, candidate)
     if reference.size == 0:
@@ -347,7 +362,9 @@ def _dot(first: Float64s, second: Float64s) -> float:
 
 def _bits(array: Array) -> Array:
     flat = np.ascontiguousarray(array).ravel()
-    return flat.view({1: np.uint8, 2: np.uint16, 4: np.uint32}.get(flat.dtype.itemsize, np.uint64))
+    return flat.view(
+        {1: np.uint8, 2: np.uint16, 4: np.uint32}.get(flat.dtype.itemsize, np.uint64)
+    )
 
 
 def _finite(value: float) -> float | None:

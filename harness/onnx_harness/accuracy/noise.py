@@ -53,7 +53,11 @@ class Gap:
 
         It is where even the greatest of them may not differ so much.
         """
-        return self.nonfinite > 0 or self.changed > 0 or self.greatest > rtol * self.scale + atol
+        return (
+            self.nonfinite > 0
+            or self.changed > 0
+            or self.greatest > rtol * self.scale + atol
+        )
 
     def is_chaos(self, share: float) -> bool:
         """Decide whether last bits change what isn't floating-point, or an element by a share.
@@ -100,7 +104,9 @@ class Noise:
     steps: dict[str, float] = field(default_factory=dict)
     picked: tuple[str, ...] = ()
 
-    def tail(self, sets: Sequence[int], name: str, norm: float, scale: float, size: int) -> Gap:
+    def tail(
+        self, sets: Sequence[int], name: str, norm: float, scale: float, size: int
+    ) -> Gap:
         """Return the worst gap of an output in any of some sets.
 
         It's given as it would be in a set of other magnitudes.
@@ -120,7 +126,11 @@ class Noise:
             if gap.scale > 0:
                 tails.append(gap.greatest / gap.scale)
         greatest = max(tails, default=0.0)
-        few = [gap for gap in gaps if 0 < gap.size <= FEW_ELEMENTS] if size <= FEW_ELEMENTS else []
+        few = (
+            [gap for gap in gaps if 0 < gap.size <= FEW_ELEMENTS]
+            if size <= FEW_ELEMENTS
+            else []
+        )
         root = max((gap.l2 / math.sqrt(gap.size) for gap in few), default=0.0)
         return Gap(
             max(l2 * norm, root * math.sqrt(size)),
@@ -162,7 +172,11 @@ def gaps(
         if output not in rerun:
             continue
         for part in walk(output, value, rerun[output]):
-            if not isinstance(part, Leaf) or part.reference is None or part.candidate is None:
+            if (
+                not isinstance(part, Leaf)
+                or part.reference is None
+                or part.candidate is None
+            ):
                 continue
             if part.reference.shape != part.candidate.shape:
                 continue

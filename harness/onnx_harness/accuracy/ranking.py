@@ -31,7 +31,10 @@ def agreement(reference: Array, candidate: Array, k: int) -> float:
     if reference.size == 0:
         return 1.0
     k = min(k, classes)
-    reference_rows, candidate_rows = reference.reshape(-1, classes), candidate.reshape(-1, classes)
+    reference_rows, candidate_rows = (
+        reference.reshape(-1, classes),
+        candidate.reshape(-1, classes),
+    )
     right_ones = 0
     for start in range(0, len(reference_rows), _ROWS):
         expected = reference_rows[start : start + _ROWS].astype(np.float64)
@@ -91,6 +94,8 @@ def distribution_axis(array: Array) -> int | None:
     if not np.isfinite(wide).all() or wide.min() < 0:
         return None
     for axis in reversed(range(array.ndim)):
-        if array.shape[axis] > 1 and np.allclose(wide.sum(axis=axis), 1.0, rtol=0, atol=_SUM):
+        if array.shape[axis] > 1 and np.allclose(
+            wide.sum(axis=axis), 1.0, rtol=0, atol=_SUM
+        ):
             return axis
     return None

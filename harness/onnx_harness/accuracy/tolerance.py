@@ -144,7 +144,11 @@ _DEFAULTS: Mapping[Precision, Tolerance] = {
         choices_changed=_CHOICES,
     ),
     Precision.INT8: Tolerance(
-        rtol=0.0, elementwise=False, sqnr_db=15.0, signed_zero=False, choices_changed=_CHOICES
+        rtol=0.0,
+        elementwise=False,
+        sqnr_db=15.0,
+        signed_zero=False,
+        choices_changed=_CHOICES,
     ),
 }
 # What somebody states holds to the letter.
@@ -232,7 +236,11 @@ def spec_for(entries: Mapping[str, ToleranceSpec], output: str) -> ToleranceSpec
 
 def _with_card(tolerance: Tolerance, spec: ToleranceSpec) -> Tolerance:
     bounded = spec.rtol is not None or spec.atol is not None
-    overall: dict[str, Any] = {"sqnr_db": spec.sqnr_db, "cosine": spec.cosine, "top_k": spec.top_k}
+    overall: dict[str, Any] = {
+        "sqnr_db": spec.sqnr_db,
+        "cosine": spec.cosine,
+        "top_k": spec.top_k,
+    }
     stated = {name: value for name, value in overall.items() if value is not None}
     if stated:  # the task's own measure takes the place of the default ones
         tolerance = replace(

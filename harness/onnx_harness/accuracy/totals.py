@@ -12,7 +12,14 @@ import numpy as np
 from onnx_harness.accuracy.explain import MOST_L2, Bound
 from onnx_harness.accuracy.failures import Check, OutputFailure, Question
 from onnx_harness.accuracy.magnitudes import Magnitude
-from onnx_harness.accuracy.measure import Array, Measured, is_float, is_text, real_parts, same_bits
+from onnx_harness.accuracy.measure import (
+    Array,
+    Measured,
+    is_float,
+    is_text,
+    real_parts,
+    same_bits,
+)
 from onnx_harness.accuracy.sketch import Sketch
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.results.cells import Departure, OutputAccuracy
@@ -72,7 +79,9 @@ class Total:
     _factor: float | None = None
     _sketch: Sketch | None = None
 
-    def see(self, reference: Array, scale: float, constant: bool, sizes: str | None = None) -> None:
+    def see(
+        self, reference: Array, scale: float, constant: bool, sizes: str | None = None
+    ) -> None:
         """Look at the reference's tensor in one more set: does it say anything?
 
         Args:
@@ -92,14 +101,19 @@ class Total:
             # The first set is often the smallest: what a rare class says outside of it shows beside
             # a larger one.
             self._moves = self._differs and any(
-                _reacts(seen, reference) for seen in (self._first, self._widest) if seen is not None
+                _reacts(seen, reference)
+                for seen in (self._first, self._widest)
+                if seen is not None
             )
         if self._widest is None or reference.size > self._widest.size:
             self._widest = reference
         self._empty += reference.size == 0
         self._constant += constant and reference.size > 1
         self._nowhere_finite += (
-            scale == 0 and reference.size > 0 and is_float(reference) and not _any_finite(reference)
+            scale == 0
+            and reference.size > 0
+            and is_float(reference)
+            and not _any_finite(reference)
         )
 
     def add(
@@ -133,7 +147,9 @@ class Total:
         minimum = math.inf if hopeless or minimum is None else minimum
         if self._bounds is None or minimum > self._minimum:
             self._minimum = minimum
-            self._bounds = self._norm_bounds() if by_norm else (departure.rtol, departure.atol)
+            self._bounds = (
+                self._norm_bounds() if by_norm else (departure.rtol, departure.atol)
+            )
         if departure.finite == 0 or is_text(reference):
             return
         self._max_abs = _worst(self._max_abs, departure.max_abs)
@@ -154,7 +170,9 @@ class Total:
     def accuracy(self, vacuous: str | None) -> OutputAccuracy:
         """The record of this output."""
         measured = self._max_abs is not None
-        minimum = self._minimum if not self.mismatched and math.isfinite(self._minimum) else None
+        minimum = (
+            self._minimum if not self.mismatched and math.isfinite(self._minimum) else None
+        )
         rtol, atol = self._bounds or (self.tolerance.rtol, self.tolerance.atol or 0.0)
         return OutputAccuracy(
             max_abs=_finite(self._max_abs),
@@ -187,7 +205,11 @@ class Total:
         return Departure.NOISE if self._noise else Departure.CHANGE
 
     def _explain(
-        self, reference: Array, departure: Measured, problems: Sequence[OutputFailure], bound: Bound
+        self,
+        reference: Array,
+        departure: Measured,
+        problems: Sequence[OutputFailure],
+        bound: Bound,
     ) -> None:
         self._explained = True
         self._exact = self._exact and departure.equal
@@ -278,7 +300,9 @@ def _reacts(first: Array, second: Array) -> bool:
             return True
     if not finite.any():
         return False
-    scale = max(float(np.abs(first_wide[finite]).max()), float(np.abs(second_wide[finite]).max()))
+    scale = max(
+        float(np.abs(first_wide[finite]).max()), float(np.abs(second_wide[finite]).max())
+    )
     return (
         float(np.abs(first_wide[finite] - second_wide[finite]).max())
         > _ULPS * _step(first_overlap) * scale

@@ -75,7 +75,9 @@ def kind_of(value: Value) -> Kind:
         return Kind.SEQUENCE
     if isinstance(value, Mapping):
         return Kind.MAP
-    if isinstance(value, np.ndarray | np.generic | bool | int | float | complex | str | bytes):
+    if isinstance(
+        value, np.ndarray | np.generic | bool | int | float | complex | str | bytes
+    ):
         return Kind.TENSOR
     return Kind.OTHER
 
@@ -102,11 +104,17 @@ def _walk(
         elif len(reference) == 0:
             yield Leaf(name, output, np.empty(0), np.empty(0), in_map)
         else:
-            for index, (expected, actual) in enumerate(zip(reference, candidate, strict=True)):
+            for index, (expected, actual) in enumerate(
+                zip(reference, candidate, strict=True)
+            ):
                 yield from _walk(f"{name}[{index}]", output, expected, actual, in_map=in_map)
     elif set(reference) != set(candidate):
         yield Mismatch(
-            name, output, _keys(reference, candidate), _keys(candidate, reference), kind=False
+            name,
+            output,
+            _keys(reference, candidate),
+            _keys(candidate, reference),
+            kind=False,
         )
     elif len(reference) == 0:
         yield Leaf(name, output, np.empty(0), np.empty(0), in_map)

@@ -94,7 +94,12 @@ def check_agreement(
 
     They're the same in the share of rows asked for.
     """
-    if tolerance.top_k is None or not is_float(reference) or departure.equal or reference.ndim == 0:
+    if (
+        tolerance.top_k is None
+        or not is_float(reference)
+        or departure.equal
+        or reference.ndim == 0
+    ):
         return None
     got = agreement(reference, candidate, tolerance.top_k)
     if got >= tolerance.agreement:
@@ -105,7 +110,12 @@ def check_agreement(
     )
     enough = f"agreement {math.floor(got * 1e4) / 1e4:g}"
     return OutputFailure(
-        name, Check.AGREEMENT, what, severity=1 - got, question=Question.USABLE, enough=enough
+        name,
+        Check.AGREEMENT,
+        what,
+        severity=1 - got,
+        question=Question.USABLE,
+        enough=enough,
     )
 
 
@@ -124,7 +134,12 @@ def check_choices(
     An axis is where its values sum to one, as those of a Softmax do, or where the model goes on to
     an ArgMax or TopK.
     """
-    if not tolerance.choices_changed or departure.equal or bound is None or not is_float(reference):
+    if (
+        not tolerance.choices_changed
+        or departure.equal
+        or bound is None
+        or not is_float(reference)
+    ):
         return None
     axis = tolerance.axis if tolerance.axis is not None else distribution_axis(reference)
     if axis is None or not -reference.ndim <= axis < reference.ndim:

@@ -85,7 +85,9 @@ def choose(words: Iterable[str]) -> tuple[Selection, ...]:
         for part in text.split(","):
             spellings.append(part.strip())
     for word in spellings:
-        kind, slash, case = (word if "/" in word else word.replace(".", "/", 1)).partition("/")
+        kind, slash, case = (word if "/" in word else word.replace(".", "/", 1)).partition(
+            "/"
+        )
         kind = next((name for name in KINDS if slug(name) == kind), kind)
         if kind not in (*KINDS, ALL) or (slash and (kind == ALL or not case)):
             raise UsageError(
@@ -122,7 +124,11 @@ def cards(selections: Sequence[Selection]) -> list[Card]:
             )
         for path, name in chosen:
             cards_by_path[path] = Card(
-                path=path, name=name, source=PathSource(path), license="Apache-2.0", suite=NAME
+                path=path,
+                name=name,
+                source=PathSource(path),
+                license="Apache-2.0",
+                suite=NAME,
             )
     return list(cards_by_path.values())
 

@@ -130,12 +130,18 @@ def build(card: Card, source: BuilderSource, folder: Path) -> None:
     last = (run.stderr.strip().splitlines() or ["it said nothing"])[-1]
     if run.returncode < 0:
         number = -run.returncode
-        name = signal.Signals(number).name if number in set(signal.Signals) else "an unknown signal"
+        name = (
+            signal.Signals(number).name
+            if number in set(signal.Signals)
+            else "an unknown signal"
+        )
         raise FetchError(
             f"{what} was killed by {name} (signal {number}); its last line was: {last}"
         )
     if run.returncode:
-        mend = ". Mend: pip install 'onnx-harness[zoo]' has what the public zoo's builders need"
+        mend = (
+            ". Mend: pip install 'onnx-harness[zoo]' has what the public zoo's builders need"
+        )
         error = FetchError(
             f"{what} failed: {last}{mend if last.startswith('ModuleNotFoundError') else ''}"
         )

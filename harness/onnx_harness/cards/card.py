@@ -79,7 +79,8 @@ def read(path: Path) -> Card:
         license=model.text("license") or "",
         inputs=inputs,
         tolerance={
-            section.key: _tolerance(section) for section in card.section("tolerance").sections()
+            section.key: _tolerance(section)
+            for section in card.section("tolerance").sections()
         },
         placement=_placement(card.section("placement")),
         vacuous={entry.key: entry.own_text() for entry in card.section("vacuous").entries()},
@@ -88,7 +89,9 @@ def read(path: Path) -> Card:
             for table in ("tolerance", "vacuous", "placement")
             for entry in card.section(table).entries()
         },
-        known_failures=tuple(_known_failure(section) for section in card.array("known_failure")),
+        known_failures=tuple(
+            _known_failure(section) for section in card.array("known_failure")
+        ),
         least_sensitivity=_least_sensitivity(card.section("sensitivity")),
         recorded_outputs=_recorded_outputs(card.section("recorded")),
         keep_float32=_keep_float32(card.section("fp16")),
@@ -102,7 +105,9 @@ def _source(section: Section, card: Path) -> PathSource | WheelSource | BuilderS
     section.allow(*names_of("source"))
     kinds = [kind for kind in _SOURCE_KEYS if kind in section.data]
     if len(kinds) > 1:
-        raise section.error(kinds[1], f"names {len(kinds)} sources ({', '.join(kinds)}): keep one")
+        raise section.error(
+            kinds[1], f"names {len(kinds)} sources ({', '.join(kinds)}): keep one"
+        )
     kind = kinds[0] if kinds else "path"
     if not kinds and section.data and section.data.keys() != {"sha256"}:
         raise section.error(None, "names no source: it needs one of wheel, builder, path")
@@ -120,7 +125,8 @@ def _wheel(section: Section) -> WheelSource:
     requirement, member = section.needed_text("wheel"), section.needed_text("member")
     if not _PINNED.fullmatch(requirement):
         raise section.error(
-            "wheel", f'is {requirement!r}, but should pin one version, such as "silero-vad==6.2.3"'
+            "wheel",
+            f'is {requirement!r}, but should pin one version, such as "silero-vad==6.2.3"',
         )
     if member.startswith("/") or ".." in member.split("/") or member.endswith("/"):
         raise section.error(
@@ -154,7 +160,9 @@ def _input(section: Section) -> InputSpec:
         low=section.number("low"),
         high=section.number("high"),
         shapes=section.shapes("shapes"),
-        sizes={size.key: size.whole_numbers() for size in section.section("sizes").entries()},
+        sizes={
+            size.key: size.whole_numbers() for size in section.section("sizes").entries()
+        },
         by=section.text("by"),
         places={key: section.place(key) for key in section.data} | {"": section.place()},
     )
@@ -166,7 +174,8 @@ def _input(section: Section) -> InputSpec:
         raise section.error("sizes", "has no effect beside 'shapes': remove one of them")
     if spec.by is not None and not spec.sizes:
         raise section.error(
-            "by", f"has no effect without 'sizes': say which size each value of {spec.by!r} means"
+            "by",
+            f"has no effect without 'sizes': say which size each value of {spec.by!r} means",
         )
     if spec.low is not None and spec.high is not None and spec.low > spec.high:
         raise section.error("low", f"is {spec.low:g}, above high = {spec.high:g}")
@@ -181,12 +190,15 @@ def _check_sizes_by(section: Section, inputs: Mapping[str, InputSpec]) -> None:
         this = section.section(name)
         if spec.by == name or spec.by not in inputs or not inputs[spec.by].values:
             raise this.error(
-                "by", f"is {spec.by!r}, which has to be another input of this card, with 'values'"
+                "by",
+                f"is {spec.by!r}, which has to be another input of this card, with 'values'",
             )
         values = {str(value) for value in inputs[spec.by].values}
         for key in sorted(values ^ set(spec.sizes)):
             gap = "has no size for it" if key in values else "isn't one of its values"
-            raise this.error("sizes", f"and the values of {spec.by!r} don't match: {key} {gap}")
+            raise this.error(
+                "sizes", f"and the values of {spec.by!r} don't match: {key} {gap}"
+            )
 
 
 def _tolerance(section: Section) -> ToleranceSpec:
@@ -230,7 +242,8 @@ def _least_sensitivity(section: Section) -> float | None:
     minimum = section.number("minimum")
     if minimum is not None and not 0 <= minimum <= 1:
         raise section.error(
-            "minimum", f"is {minimum:g}, but a share of the planted faults lies between 0 and 1"
+            "minimum",
+            f"is {minimum:g}, but a share of the planted faults lies between 0 and 1",
         )
     return minimum
 
@@ -247,7 +260,9 @@ def _keep_float32(section: Section) -> tuple[str, ...]:
     section.allow(*names_of("fp16"))
     names = section.scalars("keep_float32")
     if not all(isinstance(name, str) and name for name in names):
-        raise section.error("keep_float32", f"is {list(names)!r}, but should list names of nodes")
+        raise section.error(
+            "keep_float32", f"is {list(names)!r}, but should list names of nodes"
+        )
     return tuple(map(str, names))
 
 
@@ -257,7 +272,9 @@ def _generate(section: Section) -> GenerateSpec | None:
         return None
     if "prompt" not in section.data:
         raise section.error("prompt", "is missing: list the ids of the tokens to begin with")
-    prompt = next(entry for entry in section.entries() if entry.key == "prompt").whole_numbers()
+    prompt = next(
+        entry for entry in section.entries() if entry.key == "prompt"
+    ).whole_numbers()
     steps = _count(section, "steps")
     if steps is None:
         raise section.error("steps", "is missing: say how many tokens to generate")
@@ -282,7 +299,9 @@ def _random_seed(section: Section) -> int | None:
 def _custom_ops(card: Section) -> tuple[Path, ...]:
     names = card.scalars("custom_ops")
     if not all(isinstance(name, str) and name.strip() for name in names):
-        raise card.error("custom_ops", f"is {list(names)!r}, but should list files of libraries")
+        raise card.error(
+            "custom_ops", f"is {list(names)!r}, but should list files of libraries"
+        )
     return tuple((card.file.parent / str(name)).absolute() for name in names)
 
 
@@ -311,11 +330,14 @@ def _asked(section: Section) -> PlacementSpec:
             raise section.error(key, f"is {value:g}, but a share lies between 0 and 1")
     copies = section.number("max_memcpy")
     if copies is not None and (copies < 0 or copies != int(copies)):
-        raise section.error("max_memcpy", f"is {copies:g}, but should be a whole number from 0")
+        raise section.error(
+            "max_memcpy", f"is {copies:g}, but should be a whole number from 0"
+        )
     ops = section.scalars("allowed_cpu_ops")
     if not all(isinstance(op, str) and op.strip() for op in ops):
         raise section.error(
-            "allowed_cpu_ops", f"is {list(ops)!r}, but should list op types, such as ['NonZero']"
+            "allowed_cpu_ops",
+            f"is {list(ops)!r}, but should list op types, such as ['NonZero']",
         )
     return PlacementSpec(
         min_share=shares["min_share"],
@@ -342,7 +364,8 @@ def _known_failure(section: Section) -> KnownFailure:
         versions[version.key] = version.own_text()
     if not versions:
         raise section.error(
-            "versions", "is missing: name the distribution and the version that it was seen in"
+            "versions",
+            "is missing: name the distribution and the version that it was seen in",
         )
     for name, text in versions.items():
         fault = range_fault(text)

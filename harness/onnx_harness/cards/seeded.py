@@ -62,7 +62,9 @@ def seed_note(model: onnx.ModelProto, card: Card) -> str:
     seeding = seeding_of(model)
     if seeding is None:
         return "[random] seed in the card has no effect: no operator of the model draws at random"
-    count = "1 operator draws" if seeding.replaced == 1 else f"{seeding.replaced} operators draw"
+    count = (
+        "1 operator draws" if seeding.replaced == 1 else f"{seeding.replaced} operators draw"
+    )
     note = (
         f"{count} at random, and the model is judged with the same values in each run ([random] "
         f"seed = {card.random_seed} in the card): whether a variant still draws isn't judged"
@@ -80,7 +82,9 @@ def _seeded(path: Path, seed: int) -> Path:
         onnx.__version__,
         source_digest(),
     )
-    entry = workbench().cache.get_or_put(KIND, key, lambda folder: _write(path, seed, folder))
+    entry = workbench().cache.get_or_put(
+        KIND, key, lambda folder: _write(path, seed, folder)
+    )
     return path if (entry / _NOTHING).is_file() else entry / path.name
 
 

@@ -13,7 +13,16 @@ from onnx_harness.errors import CardError, did_you_mean
 
 # The stages of onnx_harness.results.cells.Stage that a cell can fail in. That room is on this one's
 # floor; a test holds the two together.
-FAILING_STAGES = ("load", "transform", "check", "session", "placement", "run", "compare", "latency")
+FAILING_STAGES = (
+    "load",
+    "transform",
+    "check",
+    "session",
+    "placement",
+    "run",
+    "compare",
+    "latency",
+)
 
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -266,7 +275,9 @@ class Card:
         for table, names in (("tolerance", self.tolerance), ("vacuous", self.vacuous)):
             for name in names:
                 if name != "*" and name not in outputs:
-                    at = f"{place}: " if (place := self.places.get(f"{table}.{name}")) else ""
+                    at = (
+                        f"{place}: " if (place := self.places.get(f"{table}.{name}")) else ""
+                    )
                     suggestion = did_you_mean(name, outputs)
                     raise CardError(
                         f"{at}{table}.{name}: the model has no output '{name}'. {suggestion}"

@@ -49,7 +49,9 @@ def _line_hint(text: str) -> str:
     """Return what to do about a key behind a heading, as messages and documents write them."""
     for line in text.splitlines():
         heading = _HEADER.match(line)
-        if heading is None or not line.isprintable():  # what a terminal acts upon isn't shown
+        if (
+            heading is None or not line.isprintable()
+        ):  # what a terminal acts upon isn't shown
             continue
         if _KEY.match(line[heading.end() :]):
             key = line[heading.end() :].strip()
@@ -106,7 +108,9 @@ class Section:
 
     def section(self, key: str) -> Section:
         """The table under ``key``; an empty one when there is none."""
-        section = Section(self.file, self.text_of_file, (*self.where, key), self.data.get(key, {}))
+        section = Section(
+            self.file, self.text_of_file, (*self.where, key), self.data.get(key, {})
+        )
         _ = section.data
         return section
 
@@ -125,10 +129,14 @@ class Section:
         """The ``[[key]]`` tables, in order."""
         tables = self.data.get(key, [])
         if not isinstance(tables, list):
-            raise self.error(key, f"is a table, but should be an array of tables: write [[{key}]]")
+            raise self.error(
+                key, f"is a table, but should be an array of tables: write [[{key}]]"
+            )
         sections: list[Section] = []
         for index, table in enumerate(tables):
-            sections.append(Section(self.file, self.text_of_file, (*self.where, key, index), table))
+            sections.append(
+                Section(self.file, self.text_of_file, (*self.where, key, index), table)
+            )
         return sections
 
     def own_text(self) -> str:
@@ -173,9 +181,12 @@ class Section:
         if key not in self.data:
             return ()
         values = self.data[key] if isinstance(self.data[key], list) else [self.data[key]]
-        if not values or not all(isinstance(value, bool | int | float | str) for value in values):
+        if not values or not all(
+            isinstance(value, bool | int | float | str) for value in values
+        ):
             raise self.error(
-                key, f"is {_shown(self.data[key])}, but should list numbers, truth values or text"
+                key,
+                f"is {_shown(self.data[key])}, but should list numbers, truth values or text",
             )
         return tuple(values)
 
@@ -187,7 +198,9 @@ class Section:
                 for part in str(name).split("+"):
                     check_name(part, "its")
             except NameGrammarError as error:
-                raise self.error(key, f"holds {name!r}, which isn't an id: {error}") from None
+                raise self.error(
+                    key, f"holds {name!r}, which isn't an id: {error}"
+                ) from None
         return tuple(str(name) for name in names)
 
     def whole_numbers(self) -> tuple[int, ...]:

@@ -51,7 +51,9 @@ def _unlinked(path: Path) -> Path:
     locations = external_locations(model.skeleton)
     if not all(map(is_lexically_inside, locations)):
         return path
-    if not path.is_symlink() and not any(_is_link(path.parent, location) for location in locations):
+    if not path.is_symlink() and not any(
+        _is_link(path.parent, location) for location in locations
+    ):
         return path
     key = Cache.key(
         path.name, _state(path), [[name, _state(path.parent / name)] for name in locations]

@@ -49,7 +49,13 @@ def transformed(way: Way, subject: Subject, cache: Cache) -> Artifact:
             standard_used = judged_by(way, subject, cache)
             calibration += standard_key(standard_used)
         done.append(
-            [step.name, dict(step.options), versions, _source_of(step.transform.apply), calibration]
+            [
+                step.name,
+                dict(step.options),
+                versions,
+                _source_of(step.transform.apply),
+                calibration,
+            ]
         )
         key = cache.key(
             subject.model.sha256,
@@ -69,7 +75,11 @@ def transformed(way: Way, subject: Subject, cache: Cache) -> Artifact:
             judged_standard: Standard | None = standard_used,
         ) -> None:
             _write_artifact(
-                folder, step, before, [input_set.values for input_set in sets], judged_standard
+                folder,
+                step,
+                before,
+                [input_set.values for input_set in sets],
+                judged_standard,
             )
 
         folder = cache.get_or_put("transformed", key, write)
@@ -91,7 +101,9 @@ def transformed(way: Way, subject: Subject, cache: Cache) -> Artifact:
     return Artifact(current, check, current is not subject.model, way.bound.level)
 
 
-def _calibrating(way: Way, step: BoundStep, subject: Subject, cache: Cache) -> list[InputSet]:
+def _calibrating(
+    way: Way, step: BoundStep, subject: Subject, cache: Cache
+) -> list[InputSet]:
     """Return the input sets that a step is calibrated on; none where it isn't."""
     if not step.transform.calibrated:
         return []
@@ -102,7 +114,9 @@ def _calibrating(way: Way, step: BoundStep, subject: Subject, cache: Cache) -> l
 
 def _calibration(way: Way, subject: Subject, cache: Cache) -> list[InputSet]:
     task = way.task
-    return calibration_sets(subject.model, task.cell.card, task.settings, cache, task.recorded)
+    return calibration_sets(
+        subject.model, task.cell.card, task.settings, cache, task.recorded
+    )
 
 
 def _judged_too(
@@ -147,7 +161,9 @@ def judged_by(way: Way, subject: Subject, cache: Cache) -> Standard:
     calibration: list[InputSet] = []
     if any(step.transform.calibrated for step in way.bound.changing):
         calibration = _calibration(way, subject, cache)
-    return replace(judged_standard, explained=way.task.explained, calibration=tuple(calibration))
+    return replace(
+        judged_standard, explained=way.task.explained, calibration=tuple(calibration)
+    )
 
 
 def standard_key(judged_standard: Standard) -> list[object]:

@@ -180,12 +180,19 @@ def _judged(
     profile = scratch / "profile" if profiled else None
     config = exact_sums(a.skeleton, b.skeleton)
     opened = partial(
-        open_session, b.path, provider, purpose=Purpose.ACCURACY, profile=profile, config=config
+        open_session,
+        b.path,
+        provider,
+        purpose=Purpose.ACCURACY,
+        profile=profile,
+        config=config,
     )
     try:
         session = opened()
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
-        return replace(outcome, reason=f"B can't be opened on {provider.name}: {words_of(error)}")
+        return replace(
+            outcome, reason=f"B can't be opened on {provider.name}: {words_of(error)}"
+        )
     assigned = placement(session, provider)
     outcome = replace(outcome, placement=assigned)
     if short := shortfall(assigned, provider, pair.settings.min_placement):
@@ -196,7 +203,9 @@ def _judged(
             with noting(str(RunNote(place, bool(input_set.unusual), input_set.name))):
                 outputs.append(run(session, feeds_for(session, input_set.values)))
             if len(outputs) == 1:
-                outcome = replace(outcome, emulated=is_emulated(session, provider, half=half))
+                outcome = replace(
+                    outcome, emulated=is_emulated(session, provider, half=half)
+                )
     except Exception as error:
         return replace(outcome, reason=f"B doesn't run on A's inputs: {words_of(error)}")
     note_stage(
@@ -248,7 +257,9 @@ def excuse_for(pair: Pair, place: int) -> str:
     return ""
 
 
-def pair_standard(pair: Pair, a: Model, answers: Reference, arithmetic: Precision) -> Standard:
+def pair_standard(
+    pair: Pair, a: Model, answers: Reference, arithmetic: Precision
+) -> Standard:
     """Return what B's outputs are judged by, where it has ``arithmetic`` beyond A's."""
     return Standard(
         a,
@@ -308,4 +319,6 @@ def pair_reference(pair: Pair, a: Model) -> Reference:
     except HarnessError:
         raise
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
-        raise ModelError(f"A ({a.path.name}) doesn't run itself: {words_of(error)}") from None
+        raise ModelError(
+            f"A ({a.path.name}) doesn't run itself: {words_of(error)}"
+        ) from None

@@ -154,7 +154,12 @@ def _of_external_data(model: Path) -> list[object]:
         try:
             file = (folder / name).resolve()
             external.append(
-                [name, _digest(file) if file.is_relative_to(folder) and file.is_file() else None]
+                [
+                    name,
+                    _digest(file)
+                    if file.is_relative_to(folder) and file.is_file()
+                    else None,
+                ]
             )
         except (
             OSError,
@@ -168,7 +173,11 @@ def _of_external_data(model: Path) -> list[object]:
 def external_locations(scan: Scan) -> list[str]:
     """The files that hold external data, as the model names them: each once, sorted."""
     return sorted(
-        {tensor.external["location"] for tensor in scan.tensors if "location" in tensor.external}
+        {
+            tensor.external["location"]
+            for tensor in scan.tensors
+            if "location" in tensor.external
+        }
     )
 
 
@@ -232,6 +241,8 @@ def _deciding(settings: Settings) -> dict[str, object]:
     for name, value in asdict(settings).items():
         if name not in _NOT_DECIDING:
             # The same files by another spelling are another key: that judges anew, no more.
-            is_paths = isinstance(value, tuple) and any(isinstance(item, Path) for item in value)
+            is_paths = isinstance(value, tuple) and any(
+                isinstance(item, Path) for item in value
+            )
             fields[name] = [str(item) for item in value] if is_paths else value
     return fields

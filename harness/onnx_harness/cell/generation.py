@@ -87,12 +87,16 @@ def _fixed(subject: Subject, decoder: Decoder) -> dict[str, Any]:
         if name == decoder.ids.name or name in decoder.cache or name in decoder.roles:
             continue
         shape = shapes.get(name, ())
-        has_batch = len(shape) > 0 and not isinstance(shape[0], int) and not isinstance(value, list)
+        has_batch = (
+            len(shape) > 0 and not isinstance(shape[0], int) and not isinstance(value, list)
+        )
         fixed[name] = value[:1] if has_batch else value
     return fixed
 
 
-def _decoded(model: Model, decoder: Decoder, fixed: dict[str, Any], spec: GenerateSpec) -> Decoded:
+def _decoded(
+    model: Model, decoder: Decoder, fixed: dict[str, Any], spec: GenerateSpec
+) -> Decoded:
     try:
         return decode(open_cpu(model.path), decoder, fixed, spec.prompt, spec.steps)
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception

@@ -66,7 +66,9 @@ def compare_with_outputs(pair: Pair, outputs: Sequence[Mapping[str, Any]]) -> Pa
     sets = tuple(answers.sets[place] for place in places)
     ours = tuple(answers.outputs[place] for place in places)
     if pair.provider != "cpu":
-        ours = tuple(_outputs(model, pair.provider, [dict(input_set.values) for input_set in sets]))
+        ours = tuple(
+            _outputs(model, pair.provider, [dict(input_set.values) for input_set in sets])
+        )
     usual = replace(
         answers, sets=sets, outputs=ours, recorded=tuple(dict(output) for output in outputs)
     )
@@ -135,7 +137,9 @@ def compare_with_snapshot(pair: Pair, folder: Path) -> PairOutcome:
     ours = _outputs(model, pair.provider, [dict(input_set.values) for input_set in sets])
     standard = Standard(
         model,
-        Reference(sets, tuple(ours), frozenset()),  # its noise is that of the model as it is now
+        Reference(
+            sets, tuple(ours), frozenset()
+        ),  # its noise is that of the model as it is now
         pair.card,
         Precision.FP32,
         conversion=None,

@@ -180,9 +180,13 @@ def _passes(way: Way, subject: Subject, cache: Cache, variant: Variant) -> str |
     task = replace(way.task, cell=replace(way.task.cell, variant=variant))
     standard = artifacts.judged_by(Way(task), subject, cache)
     bound = bind_variant(variant)
-    samples = calibration_sets(subject.model, task.cell.card, task.settings, cache, task.recorded)
+    samples = calibration_sets(
+        subject.model, task.cell.card, task.settings, cache, task.recorded
+    )
     mixes: list[Mix] = []
-    choose = chooser(standard, lambda _: None, mixes, Effort(_MOST_SECONDS, known_to_fail=True))
+    choose = chooser(
+        standard, lambda _: None, mixes, Effort(_MOST_SECONDS, known_to_fail=True)
+    )
     model = subject.model.load()
     with transforms.remarks():  # they were told when the cell's own model was made
         for step in bound.changing:

@@ -28,12 +28,12 @@ def with_ledger(result: CellResult, entry: KnownFailure, card: str) -> CellResul
         return _mended(result, entry, card)
     outside = left_range(entry)
     if outside:
-        reason = f"{result.reason} (a failure as the card {card} knows one, but of {outside})"
+        reason = (
+            f"{result.reason} (a failure as the card {card} knows one, but of {outside})"
+        )
         return replace(result, reason=reason)
     if result.stage != entry.stage:
-        reason = (
-            f"fails at {result.stage}, not at {entry.stage} as the card knows it: {result.reason}"
-        )
+        reason = f"fails at {result.stage}, not at {entry.stage} as the card knows it: {result.reason}"
         return replace(result, reason=reason)
     return replace(
         result,
@@ -50,9 +50,7 @@ def _mended(result: CellResult, entry: KnownFailure, card: str) -> CellResult:
     if outside:
         note = f"mended by {outside}: {entry.reason}"
         return replace(result, notes=(*result.notes, note), known=known)
-    reason = (
-        f"passes, though the card {card} knows it to fail ({entry.reason}; seen in {_seen(entry)})"
-    )
+    reason = f"passes, though the card {card} knows it to fail ({entry.reason}; seen in {_seen(entry)})"
     mend = "Mend: take that entry out of the card."
     if other:
         reason += f"; mended by {other}"

@@ -23,7 +23,14 @@ from onnx_harness.names import (
 )
 from onnx_harness.transforms.variant import bind_variant
 
-DEFAULT = (ORIGINAL, "optimize", "simplify", "simplify+optimize", "fp16.io32", "simplify+fp16.io32")
+DEFAULT = (
+    ORIGINAL,
+    "optimize",
+    "simplify",
+    "simplify+optimize",
+    "fp16.io32",
+    "simplify+fp16.io32",
+)
 _FOUNDATION = frozenset({"onnx", "onnx-ir", "onnxruntime"})
 GROUPS = ("default", "passes", "ort", "fp16", "int8", "peers", "all")
 
@@ -60,7 +67,11 @@ def named_card(path: Path) -> Card:
     """
     if path.is_dir():
         inside = sorted(file.name for file in path.iterdir() if is_model_file(file))
-        mend = f"name one of its models: {', '.join(inside[:8])}" if inside else "it holds no model"
+        mend = (
+            f"name one of its models: {', '.join(inside[:8])}"
+            if inside
+            else "it holds no model"
+        )
         raise ModelError(f"{path} is a folder; {mend}")
     if not path.exists():
         folder = path.parent
@@ -88,7 +99,10 @@ def card_for(path: Path) -> Card:
     neighbour = card_beside(path)
     if neighbour.is_file():
         card = cards.read(neighbour)
-        if isinstance(card.source, PathSource) and card.source.path.resolve() == path.resolve():
+        if (
+            isinstance(card.source, PathSource)
+            and card.source.path.resolve() == path.resolve()
+        ):
             return card
         return replace(card, source=PathSource(path))
     return Card(path=path, name=model_name(path), source=PathSource(path))
@@ -103,7 +117,9 @@ def card_or_problem(path: Path) -> Card:
         return card_for(path)
     except CardError as error:
         file = path if path.name.endswith(CARD_SUFFIX) else card_beside(path)
-        return Card(path=file, name=model_name(path), source=PathSource(path), problem=str(error))
+        return Card(
+            path=file, name=model_name(path), source=PathSource(path), problem=str(error)
+        )
 
 
 def with_distinct_names(cards: Iterable[Card], folders: Iterable[Path]) -> dict[Path, Card]:
@@ -210,7 +226,9 @@ def _variant(word: str, named: Mapping[str, str]) -> Variant:
         try:
             return _checked(parse_variant(named[word], id=word))
         except UsageError as error:
-            raise UsageError(f"the project's variant '{word}' ({named[word]}): {error}") from None
+            raise UsageError(
+                f"the project's variant '{word}' ({named[word]}): {error}"
+            ) from None
     variant = parse_variant(word)
     registered = transforms.registry()
     if (

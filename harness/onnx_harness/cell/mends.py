@@ -176,13 +176,21 @@ class _Mending:
     def _in_place_of_peers(self) -> Iterator[_Offer]:
         steps = self._way.bound.variant.steps
         for place, step in enumerate(self._steps):
-            if step.transform.precision is Precision.FP32 and _PEERS in step.transform.groups:
+            if (
+                step.transform.precision is Precision.FP32
+                and _PEERS in step.transform.groups
+            ):
                 chain = (*steps[:place], Step(_SIMPLIFY), *steps[place + 1 :])
-                yield _Offer(Variant("", chain), f"passes: {_SIMPLIFY} in the place of {step.name}")
+                yield _Offer(
+                    Variant("", chain), f"passes: {_SIMPLIFY} in the place of {step.name}"
+                )
 
     def _of_level(self) -> Found | None:
         """The highest level of ONNX Runtime's that is right, where its optimizer is at fault."""
-        if self._way.stage not in _OF_SESSION or self._way.bound.precision is not Precision.FP32:
+        if (
+            self._way.stage not in _OF_SESSION
+            or self._way.bound.precision is not Precision.FP32
+        ):
             return None
         lower = LEVELS[: LEVELS.index(self._way.bound.level)]
         if not lower or not self._passes(self._at_level(lower[0]), noted=False):

@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 from onnx_harness.cell.session import NoKernel
 
 
-def compare(way: Way, subject: Subject, artifact: Artifact, runs: Runs, cache: Cache) -> None:
+def compare(
+    way: Way, subject: Subject, artifact: Artifact, runs: Runs, cache: Cache
+) -> None:
     """The outputs are the reference's, and would be where float16 computes.
 
     See :mod:`onnx_harness.judging.verdict`.

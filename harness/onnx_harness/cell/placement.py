@@ -70,7 +70,10 @@ def cross_check(
         short
         or contradiction(assigned, profile, provider)
         or breach(
-            profile, provider, min_time_share=demands.min_time_share, max_copies=demands.max_memcpy
+            profile,
+            provider,
+            min_time_share=demands.min_time_share,
+            max_copies=demands.max_memcpy,
         )
     )
     if reason is not None:
@@ -112,4 +115,6 @@ def _contract(way: Way) -> tuple[Provider, PlacementSpec]:
         not provider.fallback
     ):  # nothing stands behind the CPU: a card can't ask less of it than everything
         return provider, PlacementSpec()
-    return replace(provider, cpu_ops=provider.cpu_ops.union(demands.allowed_cpu_ops)), demands
+    return replace(
+        provider, cpu_ops=provider.cpu_ops.union(demands.allowed_cpu_ops)
+    ), demands

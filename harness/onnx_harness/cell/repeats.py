@@ -64,7 +64,9 @@ def is_steady(model: Model, reference: Reference) -> bool:
 
     Its nodes and its runs tell, as far as they can.
     """
-    return not reference.unstable and not random_nodes(model.skeleton, reference.outputs[0].keys())
+    return not reference.unstable and not random_nodes(
+        model.skeleton, reference.outputs[0].keys()
+    )
 
 
 def run_sets(
@@ -91,7 +93,9 @@ def run_sets(
         and is_steady(subject.model, subject.reference)
     )
     for index, input_set in enumerate(subject.reference.sets):
-        with noting(str(RunNote(way.task.place(index), bool(input_set.unusual), input_set.name))):
+        with noting(
+            str(RunNote(way.task.place(index), bool(input_set.unusual), input_set.name))
+        ):
             values = feeds_for(session, input_set.values)
             outputs.append(run(session, values))
             if index == 0 and provider.fallback:
@@ -133,10 +137,14 @@ def run_anew(
     return run_again
 
 
-def _repeated(way: Way, subject: Subject, session: ort.InferenceSession, when: str) -> Repeat:
+def _repeated(
+    way: Way, subject: Subject, session: ort.InferenceSession, when: str
+) -> Repeat:
     """One more run on the first input set."""
     first = subject.reference.sets[0]
-    with noting(str(RunNote(way.task.place(0), unusual=False, name=f"{first.name}, {when}"))):
+    with noting(
+        str(RunNote(way.task.place(0), unusual=False, name=f"{first.name}, {when}"))
+    ):
         return Repeat(when, run(session, feeds_for(session, first.values)))
 
 

@@ -72,7 +72,9 @@ def open_cell(
         return lacking
 
 
-def lacking_kernel(error: Exception, bound: BoundVariant, provider: Provider) -> NoKernel | None:
+def lacking_kernel(
+    error: Exception, bound: BoundVariant, provider: Provider
+) -> NoKernel | None:
     """Return the operator that a session lacks in bfloat16; None where that isn't what failed.
 
     The model is valid, as its check has shown: which types a provider computes in is a fact about
@@ -122,4 +124,6 @@ def _is_profiled(way: Way, artifact: Artifact) -> bool:
         return True
     if way.task.cell.card.suite or not way.task.explained:
         return False
-    return not has_loops(artifact.model.skeleton.graph) or computes_in_half(artifact.model.skeleton)
+    return not has_loops(artifact.model.skeleton.graph) or computes_in_half(
+        artifact.model.skeleton
+    )

@@ -265,7 +265,9 @@ class Way:
         UsageError is then a stage's fault.
         """
         if self._bound is None:
-            self._bound = with_card(bind_variant(self.task.cell.variant), self.task.cell.card)
+            self._bound = with_card(
+                bind_variant(self.task.cell.variant), self.task.cell.card
+            )
         return self._bound
 
     @contextlib.contextmanager
@@ -304,7 +306,9 @@ class Way:
                 starved=starved,
             ) from error
         finally:
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + time.perf_counter() - started
+            self.seconds[stage] = (
+                self.seconds.get(stage, 0.0) + time.perf_counter() - started
+            )
 
     def result(
         self,

@@ -69,13 +69,20 @@ def read_subject(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
     """
     card, settings = task.cell.card, task.settings
     check_bounds(task.model, settings.cell_memory, trusted=settings.trust_models)
-    recorded = [task.recorded] if task.recorded is not None else recorded_files(card, task.model)
+    recorded = (
+        [task.recorded] if task.recorded is not None else recorded_files(card, task.model)
+    )
     files = [task.model, *recorded, *Model(task.model).external_files]
     states = []
     for file in files:
         if file.is_file():
             states.append((file, file.stat().st_mtime_ns, file.stat().st_size))
-    chosen = (settings.input_sets, settings.seed, settings.tolerance_override, settings.custom_ops)
+    chosen = (
+        settings.input_sets,
+        settings.seed,
+        settings.tolerance_override,
+        settings.custom_ops,
+    )
     key = (states, card, *chosen, task.unusual)
     return workbench().last("subject", key, lambda: _read(task, cache))
 
@@ -114,12 +121,16 @@ def _cover(way: Way, subject: Subject, cache: Cache) -> None:
     Where that is little, a remark says so.
     """
     key = (subject.model.sha256, way.found.inputs_sha256)
-    coverage, low = workbench().last("coverage", key, lambda: _coverage(way.task, subject, cache))
+    coverage, low = workbench().last(
+        "coverage", key, lambda: _coverage(way.task, subject, cache)
+    )
     way.found = replace(way.found, coverage=coverage)
     way.notes += [low] if low else []
 
 
-def _coverage(task: Task, subject: Subject, cache: Cache) -> tuple[CoverageRecord | None, str]:
+def _coverage(
+    task: Task, subject: Subject, cache: Cache
+) -> tuple[CoverageRecord | None, str]:
     try:
         seen = reached(subject.model.skeleton, task.cell.card.inputs, subject.reference.sets)
     except InputError:  # of inputs that nobody could make, and that were recorded

@@ -84,7 +84,13 @@ class _Help(argparse.HelpFormatter):
         blocks: list[str] = []
         for line in text.splitlines():
             first = _FIRST_COLUMN.match(line)
-            if blocks and blocks[-1] and line and first is None and not blocks[-1].startswith(" "):
+            if (
+                blocks
+                and blocks[-1]
+                and line
+                and first is None
+                and not blocks[-1].startswith(" ")
+            ):
                 blocks[-1] += f" {line}"
             else:
                 blocks.append(line)
@@ -93,7 +99,9 @@ class _Help(argparse.HelpFormatter):
             column = _FIRST_COLUMN.match(block)
             hang = " " * len(column[0]) if column else ""
             filled.append(
-                textwrap.fill(block, width, initial_indent=indent, subsequent_indent=indent + hang)
+                textwrap.fill(
+                    block, width, initial_indent=indent, subsequent_indent=indent + hang
+                )
             )
         return "\n".join(filled)
 
@@ -127,7 +135,9 @@ class _Parser(argparse.ArgumentParser):
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:
             what = (
-                (action.metavar or action.dest) if isinstance(action.metavar, str) else action.dest
+                (action.metavar or action.dest)
+                if isinstance(action.metavar, str)
+                else action.dest
             )
             raise argparse.ArgumentError(
                 None,
@@ -208,10 +218,14 @@ def _parse(words: list[str]) -> argparse.Namespace:
     )
     chosen = next((word for word in words if not word.startswith("-")), None)
     for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, description=f"{summary[0].upper()}{summary[1:]}.")
+        command = commands.add_parser(
+            name, description=f"{summary[0].upper()}{summary[1:]}."
+        )
         if name == chosen or _COMPLETING in os.environ:
             importlib.import_module(f"onnx_harness.cli.{name}").declare(command)
-            command.epilog = f"{command.epilog}\n\n{_EXIT_CODES}" if command.epilog else _EXIT_CODES
+            command.epilog = (
+                f"{command.epilog}\n\n{_EXIT_CODES}" if command.epilog else _EXIT_CODES
+            )
     if _COMPLETING in os.environ:
         _complete(parser)
     args = parser.parse_args(words)
@@ -247,7 +261,9 @@ def _version(_: argparse.Namespace) -> int:
         f"Python {python_version()}",
     ]
     console().print(
-        f"{PROGRAM} {_version_of(PROGRAM)} ({', '.join(parts)})", soft_wrap=True, highlight=False
+        f"{PROGRAM} {_version_of(PROGRAM)} ({', '.join(parts)})",
+        soft_wrap=True,
+        highlight=False,
     )
     return DONE
 

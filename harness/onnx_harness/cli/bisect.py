@@ -14,7 +14,10 @@ from onnx_harness.errors import UsageError
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument(
-        "what", metavar="CELL | MODEL", nargs=1, help="a cell's id, or a model with --variant"
+        "what",
+        metavar="CELL | MODEL",
+        nargs=1,
+        help="a cell's id, or a model with --variant",
     )
     parser.add_argument(
         "--package", metavar="NAME", default="onnxruntime", help="(default: onnxruntime)"

@@ -30,7 +30,9 @@ from onnx_harness.settings import OPTIONS, Settings, nearest_settings
 
 
 def add_model(
-    parser: argparse.ArgumentParser, name: str = "model", help: str = "a .onnx file or a model card"
+    parser: argparse.ArgumentParser,
+    name: str = "model",
+    help: str = "a .onnx file or a model card",
 ) -> None:
     """Declare a positional argument for a model."""
     parser.add_argument(name, metavar=name.upper(), type=Path, help=help)

@@ -51,7 +51,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
     )
     add_settings(judging, "rtol", "atol", "min_placement", "custom_ops")
     judging.add_argument(
-        "--float16-io", action="store_true", help="B may take and give float16 where A has float32"
+        "--float16-io",
+        action="store_true",
+        help="B may take and give float16 where A has float32",
     )
     add_json(parser)
     add_limits(parser)
@@ -74,7 +76,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Compare two models."""
     keys = ("input_sets", "seed", "rtol", "atol", "min_placement", "custom_ops")
-    settings = settings_of(args, *keys, "cell_timeout", "cell_memory", "trust_models", "allow_read")
+    settings = settings_of(
+        args, *keys, "cell_timeout", "cell_memory", "trust_models", "allow_read"
+    )
     provider = providers.get(args.provider)
     if args.inputs is not None:
         if args.input_sets is not None or args.seed is not None:
@@ -123,9 +127,11 @@ def _show(out: Console, outcome: PairOutcome, pair: Pair, a: Path, b: Path) -> N
         out.print()
         out.print(indented(_table(outcome)))
     if outcome.precision is not Precision.FP32 and pair.settings.tolerance_override is None:
-        what = {Precision.FP16: "float16", Precision.BF16: "bfloat16", Precision.INT8: "quantized"}[
-            outcome.precision
-        ]
+        what = {
+            Precision.FP16: "float16",
+            Precision.BF16: "bfloat16",
+            Precision.INT8: "quantized",
+        }[outcome.precision]
         out.print(
             text(f"note: judged as {what}, since B holds that and A doesn't", "yellow"),
             soft_wrap=True,
@@ -154,13 +160,17 @@ def _show(out: Console, outcome: PairOutcome, pair: Pair, a: Path, b: Path) -> N
             "" if pair.provider == "cpu" else f" or the provider {pair.provider}"
         )
         out.print(
-            text(f"A and B are the same model: the difference is the work of {cause}", "dim"),
+            text(
+                f"A and B are the same model: the difference is the work of {cause}", "dim"
+            ),
             soft_wrap=True,
         )
     if not pair.float16_io and any(
         change.endswith("is tensor(float16)") for change in outcome.interface
     ):
-        out.print(text("--float16-io allows float16 where A has float32", "dim"), soft_wrap=True)
+        out.print(
+            text("--float16-io allows float16 where A has float32", "dim"), soft_wrap=True
+        )
 
 
 def _counted(outcome: PairOutcome) -> str:
@@ -187,7 +197,9 @@ def _table(outcome: PairOutcome) -> Any:
             else figure(output.minimum_tolerance)
         )
         verdict = text("FAIL", "bold red") if fails else text("pass", "green")
-        rows.append([name, verdict, figure(output.max_abs), figure(output.sqnr_db), needs, used])
+        rows.append(
+            [name, verdict, figure(output.max_abs), figure(output.sqnr_db), needs, used]
+        )
     columns: list[str | tuple[str, str]] = [
         "output",
         ("", "whole"),

@@ -68,7 +68,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="where the smallest model that still fails goes (default: reports/repro/CELL)",
     )
-    parser.add_argument("--no-repro", action="store_true", help="don't look for the smallest model")
+    parser.add_argument(
+        "--no-repro", action="store_true", help="don't look for the smallest model"
+    )
     parser.add_argument(
         "--public",
         action="store_true",
@@ -81,7 +83,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "beside the budget",
     )
     parser.add_argument(
-        "--float16-io", action="store_true", help="B may take and give float16 where A has float32"
+        "--float16-io",
+        action="store_true",
+        help="B may take and give float16 where A has float32",
     )
     parser.epilog = (
         "Exits with 0 when a cause was found, with 1 when none was found within the budget (a "
@@ -94,7 +98,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def declare_subject(parser: argparse.ArgumentParser) -> None:
     """Declare what names a cell, beside its words."""
     parser.add_argument("--variant", metavar="V", help="the variant of MODEL")
-    parser.add_argument("--provider", metavar="NAME", help="the execution provider (default: cpu)")
+    parser.add_argument(
+        "--provider", metavar="NAME", help="the execution provider (default: cpu)"
+    )
     parser.add_argument(
         "--models",
         type=Path,
@@ -206,12 +212,17 @@ def named_task(args: argparse.Namespace, settings: Settings) -> tuple[Task, Path
     provider = None if args.provider is None else providers.get(args.provider).name
     if len(args.what) == 2:
         if args.variant is not None:
-            raise UsageError("--variant is for one model: of two, B is what is diagnosed as it is")
+            raise UsageError(
+                "--variant is for one model: of two, B is what is diagnosed as it is"
+            )
         card, a = _named_model(Path(args.what[0]))
         _, b = _named_model(Path(args.what[1]))
         a, b = _judged(a, card, settings), _judged(b, card, settings)
         return Task(
-            Cell(card, Variant("original"), provider or "cpu"), a, settings, recorded=args.inputs
+            Cell(card, Variant("original"), provider or "cpu"),
+            a,
+            settings,
+            recorded=args.inputs,
         ), b
     if len(args.what) > 2:
         raise UsageError(
@@ -288,7 +299,8 @@ def _cards(paths: list[Path]) -> dict[str, Card]:
 
 def _variant(word: str, settings: Settings) -> Variant:
     variants = expand_variants(
-        [word if "(" in word or word in settings.variants else _step(word)], settings.variants
+        [word if "(" in word or word in settings.variants else _step(word)],
+        settings.variants,
     )
     if len(variants) != 1:
         names = ", ".join(member.id for member in variants[:6])
@@ -309,12 +321,15 @@ def show(diagnosis: Diagnosis) -> None:
     out = console()
     style = "bold green" if diagnosis.found else "bold yellow"
     out.print(
-        labelled("cause: " if diagnosis.found else "", style, diagnosis.sentence), soft_wrap=True
+        labelled("cause: " if diagnosis.found else "", style, diagnosis.sentence),
+        soft_wrap=True,
     )
     for line in diagnosis.evidence:
         out.print(text(f"  {line}"), soft_wrap=True)
     if diagnosis.smallest is not None:
-        out.print(labelled("smallest model: ", "bold", diagnosis.smallest.path), soft_wrap=True)
+        out.print(
+            labelled("smallest model: ", "bold", diagnosis.smallest.path), soft_wrap=True
+        )
     if diagnosis.mend is not None:
         variant = shlex.quote(diagnosis.mend.variant)
         out.print(labelled("mend: ", "bold", f"--variant {variant}"), soft_wrap=True)

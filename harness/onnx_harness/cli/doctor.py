@@ -36,7 +36,10 @@ DEFAULT_PROVIDER = "cpu"
 def declare(parser: argparse.ArgumentParser) -> None:
     """Declare the command's options."""
     parser.add_argument(
-        "-v", "--verbose", action="store_true", help="show each provider's options and libraries"
+        "-v",
+        "--verbose",
+        action="store_true",
+        help="show each provider's options and libraries",
     )
     add_json(parser)
     parser.set_defaults(cell_timeout=None, run=run)
@@ -106,7 +109,9 @@ def _probe(name: str, settings: Settings) -> Availability:
         return Availability(name, usable=False, reason=f"trying it, {death}")
     # a provider of another package may raise anything; the others are still of interest
     except Exception as error:
-        return Availability(name, usable=False, reason=f"trying it failed: {words_of(error)}")
+        return Availability(
+            name, usable=False, reason=f"trying it failed: {words_of(error)}"
+        )
 
 
 def _kept(question: Callable[[], str | None], settings: Settings) -> str | None:
@@ -144,7 +149,9 @@ def _show(
     *,
     verbose: bool,
 ) -> None:
-    out.print(text(", ".join(f"{name} {version}" for name, version in versions.items()), "dim"))
+    out.print(
+        text(", ".join(f"{name} {version}" for name, version in versions.items()), "dim")
+    )
     if problem:
         out.print()
         out.print(labelled("conflict: ", "bold red", f"{problem.reason}."))

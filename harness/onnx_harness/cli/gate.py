@@ -72,7 +72,11 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--all", action="store_true", dest="everything", help="list the cells that pass, too"
     )
     parser.add_argument(
-        "--max-age", type=_hours, metavar="HOURS", default=MAX_AGE, help="of the run (default: 20)"
+        "--max-age",
+        type=_hours,
+        metavar="HOURS",
+        default=MAX_AGE,
+        help="of the run (default: 20)",
     )
     parser.add_argument(
         "--same-night",
@@ -80,7 +84,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
         help="runs within hours of each other count as nights, too",
     )
     parser.add_argument(
-        "--summary", type=Path, metavar="FILE", help="append Markdown to it: $GITHUB_STEP_SUMMARY"
+        "--summary",
+        type=Path,
+        metavar="FILE",
+        help="append Markdown to it: $GITHUB_STEP_SUMMARY",
     )
     parser.add_argument(
         "--issue",
@@ -100,7 +107,9 @@ def _declare_accept(commands: Commands) -> None:
     moving = commands.add_parser(
         "accept", help=summary, description=f"{summary[0].upper()}{summary[1:]}."
     )
-    moving.add_argument("cells", metavar="CELL", nargs="*", help="ids of cells of the latest run")
+    moving.add_argument(
+        "cells", metavar="CELL", nargs="*", help="ids of cells of the latest run"
+    )
     moving.add_argument(
         "--all",
         action="store_true",
@@ -111,7 +120,10 @@ def _declare_accept(commands: Commands) -> None:
         "--why", required=True, metavar="TEXT", help="the reason, for those who come after"
     )
     moving.add_argument(
-        "--by", metavar="NAME", default=None, help="who accepts (default: the user, $GITHUB_ACTOR)"
+        "--by",
+        metavar="NAME",
+        default=None,
+        help="who accepts (default: the user, $GITHUB_ACTOR)",
     )
     moving.add_argument(
         "--lock",
@@ -130,15 +142,18 @@ def _declare_accept(commands: Commands) -> None:
 
 
 def _declare_reference(commands: Commands) -> None:
-    summary = (
-        "make the pinned reference environment from the accepted lock file, unless it's up to date"
-    )
+    summary = "make the pinned reference environment from the accepted lock file, unless it's up to date"
     making = commands.add_parser(
         "reference", help=summary, description=f"{summary[0].upper()}{summary[1:]}."
     )
-    making.add_argument("path", metavar="PATH", type=Path, help="folder of the virtual environment")
     making.add_argument(
-        "--lock", metavar="NAME", default=LOCK_NAME, help=f"in baselines/ (default: {LOCK_NAME})"
+        "path", metavar="PATH", type=Path, help="folder of the virtual environment"
+    )
+    making.add_argument(
+        "--lock",
+        metavar="NAME",
+        default=LOCK_NAME,
+        help=f"in baselines/ (default: {LOCK_NAME})",
     )
     _add_place(making)
     making.set_defaults(run=make_reference)
@@ -153,7 +168,10 @@ def _declare_init(commands: Commands) -> None:
         "init", help=summary, description=f"{summary[0].upper()}{summary[1:]}."
     )
     beginning.add_argument(
-        "models", metavar="MODEL", nargs="*", help="folders, .onnx files, cards (default: models)"
+        "models",
+        metavar="MODEL",
+        nargs="*",
+        help="folders, .onnx files, cards (default: models)",
     )
     beginning.add_argument(
         "--gitlab", action="store_true", help="a pipeline for GitLab (default: for GitHub)"
@@ -175,7 +193,11 @@ def judge(args: argparse.Namespace) -> int:
         with _history(folder) as history:
             between = timedelta(0) if args.same_night else BETWEEN_NIGHTS
             report = gate(
-                history, levels, only=args.provider, max_age=args.max_age, between_nights=between
+                history,
+                levels,
+                only=args.provider,
+                max_age=args.max_age,
+                between_nights=between,
             )
     except ResultsError as error:
         finding = Finding(Outcome.INVALID, "history", str(error))
@@ -202,7 +224,9 @@ def move(args: argparse.Namespace) -> int:
     if args.cells and args.everything:
         raise UsageError("name the cells, or take --all of them")
     if not (args.cells or args.everything or args.lock or args.reference):
-        raise UsageError("name the cells whose levels move (or --all), or a lock file (--lock)")
+        raise UsageError(
+            "name the cells whose levels move (or --all), or a lock file (--lock)"
+        )
     who = args.by or os.environ.get("GITHUB_ACTOR") or getpass.getuser()
     out = console()
     lock = folder / FOLDER / LOCK_NAME
@@ -221,7 +245,12 @@ def move(args: argparse.Namespace) -> int:
     if args.cells or args.everything:
         with _history(folder) as history:
             moved = accept(
-                history, folder / FOLDER, args.cells, who=who, why=args.why, only=args.provider
+                history,
+                folder / FOLDER,
+                args.cells,
+                who=who,
+                why=args.why,
+                only=args.provider,
             )
         for level in moved:
             out.print(text(f"accepted {level.cell.id}{_figures(level)}"), soft_wrap=True)
@@ -254,7 +283,9 @@ def begin(args: argparse.Namespace) -> int:
             f"there is no {missing[0]} here. Name what pytest is to judge: a folder, .onnx files "
             f"or cards"
         )
-    scaffolding = scaffold.plan(models, provider, reports, gitlab=args.gitlab, root=Path.cwd())
+    scaffolding = scaffold.plan(
+        models, provider, reports, gitlab=args.gitlab, root=Path.cwd()
+    )
     scaffold.write(scaffolding)
     out = console()
     for path in scaffolding.files:
@@ -262,7 +293,9 @@ def begin(args: argparse.Namespace) -> int:
     if scaffolding.omitted:
         names = ", ".join(scaffolding.omitted)
         out.print(
-            text(f"not in the lock file, since they come from a folder or an address: {names}"),
+            text(
+                f"not in the lock file, since they come from a folder or an address: {names}"
+            ),
             soft_wrap=True,
         )
     commands = scaffolding.commands
@@ -285,7 +318,9 @@ def begin(args: argparse.Namespace) -> int:
 
 def _make(path: Path, lock: Path) -> None:
     err = error_console()
-    err.print(text(f"{path}: holding it against {lock}; making it takes minutes"), soft_wrap=True)
+    err.print(
+        text(f"{path}: holding it against {lock}; making it takes minutes"), soft_wrap=True
+    )
     is_new = environment.make(path, lock)
     err.print(text(f"{path}: made" if is_new else f"{path}: up to date"), soft_wrap=True)
 
@@ -313,7 +348,10 @@ def _add_place(parser: argparse.ArgumentParser) -> None:
         help="cells of it only, repeatable (default: all)",
     )
     parser.add_argument(
-        "--report-dir", type=Path, metavar="DIR", help="where runs write (default: the project's)"
+        "--report-dir",
+        type=Path,
+        metavar="DIR",
+        help="where runs write (default: the project's)",
     )
 
 

@@ -118,7 +118,10 @@ def run(args: argparse.Namespace) -> int:
     reader = started_worker(settings, readable=(path, card.path))
     with reader as worker, named_death(f"{path.name}: reading the model"):
         facts = worker.call(
-            WithLibraries((*card.custom_ops, *settings.custom_ops), look), path, card, settings
+            WithLibraries((*card.custom_ops, *settings.custom_ops), look),
+            path,
+            card,
+            settings,
         )
     if args.json:
         write_json(_as_json(facts, card, path))
@@ -235,7 +238,10 @@ def _as_json(facts: Facts, card: Card, path: Path) -> dict[str, object]:
     body = asdict(facts)
     return (
         head
-        | {"inputs": body["signature"]["inputs"], "outputs": body.pop("signature")["outputs"]}
+        | {
+            "inputs": body["signature"]["inputs"],
+            "outputs": body.pop("signature")["outputs"],
+        }
         | body
     )
 
@@ -266,13 +272,19 @@ def _show(out: Console, stated: Facts, card: Card, path: Path) -> None:
         inputs = []
         for value in stated.signature.inputs:
             inputs.append(
-                (value.name, value.kind or "?", shape(value.shape), why.get(value.name, default))
+                (
+                    value.name,
+                    value.kind or "?",
+                    shape(value.shape),
+                    why.get(value.name, default),
+                )
             )
         out.print(indented(table(["name", "type", "shape", "would be fed with"], inputs)))
     if stated.coverage or stated.remarks:
         _heading(out, "reached", "by sets that are made on purpose, if they run")
         counts = [
-            (kind, f"{count:,} of {total:,}") for kind, (count, total) in stated.coverage.items()
+            (kind, f"{count:,} of {total:,}")
+            for kind, (count, total) in stated.coverage.items()
         ]
         out.print(indented(table(["of", "reached"], counts)))
         for remark in stated.remarks:
@@ -287,9 +299,13 @@ def _show(out: Console, stated: Facts, card: Card, path: Path) -> None:
     places += [f"{stated.functions} function{'s' if stated.functions > 1 else ''}"] * bool(
         stated.functions
     )
-    count = f"{sum(stated.nodes.values()):,}{' in ' + ' and '.join(places) if places else ''}"
+    count = (
+        f"{sum(stated.nodes.values()):,}{' in ' + ' and '.join(places) if places else ''}"
+    )
     _heading(out, "nodes", count)
-    cells = [labelled(f"{number:>5,} ", "cyan", name) for name, number in stated.nodes.items()]
+    cells = [
+        labelled(f"{number:>5,} ", "cyan", name) for name, number in stated.nodes.items()
+    ]
     out.print(indented(Columns(cells, column_first=True, padding=(0, 3))))
     for problem in stated.problems:
         out.print()

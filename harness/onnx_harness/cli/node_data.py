@@ -69,7 +69,9 @@ def _written(
     folder.mkdir(parents=True, exist_ok=True)
     function, arguments = work(settings)
     with (
-        started_worker(settings, environment, readable=readable, writable=(folder,)) as worker,
+        started_worker(
+            settings, environment, readable=readable, writable=(folder,)
+        ) as worker,
         named_death(f"{cell_id}: figures of its nodes"),
         shown_progress(worker),
     ):

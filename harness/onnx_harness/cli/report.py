@@ -83,8 +83,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "models that the run has kept of it",
     )
     judging = parser.add_argument_group("judging again, without running a model")
-    judging.add_argument("--rtol", type=float, metavar="R", help="relative tolerance, with --atol")
-    judging.add_argument("--atol", type=float, metavar="A", help="absolute tolerance, with --rtol")
+    judging.add_argument(
+        "--rtol", type=float, metavar="R", help="relative tolerance, with --atol"
+    )
+    judging.add_argument(
+        "--atol", type=float, metavar="A", help="absolute tolerance, with --rtol"
+    )
     judging.add_argument(
         "--sqnr", type=float, metavar="DB", help="least signal to noise ratio instead"
     )
@@ -141,7 +145,10 @@ def run(args: argparse.Namespace) -> int:
         _write_history(folder, results)
     past = background(sources[0].folder or reports, results.run, results.cells)
     write_reports(_made(folder), results.run, results.cells, _headers(results), past)
-    _say(f"{figures.sentence(results.cells)} · {folder / REPORT} · {folder / SUMMARY}", args.csv)
+    _say(
+        f"{figures.sentence(results.cells)} · {folder / REPORT} · {folder / SUMMARY}",
+        args.csv,
+    )
     _export(args, results)
     if args.node_data:
         _write_node_data(sources[0].folder or reports, results)
@@ -188,7 +195,9 @@ def _bounds(args: argparse.Namespace) -> Bounds | None:
     if not elementwise:
         return None if args.sqnr is None else Bounds(sqnr_db=args.sqnr)
     if args.sqnr is not None:
-        raise UsageError("--sqnr takes the place of --rtol and --atol: name one kind of bound")
+        raise UsageError(
+            "--sqnr takes the place of --rtol and --atol: name one kind of bound"
+        )
     if args.rtol is None or args.atol is None:
         raise UsageError("--rtol and --atol go together: name both")
     if args.rtol < 0 or args.atol < 0:
@@ -276,12 +285,16 @@ def _rejudged(results: Results, bounds: Bounds) -> Results:
             else "can't, and are as they were"
         )
         errors.print(
-            labelled("note: ", "yellow", f"{figures.counted(len(again.undecided), 'cell')} {why}:")
+            labelled(
+                "note: ", "yellow", f"{figures.counted(len(again.undecided), 'cell')} {why}:"
+            )
         )
     for undecided, reason in list(again.undecided.items())[:MOST_NAMED]:
         errors.print(text(f"  {undecided}: {reason}"), soft_wrap=True)
     if len(again.undecided) > MOST_NAMED:
-        errors.print(text(f"  and {len(again.undecided) - MOST_NAMED:,} more"), soft_wrap=True)
+        errors.print(
+            text(f"  and {len(again.undecided) - MOST_NAMED:,} more"), soft_wrap=True
+        )
     return Results(results.run, again.cells)
 
 
@@ -294,7 +307,9 @@ def _compare(
 ) -> int:
     before, after = (source.results for source in sources)
     if not {cell.id for cell in before.cells} & {cell.id for cell in after.cells}:
-        raise UsageError("the two runs have no cell in common: --merge makes one run of shards")
+        raise UsageError(
+            "the two runs have no cell in common: --merge makes one run of shards"
+        )
     if bounds is not None:
         before, after = (_rejudged(results, bounds) for results in (before, after))
     folder = _made(args.output or reports / "compared")

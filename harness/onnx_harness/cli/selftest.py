@@ -9,7 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from onnx_harness.cards import fetch
 from onnx_harness.cards.card import Card
@@ -143,7 +149,9 @@ def _models(args: argparse.Namespace) -> tuple[Card, ...]:
 
     models = [at_hand(card, fetch.materialize(card)) for card in find_cards(args.models)]
     if args.quick:
-        models = [card for card in models if fetch.materialize(card).stat().st_size <= _QUICK_BYTES]
+        models = [
+            card for card in models if fetch.materialize(card).stat().st_size <= _QUICK_BYTES
+        ]
     return tuple(models)
 
 
@@ -161,7 +169,10 @@ def _as_json(row: Row, outcomes: Sequence[Outcome], good: bool) -> dict[str, obj
 
 
 def _show(
-    out: Console, rows: Sequence[Row], outcomes: dict[str, list[Outcome]], reached: Sequence[bool]
+    out: Console,
+    rows: Sequence[Row],
+    outcomes: dict[str, list[Outcome]],
+    reached: Sequence[bool],
 ) -> None:
     for row in rows:
         words = []
@@ -171,7 +182,9 @@ def _show(
         for word in words[:_MOST_WORDS]:
             out.print(text(f"{row.name}: {word}", "dim"), soft_wrap=True)
         if len(words) > _MOST_WORDS:
-            out.print(text(f"{row.name}: and {len(words) - _MOST_WORDS} more, in the log", "dim"))
+            out.print(
+                text(f"{row.name}: and {len(words) - _MOST_WORDS} more, in the log", "dim")
+            )
     cells = []
     for row, good in zip(rows, reached, strict=True):
         cells.append(

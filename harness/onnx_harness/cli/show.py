@@ -98,7 +98,9 @@ def indented(what: RenderableType) -> Padding:
     return Padding(what, (0, 0, 0, 2), expand=False)
 
 
-def table(columns: Iterable[str | tuple[str, str]], rows: Iterable[Iterable[object]]) -> Table:
+def table(
+    columns: Iterable[str | tuple[str, str]], rows: Iterable[Iterable[object]]
+) -> Table:
     """A table whose long cells are folded, never cut.
 
     Args:
@@ -106,7 +108,11 @@ def table(columns: Iterable[str | tuple[str, str]], rows: Iterable[Iterable[obje
         rows: cells; what isn't a rich Text is taken as a text of a model.
     """
     drawn = Table(
-        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0), header_style="dim"
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+        padding=(0, 2, 0, 0),
+        header_style="dim",
     )
     for column in columns:
         head, kind = column if isinstance(column, tuple) else (column, "")

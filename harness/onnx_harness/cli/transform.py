@@ -116,12 +116,17 @@ def declare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--provider",
         metavar="NAME",
-        help=("whose verdicts fp16.mixed chooses by: what it refuses stays float32 (default: cpu)"),
+        help=(
+            "whose verdicts fp16.mixed chooses by: what it refuses stays float32 (default: cpu)"
+        ),
     )
     add_settings(parser, "custom_ops")
     add_json(parser)
     parser.add_argument(
-        "-q", "--quiet", action="store_true", help="leave out what each step did, rule by rule"
+        "-q",
+        "--quiet",
+        action="store_true",
+        help="leave out what each step did, rule by rule",
     )
     add_limits(parser)
     parser.epilog = _EPILOG
@@ -140,7 +145,11 @@ def run(args: argparse.Namespace) -> int:
     idle = [step.name for step in bound.steps if step.transform.session]
     steps = tuple(step for step in variant.steps if step.name not in idle)
     if not steps:
-        why = f"{', '.join(idle)} is an option of the session" if idle else "it is the empty chain"
+        why = (
+            f"{', '.join(idle)} is an option of the session"
+            if idle
+            else "it is the empty chain"
+        )
         raise UsageError(
             f"variant '{variant.spelling}' changes no file: {why}. Nothing was written."
         )
@@ -159,7 +168,10 @@ def run(args: argparse.Namespace) -> int:
         ) as worker,
     ):
         unpublished = folder / out.name
-        with named_death(f"variant '{variant.spelling}' on {path.name}"), shown_progress(worker):
+        with (
+            named_death(f"variant '{variant.spelling}' on {path.name}"),
+            shown_progress(worker),
+        ):
             output = (unpublished, INLINE_BYTES)
             arguments = (path, steps, *output, card, settings, out, provider.name)
             written = worker.call(WithLibraries(libraries, apply), *arguments)
@@ -191,13 +203,17 @@ def run(args: argparse.Namespace) -> int:
 def _refuse_idle_options(args: argparse.Namespace, bound: BoundVariant) -> None:
     """Raise UsageError for an option that no step of the variant asks for."""
     spelling = bound.variant.spelling
-    calibrated = any(step.transform.calibrated or step.transform.chosen for step in bound.changing)
+    calibrated = any(
+        step.transform.calibrated or step.transform.chosen for step in bound.changing
+    )
     if not calibrated and (args.input_sets is not None or args.seed is not None):
         raise UsageError(
             f"no step of '{spelling}' is calibrated: --input-sets and --seed have no effect"
         )
     if args.provider and not any(step.transform.chosen for step in bound.changing):
-        raise UsageError(f"no step of '{spelling}' chooses by verdicts: --provider has no effect")
+        raise UsageError(
+            f"no step of '{spelling}' chooses by verdicts: --provider has no effect"
+        )
     chooses = any(step.transform.chosen and takes_nodes(step) for step in bound.changing)
     if args.write_card and not chooses:
         raise UsageError(
@@ -219,7 +235,8 @@ def _with_shapes(variant: Variant, shapes: list[str]) -> Variant:
         if option:
             replaced = True
             step = Step(
-                step.name, tuple(sorted({**dict(step.options), option: tuple(shapes)}.items()))
+                step.name,
+                tuple(sorted({**dict(step.options), option: tuple(shapes)}.items())),
             )
         transforms.bind(step)
         steps.append(step)
@@ -281,7 +298,9 @@ def apply(
     if settings is not None:
         check_bounds(path, settings.cell_memory, trusted=settings.trust_models)
     card = card or matrix.card_for(path)
-    bound = list(zip(steps, with_card(bind_variant(Variant("", steps)), card).steps, strict=True))
+    bound = list(
+        zip(steps, with_card(bind_variant(Variant("", steps)), card).steps, strict=True)
+    )
     samples = (
         _samples(before, card, settings)
         if any(bound_step.transform.calibrated for _, bound_step in bound)
@@ -291,7 +310,9 @@ def apply(
     mixes: list[Mix] = []
     if any(bound_step.transform.chosen for _, bound_step in bound):
         bound_variant = with_card(bind_variant(Variant("", steps)), card)
-        choose = _chooser(before, bound_variant, card, settings or Settings(), provider, mixes)
+        choose = _chooser(
+            before, bound_variant, card, settings or Settings(), provider, mixes
+        )
     nodes = node_count(before.skeleton.graph)
     with transforms.details() as did, transforms.remarks() as remarks:
         model, seconds = _applied(before, bound, samples, choose)
@@ -332,9 +353,7 @@ def _applied(
             try:
                 try:
                     model = run_step(model, samples, choose)
-                except (
-                    NothingConverted
-                ):  # no verdict on it means anything, but the file that was asked for is right
+                except NothingConverted:  # no verdict on it means anything, but the file that was asked for is right
                     model = even_in_vain(run_step)(model, samples, choose)
             except NotApplicable as error:
                 raise _not_applicable(step, before, error) from None
@@ -352,7 +371,9 @@ def _not_applicable(step: Step, before: Model, error: NotApplicable) -> NotAppli
     )
 
 
-def _samples(model: Model, card: Card | None, settings: Settings | None) -> list[dict[str, Any]]:
+def _samples(
+    model: Model, card: Card | None, settings: Settings | None
+) -> list[dict[str, Any]]:
     """The input sets that pytest would calibrate on."""
     from onnx_harness.judging.reference import calibration_sets
 

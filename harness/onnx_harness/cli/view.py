@@ -35,8 +35,12 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--provider", metavar="NAME", help="that V's nodes are run on (default: cpu)"
     )
     parser.add_argument("--port", type=_port, help="to serve at (default: one that is free)")
-    parser.add_argument("--no-browser", action="store_true", help="only serve it; open no browser")
-    parser.add_argument("--netron", action="store_true", help="Netron, though there is the other")
+    parser.add_argument(
+        "--no-browser", action="store_true", help="only serve it; open no browser"
+    )
+    parser.add_argument(
+        "--netron", action="store_true", help="Netron, though there is the other"
+    )
     parser.add_argument(
         "--node-data",
         action="store_true",
@@ -82,7 +86,9 @@ def run(args: argparse.Namespace) -> int:
             _explore(args, models, folder)
         return DONE
     netron = importlib.import_module("netron")
-    logging.getLogger("netron").setLevel(logging.WARNING)  # it would tell the address once more
+    logging.getLogger("netron").setLevel(
+        logging.WARNING
+    )  # it would tell the address once more
     for place, (title, path) in enumerate(models):
         port = args.port and args.port + place
         _serve(netron, title, path, port, browse=not args.no_browser)
@@ -131,7 +137,9 @@ def _of_variant(args: argparse.Namespace) -> tuple[Path, list[tuple[str, Path]]]
     settings = nearest_settings({})
     provider = providers.get(args.provider or "cpu").name
     cell = Cell(card, one_variant(args.variant, settings), provider)
-    folder = write_of_variant(cell, path, args.report_dir or settings.report_dir or Path("reports"))
+    folder = write_of_variant(
+        cell, path, args.report_dir or settings.report_dir or Path("reports")
+    )
     models = [("original", folder / ORIGINAL), ("candidate", folder / CANDIDATE)]
     return folder, [(f"{title} of {cell.id}", file) for title, file in models]
 
@@ -140,7 +148,9 @@ def _has(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
-def _explore(args: argparse.Namespace, models: list[tuple[str, Path]], folder: Path | None) -> None:
+def _explore(
+    args: argparse.Namespace, models: list[tuple[str, Path]], folder: Path | None
+) -> None:
     """Serve models in Model Explorer until Ctrl-C."""
     from onnx_harness.diagnose.node_data import CANDIDATE, FIGURES, ORIGINAL
 
@@ -179,7 +189,9 @@ def _serve(netron: Any, title: str, path: Path, port: int | None, *, browse: boo
         raise HarnessError(
             f"Netron can't serve {path.name}{where}: {error.strerror or error}"
         ) from error
-    console().print(text(f"{title} at http://{host}:{port} (Ctrl-C ends it)"), soft_wrap=True)
+    console().print(
+        text(f"{title} at http://{host}:{port} (Ctrl-C ends it)"), soft_wrap=True
+    )
 
 
 def _port(word: str) -> int:

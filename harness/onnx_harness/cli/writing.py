@@ -73,7 +73,9 @@ class Objections:
     def notes(self) -> list[str]:
         """Remarks that don't make the work a failure."""
         return (
-            [f"the ONNX checker rejects the original too: {self.original}"] if self.original else []
+            [f"the ONNX checker rejects the original too: {self.original}"]
+            if self.original
+            else []
         )
 
 

@@ -71,7 +71,9 @@ def show(args: argparse.Namespace) -> int:
     chosen = find_cards(args.paths)
     places = [_place(card) for card in chosen]
     if args.json:
-        write_json([_as_json(card, *place) for card, place in zip(chosen, places, strict=True)])
+        write_json(
+            [_as_json(card, *place) for card, place in zip(chosen, places, strict=True)]
+        )
         return DONE
     out = console()
     rows = []
@@ -118,7 +120,9 @@ def find_cards(paths: Sequence[Path]) -> list[Card]:
         elif path.is_file() and path.name.endswith(CARD_SUFFIX):
             found = [path]
         elif path.is_file():
-            raise UsageError(f"{path} isn't a model card: its name doesn't end in {CARD_SUFFIX}")
+            raise UsageError(
+                f"{path} isn't a model card: its name doesn't end in {CARD_SUFFIX}"
+            )
         else:
             near = (
                 sorted(file.name for file in path.parent.glob(f"*{CARD_SUFFIX}"))
@@ -183,7 +187,11 @@ def _progress(out: Console, total: int) -> Iterator[zoo.Progress]:
     if not out.is_terminal:
         yield _Lines(out)
         return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+    )
     with Progress(
         *columns, TextColumn("{task.fields[now]}", markup=False), console=out, transient=True
     ) as bars:

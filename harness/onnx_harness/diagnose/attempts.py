@@ -78,7 +78,9 @@ def attempt(question: Question, trial: Trial) -> Outcome:
         What came of it. A death of the worker is for the caller to turn into an outcome.
     """
     way = Way(
-        question.task, found=Findings(graph=GraphChange(0, 0, 0, 0, 0.0)), _bound=question.bound
+        question.task,
+        found=Findings(graph=GraphChange(0, 0, 0, 0, 0.0)),
+        _bound=question.bound,
     )
     bench: list[Bench] = []
     try:
@@ -110,7 +112,9 @@ def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
         if isinstance(session, NoKernel):
             with way.at(Stage.COMPARE, fault=Status.ERROR):
                 bench.count("runs")
-                _conclude(simulated_verdict(bench.standard, model, session.on(trial.provider)))
+                _conclude(
+                    simulated_verdict(bench.standard, model, session.on(trial.provider))
+                )
             return
         with way.at(Stage.PLACEMENT):
             _prove_placement(way, trial, session)
@@ -119,13 +123,19 @@ def _attempt(way: Way, bench: Bench, trial: Trial) -> None:
     with way.at(Stage.COMPARE, fault=Status.ERROR):
         first = feeds_for(session, bench.standard.reference.sets[0].values)
         outcome = judge_outputs(
-            bench.standard, outputs, model, emulated=emulated, again=lambda: run(session, first)
+            bench.standard,
+            outputs,
+            model,
+            emulated=emulated,
+            again=lambda: run(session, first),
         )
         _conclude(wrong_repeat(bench.standard, outputs, repeats) or outcome)
     if bench.question.candidate is not None:
         with way.at(Stage.CHECK):
             float_io = "float16" if bench.question.float16_io else None
-            changes = interface_changes(bench.subject.model.signature, model.signature, float_io)
+            changes = interface_changes(
+                bench.subject.model.signature, model.signature, float_io
+            )
             if changes:
                 raise CellEnded(
                     Status.FAIL,
@@ -156,7 +166,9 @@ def _conclude(outcome: Verdict) -> None:
     """
     if not outcome.passed:
         reason = outcome.reason or "the outputs differ"
-        raise CellEnded(outcome.status, reason, outcome.detail, outcome.symptom, outcome.worst_sets)
+        raise CellEnded(
+            outcome.status, reason, outcome.detail, outcome.symptom, outcome.worst_sets
+        )
 
 
 def _check(way: Way, bench: Bench, trial: Trial, model: Model) -> None:
@@ -166,7 +178,9 @@ def _check(way: Way, bench: Bench, trial: Trial, model: Model) -> None:
     """
     if trial.count == 0 or bench.question.candidate is not None:
         return
-    check_artifact(way, bench.subject, Artifact(model, checker_says(model.path), True, trial.level))
+    check_artifact(
+        way, bench.subject, Artifact(model, checker_says(model.path), True, trial.level)
+    )
     note_stage(Stage.CHECK)
 
 
@@ -198,7 +212,9 @@ def _outputs(
     outputs, emulated = [dict(output) for output in reference.outputs], False
     for number, place in enumerate(chosen):
         input_set = reference.sets[place]
-        note = RunNote(bench.question.task.place(place), bool(input_set.unusual), input_set.name)
+        note = RunNote(
+            bench.question.task.place(place), bool(input_set.unusual), input_set.name
+        )
         with noting(str(note)):
             outputs[place] = run(session, feeds_for(session, input_set.values))
         bench.count("runs")
@@ -219,7 +235,9 @@ def parts_of(question: Question, count: int) -> tuple[str, ...]:
     bench = bench_of(question)
     parts = bench.step(count).transform.parts
     return (
-        () if parts is None else tuple(parts.names(bench.before(count), bench.step(count).options))
+        ()
+        if parts is None
+        else tuple(parts.names(bench.before(count), bench.step(count).options))
     )
 
 
@@ -241,7 +259,9 @@ def mend(question: Question, trial: Trial) -> tuple[str | None, str]:
     """
     bench = bench_of(question)
     precisions = {step.transform.precision for step in question.bound.changing}
-    if Precision.INT8 in precisions and precisions.isdisjoint({Precision.FP16, Precision.BF16}):
+    if Precision.INT8 in precisions and precisions.isdisjoint(
+        {Precision.FP16, Precision.BF16}
+    ):
         way = Way(question.task, _bound=question.bound)
         return int8_mend_of(way, bench.subject, workbench().cache)
     candidate = bench.model(trial.count, trial.off)

@@ -177,7 +177,9 @@ def _bench(question: Question) -> Bench:
             cache,
         )
         if any(step.transform.calibrated for step in question.bound.changing):
-            sets = calibration_sets(subject.model, cell.card, task.settings, cache, task.recorded)
+            sets = calibration_sets(
+                subject.model, cell.card, task.settings, cache, task.recorded
+            )
             judged_standard = replace(judged_standard, calibration=tuple(sets))
         return Bench(question, subject, judged_standard)
     a, b = Model(task.model, "a"), Model(question.candidate, "b")
@@ -208,7 +210,11 @@ def open_candidate(
     half, config = False, None
     source: Path | bytes
     if isinstance(model, Model):
-        source, half, config = model.path, computes_in_half(model.skeleton), bench.config(model)
+        source, half, config = (
+            model.path,
+            computes_in_half(model.skeleton),
+            bench.config(model),
+        )
     else:
         source = model.SerializeToString()
     bench.count("sessions")

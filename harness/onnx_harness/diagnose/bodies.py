@@ -47,7 +47,9 @@ class _Unrolling:
         else:
             read, given, carried = self._scan()
         renamed = {
-            info.name: name for info, name in zip(self._body.input, read, strict=False) if name
+            info.name: name
+            for info, name in zip(self._body.input, read, strict=False)
+            if name
         }
         inner = []
         for node in self._body.node:
@@ -83,7 +85,9 @@ class _Unrolling:
         axes = self._integers("scan_input_axes", scanned)
         directions = self._integers("scan_input_directions", scanned)
         read = list(self._node.input[:carried])
-        for name, axis, backward in zip(self._node.input[carried:], axes, directions, strict=True):
+        for name, axis, backward in zip(
+            self._node.input[carried:], axes, directions, strict=True
+        ):
             part = fresh_name(f"{name}_part", self._taken)
             index = self._weight(np.array(-1 if backward else 0, np.int64))
             self._before.append(helper.make_node("Gather", [name, index], [part], axis=axis))
@@ -133,7 +137,11 @@ def bypasses(case: Case) -> Iterator[Case]:
     for number, body in enumerate(_bodies(case.model)):
         given = {info.name for info in body.output}
         for at, node in enumerate(body.node):
-            if len(node.output) != 1 or node.output[0] in given or node.op_type == "Constant":
+            if (
+                len(node.output) != 1
+                or node.output[0] in given
+                or node.op_type == "Constant"
+            ):
                 continue
             for name in dict.fromkeys(filter(None, node.input)):
                 changed = duplicate(case)

@@ -97,10 +97,14 @@ def data_of(case: Case) -> list[Data]:
     arrays = []
     for number, (name, array) in enumerate(case.inputs.items()):
         if array.dtype.kind not in "OUS":
-            arrays.append(Data(Place(_INPUTS, number), f"input {name}", ("input", name), array))
+            arrays.append(
+                Data(Place(_INPUTS, number), f"input {name}", ("input", name), array)
+            )
     for owner, model in enumerate(case.models):
         for number, holder in enumerate(_holders(model)):
-            arrays.append(Data(Place(owner, number), holder.label, holder.key, holder.read()))
+            arrays.append(
+                Data(Place(owner, number), holder.label, holder.key, holder.read())
+            )
     return arrays
 
 
@@ -142,7 +146,9 @@ def all_nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
         yield from function.node
 
 
-def all_tensors(model: onnx.ModelProto) -> Iterator[tuple[str, tuple[str, ...], TensorProto]]:
+def all_tensors(
+    model: onnx.ModelProto,
+) -> Iterator[tuple[str, tuple[str, ...], TensorProto]]:
     """Yield the label, the key and the message of every tensor; keys as in :class:`Data`."""
     for graph in all_graphs(model):
         for tensor in graph.initializer:

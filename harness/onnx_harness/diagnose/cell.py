@@ -26,6 +26,10 @@ def diagnose_cell(runner: Runner, cell: Cell, result: CellResult) -> Diagnosis:
         seconds = runner.settings.diagnose_budget
         reports = runner.settings.report_dir
         folder = None if reports is None else reports / FOLDER / cell.id
-        return diagnose(task, seconds=seconds, known_failure=result.reason or "", folder=folder)
+        return diagnose(
+            task, seconds=seconds, known_failure=result.reason or "", folder=folder
+        )
     except Exception as error:  # whatever a search meets, it says nothing about the cell
-        return Diagnosis(f"No cause was found: the search itself failed ({words_of(error)}).")
+        return Diagnosis(
+            f"No cause was found: the search itself failed ({words_of(error)})."
+        )

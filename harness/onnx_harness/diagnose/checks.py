@@ -40,7 +40,9 @@ def answer(fault: Fault, question: bytes, say: Say) -> None:
     parts = unpack(question)
     model = onnx.ModelProto.FromString(parts["model"].tobytes())
     counterpart = (
-        None if parts["other"] is None else onnx.ModelProto.FromString(parts["other"].tobytes())
+        None
+        if parts["other"] is None
+        else onnx.ModelProto.FromString(parts["other"].tobytes())
     )
     case = Case(model, parts["inputs"], counterpart)
     if not parts["values"]:
@@ -84,7 +86,11 @@ def _controls(fault: Fault) -> list[tuple[str, ...]]:
 
 
 def _seen(
-    fault: Fault, case: Case, expected: Mapping[str, Any], off: tuple[str, ...] | None, tell: Any
+    fault: Fault,
+    case: Case,
+    expected: Mapping[str, Any],
+    off: tuple[str, ...] | None,
+    tell: Any,
 ) -> dict[str, Any]:
     """Return the line on one run.
 
@@ -166,7 +172,10 @@ def run_once(
     if tell is not None:
         tell(stage=Stage.RUN.value)
     try:
-        feeds = {info.name: _as_type(inputs[info.name], info.type) for info in session.get_inputs()}
+        feeds = {
+            info.name: _as_type(inputs[info.name], info.type)
+            for info in session.get_inputs()
+        }
         names = [info.name for info in session.get_outputs()]
         return dict(zip(names, session.run(None, feeds), strict=True))
     except Exception as error:
@@ -210,7 +219,9 @@ def _changed(
         return None
     if _checker_says(model) is None and (words := _checker_says(candidate)) is not None:
         return "invalid", words
-    names = [[info.name for info in graph.output] for graph in (model.graph, candidate.graph)]
+    names = [
+        [info.name for info in graph.output] for graph in (model.graph, candidate.graph)
+    ]
     if names[0] != names[1]:
         return "interface", f"outputs {names[0]} became {names[1]}"
     for before, after in zip(model.graph.output, candidate.graph.output, strict=True):

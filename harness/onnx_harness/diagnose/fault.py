@@ -53,7 +53,9 @@ class Fault:
                     names.append(name)
             excluded = tuple(names)
             step = (
-                replace(step, options=parts.without(step.options, excluded)) if excluded else step
+                replace(step, options=parts.without(step.options, excluded))
+                if excluded
+                else step
             )
         samples = [case.inputs] if step.transform.calibrated else []
         with remarks():

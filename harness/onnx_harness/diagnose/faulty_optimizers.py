@@ -41,7 +41,9 @@ def find_optimizers(
         return replace(base, disabled=tuple(name for name in names if name not in chosen))
 
     result = minimal_part(
-        names, lambda part: runner.still_fails(without_others(part), failure), guesses=guesses
+        names,
+        lambda part: runner.still_fails(without_others(part), failure),
+        guesses=guesses,
     )
     if not result.items or len(result.items) == len(names) > MOST_NAMED:
         findings.note(f"none of {len(names)} optimizers is needed for that")

@@ -17,7 +17,9 @@ MOST_NAMED = 8
 """A larger set of nodes isn't the cause, it's the whole conversion."""
 
 
-def find_parts(runner: TrialRunner, findings: Findings, base: Trial, failure: Outcome) -> Trial:
+def find_parts(
+    runner: TrialRunner, findings: Findings, base: Trial, failure: Outcome
+) -> Trial:
     """Find the parts at fault of the last transform of a trial.
 
     Returns:
@@ -39,7 +41,9 @@ def find_parts(runner: TrialRunner, findings: Findings, base: Trial, failure: Ou
     if parts.kind == "node" and runner.ask(attempts.lacks_names, base.count):
         named = runner.trial(replace(base, named=True))
         if not trials.same_failure(failure, named):
-            findings.note(f"it takes nodes without names: once each node has one, {named.in_words}")
+            findings.note(
+                f"it takes nodes without names: once each node has one, {named.in_words}"
+            )
             return base
 
     def without_others(part: tuple[str, ...]) -> Trial:
@@ -70,7 +74,9 @@ def _named_in(reason: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name in names if f"'{name}'" in reason)
 
 
-def _note_parts(findings: Findings, kind: str, names: Sequence[str], result: Minimal[str]) -> None:
+def _note_parts(
+    findings: Findings, kind: str, names: Sequence[str], result: Minimal[str]
+) -> None:
     plural = {"pass": "passes"}.get(kind, f"{kind}s")
     if not result.items:
         findings.note(f"none of its {len(names)} {plural} is needed for that")

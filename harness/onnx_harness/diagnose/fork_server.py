@@ -91,7 +91,9 @@ class ForkServer:
             die_with_parent()
             while len(head := _read(questions, _SIZE.size)[0]) == _SIZE.size:
                 question, _ = _read(questions, _SIZE.unpack(head)[0])
-                self._answer(question, lambda data: _write(answered, _SIZE.pack(len(data)) + data))
+                self._answer(
+                    question, lambda data: _write(answered, _SIZE.pack(len(data)) + data)
+                )
                 _write(answered, _SIZE.pack(0))
             code = 0
         finally:

@@ -78,7 +78,9 @@ def write(folder: Path, fault: Fault, reduced: Reduced, sentence: str) -> bool:
             if not fault.runtime:
                 _models(handout, fault, reduced)
             shown = _attempt(handout, fault, reduced, None)
-        (handout / ISSUE).write_text(_issue(fault, reduced, call, sentence), encoding="utf-8")
+        (handout / ISSUE).write_text(
+            _issue(fault, reduced, call, sentence), encoding="utf-8"
+        )
         shutil.rmtree(folder, ignore_errors=True)
         handout.rename(folder)
     return shown
@@ -139,7 +141,9 @@ def _data(folder: Path, fault: Fault, reduced: Reduced) -> None:
     case = reduced.case
     onnx.save(case.model, str(folder / MODEL))
     _save_arrays(folder / INPUTS, case.inputs)
-    _save_arrays(folder / EXPECTED, run_once(case.model, case.inputs, "disable", fault=fault))
+    _save_arrays(
+        folder / EXPECTED, run_once(case.model, case.inputs, "disable", fault=fault)
+    )
 
 
 def _save_arrays(file: Path, arrays: Mapping[str, Any]) -> None:
@@ -197,7 +201,9 @@ def _script(fault: Fault, reduced: Reduced, call: Call | None) -> str:
     config = []
     for key, entry in fault.config:
         config.append(f"    options.add_session_config_entry({key!r}, {entry!r})\n")
-    return Template(Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8")).substitute(
+    return Template(
+        Path(__file__).with_name(_TEMPLATE).read_text(encoding="utf-8")
+    ).substitute(
         title=f"{_title(fault, call)}: {_seen(reduced)}",
         needs=_needs(call),
         control_words=_control_words(fault, call),
@@ -245,7 +251,10 @@ def bound_of(reduced: Reduced) -> float:
 
 def _title(fault: Fault, call: Call | None) -> str:
     if fault.runtime:
-        named = " and ".join(fault.optimizers) or f"graph optimization level {LEVELS[fault.level]}"
+        named = (
+            " and ".join(fault.optimizers)
+            or f"graph optimization level {LEVELS[fault.level]}"
+        )
         return f"ONNX Runtime, {named}"
     if fault.step is None:
         return "a changed model"
@@ -254,8 +263,12 @@ def _title(fault: Fault, call: Call | None) -> str:
     for part in fault.parts:
         if call is None or part != fault.step.name:
             parts.append(part)
-    is_node = fault.step.transform.parts is not None and fault.step.transform.parts.kind == "node"
-    return name if is_node or not parts or len(parts) > 4 else f"{name}, {' and '.join(parts)}"
+    is_node = (
+        fault.step.transform.parts is not None and fault.step.transform.parts.kind == "node"
+    )
+    return (
+        name if is_node or not parts or len(parts) > 4 else f"{name}, {' and '.join(parts)}"
+    )
 
 
 def _seen(reduced: Reduced) -> str:
@@ -264,22 +277,39 @@ def _seen(reduced: Reduced) -> str:
 
 
 def _needs(call: Call | None) -> str:
-    return "onnx and onnxruntime" if call is None else f"onnx, onnxruntime and {call.distribution}"
+    return (
+        "onnx and onnxruntime"
+        if call is None
+        else f"onnx, onnxruntime and {call.distribution}"
+    )
 
 
 def _control_words(fault: Fault, call: Call | None) -> str:
     if fault.runtime:
-        return "without its optimizers at fault" if fault.optimizers else "without optimizations"
-    return f"{CONTROL} in the place of {TRANSFORMED}" if call is None else "the model as it is"
+        return (
+            "without its optimizers at fault"
+            if fault.optimizers
+            else "without optimizations"
+        )
+    return (
+        f"{CONTROL} in the place of {TRANSFORMED}" if call is None else "the model as it is"
+    )
 
 
 def _issue(fault: Fault, reduced: Reduced, call: Call | None, sentence: str) -> str:
     """Return the page to paste where the library's issues are kept."""
     case, sign = reduced.case, reduced.sign
     text = onnx.printer.to_text(case.model)
-    names = ["onnx", "onnxruntime", "numpy", *([call.distribution] if call is not None else [])]
+    names = [
+        "onnx",
+        "onnxruntime",
+        "numpy",
+        *([call.distribution] if call is not None else []),
+    ]
     versions = ", ".join(f"{name} {_version(name)}" for name in dict.fromkeys(names))
-    inputs = [f"{name} {array.dtype}{list(array.shape)}" for name, array in case.inputs.items()]
+    inputs = [
+        f"{name} {array.dtype}{list(array.shape)}" for name, array in case.inputs.items()
+    ]
     lines = [
         f"# {_title(fault, call)}: {_seen(reduced)}",
         "",

@@ -24,7 +24,11 @@ _LONGER, _CONFIRMING_SHARE = 2.0, 0.4
 
 
 def tell_hang(
-    runner: TrialRunner, findings: Findings, whole: Trial, hanging: Outcome, known_failure: str
+    runner: TrialRunner,
+    findings: Findings,
+    whole: Trial,
+    hanging: Outcome,
+    known_failure: str,
 ) -> Outcome:
     """Return what comes of the whole cell, which wasn't over within the first limit.
 
@@ -50,7 +54,9 @@ def tell_hang(
         raise OutOfBudget from None
     except OutOfBudget:
         raise
-    except Exception:  # it isn't judged by itself, or ends its process: nothing to measure by
+    except (
+        Exception
+    ):  # it isn't judged by itself, or ends its process: nothing to measure by
         findings.remark = ""
         return hanging
     findings.remark = f"the untouched model takes {untouched:.2g} s of that: it may be slow"
@@ -73,7 +79,9 @@ def tell_hang(
     return outcome
 
 
-def confirm_hang(runner: TrialRunner, findings: Findings, reduced: Trial, first: float) -> bool:
+def confirm_hang(
+    runner: TrialRunner, findings: Findings, reduced: Trial, first: float
+) -> bool:
     """Give what was narrowed down longer than the whole had.
 
     Args:
@@ -93,5 +101,7 @@ def confirm_hang(runner: TrialRunner, findings: Findings, reduced: Trial, first:
     if outcome.manner == "hang":
         findings.note(f"what was narrowed down did not end within {limit:.3g} s either")
         return True
-    findings.note(f"slow, and no hang: what was narrowed down ends after {runner.slowest:.2g} s")
+    findings.note(
+        f"slow, and no hang: what was narrowed down ends after {runner.slowest:.2g} s"
+    )
     return False

@@ -39,7 +39,11 @@ def entry_of(
         sentence: the cause.
         repro: the folder of the smallest model; None where there is none.
     """
-    folder = "" if repro is None else Path(os.path.relpath(repro, cell.card.path.parent)).as_posix()
+    folder = (
+        ""
+        if repro is None
+        else Path(os.path.relpath(repro, cell.card.path.parent)).as_posix()
+    )
     entry = cell.known_failure
     if entry is not None:
         return replace(entry, cause=sentence, repro=folder or entry.repro)

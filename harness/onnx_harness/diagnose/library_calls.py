@@ -68,7 +68,10 @@ _PLAIN: Mapping[str, tuple[str, ...]] = {
         "return simplified",
     ),
     "onnxslim": ("import onnxslim", "return onnxslim.slim(model)"),
-    "onnxscript": ("import onnxscript.optimizer", "return onnxscript.optimizer.optimize(model)"),
+    "onnxscript": (
+        "import onnxscript.optimizer",
+        "return onnxscript.optimizer.optimize(model)",
+    ),
 }
 
 _CALLS: Mapping[str, Callable[[Mapping[str, Any], Sequence[str]], Call | None]] = {

@@ -20,7 +20,9 @@ from onnx_harness.results.diagnosis import NodeCause
 _SHRINK_SECONDS = 8.0
 
 
-def find_node(runner: TrialRunner, findings: Findings, base: Trial, failure: Outcome) -> None:
+def find_node(
+    runner: TrialRunner, findings: Findings, base: Trial, failure: Outcome
+) -> None:
     """Find the first node that departs on its own.
 
     Raises:
@@ -37,7 +39,9 @@ def find_node(runner: TrialRunner, findings: Findings, base: Trial, failure: Out
     node, own, inherited = watch.node, _finite(watch.node.own), _finite(watch.node.inherited)
     findings.set_cause(node=NodeCause(node.name, node.op_type, own, inherited))
     right = {True: "are right", False: "are still wrong", None: "can't be had"}[watch.mended]
-    findings.note(f"with the reference's value in the place of '{node.value}', the outputs {right}")
+    findings.note(
+        f"with the reference's value in the place of '{node.value}', the outputs {right}"
+    )
 
 
 def watched(
@@ -55,7 +59,9 @@ def watched(
     if failure.stage is not Stage.COMPARE or not outcome.places:
         return None
     try:
-        watch = runner.ask(values.first_departure, base, outcome.places[0], limit=runner.left)
+        watch = runner.ask(
+            values.first_departure, base, outcome.places[0], limit=runner.left
+        )
     except OutOfBudget:
         raise
     except Exception as error:  # a graph that can't be cut has no such node
@@ -65,7 +71,9 @@ def watched(
     return watch
 
 
-def find_input(runner: TrialRunner, findings: Findings, base: Trial, failure: Outcome) -> None:
+def find_input(
+    runner: TrialRunner, findings: Findings, base: Trial, failure: Outcome
+) -> None:
     """Find out how little of the input set is enough.
 
     Raises:
@@ -76,7 +84,9 @@ def find_input(runner: TrialRunner, findings: Findings, base: Trial, failure: Ou
         return
     seconds = min(runner.left / 2, _SHRINK_SECONDS)
     try:
-        shown = runner.ask(shrink.shown_by, base, outcome.places[0], seconds, limit=runner.left)
+        shown = runner.ask(
+            shrink.shown_by, base, outcome.places[0], seconds, limit=runner.left
+        )
     except OutOfBudget:
         raise
     except Exception as error:  # what can't be changed can't be shrunk

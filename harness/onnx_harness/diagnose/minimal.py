@@ -82,7 +82,9 @@ def minimal_part(
 class _Search(Generic[Item]):
     """The state of a search: the smallest part that fails so far, and what was tried."""
 
-    def __init__(self, items: tuple[Item, ...], fails: Callable[[tuple[Item, ...]], bool]) -> None:
+    def __init__(
+        self, items: tuple[Item, ...], fails: Callable[[tuple[Item, ...]], bool]
+    ) -> None:
         self.smallest = items
         self.results: dict[tuple[Item, ...], bool] = {items: True}
         self.trials = 0

@@ -11,7 +11,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from onnx_harness.diagnose.smaller_case import Array, Case, Values, copied, pruned, redeclared
+from onnx_harness.diagnose.smaller_case import (
+    Array,
+    Case,
+    Values,
+    copied,
+    pruned,
+    redeclared,
+)
 from onnx_harness.model.ops import STANDARD_DOMAINS, TYPE_ATTRIBUTES
 from onnx_harness.model.walk import walk
 
@@ -35,7 +42,11 @@ def bypasses(case: Case, values: Values) -> Iterator[Case]:
         return
     outputs = {info.name for info in case.model.graph.output}
     for at, node in enumerate(case.model.graph.node):
-        if len(node.output) != 1 or node.output[0] in outputs or node.output[0] not in values:
+        if (
+            len(node.output) != 1
+            or node.output[0] in outputs
+            or node.output[0] not in values
+        ):
             continue
         after = values[node.output[0]]
         for name in node.input:
@@ -59,11 +70,15 @@ def branches(case: Case, values: Values) -> Iterator[Case]:
     for at, node in enumerate(case.model.graph.node):
         if node.op_type != "If" or node.input[0] not in values:
             continue
-        branch = "then_branch" if bool(values[node.input[0]].reshape(-1)[0]) else "else_branch"
+        branch = (
+            "then_branch" if bool(values[node.input[0]].reshape(-1)[0]) else "else_branch"
+        )
         body = next(attribute.g for attribute in node.attribute if attribute.name == branch)
         changed = duplicate(case)
         graph = changed.model.graph
-        renamed = {info.name: name for info, name in zip(body.output, node.output, strict=True)}
+        renamed = {
+            info.name: name for info, name in zip(body.output, node.output, strict=True)
+        }
         inner = [copy_node(step, renamed) for step in body.node]
         nodes = [*graph.node[:at], *inner, *graph.node[at + 1 :]]
         del graph.node[:]
@@ -148,7 +163,9 @@ def first_axis(case: Case) -> Iterator[Case]:
 
 
 def _sliced(array: Array, size: int, indices: Sequence[int]) -> Array:
-    if array.dtype == np.int64 and array.ndim == 1 and array.size <= 8:  # shapes, ends, repeats
+    if (
+        array.dtype == np.int64 and array.ndim == 1 and array.size <= 8
+    ):  # shapes, ends, repeats
         array = np.where(array == size, len(indices), array)
     for axis, length in enumerate(array.shape):
         if length == size:
@@ -168,7 +185,11 @@ def plain(array: Array, smooth: bool = False) -> Iterator[Array]:
         yield np.full_like(array, array.reshape(-1)[int(np.abs(array).argmax())])
         yield np.sign(array)
         yield np.rint(array)
-        yield array.astype(np.float16).astype(array.dtype) if np.abs(array).max() < 6e4 else array
+        yield (
+            array.astype(np.float16).astype(array.dtype)
+            if np.abs(array).max() < 6e4
+            else array
+        )
 
 
 def weights(case: Case) -> list[str]:

@@ -40,7 +40,12 @@ _UNTOUCHED = "original"
 _LARGEST = 1e30  # in the place of an error that isn't finite, which JSON can't say
 # Colours of errors that are at most so great, the same for every cell: the order of additions, what
 # float16 costs, what a bound of float16 allows, more.
-_ERROR_COLOURS = ((1e-6, "#ffffff"), (1e-3, "#ffffbf"), (1e-2, "#fdae61"), (_LARGEST, "#d73027"))
+_ERROR_COLOURS = (
+    (1e-6, "#ffffff"),
+    (1e-3, "#ffffbf"),
+    (1e-2, "#fdae61"),
+    (_LARGEST, "#d73027"),
+)
 # White where there is nothing, red where the value is the greatest.
 _GRADIENT = [{"stop": 0, "bgColor": "#ffffff"}, {"stop": 1, "bgColor": "#d73027"}]
 _COLOURS = ("#a6cee3", "#fdbf6f", "#b2df8a", "#cab2d6", "#fb9a99", "#ffff99")
@@ -104,7 +109,9 @@ def write_node_data(
     return remarks
 
 
-def write_variant_data(cell: Cell, original: Path, folder: Path, settings: Settings) -> list[str]:
+def write_variant_data(
+    cell: Cell, original: Path, folder: Path, settings: Settings
+) -> list[str]:
     """Make a cell's candidate and write it as `write_node_data` does. Meant for the worker.
 
     Args:

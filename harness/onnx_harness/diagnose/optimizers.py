@@ -42,7 +42,9 @@ def logged(log: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """
     matches = _LOGGED.findall(log.read_text(errors="replace")) if log.is_file() else []
     names = dict.fromkeys(name for name, _ in matches)
-    return tuple(names), tuple(dict.fromkeys(name for name, changed in matches if changed == "1"))
+    return tuple(names), tuple(
+        dict.fromkeys(name for name, changed in matches if changed == "1")
+    )
 
 
 def changing(log: Path) -> tuple[str, ...]:
@@ -142,7 +144,9 @@ def _idle_model() -> onnx.ModelProto:
     )
 
 
-def made_operators(question: Question, trial: Trial, without: Sequence[str]) -> tuple[str, ...]:
+def made_operators(
+    question: Question, trial: Trial, without: Sequence[str]
+) -> tuple[str, ...]:
     """Return the operators of the optimized graph that optimizers make, and their nodes.
 
     They aren't there without the optimizers named.
@@ -167,7 +171,9 @@ def made_operators(question: Question, trial: Trial, without: Sequence[str]) -> 
     new.sort(
         key=lambda node: outputs.issuperset(node.output)
     )  # nodes whose values are new come first
-    return tuple(f"{node.op_type} '{node.name or next(iter(node.output), '')}'" for node in new[:8])
+    return tuple(
+        f"{node.op_type} '{node.name or next(iter(node.output), '')}'" for node in new[:8]
+    )
 
 
 def _identity(node: onnx.NodeProto) -> tuple[str, ...]:

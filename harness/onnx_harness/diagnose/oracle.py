@@ -83,7 +83,12 @@ class Observer:
         right, controlled = controls["right"], controls["controlled"]
         if "manner" in last:
             return Sign(
-                Stage(last["stage"]), last["manner"], last["gap"], right, controlled, last["reason"]
+                Stage(last["stage"]),
+                last["manner"],
+                last["gap"],
+                right,
+                controlled,
+                last["reason"],
             )
         if not end.in_time:
             words = f"the process did not end within {seconds:.3g} s"

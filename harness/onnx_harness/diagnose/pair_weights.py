@@ -65,7 +65,9 @@ def simpler(
                 twin = np.where(mask, base + more, base).astype(first.dtype)
                 if not np.array_equal(base, first):
                     yield _with_pair(case, name, base, twin)
-        yield _with_pair(case, name, first, np.where(mask, first + np.ones_like(first), first))
+        yield _with_pair(
+            case, name, first, np.where(mask, first + np.ones_like(first), first)
+        )
 
 
 def _arrays(

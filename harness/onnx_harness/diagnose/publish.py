@@ -103,7 +103,9 @@ def _needed(
 def _grouped(items: Sequence[str]) -> list[list[str]]:
     """Return at most so many groups of items that a search over them ends."""
     size = -(-len(items) // _MOST_GROUPS)
-    return [list(items[start : start + size]) for start in range(0, len(items), max(size, 1))]
+    return [
+        list(items[start : start + size]) for start in range(0, len(items), max(size, 1))
+    ]
 
 
 def _listed(names: Sequence[str]) -> str:

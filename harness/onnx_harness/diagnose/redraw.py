@@ -19,7 +19,9 @@ def says_nothing(array: Array) -> bool:
     """Return whether an array holds zeros and ones that are few, all the same, or but for one 0."""
     if array.dtype.kind in "OUS":
         return False
-    magnitude = np.abs(array.astype(np.float64)) if array.dtype.kind != "c" else np.abs(array)
+    magnitude = (
+        np.abs(array.astype(np.float64)) if array.dtype.kind != "c" else np.abs(array)
+    )
     if not np.isin(magnitude, (0, 1)).all():
         return False
     few = array.size <= _FEW or np.count_nonzero(magnitude) <= 1
@@ -57,7 +59,9 @@ def replacements(
         two that has room for them; from their range; the same sorted; their least.
     """
     generator = np.random.default_rng(number)
-    sparse = np.count_nonzero(array) <= 1 and array.size > 1  # zeros that a reduction left stay
+    sparse = (
+        np.count_nonzero(array) <= 1 and array.size > 1
+    )  # zeros that a reduction left stay
     for drawn in _drawn(array, generator):
         values = np.where(array != 0, drawn.array, 0) if sparse else drawn.array
         cast = np.asarray(values).astype(array.dtype)
@@ -74,7 +78,9 @@ def _drawn(
         yield Drawn(np.ones_like(array))
         yield Drawn(np.zeros_like(array))
     elif array.dtype.kind == "c":
-        yield Drawn(np.asarray(generator.random(array.shape) + 1j * generator.random(array.shape)))
+        yield Drawn(
+            np.asarray(generator.random(array.shape) + 1j * generator.random(array.shape))
+        )
     elif is_whole(array.dtype):
         yield from _whole(array, generator)
     else:
@@ -131,7 +137,9 @@ def _whole(
     lowest = max(-room if low < 0 else 0, limits[0])
     highest = min(room - 1, limits[1])
     kind = np.uint64 if limits[0] == 0 else np.int64
-    yield Drawn(np.asarray(generator.integers(lowest, highest, array.shape, kind, endpoint=True)))
+    yield Drawn(
+        np.asarray(generator.integers(lowest, highest, array.shape, kind, endpoint=True))
+    )
     within = np.asarray(generator.integers(low, high, array.shape, kind, endpoint=True))
     yield Drawn(within)
     yield Drawn(np.sort(within.reshape(-1)).reshape(array.shape))

@@ -171,7 +171,13 @@ def smallest(
         reducer.observer.close()
     taken = time.monotonic() - started
     return Reduced(
-        reducer.case, whole, reducer.sign, reducer.checks, taken, reducer.observer.fault, stays
+        reducer.case,
+        whole,
+        reducer.sign,
+        reducer.checks,
+        taken,
+        reducer.observer.fault,
+        stays,
     )
 
 
@@ -252,7 +258,9 @@ def _dimensions(reducer: Reducer) -> None:
     reducer.first(moves.first_axis(reducer.case))
     for size in moves.sizes(reducer.case):
         original = reducer.case
-        few = (moves.shrunk(original, size, range(count)) for count in (1, 2, 3) if count < size)
+        few = (
+            moves.shrunk(original, size, range(count)) for count in (1, 2, 3) if count < size
+        )
         if not reducer.first(few) and not _indices(reducer, size):
             reducer.takes(moves.shrunk(original, size, range(size // 2)))
 

@@ -62,7 +62,9 @@ def environment_of(package: str, release: str) -> Path:
         GateError: the release, or a requirement that the environment under test lacks, can't be
             installed here.
     """
-    folder = cache_root() / "releases" / f"{package}-{release}-{sysconfig.get_python_version()}"
+    folder = (
+        cache_root() / "releases" / f"{package}-{release}-{sysconfig.get_python_version()}"
+    )
     if (folder / _READY).is_file():
         return folder
     folder.parent.mkdir(parents=True, exist_ok=True)

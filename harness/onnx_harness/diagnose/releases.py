@@ -101,7 +101,9 @@ class _State:
 
         The second item is whether it fails.
         """
-        for candidate in sorted(range(low, high), key=lambda neighbour: abs(neighbour - place)):
+        for candidate in sorted(
+            range(low, high), key=lambda neighbour: abs(neighbour - place)
+        ):
             answer = self.fails(candidate)
             if answer is not None:
                 return candidate, answer
@@ -160,7 +162,9 @@ class _Judge:
         self.failure = failure
         # ONNX Runtime records placements since 1.24. Of a failure that is none of placement, older
         # releases can be judged without that proof.
-        self._task = replace(self._task, unproven_placement=failure.stage is not Stage.PLACEMENT)
+        self._task = replace(
+            self._task, unproven_placement=failure.stage is not Stage.PLACEMENT
+        )
 
     def _outcome(self, release: str) -> Outcome | None:
         try:
@@ -180,7 +184,9 @@ class _Judge:
             self.reasons[release] = death.what
             return None
         seconds = self._task.settings.limits.seconds
-        return apart.of_note(death.stage, apart.too_long(seconds) if death.late else death.what)
+        return apart.of_note(
+            death.stage, apart.too_long(seconds) if death.late else death.what
+        )
 
 
 def bisect(task: Task, package: str, releases: Sequence[str] | None = None) -> Diagnosis:

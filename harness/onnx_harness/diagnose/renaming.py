@@ -104,7 +104,10 @@ def new_names(
                 fresh.add(names.words, function.domain, "domain")
             fresh.add(names.words, function.name, "F")
             fresh.add(names.words, function.overload, "overload")
-            for name in (*function.attribute, *(entry.name for entry in function.attribute_proto)):
+            for name in (
+                *function.attribute,
+                *(entry.name for entry in function.attribute_proto),
+            ):
                 fresh.add(names.words, name, "a")
     return names
 
@@ -129,7 +132,9 @@ class _Fresh:
             return
         numbers = self._numbers.setdefault(prefix, count())
         new = next(
-            f"{prefix}{number}" for number in numbers if f"{prefix}{number}" not in self._stay
+            f"{prefix}{number}"
+            for number in numbers
+            if f"{prefix}{number}" not in self._stay
         )
         names[name] = new
 

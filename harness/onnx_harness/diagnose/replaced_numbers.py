@@ -60,7 +60,9 @@ class _Entry:
     ) -> Arrays:
         """Return what to put where."""
         arrays = dict.fromkeys(self.places, first)
-        arrays.update(dict.fromkeys(self.changed_places, first if second is None else second))
+        arrays.update(
+            dict.fromkeys(self.changed_places, first if second is None else second)
+        )
         return arrays
 
     def telling(self) -> Array:

@@ -40,7 +40,12 @@ if TYPE_CHECKING:
     import onnx
 
 FOLDER = REPRO_FOLDER
-MODEL, TRANSFORMED, SCRIPT, PAGE = "model.onnx", "transformed/model.onnx", "repro.py", "README.md"
+MODEL, TRANSFORMED, SCRIPT, PAGE = (
+    "model.onnx",
+    "transformed/model.onnx",
+    "repro.py",
+    "README.md",
+)
 HALF = "float16/model.onnx"
 _SCRIPT_TEMPLATE = "repro_script.txt"
 MOST_SETS = 3
@@ -126,7 +131,9 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
             recorded[place] if place < len(recorded) else reference_sets.outputs[place],
         )
     outputs = (
-        "the outputs recorded with them" if recorded else "what the untouched model makes of them"
+        "the outputs recorded with them"
+        if recorded
+        else "what the untouched model makes of them"
     )
     files["test_data_set_N"] = (
         f"inputs, and {outputs}{'' if recorded else ', on the CPU and unoptimized'}"
@@ -135,7 +142,11 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
     # Else nothing was made, or making it again would end the worker again.
     if result.stage is not Stage.TRANSFORM and not crashed:
         artifact = artifact_of(task)
-        ran = _copied(artifact.model, folder, TRANSFORMED) if artifact.transformed else untouched
+        ran = (
+            _copied(artifact.model, folder, TRANSFORMED)
+            if artifact.transformed
+            else untouched
+        )
         if artifact.transformed:
             files[ran] = "the model as it ran"
         half = _half_as_hardware(result, original, reference_sets, artifact, folder)
@@ -151,7 +162,11 @@ def _fill(folder: Path, task: Task, judged: Judged, result: CellResult) -> None:
 
 
 def _half_as_hardware(
-    result: CellResult, original: Model, reference: Reference, artifact: Artifact, folder: Path
+    result: CellResult,
+    original: Model,
+    reference: Reference,
+    artifact: Artifact,
+    folder: Path,
 ) -> str | None:
     """Write the model that decided in float16's place; None where the one that ran decided.
 
@@ -191,7 +206,10 @@ def _copied(model: Model, folder: Path, name: str) -> str:
 
 
 def _write_values(
-    folder: Path, what: str, declared: Iterable[onnx.ValueInfoProto], values: Mapping[str, Any]
+    folder: Path,
+    what: str,
+    declared: Iterable[onnx.ValueInfoProto],
+    values: Mapping[str, Any],
 ) -> None:
     """Tensors, sequences and optionals, counted as the graph does.
 
@@ -229,7 +247,10 @@ def _script(
             "prepare\n\n"
             f"prepare(providers.get({provider.name!r}))\n"
         )
-    where = [(provider.ort_name, provider_options(provider, Purpose.ACCURACY)), *provider.fallback]
+    where = [
+        (provider.ort_name, provider_options(provider, Purpose.ACCURACY)),
+        *provider.fallback,
+    ]
     return Template(
         Path(__file__).with_name(_SCRIPT_TEMPLATE).read_text(encoding="utf-8")
     ).substitute(
@@ -247,7 +268,10 @@ def _script(
 
 def _page(task: Task, result: CellResult, files: Mapping[str, str]) -> str:
     run = gather("", task.settings.seed)
-    variant, provider = shlex.quote(task.cell.variant.spelling or "original"), task.cell.provider
+    variant, provider = (
+        shlex.quote(task.cell.variant.spelling or "original"),
+        task.cell.provider,
+    )
     lines = [
         f"# {result.id}",
         "",

@@ -165,7 +165,9 @@ class Search:
         if self._anew:  # twice is enough
             raise OutOfBudget
         self._anew = True
-        self.findings = Findings(failure=self._known_failure, evidence=self.findings.evidence[-1:])
+        self.findings = Findings(
+            failure=self._known_failure, evidence=self.findings.evidence[-1:]
+        )
         self._runner.forget_hangs()
         self._search()
 
@@ -180,7 +182,9 @@ class Search:
         """
         failure = self._runner.trial(whole, limit=self._runner.limit)
         if failure.manner == "hang":
-            failure = tell_hang(self._runner, self.findings, whole, failure, self._known_failure)
+            failure = tell_hang(
+                self._runner, self.findings, whole, failure, self._known_failure
+            )
         # Where no output reacts to the inputs, that is said of the untouched model.
         unjudged = failure.status in (Status.NOT_APPLICABLE, Status.ERROR)
         if unjudged or failure.symptom is Symptom.VACUOUS:
@@ -244,7 +248,10 @@ class Search:
         for count in range(base.count + 1):
             shorter = count < base.count
             outcome = self._runner.trial(replace(base, count=count)) if shorter else failure
-            chain = "+".join(step.name for step in bound.changing[:count]) or "the untouched model"
+            chain = (
+                "+".join(step.name for step in bound.changing[:count])
+                or "the untouched model"
+            )
             if shorter:
                 self.findings.note(f"{chain}: {outcome.in_words}")
             if trials.same_failure(failure, outcome):
@@ -291,7 +298,10 @@ class Search:
         )
         try:
             answer = self._runner.ask(
-                smallest_case.reduce_failure, order, limit=self._runner.left, grace=_WRITING_SECONDS
+                smallest_case.reduce_failure,
+                order,
+                limit=self._runner.left,
+                grace=_WRITING_SECONDS,
             )
             if answer.smallest is not None:
                 handout.place(order.folder, self._folder, public=self._public)
@@ -311,7 +321,9 @@ class Search:
             return ""
         words = sentences.sentence(findings, self.question, self._seconds)
         folder = self._folder if findings.smallest is not None else None
-        return ledger_entry.text_of(cell, ledger_entry.entry_of(cell, findings, words, folder))
+        return ledger_entry.text_of(
+            cell, ledger_entry.entry_of(cell, findings, words, folder)
+        )
 
     def _keep_entry(self) -> None:
         """Write the entry beside the smallest model, unless that is to be published."""
@@ -332,14 +344,18 @@ class Search:
         narrows = any(step.transform.precision is not Precision.FP32 for step in steps)
         of_values = narrows and failure.stage is Stage.COMPARE
         # Steps that were changed for the search have no spelling that would stand for them.
-        by_name = with_card(bind_variant(cell.variant), cell.card).steps == question.bound.steps
+        by_name = (
+            with_card(bind_variant(cell.variant), cell.card).steps == question.bound.steps
+        )
         if question.candidate is not None or not (of_values or by_name):
             return
         if self._runner.left < trial_runner.LEAST_SECONDS:
             self.findings.note("no time was left to look for a mend")
             return
         try:
-            asked = (attempts.mend, whole) if of_values else (attempts.early_mend, failure.stage)
+            asked = (
+                (attempts.mend, whole) if of_values else (attempts.early_mend, failure.stage)
+            )
             spelling, words = self._runner.ask(*asked, limit=self._runner.left)
         except (OutOfBudget, WorkerDied):
             return
@@ -387,7 +403,9 @@ def diagnose(
         prefix="onnx-harness-diagnose-", ignore_cleanup_errors=True
     ) as name:
         card = task.cell.card
-        steps = bound if bound is not None else with_card(bind_variant(task.cell.variant), card)
+        steps = (
+            bound if bound is not None else with_card(bind_variant(task.cell.variant), card)
+        )
         question = Question(task, steps, Path(name), candidate, float16_io)
         search = Search(question, seconds, known_failure, folder=folder, public=public)
         try:

@@ -44,7 +44,9 @@ def sentence(findings: Findings, question: Question, seconds: float) -> str:
     subject = _subject(findings)
     if findings.end in ("budget", "interrupted"):
         so_far = (
-            f"as far as it was narrowed down: {subject}" if subject else "nothing was narrowed down"
+            f"as far as it was narrowed down: {subject}"
+            if subject
+            else "nothing was narrowed down"
         )
         failure = "; ".join(part for part in (findings.failure, findings.remark) if part)
         explained = f" ({failure})" if failure else ""
@@ -125,9 +127,7 @@ def _runtime(findings: Findings) -> str:
     )
     before = f", on what `{cause.transform}` made" if cause.transform is not None else ""
     if cause.optimizers:
-        return (
-            f"ONNX Runtime's {_listed(cause.optimizers)} (level '{cause.level}'){operators}{before}"
-        )
+        return f"ONNX Runtime's {_listed(cause.optimizers)} (level '{cause.level}'){operators}{before}"
     return f"ONNX Runtime's optimization level '{cause.level}'{before}"
 
 
@@ -177,7 +177,9 @@ def of_release(cell: str, package: str, bounds: Found, reason: str) -> str:
         if bounds.good is not None:
             return f"Nothing to search for: {cell} passes with {package} {bounds.good}."
         newest = f" {bounds.tried[0][0]}" if bounds.tried else ""
-        return f"Nothing to search for: {cell} can't be judged with {package}{newest}: {reason}"
+        return (
+            f"Nothing to search for: {cell} can't be judged with {package}{newest}: {reason}"
+        )
     skipped = _skipped(bounds)
     if bounds.good is None:
         return (

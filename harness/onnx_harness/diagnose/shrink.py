@@ -169,7 +169,9 @@ def _shrink(shrinker: _Shrinker, name: str) -> None:
     def only(chosen: tuple[int, ...]) -> Array:
         flat = np.zeros_like(array).reshape(-1)
         for group in chosen:
-            part = slice(array.size * group // len(groups), array.size * (group + 1) // len(groups))
+            part = slice(
+                array.size * group // len(groups), array.size * (group + 1) // len(groups)
+            )
             flat[part] = array.reshape(-1)[part]
         return flat.reshape(array.shape)
 

@@ -55,7 +55,10 @@ def copied(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def part_of(
-    model: onnx.ModelProto, chosen: Sequence[int], values: Values, outputs: Sequence[str] = ()
+    model: onnx.ModelProto,
+    chosen: Sequence[int],
+    values: Values,
+    outputs: Sequence[str] = (),
 ) -> Case | None:
     """Return some nodes of a model as a case of their own.
 
@@ -89,7 +92,9 @@ def part_of(
         part.ClearField(field)
     declared, varying = {info.name for info in graph.input}, _varying(graph)
     fixed = [name for name in starts if name not in declared and name not in varying]
-    part.graph.initializer.extend(numpy_helper.from_array(values[name], name) for name in fixed)
+    part.graph.initializer.extend(
+        numpy_helper.from_array(values[name], name) for name in fixed
+    )
     inputs = {name: values[name] for name in starts if name not in fixed}
     part.graph.ClearField("input")
     part.graph.input.extend(types[name] for name in inputs)

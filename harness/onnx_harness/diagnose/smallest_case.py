@@ -74,7 +74,8 @@ def reduce_failure(question: Question, order: Order) -> Answer:
     reduced = smallest(fault, case, order.seconds, public=order.public, limit=order.limit)
     if reduced is None or reduced.sign.stage is not order.stage:
         return Answer(
-            None, "no smaller model: a part of the cell doesn't fail by itself as the cell does"
+            None,
+            "no smaller model: a part of the cell doesn't fail by itself as the cell does",
         )
     return _written(order, reduced, _nodes_before(bench, case))
 
@@ -89,9 +90,7 @@ def _written(order: Order, reduced: Reduced, before: int) -> Answer:
     sentence = "" if order.public else order.sentence
     shown = handout.write(order.folder, reduced.fault, reduced, sentence)
     nodes, rate = reduced.case.nodes, reduced.checks / max(reduced.seconds, 1e-6)
-    words = (
-        f"smallest model: {nodes} of {before} nodes ({reduced.checks} checks, {rate:.0f} a second)"
-    )
+    words = f"smallest model: {nodes} of {before} nodes ({reduced.checks} checks, {rate:.0f} a second)"
     if reduced.kept:
         words += "; it isn't public altogether, see the warning"
     if not shown:
@@ -110,13 +109,18 @@ def fault_of(bench: Bench, order: Order) -> Fault | None:
     config = tuple(sorted(bench.config(bench.subject.model).items()))
     if cause.level is not None:
         optimizers = cause.optimizers or ()
-        return Fault(None, (), trial.level, trial.disabled, optimizers, trial.threads, config)
+        return Fault(
+            None, (), trial.level, trial.disabled, optimizers, trial.threads, config
+        )
     if bench.question.candidate is not None:
         return Fault(None, (), "disable", config=config)
     if trial.count == 0 or bench.step(trial.count).transform.chosen:
         return None
     return Fault(
-        bench.step(trial.count), tuple(cause.passes or cause.rules or ()), "disable", config=config
+        bench.step(trial.count),
+        tuple(cause.passes or cause.rules or ()),
+        "disable",
+        config=config,
     )
 
 
@@ -161,10 +165,16 @@ def _pair(case: Case, bench: Bench, order: Order, fault: Fault) -> Case | None:
     if value is None:
         return None
     shared = _made(models[0]) & _made(models[1]) & values.keys()
-    known_values = {**{name: values[name] for name in shared}, **case.inputs, value: values[value]}
+    known_values = {
+        **{name: values[name] for name in shared},
+        **case.inputs,
+        value: values[value],
+    }
     parts = []
     for model in models:
-        parts.append(part_of(model, _behind(model.graph, value, shared), known_values, (value,)))
+        parts.append(
+            part_of(model, _behind(model.graph, value, shared), known_values, (value,))
+        )
     if parts[0] is None or parts[1] is None:
         return None
     return Case(parts[0].model, {**parts[1].inputs, **parts[0].inputs}, parts[1].model)

@@ -67,7 +67,9 @@ class TrialRunner:
         self._spent = Spent()
         self._outcomes: dict[Trial, Outcome] = {}
         self._worker: Worker | None = None
-        self._preparing = 0.0  # seconds of the first warm-up, which a run has behind it already
+        self._preparing = (
+            0.0  # seconds of the first warm-up, which a run has behind it already
+        )
         self._cold = True
         self._call_seconds = 0.0  # of the last call of the worker, which was warm
 
@@ -193,7 +195,9 @@ class TrialRunner:
                 # late there would be late again.
                 late = isinstance(death, WorkerTimedOut)
                 if late or not death.stage.startswith(RISK):
-                    return apart.of_note(death.stage, apart.too_long(limit) if late else death.what)
+                    return apart.of_note(
+                        death.stage, apart.too_long(limit) if late else death.what
+                    )
             except Exception as error:  # of the harness itself: no verdict on what was tried
                 return Outcome(Status.ERROR, Stage.LOAD, words_of(error))
         return Outcome(
@@ -228,7 +232,9 @@ class TrialRunner:
         worker = self._started_worker()
         share = min(self.limit if limit is None else limit, self.left)
         seconds = max(share, LEAST_HANG_SECONDS) + grace
-        worker.limit(seconds + (LEAST_SECONDS if self.forked else 0.0))  # the forked one ends first
+        worker.limit(
+            seconds + (LEAST_SECONDS if self.forked else 0.0)
+        )  # the forked one ends first
         started = time.monotonic()
         try:
             return worker.call(
@@ -264,7 +270,8 @@ class TrialRunner:
             worker.limit(self.question.task.settings.cell_timeout)
             try:
                 worker.call(
-                    WithLibraries(self.question.task.custom_ops, attempts.warm), self.question
+                    WithLibraries(self.question.task.custom_ops, attempts.warm),
+                    self.question,
                 )
             except WorkerDied as death:
                 if death.stage.startswith(RISK):

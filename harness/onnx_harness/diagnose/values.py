@@ -113,7 +113,9 @@ def first_departure(question: Question, trial: Trial, place: int) -> Watch:
     return _Watcher(bench, trial, place).watch()
 
 
-def value_errors(question: Question, trial: Trial, place: int) -> dict[str, tuple[float, float]]:
+def value_errors(
+    question: Question, trial: Trial, place: int
+) -> dict[str, tuple[float, float]]:
     """Return the errors of every value that both graphs make. Meant for the worker.
 
     Args:
@@ -138,7 +140,9 @@ class _Watcher:
         self._sessions = 0
         self._runs = 0
         self._half: set[str] = set()
-        self._watching: ort.InferenceSession | None = None  # the candidate, its values exposed
+        self._watching: ort.InferenceSession | None = (
+            None  # the candidate, its values exposed
+        )
 
     def watch(self) -> Watch:
         model = self._explicit()
@@ -153,7 +157,9 @@ class _Watcher:
         errors = self._errors(original, model, matched)
         node = _cause(original.graph, graph, errors, matched)
         mended = None if node is None else self._mended(original, model, node, matched)
-        return Watch(node, len(matched), values, mended, observer, self._sessions, self._runs)
+        return Watch(
+            node, len(matched), values, mended, observer, self._sessions, self._runs
+        )
 
     def errors(self) -> dict[str, tuple[float, float]]:
         """Own error and whole error of each value that both graphs make."""
@@ -170,7 +176,10 @@ class _Watcher:
         bench, trial = self._bench, self._trial
         candidate = bench.model(trial.count, trial.off)
         cache = workbench().cache
-        if computes_in_half(candidate.skeleton) and bench.standard.precision is Precision.FP16:
+        if (
+            computes_in_half(candidate.skeleton)
+            and bench.standard.precision is Precision.FP16
+        ):
             self._half = _half_names(candidate.skeleton)
             rounded = half_as_hardware(
                 bench.subject.model, bench.standard.reference, candidate, cache
@@ -265,12 +274,16 @@ class _Watcher:
         outputs = set(self._bench.standard.reference.outputs[self._place])
         try:
             reference = self._opened(exposed(original, value), "one")
-            session = self._opened(severed(copied(model), value, with_values=False), "switched")
+            session = self._opened(
+                severed(copied(model), value, with_values=False), "switched"
+            )
             right = self._run(reference, [node.value], self._values(reference))
             outputs_made = self._run(session, None, self._fed(session, right))
         except Exception:  # a graph that is nothing but that node
             return None
-        outputs_made = {name.removeprefix(MADE): array for name, array in outputs_made.items()}
+        outputs_made = {
+            name.removeprefix(MADE): array for name, array in outputs_made.items()
+        }
         arrays = {}
         for name, array in right.items():
             if name in outputs:
@@ -301,7 +314,9 @@ class _Watcher:
         self, session: ort.InferenceSession, names: Sequence[str] | None, feeds: Any
     ) -> dict[str, Any]:
         self._runs += 1
-        fetched = [info.name for info in session.get_outputs()] if names is None else list(names)
+        fetched = (
+            [info.name for info in session.get_outputs()] if names is None else list(names)
+        )
         return dict(zip(fetched, session.run(fetched, feeds), strict=True))
 
     def _values(self, session: ort.InferenceSession) -> dict[str, Any]:
@@ -313,7 +328,9 @@ class _Watcher:
             values = {name: _through_half(value) for name, value in values.items()}
         return {name: value for name, value in values.items() if name in inputs}
 
-    def _fed(self, session: ort.InferenceSession, right: Mapping[str, Any]) -> dict[str, Any]:
+    def _fed(
+        self, session: ort.InferenceSession, right: Mapping[str, Any]
+    ) -> dict[str, Any]:
         """The values of the input set and the reference's."""
         feeds = self._values(session)
         names = [info.name for info in session.get_inputs()]
@@ -382,7 +399,10 @@ def _change(
     for name, value in right.items():
         if name not in unwatched or name not in watched:
             continue
-        change, error = _relative(unwatched[name], watched[name]), _relative(value, unwatched[name])
+        change, error = (
+            _relative(unwatched[name], watched[name]),
+            _relative(value, unwatched[name]),
+        )
         if change > max(_LEAST, _NEAR * error if math.isfinite(error) else 0.0):
             break
     else:
@@ -397,7 +417,9 @@ def _change(
 
 def _observer_words(level: str, change: tuple[float, float], *, passes: bool) -> str:
     before, error = change
-    after = "it passes" if passes else f"its error is {error:.1e} in the place of {before:.1e}"
+    after = (
+        "it passes" if passes else f"its error is {error:.1e} in the place of {before:.1e}"
+    )
     if level == "disable":
         return f"watching values changes the result: with them as outputs {after}"
     return (
@@ -426,7 +448,9 @@ def _cause(
     return NodeError(node.name or name, node.op_type, name, errors[name][0], inherited)
 
 
-def _maker_of(name: str, original: onnx.GraphProto, graph: onnx.GraphProto) -> onnx.NodeProto:
+def _maker_of(
+    name: str, original: onnx.GraphProto, graph: onnx.GraphProto
+) -> onnx.NodeProto:
     """The node that a value is blamed on.
 
     It's the candidate's, but for a Cast that a conversion put behind a node: the value is that

@@ -103,7 +103,9 @@ def severed(
     outputs = [info for info in graph.output if info.name not in values]
     own = [info.name for info in graph.output if info.name in values]
     names = list(values) if with_values else own
-    outputs += [helper.make_tensor_value_info(MADE + name, values[name], None) for name in names]
+    outputs += [
+        helper.make_tensor_value_info(MADE + name, values[name], None) for name in names
+    ]
     graph.ClearField("output")
     graph.output.extend(outputs)
     severed = []

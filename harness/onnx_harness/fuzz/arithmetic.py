@@ -42,13 +42,20 @@ def two(g: Graph) -> None:
     """Add arithmetic of two values of one shape."""
     x = g.pick("f")
     y = g.pick(x.kind, lambda value: value.shape == x.shape)
-    g.add(g.random.choice(("Add", "Sub", "Mul", "Max", "Min")), [x.name, y.name], x.kind, x.shape)
+    g.add(
+        g.random.choice(("Add", "Sub", "Mul", "Max", "Min")),
+        [x.name, y.name],
+        x.kind,
+        x.shape,
+    )
 
 
 def cast(g: Graph) -> None:
     """Add one Cast or two, and what brings the result back to a common type."""
     x = g.pick("fdhijub")
-    kind = g.random.choice("fdijub" if x.kind != "f" else "dh")  # NaN to an integer is undefined
+    kind = g.random.choice(
+        "fdijub" if x.kind != "f" else "dh"
+    )  # NaN to an integer is undefined
     if x.kind in "dh":
         kind = g.random.choice("fdh")
     y = g.add("Cast", [x.name], kind, x.shape, to=CODES[kind])
@@ -78,7 +85,11 @@ def reduce(g: Graph) -> None:
     shape = tuple(reduced)
     if g.opset >= 18:
         g.add(
-            "ReduceMax", [x.name, g.constant(np.array([axis], np.int64))], "f", shape, keepdims=keep
+            "ReduceMax",
+            [x.name, g.constant(np.array([axis], np.int64))],
+            "f",
+            shape,
+            keepdims=keep,
         )
     else:
         g.add("ReduceMax", [x.name], "f", shape, axes=[axis], keepdims=keep)
@@ -104,7 +115,12 @@ def clamps(g: Graph) -> None:
             g.add("Relu", [x.name], "f", x.shape)
         else:
             bound = g.constant(np.array(g.random.choice((*SPECIAL, 6.0)), np.float32))
-            g.add(op, [x.name, bound] if g.random.random() < 0.7 else [bound, x.name], "f", x.shape)
+            g.add(
+                op,
+                [x.name, bound] if g.random.random() < 0.7 else [bound, x.name],
+                "f",
+                x.shape,
+            )
         x = g.values[0]
 
 
@@ -143,7 +159,9 @@ def _clip_of(g: Graph, x: Value) -> None:
         return
     bounds = []
     for limit in (low, high):
-        bounds.append(g.constant(np.array(limit, np.float32)) if g.random.random() < 0.7 else "")
+        bounds.append(
+            g.constant(np.array(limit, np.float32)) if g.random.random() < 0.7 else ""
+        )
     g.add("Clip", [x.name, *bounds], "f", x.shape)
 
 
@@ -153,7 +171,9 @@ def classes(g: Graph) -> None:
     axis = g.random.randrange(-len(x.shape), len(x.shape))
     op = g.random.choice(("Softmax", "LogSoftmax", "Hardmax", "ArgMax", "ArgMin"))
     if not op.startswith("Arg"):
-        g.add(op, [x.name], "f", x.shape, axis=axis if g.opset >= 11 else axis % len(x.shape))
+        g.add(
+            op, [x.name], "f", x.shape, axis=axis if g.opset >= 11 else axis % len(x.shape)
+        )
         return
     shape = list(x.shape)
     shape[axis] = 1

@@ -29,7 +29,9 @@ DTYPES: dict[str, Any] = {
     "u": np.uint8,
     "b": np.bool_,
 }
-CODES = {kind: helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) for kind, dtype in DTYPES.items()}
+CODES = {
+    kind: helper.np_dtype_to_tensor_dtype(np.dtype(dtype)) for kind, dtype in DTYPES.items()
+}
 
 
 @dataclass(slots=True)
@@ -107,7 +109,9 @@ class Graph:
             and array.ndim == 1
             and array.size
         ):
-            self.nodes.append(helper.make_node("Constant", [], [name], value_ints=array.tolist()))
+            self.nodes.append(
+                helper.make_node("Constant", [], [name], value_ints=array.tolist())
+            )
         else:
             self.nodes.append(helper.make_node("Constant", [], [name], value=tensor))
         return name
@@ -141,6 +145,8 @@ def numbers(random: Random, kind: str, shape: Shape) -> Array:
     else:
         flat = []
         for _ in range(size):
-            flat.append(random.choice((0, 1, 1, 2, 3) if kind == "u" else (0, 1, 1, 2, -1, -3)))
+            flat.append(
+                random.choice((0, 1, 1, 2, 3) if kind == "u" else (0, 1, 1, 2, -1, -3))
+            )
     with np.errstate(all="ignore"):
         return np.array(flat, DTYPES[kind]).reshape(shape)

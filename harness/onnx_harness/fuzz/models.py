@@ -41,9 +41,16 @@ def _if(g: Graph) -> None:
         info = helper.make_tensor_value_info(
             result.name, TensorProto.FLOAT, [None] * len(result.shape)
         )
-        graphs.append(helper.make_graph(branch.nodes, "branch", [], [info], branch.initializers))
+        graphs.append(
+            helper.make_graph(branch.nodes, "branch", [], [info], branch.initializers)
+        )
     y = g.add(
-        "If", [condition], "f", results[0].shape, then_branch=graphs[0], else_branch=graphs[1]
+        "If",
+        [condition],
+        "f",
+        results[0].shape,
+        then_branch=graphs[0],
+        else_branch=graphs[1],
     )
     if results[0].shape != results[1].shape:
         g.values.remove(y)  # what its shape is depends on the flag
@@ -70,16 +77,22 @@ def _loop(g: Graph) -> None:
         [
             helper.make_tensor_value_info(number.name, TensorProto.INT64, []),
             helper.make_tensor_value_info(keep.name, TensorProto.BOOL, []),
-            helper.make_tensor_value_info(carried.name, TensorProto.FLOAT, [None] * len(x.shape)),
+            helper.make_tensor_value_info(
+                carried.name, TensorProto.FLOAT, [None] * len(x.shape)
+            ),
         ],
         [
             helper.make_tensor_value_info(go_on.name, TensorProto.BOOL, []),
-            helper.make_tensor_value_info(result.name, TensorProto.FLOAT, [None] * len(x.shape)),
+            helper.make_tensor_value_info(
+                result.name, TensorProto.FLOAT, [None] * len(x.shape)
+            ),
         ],
         body.initializers,
     )
     times = g.constant(np.array(g.random.randint(0, 3), np.int64))
-    condition = g.constant(np.array(g.random.random() < 0.8)) if g.random.random() < 0.5 else ""
+    condition = (
+        g.constant(np.array(g.random.random() < 0.8)) if g.random.random() < 0.5 else ""
+    )
     g.add("Loop", [times, condition, x.name], "f", x.shape, body=graph)
 
 
@@ -229,7 +242,9 @@ def random_model(random: Random, size: int) -> onnx.ModelProto:
     for value in {value.name: value for value in chosen}.values():
         outputs.append(
             helper.make_tensor_value_info(
-                value.name, codes.get(value.name) or CODES[value.kind], [None] * len(value.shape)
+                value.name,
+                codes.get(value.name) or CODES[value.kind],
+                [None] * len(value.shape),
             )
         )
     used = any(node.domain == "my" for node in _all_nodes(g))
@@ -257,7 +272,16 @@ def feeds(random: Random, batch: int) -> dict[str, Array]:
     for array in (x, y):
         if array.size and random.random() < 0.5:
             flat = array.reshape(-1)
-            flat[generator.integers(0, flat.size, 3)] = [random.choice(SPECIAL) for _ in range(3)]
+            flat[generator.integers(0, flat.size, 3)] = [
+                random.choice(SPECIAL) for _ in range(3)
+            ]
         elif random.random() < 0.3:
-            array[..., : array.shape[-1] // 2 + 1] = random.choice((0.0, -0.0, np.inf, -np.inf))
-    return {"x": x, "y": y, "n": np.array([0, 1, -1, 7]), "flag": np.array(random.random() < 0.5)}
+            array[..., : array.shape[-1] // 2 + 1] = random.choice(
+                (0.0, -0.0, np.inf, -np.inf)
+            )
+    return {
+        "x": x,
+        "y": y,
+        "n": np.array([0, 1, -1, 7]),
+        "flag": np.array(random.random() < 0.5),
+    }

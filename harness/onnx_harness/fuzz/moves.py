@@ -24,7 +24,9 @@ def transpose(g: Graph) -> None:
     if g.random.random() < 0.15:
         g.add("Transpose", [x.name], x.kind, x.shape[::-1])
     else:
-        g.add("Transpose", [x.name], x.kind, tuple(x.shape[axis] for axis in perm), perm=perm)
+        g.add(
+            "Transpose", [x.name], x.kind, tuple(x.shape[axis] for axis in perm), perm=perm
+        )
 
 
 def _factors(g: Graph, size: int) -> Shape:
@@ -151,7 +153,9 @@ def slices(g: Graph) -> None:
     if g.opset < 10:
         g.add("Slice", [x.name], x.kind, tuple(shape), starts=starts, ends=ends, axes=axes)
         return
-    parts = [g.constant(np.array(numbers, np.int64)) for numbers in (starts, ends, written, steps)]
+    parts = [
+        g.constant(np.array(numbers, np.int64)) for numbers in (starts, ends, written, steps)
+    ]
     g.add("Slice", [x.name, *parts], x.kind, tuple(shape))
 
 
@@ -206,7 +210,10 @@ def gather(g: Graph) -> None:
     axis = g.random.randrange(len(x.shape))
     shape = g.random.choice(((), (1,), (2,), (0,)))
     indices = np.array(
-        [g.random.randrange(-x.shape[axis], x.shape[axis]) for _ in range(int(np.prod(shape)))],
+        [
+            g.random.randrange(-x.shape[axis], x.shape[axis])
+            for _ in range(int(np.prod(shape)))
+        ],
         np.int64,
     ).reshape(shape)
     g.add(
@@ -259,7 +266,12 @@ def sequence(g: Graph) -> None:
     if way < 0.5 or not x.shape or min(x.shape) < 1:
         place = g.random.choice((0, 1, -1))
         g.nodes.append(helper.make_node("SequenceConstruct", [x.name, y.name], [name]))
-        g.add("SequenceAt", [name, g.constant(np.array(place, np.int64))], "f", (x, y)[place].shape)
+        g.add(
+            "SequenceAt",
+            [name, g.constant(np.array(place, np.int64))],
+            "f",
+            (x, y)[place].shape,
+        )
     elif way < 0.7:
         g.nodes.append(helper.make_node("SequenceConstruct", [x.name, x.name], [name]))
         g.add("ConcatFromSequence", [name], "f", (2 * x.shape[0], *x.shape[1:]), axis=0)
@@ -279,7 +291,9 @@ def filled(g: Graph) -> None:
     x, kind = g.pick("f"), g.random.choice("fib")
     shape = g.add("Shape", [x.name], "i", (len(x.shape),))
     value = numbers(g.random, kind, (1,))
-    y = g.add("ConstantOfShape", [shape.name], kind, x.shape, value=numpy_helper.from_array(value))
+    y = g.add(
+        "ConstantOfShape", [shape.name], kind, x.shape, value=numpy_helper.from_array(value)
+    )
     if kind != "f":
         g.add("Cast", [y.name], "f", x.shape, to=CODES["f"])
 
@@ -291,6 +305,8 @@ def concat_empty(g: Graph) -> None:
         none = g.constant(np.zeros(1, np.int64))
         empty = g.add("Slice", [x.name, none, none, none], x.kind, (0, *x.shape[1:]))
     else:
-        empty = g.add("Slice", [x.name], x.kind, (0, *x.shape[1:]), starts=[0], ends=[0], axes=[0])
+        empty = g.add(
+            "Slice", [x.name], x.kind, (0, *x.shape[1:]), starts=[0], ends=[0], axes=[0]
+        )
     parts = [x.name, empty.name] if g.random.random() < 0.5 else [empty.name, x.name]
     g.add("Concat", parts, x.kind, x.shape, axis=0)

@@ -125,7 +125,10 @@ def _affine(g: Graph, y: Value) -> Value:
         arrays = [_weights(g, (y.shape[1],)) for _ in range(4)]
         arrays[3] = np.abs(arrays[3]) + np.float32(0.1)
         return g.add(
-            "BatchNormalization", [y.name, *(g.constant(array) for array in arrays)], "f", y.shape
+            "BatchNormalization",
+            [y.name, *(g.constant(array) for array in arrays)],
+            "f",
+            y.shape,
         )
     shape: Shape = g.random.choice(
         ((), (1,), (y.shape[1], *(1,) * (len(y.shape) - 2)), y.shape[-1:])
@@ -140,7 +143,10 @@ def matmul(g: Graph) -> None:
     x = g.pick("f", lambda value: len(value.shape) >= 2 and 0 < value.shape[-1] < 20)
     wide = g.random.randint(1, 3)
     y = g.add(
-        "MatMul", [x.name, g.constant(_weights(g, (x.shape[-1], wide)))], "f", (*x.shape[:-1], wide)
+        "MatMul",
+        [x.name, g.constant(_weights(g, (x.shape[-1], wide)))],
+        "f",
+        (*x.shape[:-1], wide),
     )
     if g.random.random() < 0.7:
         shape = g.random.choice(((), (1,), (wide,), (1, wide), (y.shape[-2], wide)))
@@ -153,16 +159,25 @@ def matmul(g: Graph) -> None:
 def gemm(g: Graph) -> None:
     """Add a Gemm in any of its forms."""
     x = g.pick("f", lambda value: len(value.shape) == 2 and min(value.shape) > 0)
-    flip, turned, wide = g.random.choice((0, 1)), g.random.choice((0, 1)), g.random.randint(1, 3)
+    flip, turned, wide = (
+        g.random.choice((0, 1)),
+        g.random.choice((0, 1)),
+        g.random.randint(1, 3),
+    )
     rows, depth = x.shape[::-1] if flip else x.shape
     inputs = [x.name, g.constant(_weights(g, (wide, depth) if turned else (depth, wide)))]
     if g.opset < 11 or g.random.random() < 0.6:
         inputs.append(
             g.constant(
-                _weights(g, g.random.choice(((), (wide,), (1, wide), (rows, 1), (rows, wide))))
+                _weights(
+                    g, g.random.choice(((), (wide,), (1, wide), (rows, 1), (rows, wide)))
+                )
             )
         )
-    attributes = {"alpha": g.random.choice((1.0, 0.5)), "beta": g.random.choice((1.0, 2.0, 0.0))}
+    attributes = {
+        "alpha": g.random.choice((1.0, 0.5)),
+        "beta": g.random.choice((1.0, 2.0, 0.0)),
+    }
     y = g.add("Gemm", inputs, "f", (rows, wide), transA=flip, transB=turned, **attributes)
     if g.random.random() < 0.5:
         _affine(g, y)

@@ -11,7 +11,14 @@ from onnx_harness.gate.latency import invalid_times
 from onnx_harness.gate.partial import selection_of
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.history import History
-from onnx_harness.results.levels import Key, Level, read_levels, sole_writer, trimmed, write_levels
+from onnx_harness.results.levels import (
+    Key,
+    Level,
+    read_levels,
+    sole_writer,
+    trimmed,
+    write_levels,
+)
 from onnx_harness.results.run import RunInfo
 
 
@@ -90,7 +97,9 @@ def _results_of(
     return results
 
 
-def _new_levels(cells: Sequence[CellResult], run: RunInfo, who: str, why: str) -> list[Level]:
+def _new_levels(
+    cells: Sequence[CellResult], run: RunInfo, who: str, why: str
+) -> list[Level]:
     moment = datetime.now(UTC).replace(microsecond=0).isoformat()
     reason = " ".join(why.split())
     levels = []

@@ -55,14 +55,20 @@ def gate(
         providers.get(name)
     runs = history.runs()
     if not runs:
-        nothing = Finding(Outcome.INVALID, "run", "the history holds no run: nothing was judged")
+        nothing = Finding(
+            Outcome.INVALID, "run", "the history holds no run: nothing was judged"
+        )
         return GateReport(Outcome.INVALID, None, (nothing,), ())
     run = runs[-1]
     judged = history.cells(run.id)
     tonight = _Tonight(
         run,
         {cell.id: cell for cell in judged if not only or cell.provider in only},
-        {key: level for key, level in levels.items() if not only or level.cell.provider in only},
+        {
+            key: level
+            for key, level in levels.items()
+            if not only or level.cell.provider in only
+        },
         len(judged),
     )
     findings = [
@@ -92,7 +98,9 @@ class _Tonight:
     judged: int
 
 
-def _gated_cells(tonight: _Tonight, history: History, between_nights: timedelta) -> list[GatedCell]:
+def _gated_cells(
+    tonight: _Tonight, history: History, between_nights: timedelta
+) -> list[GatedCell]:
     missing, partial = _missing(tonight)
     cells = [] if partial else [_vanished(level, tonight) for level in missing]
     for name, cell in sorted(tonight.results.items()):
@@ -119,13 +127,17 @@ def _findings_of(cells: Sequence[GatedCell]) -> Iterator[Finding]:
         yield from cell.findings
 
 
-def _time_findings(runs: Sequence[RunInfo], now: datetime, max_age: timedelta) -> Sequence[Finding]:
+def _time_findings(
+    runs: Sequence[RunInfo], now: datetime, max_age: timedelta
+) -> Sequence[Finding]:
     """Findings about when the latest of ``runs`` started."""
     findings = Compared()
     run = runs[-1]
     started = moment_of(run)
     if started is None:
-        findings.void("clock", f"the run {run.id} has no time that can be read ('{run.started}')")
+        findings.void(
+            "clock", f"the run {run.id} has no time that can be read ('{run.started}')"
+        )
         return findings.findings
     if abs(now - started) > max_age:
         hours = (now - started) / timedelta(hours=1)
@@ -182,9 +194,7 @@ def _vanished(level: Level, tonight: _Tonight) -> GatedCell:
             successors.append(cell.id)
     advice = "A run that was for some providers only names them: --provider."
     if successors:
-        advice = (
-            f"Perhaps its id is {successors[0]} now, which is judged anew: ids are history's keys."
-        )
+        advice = f"Perhaps its id is {successors[0]} now, which is judged anew: ids are history's keys."
     reason = f"accepted on {level.accepted[:10]}, and not in this run. {advice}"
     finding = Finding(Outcome.FAIL, "cell", reason)
     return GatedCell(level.cell.id, Outcome.FAIL, (finding,))
@@ -193,7 +203,10 @@ def _vanished(level: Level, tonight: _Tonight) -> GatedCell:
 def _succeeds(cell: CellResult, level: Level, tonight: _Tonight) -> bool:
     """True where a cell without a level may be the one that was accepted, under a new id."""
     accepted = level.cell
-    same_work = (cell.model_sha256, cell.provider) == (accepted.model_sha256, accepted.provider)
+    same_work = (cell.model_sha256, cell.provider) == (
+        accepted.model_sha256,
+        accepted.provider,
+    )
     half_the_name = cell.variant == accepted.variant or cell.model == accepted.model
     return same_work and half_the_name and (cell.id, level.processor) not in tonight.levels
 
@@ -218,7 +231,11 @@ def _unknown(cell: CellResult, processor: str, levels: Mapping[Key, Level]) -> G
 
 
 def _judge(
-    level: Level, cell: CellResult, run: RunInfo, past: Sequence[PastCell], between: timedelta
+    level: Level,
+    cell: CellResult,
+    run: RunInfo,
+    past: Sequence[PastCell],
+    between: timedelta,
 ) -> GatedCell:
     compared = compare(level, cell, run)
     nights = None

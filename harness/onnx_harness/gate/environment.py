@@ -151,7 +151,9 @@ def _run(command: list[str], what: str, environment: Path) -> None:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise GateError(f"{what}: {command[0]} did not end within {_MAKING_SECONDS} s") from None
+        raise GateError(
+            f"{what}: {command[0]} did not end within {_MAKING_SECONDS} s"
+        ) from None
     except OSError as error:
         raise GateError(f"{what}: {error.strerror}") from error
     if ended.returncode != 0:

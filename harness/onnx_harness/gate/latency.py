@@ -213,7 +213,9 @@ def _no_comparison(level: Level, past: Sequence[PastCell]) -> str | None:
     tonight = past[-1]
     if tonight in comparable(level, past)[-1:]:
         return None
-    return "the pinned reference didn't run the model that was accepted: accept the cell again"
+    return (
+        "the pinned reference didn't run the model that was accepted: accept the cell again"
+    )
 
 
 def _night(record: PinnedRecord) -> Night:
@@ -253,6 +255,4 @@ def _sentence(nights: Nights) -> str:
     is_watched = nights.z * nights.smallest_step > 0
     if is_watched and math.log(slowdown) > math.log1p(nights.smallest_step):
         return f"{step}: {slowdown - 1:+.1%} ({z}). A second night in a row would fail it"
-    return (
-        f"its nights vary so much that a slowdown of {nights.smallest_step:.0%} wouldn't be noticed"
-    )
+    return f"its nights vary so much that a slowdown of {nights.smallest_step:.0%} wouldn't be noticed"

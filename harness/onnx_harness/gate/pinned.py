@@ -48,7 +48,9 @@ class Pinned:
         pairs: of fresh processes that each cell is timed in.
     """
 
-    def __init__(self, environment: Path, settings: Settings, host: HostInfo, pairs: int) -> None:
+    def __init__(
+        self, environment: Path, settings: Settings, host: HostInfo, pairs: int
+    ) -> None:
         self._environment = environment
         self._settings = settings
         self._host = host
@@ -85,13 +87,17 @@ class Pinned:
             ) from error
         if not any(name.startswith("onnxruntime") for name in self._versions):
             self.close()
-            raise GateError(f"the reference environment has no ONNX Runtime ({python}). {mend}")
+            raise GateError(
+                f"the reference environment has no ONNX Runtime ({python}). {mend}"
+            )
         self._levels = {}
         if self._settings.report_dir:
             self._levels = read_levels(self._settings.report_dir / FOLDER)
         return self._versions
 
-    def record(self, task: Task, judged: Judged, values: Mapping[str, Any] | None) -> PinnedRecord:
+    def record(
+        self, task: Task, judged: Judged, values: Mapping[str, Any] | None
+    ) -> PinnedRecord:
         """Judge a cell with the pinned versions, and time both in lockstep where both pass.
 
         Args:
@@ -131,7 +137,9 @@ class Pinned:
         try:
             times = self._timed(cell, values, pairs=self._pairs, seed=self._settings.seed)
         except GateError as error:
-            return replace(record, reason=f"in lockstep with the reference environment: {error}")
+            return replace(
+                record, reason=f"in lockstep with the reference environment: {error}"
+            )
         record = _with_times(record, times)
         self._cells[task.cell.id] = replace(cell, record=record)
         return record
@@ -147,7 +155,9 @@ class Pinned:
             ratio = self._comparable_ratio(cell)
             if ratio:
                 self._accepted[name] = ratio
-        timed = {name: (self._cells[name].record, self._accepted[name]) for name in self._accepted}
+        timed = {
+            name: (self._cells[name].record, self._accepted[name]) for name in self._accepted
+        }
         self._firsts = verdicts.decide_cells(timed)
         records: dict[str, PinnedRecord] = {}
         for name, decision in self._firsts.items():
@@ -248,7 +258,14 @@ class Pinned:
             # One after the other: sessions that open at once disturb each other's memory.
             for is_pinned in order:
                 judged = cell.pinned if is_pinned else cell.judged
-                opening = (judged.artifact, judged.level, provider, THREADS, values, stays_on)
+                opening = (
+                    judged.artifact,
+                    judged.level,
+                    provider,
+                    THREADS,
+                    values,
+                    stays_on,
+                )
                 run_s.append(sides[is_pinned].ask("open_model", *opening))
             return sides[False], sides[True], max(median(run_s), 1e-6)
 

@@ -57,7 +57,9 @@ class EnvironmentProcess:
         try:
             self._folder = OwnFolder()
         except OSError as error:
-            raise GateError(f"the process's temporary folder can't be made: {error}") from error
+            raise GateError(
+                f"the process's temporary folder can't be made: {error}"
+            ) from error
         self._log = self._folder.log.open("w+b")
         ours, theirs = socket.socketpair()
         self._pipe = Connection(ours.detach())
@@ -104,7 +106,9 @@ class EnvironmentProcess:
         try:
             while not self._pipe.poll(_WATCH_SECONDS):
                 if time.monotonic() > ends:
-                    late = f"did not answer within {self._limits.seconds:g} s (--cell-timeout)"
+                    late = (
+                        f"did not answer within {self._limits.seconds:g} s (--cell-timeout)"
+                    )
                     raise SideDied(late, self._noted(), late=True)
                 if self._memory_bytes() > self._limits.memory_bytes:
                     raise GateError("used more memory than --cell-memory allows")

@@ -94,11 +94,14 @@ def differing(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     return differences
 
 
-def _compare_settings(compared: Compared, level: Level, now: CellResult, run: RunInfo) -> None:
+def _compare_settings(
+    compared: Compared, level: Level, now: CellResult, run: RunInfo
+) -> None:
     accepted = level.cell
     if run.seed != level.seed:
         compared.void(
-            "seed", f"the run's seed is {run.seed}, and the level was accepted with {level.seed}"
+            "seed",
+            f"the run's seed is {run.seed}, and the level was accepted with {level.seed}",
         )
     elif _differ_where_known(accepted.inputs_sha256, now.inputs_sha256):
         compared.void(
@@ -157,9 +160,7 @@ def _blame(now: CellResult) -> str:
         return ""
     if now.pinned.status is now.status:
         return " (with the pinned versions too: it's the model, the card or the machine)"
-    return (
-        f" (with the pinned versions it ends as {now.pinned.status}: it's the versions under test)"
-    )
+    return f" (with the pinned versions it ends as {now.pinned.status}: it's the versions under test)"
 
 
 def _compare_graph(compared: Compared, accepted: CellResult, now: CellResult) -> None:
@@ -214,7 +215,9 @@ def _compare_accuracy(compared: Compared, accepted: CellResult, now: CellResult)
     for name in before:
         if name not in after:
             continue
-        for outcome, reason in _compare_output(before[name], after[name], other_model=other_model):
+        for outcome, reason in _compare_output(
+            before[name], after[name], other_model=other_model
+        ):
             sentence = f"{name}: {reason}{_with_pinned(name, now)}"
             compared.findings.append(Finding(outcome, "accuracy", sentence))
 
@@ -251,7 +254,9 @@ def _compare_output(
             yield Outcome.FAIL, reason
 
 
-def _is_as_strict(accepted: OutputAccuracy, now: OutputAccuracy, *, other_model: bool) -> bool:
+def _is_as_strict(
+    accepted: OutputAccuracy, now: OutputAccuracy, *, other_model: bool
+) -> bool:
     # Written so that a tolerance that is NaN isn't strict.
     atol_holds = other_model or now.atol <= accepted.atol * LOOSER
     return now.rtol <= accepted.rtol and atol_holds
@@ -275,4 +280,6 @@ def _with_pinned(output: str, now: CellResult) -> str:
     accuracy = now.pinned.accuracy.outputs.get(output)
     if accuracy is None or accuracy.minimum_tolerance is None:
         return ""
-    return f" (smallest tolerance with the pinned versions: {accuracy.minimum_tolerance:.2g})"
+    return (
+        f" (smallest tolerance with the pinned versions: {accuracy.minimum_tolerance:.2g})"
+    )

@@ -172,13 +172,13 @@ def lock_text(installed: Iterable[Distribution]) -> tuple[str, tuple[str, ...]]:
             omitted.add(name)
         else:
             pinned[name] = f"{name}=={distribution.version}\n"
-    head = (
-        "# The versions that the gate's pinned reference is made of: onnx-harness gate reference.\n"
-    )
+    head = "# The versions that the gate's pinned reference is made of: onnx-harness gate reference.\n"
     return head + "".join(pinned[name] for name in sorted(pinned)), tuple(sorted(omitted))
 
 
-def _workflow(commands: Commands, provider: str, place: str, *, gitlab: bool, root: Path) -> str:
+def _workflow(
+    commands: Commands, provider: str, place: str, *, gitlab: bool, root: Path
+) -> str:
     requirements = " -r requirements.txt" if (root / "requirements.txt").is_file() else ""
     summary = "" if gitlab else ' --summary "$GITHUB_STEP_SUMMARY"'
     # pytest ends with 1 where cells fail: whether that is news is the gate's matter. A single slow

@@ -136,7 +136,9 @@ def open_model(
 
     if core is not None:
         os.sched_setaffinity(0, {core})
-    session = timed_session(model, providers.get(provider), [values], level=level, threads=threads)
+    session = timed_session(
+        model, providers.get(provider), [values], level=level, threads=threads
+    )
     _running[:] = session.runs
     gc.collect()
     gc.disable()
@@ -180,7 +182,9 @@ def open_profiled(
 
     if core is not None:
         os.sched_setaffinity(0, {core})
-    session = ProfiledSession(model, providers.get(provider), values, level=level, threads=threads)
+    session = ProfiledSession(
+        model, providers.get(provider), values, level=level, threads=threads
+    )
     _profiled[:] = [session]
     _running[:] = [session.run]
     [elapsed_ns] = run_block(1, 1)

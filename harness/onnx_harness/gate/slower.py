@@ -48,7 +48,9 @@ def profile_cell(start: OpenProfiled, seed: int, pairs: int = PAIRS) -> Operator
     """
     with ExitStack() as stack:
 
-        def open_pair(number: int, tested_first: bool) -> tuple[ProfiledSide, ProfiledSide, float]:
+        def open_pair(
+            number: int, tested_first: bool
+        ) -> tuple[ProfiledSide, ProfiledSide, float]:
             sides: dict[bool, _Remote] = {}
             run_s = []
             for is_pinned in (not tested_first, tested_first):

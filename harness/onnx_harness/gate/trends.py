@@ -58,7 +58,9 @@ def _unit(cell: CellResult, figures: Iterable[NightFigures]) -> str:
     return MILLISECONDS if cell.variant == "original" else BASELINE
 
 
-def _value(night: NightFigures, unit: str) -> tuple[float | None, tuple[float, float] | None]:
+def _value(
+    night: NightFigures, unit: str
+) -> tuple[float | None, tuple[float, float] | None]:
     """Return a night's figure and its 95% interval; both above 0."""
     if unit == PINNED:
         record = night.pinned

@@ -55,7 +55,9 @@ number: two adjacent pairs make a replicate of the interval.
 
 def lockstep_pairs(cells: int) -> PairCount:
     """Choose K before a run that times ``cells`` cells: enough pairs for each of them to fail."""
-    return choose_pairs(cells=cells, pair_s=PAIR_S, budget_s=BUDGET_S, spread=SPREAD, effect=EFFECT)
+    return choose_pairs(
+        cells=cells, pair_s=PAIR_S, budget_s=BUDGET_S, spread=SPREAD, effect=EFFECT
+    )
 
 
 def confirming_pairs(pairs: int) -> int:

@@ -72,7 +72,11 @@ def _packed(value: object, blocks: list[bytes]) -> Any:
     if type(value) is list:
         return [_packed(item, blocks) for item in value]
     if isinstance(value, enum.Enum):
-        return {_TAG: "enum", "t": _type_name(type(value)), "v": _packed(value.value, blocks)}
+        return {
+            _TAG: "enum",
+            "t": _type_name(type(value)),
+            "v": _packed(value.value, blocks),
+        }
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {}
         for field in dataclasses.fields(value):
@@ -90,7 +94,9 @@ def _packed_other(value: Any, blocks: list[bytes]) -> Any:
         return {_TAG: kind, "t": named, "v": [_packed(item, blocks) for item in value]}
     if isinstance(value, Mapping):
         kind = "counter" if isinstance(value, collections.Counter) else "dict"
-        pairs = [[_packed(key, blocks), _packed(item, blocks)] for key, item in value.items()]
+        pairs = [
+            [_packed(key, blocks), _packed(item, blocks)] for key, item in value.items()
+        ]
         return {_TAG: kind, "v": pairs}
     if isinstance(value, bytes | bytearray):
         blocks.append(bytes(value))
@@ -116,7 +122,13 @@ def _packed_array(value: Any, blocks: list[bytes]) -> Any:
     raw = value.tobytes()
     blocks.append(raw)
     dtype = value.dtype.name if _is_extended(value.dtype) else value.dtype.str
-    return {_TAG: "array", "d": dtype, "s": list(value.shape), "n": len(raw), "scalar": scalar}
+    return {
+        _TAG: "array",
+        "d": dtype,
+        "s": list(value.shape),
+        "n": len(raw),
+        "scalar": scalar,
+    }
 
 
 def _packed_error(error: BaseException, blocks: list[bytes]) -> Any:
@@ -157,7 +169,9 @@ class _Reader:
         read = getattr(self, f"_read_{document[_TAG]}", None)
         if read is None:
             raise UnreadableAnswer(
-                f"the worker's answer holds something of no known kind: {document[_TAG]!r}"[:200]
+                f"the worker's answer holds something of no known kind: {document[_TAG]!r}"[
+                    :200
+                ]
             )
         return read(document)
 
@@ -269,7 +283,9 @@ def _own_type(name: str) -> type[Any]:
         )
     own = vars(importlib.import_module(module))[qualified]
     if not isinstance(own, type) or own.__module__.partition(".")[0] != PACKAGE:
-        raise UnreadableAnswer(f"the worker's answer names something that isn't a type: {name!r}")
+        raise UnreadableAnswer(
+            f"the worker's answer names something that isn't a type: {name!r}"
+        )
     return own
 
 

@@ -29,8 +29,17 @@ try:
 except ImportError:  # Windows has no such limits: what runs is watched from outside alone
     resource = None  # type: ignore[assignment]
 
-_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2  # linux/prctl.h, linux/seccomp.h
-_LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06  # linux/bpf_common.h
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = (
+    38,
+    22,
+    2,
+)  # linux/prctl.h, linux/seccomp.h
+_LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = (
+    0x20,
+    0x15,
+    0x35,
+    0x06,
+)  # linux/bpf_common.h
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
 _ARCHITECTURE, _NUMBER, _FIRST_ARGUMENT = 4, 0, 16  # offsets in struct seccomp_data
 _X32 = 0x40000000
@@ -59,7 +68,9 @@ def leave_network() -> str | None:
     """
     numbers = _CALLS.get(platform.machine())
     if platform.system() != "Linux" or numbers is None:
-        return f"seccomp's filter isn't written for {platform.system()} on {platform.machine()}"
+        return (
+            f"seccomp's filter isn't written for {platform.system()} on {platform.machine()}"
+        )
     try:
         libc = ctypes.CDLL(None, use_errno=True)
         code = b"".join(_filter(*numbers))

@@ -24,10 +24,29 @@ VARIABLE = "ONNX_HARNESS_ALLOW_READ"
 
 # Beside a model lie its weights, beside a card recorded inputs, beside a library what it needs.
 _WITH_NEIGHBOURS = {".onnx", ".ort", ".toml", ".so", ".dylib", ".dll"}
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/opt", "/nix", "/gnu", "/sys")
+_SYSTEM = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/opt",
+    "/nix",
+    "/gnu",
+    "/sys",
+)
 _CONFIGURATION = (
     *("ld.so.cache", "ld.so.preload", "ld.so.conf", "ld.so.conf.d", "localtime", "timezone"),
-    *("locale.alias", "locale.conf", "default/locale", "OpenCL", "vulkan", "glvnd", "nvidia"),
+    *(
+        "locale.alias",
+        "locale.conf",
+        "default/locale",
+        "OpenCL",
+        "vulkan",
+        "glvnd",
+        "nvidia",
+    ),
     *("nvidia-container-runtime", "alternatives", "os-release", "mime.types", "pki/fips"),
 )
 # Not all of /proc: an administrator's process reads the environment of every other one there.
@@ -39,7 +58,14 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "dri", "kfd", "a
 _DEVICE_FAMILIES = ("nvidia*", "nvhost*", "nvmap", "mali*", "hisi*", "davinci*")
 _VARIABLES = (  # lists of folders and files that libraries are loaded from
     *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME"),
-    *("CUDA_HOME", "CUDA_PATH", "CUDNN_PATH", "TENSORRT_HOME", "INTEL_OPENVINO_DIR", "ROCM_PATH"),
+    *(
+        "CUDA_HOME",
+        "CUDA_PATH",
+        "CUDNN_PATH",
+        "TENSORRT_HOME",
+        "INTEL_OPENVINO_DIR",
+        "ROCM_PATH",
+    ),
     *("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES", "VK_LAYER_PATH"),
     *("OCL_ICD_VENDORS", "TZDIR"),
 )
@@ -170,7 +196,12 @@ def _devices() -> Iterator[Path]:
 def package_roots() -> Mapping[Path, None]:
     """Return the folders that Python imports from, and those of what is imported already."""
     roots: dict[Path, None] = {}
-    prefixes = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()}
+    prefixes = {
+        sys.prefix,
+        sys.base_prefix,
+        sys.exec_prefix,
+        *sysconfig.get_paths().values(),
+    }
     for word in (*prefixes, *sys.path):
         folder = Path(word or os.curdir).absolute()
         if not _holds_home(folder):

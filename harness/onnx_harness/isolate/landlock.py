@@ -50,7 +50,9 @@ RUN = Right.EXECUTE | Right.READ_FILE | Right.READ_DIR
 READ = Right.READ_FILE | Right.READ_DIR
 DEVICE = READ | Right.WRITE_FILE
 CHANGE = DEVICE | Right.TRUNCATE | Right.REFER | Right.REMOVE_DIR | Right.REMOVE_FILE
-CHANGE |= Right.MAKE_DIR | Right.MAKE_REG | Right.MAKE_SOCK | Right.MAKE_FIFO | Right.MAKE_SYM
+CHANGE |= (
+    Right.MAKE_DIR | Right.MAKE_REG | Right.MAKE_SOCK | Right.MAKE_FIFO | Right.MAKE_SYM
+)
 
 _OF_FILES = Right.EXECUTE | Right.WRITE_FILE | Right.READ_FILE | Right.TRUNCATE
 _ALL = Right((1 << 15) - 1)
@@ -67,7 +69,9 @@ def unsupported() -> str | None:
     if version >= _LEAST_VERSION:
         return None
     if version > 0:
-        return "the kernel's Landlock is older than Linux 5.19, and would refuse every rename"
+        return (
+            "the kernel's Landlock is older than Linux 5.19, and would refuse every rename"
+        )
     return "the kernel has no Landlock, or was started without it (lsm=…)"
 
 

@@ -102,7 +102,11 @@ def _has_bytecode(module: str) -> bool:
         return True
     top, *rest = module.split(".")
     spec = importlib.util.find_spec(top)  # of a module within, it would import those above
-    if spec is None or not spec.submodule_search_locations or not sys.implementation.cache_tag:
+    if (
+        spec is None
+        or not spec.submodule_search_locations
+        or not sys.implementation.cache_tag
+    ):
         return True
     file = Path(spec.submodule_search_locations[0], *rest)
     source = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")

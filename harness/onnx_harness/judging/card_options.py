@@ -26,7 +26,9 @@ def with_card(bound: BoundVariant, card: Card) -> BoundVariant:
         bound = replace(bound, steps=tuple(map(even_in_vain, bound.steps)))
     if not card.keep_float32:
         return bound
-    return replace(bound, steps=tuple(_with_nodes(step, card.keep_float32) for step in bound.steps))
+    return replace(
+        bound, steps=tuple(_with_nodes(step, card.keep_float32) for step in bound.steps)
+    )
 
 
 def takes_nodes(step: BoundStep) -> bool:
@@ -37,7 +39,10 @@ def takes_nodes(step: BoundStep) -> bool:
 def even_in_vain(step: BoundStep) -> BoundStep:
     """Return a step that also converts where nothing is to be converted."""
     transform = step.transform
-    if transform.precision not in (Precision.FP16, Precision.BF16) or transform.parts is None:
+    if (
+        transform.precision not in (Precision.FP16, Precision.BF16)
+        or transform.parts is None
+    ):
         return step
     return replace(step, options=dict(transform.parts.without(step.options, ())))
 

@@ -38,7 +38,9 @@ def choice_axes(model: onnx.ModelProto) -> dict[str, int]:
         if node.op_type not in _DEFAULT_AXIS:
             continue
         name = node.output[0] if node.op_type == "LogSoftmax" else node.input[0]
-        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), None)
+        axis = next(
+            (attribute.i for attribute in node.attribute if attribute.name == "axis"), None
+        )
         if name not in outputs or (
             axis is None and node.op_type == "LogSoftmax" and opset < _LAST_AXIS_SINCE
         ):
@@ -71,7 +73,9 @@ def level_outputs(model: onnx.ModelProto) -> frozenset[str]:
             maker = makers.get(maker.input[0])
         if maker is None:
             continue
-        is_cast = is_standard(maker, "Cast", "CastLike") and types.get(maker.input[0]) in _FLOATS
+        is_cast = (
+            is_standard(maker, "Cast", "CastLike") and types.get(maker.input[0]) in _FLOATS
+        )
         if is_cast or is_standard(maker, "QuantizeLinear"):
             levels.add(output)
     return frozenset(levels)

@@ -67,7 +67,9 @@ def _scheme(step: BoundStep) -> Scheme:
         return _texts(step.options.get(option, default))
 
     extra = extra_options(tuple(names("extra_options")))
-    included = names("op_types_to_quantize") or frozenset(STATIC_OPS if static else DYNAMIC_OPS)
+    included = names("op_types_to_quantize") or frozenset(
+        STATIC_OPS if static else DYNAMIC_OPS
+    )
     excluded = names("op_types_to_exclude", DEFAULT_OP_TYPES_TO_EXCLUDE if static else ())
     return Scheme(
         included - excluded,

@@ -59,7 +59,9 @@ def judge_half(standard: Standard, candidate: Model, emulated: Verdict) -> Verdi
     half, notes = _simulate(standard, candidate)
     outcome = _decided(standard, candidate, emulated, half, (*emulated.notes, *notes))
     return replace(
-        outcome, emulated=emulated.comparison, simulated=None if half is None else half.comparison
+        outcome,
+        emulated=emulated.comparison,
+        simulated=None if half is None else half.comparison,
     )
 
 
@@ -174,7 +176,9 @@ def half_verdict(standard: Standard, candidate: Model) -> Verdict:
     )
 
 
-def _simulate(standard: Standard, candidate: Model) -> tuple[Verdict | None, tuple[str, ...]]:
+def _simulate(
+    standard: Standard, candidate: Model
+) -> tuple[Verdict | None, tuple[str, ...]]:
     """Judge the outputs that float16 gives, or say why that can't be done."""
     why = _not_simulated(standard)
     if why is None:
@@ -216,7 +220,9 @@ def _not_simulated(standard: Standard) -> str | None:
 def _simulated_outputs(standard: Standard, candidate: Model) -> list[dict[str, Any]]:
     """The outputs of the usual input sets, which are the first, as float16 gives them."""
     session = open_simulated(
-        simulated(candidate.load(), candidate.skeleton), candidate.size_bytes, level="disable"
+        simulated(candidate.load(), candidate.skeleton),
+        candidate.size_bytes,
+        level="disable",
     )
     names = {number: name for name, number in NARROW.items()}
     kinds = {}

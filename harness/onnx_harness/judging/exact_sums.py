@@ -60,7 +60,9 @@ def exact_sums(
     if "DequantizeLinear" not in operators:
         return {}
     # Of the untouched one: what folds the quantized weights of a model to floats answers for it.
-    coarse = _has_quantized(candidate or model, "Softmax") or _has_quantized(model, *_QUANTIZED_TOO)
+    coarse = _has_quantized(candidate or model, "Softmax") or _has_quantized(
+        model, *_QUANTIZED_TOO
+    )
     if not operators.isdisjoint(_INTEGER_KERNELS):
         return {_NO_KERNELS: "1"} if coarse else {}
     config = {_MATMULNBITS: "1"}
@@ -159,7 +161,9 @@ def _saturates() -> bool:
         [helper.make_tensor_value_info("sums", TensorProto.INT32, [4, 16])],
         [right],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8
+    )
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )

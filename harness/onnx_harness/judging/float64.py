@@ -122,5 +122,7 @@ def _double_constant(node: onnx.NodeProto) -> None:
 def _double_tensor(tensor: TensorProto) -> None:
     if tensor.data_type == _FLOAT:
         tensor.CopyFrom(
-            numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float64), tensor.name)
+            numpy_helper.from_array(
+                numpy_helper.to_array(tensor).astype(np.float64), tensor.name
+            )
         )

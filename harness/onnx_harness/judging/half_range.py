@@ -258,7 +258,10 @@ class _Choice:
         if self._can_grow(node):
             for name in node.output:
                 if name in self.half and not self._passes(name):
-                    yield name, Place(name, node.name, node.op_type, tuple(self._computing(name)))
+                    yield (
+                        name,
+                        Place(name, node.name, node.op_type, tuple(self._computing(name))),
+                    )
 
     def _passes(self, name: str) -> bool:
         """Return whether nothing comes of an overflow, or what does shows behind the only reader.
@@ -274,7 +277,9 @@ class _Choice:
                 yield reader
 
     def _can_grow(self, node: onnx.NodeProto) -> bool:
-        if node.op_type == "Cast":  # from a float32 that float16 may not hold; a weight's is ours
+        if (
+            node.op_type == "Cast"
+        ):  # from a float32 that float16 may not hold; a weight's is ours
             return node.input[0] not in self.half and not node.input[0].startswith(PREFIX)
         if node.op_type == "Relu":
             return self._passes(node.input[0])

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 
-NARROW = {"float16": 10, "bfloat16": 16}  # of TensorProto: onnx is imported where it's needed
+NARROW = {
+    "float16": 10,
+    "bfloat16": 16,
+}  # of TensorProto: onnx is imported where it's needed
 
 
 def open_simulated(model: onnx.ModelProto, size: int, *, level: str) -> ort.InferenceSession:
@@ -68,6 +71,9 @@ def _widened(array: Any, kind: str = "") -> Any:
 
 def in_type_of(value: Any, expected: Any) -> Any:
     """An output in the type of the reference's, where that is a narrower float."""
-    if getattr(expected, "dtype", None) == "float16" and getattr(value, "dtype", None) == "float32":
+    if (
+        getattr(expected, "dtype", None) == "float16"
+        and getattr(value, "dtype", None) == "float32"
+    ):
         return value.astype("float16")
     return value

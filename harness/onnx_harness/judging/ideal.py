@@ -101,7 +101,9 @@ def ideal_conversion(
             sets = tuple(found.get(index, {}) for index in range(len(reference.sets)))
             return Noise(sets, (f"ideal {conversion.type}",))
 
-        return kept_noise("ideal", model, reference, cache, [conversion.type, *details], make)
+        return kept_noise(
+            "ideal", model, reference, cache, [conversion.type, *details], make
+        )
 
     scheme = conversion.scheme
     if scheme is not None:

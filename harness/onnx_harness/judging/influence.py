@@ -43,7 +43,9 @@ _MOST_OTHERS = 3
 Counts = dict[str, tuple[int, int]]
 
 
-def influence(model: Model, reference: Reference, cache: Cache) -> tuple[Counts, tuple[str, ...]]:
+def influence(
+    model: Model, reference: Reference, cache: Cache
+) -> tuple[Counts, tuple[str, ...]]:
     """Return what the input sets reach, by kind: how many, and how many there are.
 
     And why others aren't known.
@@ -61,12 +63,16 @@ def influence(model: Model, reference: Reference, cache: Cache) -> tuple[Counts,
     key = cache.key("influence", model.sha256, digests, runtime_key(), source_digest())
 
     def write(folder: Path) -> None:
-        (folder / _FILE).write_text(json.dumps(_measured(model, reference)), encoding="utf-8")
+        (folder / _FILE).write_text(
+            json.dumps(_measured(model, reference)), encoding="utf-8"
+        )
 
     counts, notes = json.loads(
         (cache.get_or_put("influence", key, write) / _FILE).read_text(encoding="utf-8")
     )
-    return {kind: (int(seen), int(total)) for kind, (seen, total) in counts.items()}, tuple(notes)
+    return {kind: (int(seen), int(total)) for kind, (seen, total) in counts.items()}, tuple(
+        notes
+    )
 
 
 def to_be_counted(skeleton: onnx.ModelProto) -> str:
@@ -86,7 +92,9 @@ def to_be_counted(skeleton: onnx.ModelProto) -> str:
     words = []
     for kind, name in ((SIDES, "comparison"), (BRANCHES, "If")):
         if kind in kinds:
-            words.append(f"{kinds.count(kind):,} {name}{'s' if kinds.count(kind) > 1 else ''}")
+            words.append(
+                f"{kinds.count(kind):,} {name}{'s' if kinds.count(kind) > 1 else ''}"
+            )
     return (
         f"{' and '.join(words)} decide by the inputs: a run counts which of their sides are reached"
         if words
@@ -101,7 +109,9 @@ def _measured(model: Model, reference: Reference) -> tuple[Counts, list[str]]:
         try:
             with risking(f"what is reached of {what} {model.sha256[:16]}"):
                 counts |= measure(model, reference)
-        except Exception as error:  # ONNX Runtime's errors have no common class below Exception
+        except (
+            Exception
+        ) as error:  # ONNX Runtime's errors have no common class below Exception
             notes.append(f"what is reached of {what} can't be counted: {first_line(error)}")
     return counts, notes
 
@@ -115,7 +125,9 @@ def _sides(model: Model, reference: Reference) -> Counts:
     watched = inline_functions(model.load())
     choose = _Choice(decided)
     # Two numbers of each truth value, 0 or 1: the greatest, and the least.
-    places = watch(watched, choose, _TRUE, GREATEST_MAGNITUDE, casts=decided, with_empty=True)
+    places = watch(
+        watched, choose, _TRUE, GREATEST_MAGNITUDE, casts=decided, with_empty=True
+    )
     watch(watched, choose, _FALSE, LEAST, casts=decided, with_empty=True)
     session = open_cpu(watched)
     true, false = (np.zeros(len(places), bool) for _ in range(2))
@@ -202,4 +214,6 @@ def _others(reference: Reference, name: str) -> list[Any]:
 
 
 def _same(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
-    return pickle.dumps([first[name] for name in second]) == pickle.dumps(list(second.values()))
+    return pickle.dumps([first[name] for name in second]) == pickle.dumps(
+        list(second.values())
+    )

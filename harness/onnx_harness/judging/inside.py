@@ -70,7 +70,9 @@ class Inside:
                 greatest |= tail
                 last_news = number
             enough = number >= max(fewest, 2 * last_news)
-            too_long = number >= _FEWEST_ROUNDS and time.monotonic() - started > _MOST_SECONDS
+            too_long = (
+                number >= _FEWEST_ROUNDS and time.monotonic() - started > _MOST_SECONDS
+            )
             if enough or too_long:
                 break
         return gaps_by_set.items()

@@ -41,7 +41,13 @@ _HALF_UNITS = 2.0**13
 
 _FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 _INTEGERS = frozenset(
-    {TensorProto.BOOL, TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64}
+    {
+        TensorProto.BOOL,
+        TensorProto.INT8,
+        TensorProto.INT16,
+        TensorProto.INT32,
+        TensorProto.INT64,
+    }
     | {TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64}
 )
 _SINCE = 9  # Where and Sign
@@ -54,7 +60,12 @@ _CHOICES = frozenset({"ArgMax", "ArgMin", "NonMaxSuppression", "NonZero", "TopK"
 _ROUNDINGS = frozenset({"Ceil", "Floor", "Round", "Sign"})
 # Operators that round to integers by themselves, those of com.microsoft included.
 _QUANTIZERS = frozenset(
-    {"DynamicQuantizeLinear", "DynamicQuantizeLSTM", "DynamicQuantizeMatMul", "QuantizeLinear"}
+    {
+        "DynamicQuantizeLinear",
+        "DynamicQuantizeLSTM",
+        "DynamicQuantizeMatMul",
+        "QuantizeLinear",
+    }
     | {
         "QAttention",
         "QGemm",
@@ -191,7 +202,9 @@ class _Mover:
         """
         types = {**outer, **_types(graph)}
         # Exporters, and IR versions below 4, list constants as inputs.
-        inputs = {info.name for info in graph.input} - {tensor.name for tensor in graph.initializer}
+        inputs = {info.name for info in graph.input} - {
+            tensor.name for tensor in graph.initializer
+        }
         movable = set()
         for name, tensor in named_constants(graph):
             if _moves(tensor):
@@ -214,7 +227,9 @@ class _Mover:
                 if types.get(name) not in (_FLOAT, _HALF):
                     continue
                 if name not in moved:
-                    amount = AMOUNT if (constant or summed) and name not in compared else EDGES
+                    amount = (
+                        AMOUNT if (constant or summed) and name not in compared else EDGES
+                    )
                     added, moved[name] = self._moved(name, amount, half=types[name] == _HALF)
                     nodes += added
                 node.input[slot] = moved[name]
@@ -223,7 +238,9 @@ class _Mover:
             nodes.append(node)
         replace_nodes(graph, nodes)
 
-    def _moved(self, name: str, amount: str, *, half: bool) -> tuple[list[onnx.NodeProto], str]:
+    def _moved(
+        self, name: str, amount: str, *, half: bool
+    ) -> tuple[list[onnx.NodeProto], str]:
         """The nodes that move a value, and the name of what they make of it."""
         self.count += 1
         stem = f"last_bits/{self.count}"
@@ -232,7 +249,9 @@ class _Mover:
         if half:
             unit = numpy_helper.from_array(np.array(_HALF_UNITS, np.float32))
             nodes.append(helper.make_node("Constant", [], [f"{stem}/units"], value=unit))
-            nodes.append(helper.make_node("Mul", [amount, f"{stem}/units"], [f"{stem}/amount"]))
+            nodes.append(
+                helper.make_node("Mul", [amount, f"{stem}/units"], [f"{stem}/amount"])
+            )
             amount = f"{stem}/amount"
 
         def add(op_type: str, *read: str, **attributes: Any) -> str:
@@ -242,12 +261,16 @@ class _Mover:
 
         # The seed makes one session's draws the same in every run of the harness.
         if self.opset < _WITHOUT_RANDOM:
-            drawn = add("RandomUniformLike", source, low=-1.0, high=1.0, seed=float(self.count))
+            drawn = add(
+                "RandomUniformLike", source, low=-1.0, high=1.0, seed=float(self.count)
+            )
             sign = add("Sign", drawn)
         else:
             one = numpy_helper.from_array(np.ones(1, np.float32))
             ones = add("ConstantOfShape", add("Shape", source), value=one)
-            half_of_them = add("Constant", value=numpy_helper.from_array(np.array(0.5, np.float32)))
+            half_of_them = add(
+                "Constant", value=numpy_helper.from_array(np.array(0.5, np.float32))
+            )
             training = add("Constant", value=numpy_helper.from_array(np.array(True)))
             # 0 or 2. A small seed's first draws are alike.
             drawn = add("Dropout", ones, half_of_them, training, seed=self.count * _PRIME)
@@ -261,7 +284,9 @@ class _Mover:
         return nodes, result
 
 
-def _reads_step(node: onnx.NodeProto, slot: int, name: str, types: Mapping[str, int]) -> bool:
+def _reads_step(
+    node: onnx.NodeProto, slot: int, name: str, types: Mapping[str, int]
+) -> bool:
     """Return whether a node reads a float in ``slot`` of which it gives a step function."""
     if not name or types.get(name) not in (_FLOAT, _HALF):
         return False
@@ -305,7 +330,9 @@ def _moves(tensor: TensorProto) -> bool:
 
 def _types(graph: onnx.GraphProto) -> dict[str, int]:
     types = {info.name: info.type.tensor_type.elem_type for info in graph.value_info}
-    types |= {info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.output)}
+    types |= {
+        info.name: info.type.tensor_type.elem_type for info in (*graph.input, *graph.output)
+    }
     types |= {name: tensor.data_type for name, tensor in named_constants(graph)}
     return types
 

@@ -61,7 +61,9 @@ def tried_mend(standard: Standard, variant: BoundVariant, candidate: Model) -> s
     return mend_of(standard, variant, candidate)[1]
 
 
-def mend_of(standard: Standard, variant: BoundVariant, candidate: Model) -> tuple[str | None, str]:
+def mend_of(
+    standard: Standard, variant: BoundVariant, candidate: Model
+) -> tuple[str | None, str]:
     """Return the spelling of the variant that mends such a conversion, and a line on it.
 
     See `tried_mend`.
@@ -76,7 +78,9 @@ def mend_of(standard: Standard, variant: BoundVariant, candidate: Model) -> tupl
         return None, f"No mend is offered: {error}"
     except NotApplicable as error:
         return None, f"No mend was found: {error}"
-    except Exception as error:  # what a transform, onnx and ONNX Runtime raise has no common class
+    except (
+        Exception
+    ) as error:  # what a transform, onnx and ONNX Runtime raise has no common class
         return None, f"No mend is offered: {first_line(error, 160)}"
 
 
@@ -250,7 +254,9 @@ def _verify(standard: Standard, variant: BoundVariant, made: onnx.ModelProto) ->
     ) as folder:
         judged = half_verdict(standard, Model(Source(made, Path(folder)).saved(made)))
     if not judged.passed:
-        raise NotApplicable(f"{variant.variant.spelling} fails all the same: {judged.reason}")
+        raise NotApplicable(
+            f"{variant.variant.spelling} fails all the same: {judged.reason}"
+        )
 
 
 def _applied(model: onnx.ModelProto, steps: Sequence[BoundStep]) -> onnx.ModelProto:

@@ -119,7 +119,11 @@ def _output_type(
         parameter = (
             operator.inputs[min(slot, len(operator.inputs) - 1)] if operator.inputs else None
         )
-        if name in types and parameter is not None and _variable(parameter) == _variable(formal):
+        if (
+            name in types
+            and parameter is not None
+            and _variable(parameter) == _variable(formal)
+        ):
             return types[name]
     return None
 

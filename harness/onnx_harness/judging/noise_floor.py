@@ -78,7 +78,9 @@ def noise_floor(model: Model, reference: Reference, cache: Cache) -> Noise:
 
     What can't be run (float64 without a kernel) is left out, with a note.
     """
-    return kept_noise("floor", model, reference, cache, [], lambda: _measured(model, reference))
+    return kept_noise(
+        "floor", model, reference, cache, [], lambda: _measured(model, reference)
+    )
 
 
 def unusual_floor(model: Model, reference: Reference, cache: Cache) -> Noise:
@@ -90,7 +92,12 @@ def unusual_floor(model: Model, reference: Reference, cache: Cache) -> Noise:
     catch.
     """
     return kept_noise(
-        "unusual_floor", model, reference, cache, [], lambda: _measured_unusual(model, reference)
+        "unusual_floor",
+        model,
+        reference,
+        cache,
+        [],
+        lambda: _measured_unusual(model, reference),
     )
 
 
@@ -119,7 +126,9 @@ def _measured_unusual(model: Model, reference: Reference) -> Noise:
                 model, reference, free, _UNUSUAL_DRAWS
             ),
             _INSIDE: lambda: inside.gaps(free, [nudge_inside] * draws),
-            "the last bits of the constants": lambda: inside.gaps(edged, [nudge_constants] * draws),
+            "the last bits of the constants": lambda: inside.gaps(
+                edged, [nudge_constants] * draws
+            ),
             "float64": lambda: gaps_of(in_double(model), reference, smooth, [as_double]),
         },
         len(reference.sets),
@@ -161,12 +170,16 @@ def _measured(model: Model, reference: Reference) -> Noise:
     # second usual set.
     measures: dict[str, Callable[[], Run]] = {
         "the last bit of the inputs": lambda: _last_bits(model, reference, usual),
-        "float64": lambda: gaps_of(in_double(model), reference, usual, [as_double], inside.steps),
+        "float64": lambda: gaps_of(
+            in_double(model), reference, usual, [as_double], inside.steps
+        ),
     }
     if rounds:
         measures[_INSIDE] = lambda: inside.drawn(usual)
     own = _runs(notes, sources, measures, count, model)
-    floor = Noise(tuple(worst(runs.values()) for runs in own), has_tail=rounds, steps=inside.steps)
+    floor = Noise(
+        tuple(worst(runs.values()) for runs in own), has_tail=rounds, steps=inside.steps
+    )
     if inside.draws:
         notes.append(
             f"{RESTS_ON} {inside.draws} draws of the last bits of its constants and of what it "
@@ -185,7 +198,9 @@ def _measured(model: Model, reference: Reference) -> Noise:
         for source, run in runs.items():
             odd = _changes(run, floor, usual, index, rounds)
             if odd:
-                notes.append(f"{NOT_NOISE} under {source}, {', '.join(odd)} is another result")
+                notes.append(
+                    f"{NOT_NOISE} under {source}, {', '.join(odd)} is another result"
+                )
             own[index][source] = {name: gap for name, gap in run.items() if name not in odd}
     if exact:
         notes += _inexact(model, reference, floor)
@@ -248,13 +263,16 @@ def _inexact(model: Model, reference: Reference, floor: Noise) -> list[str]:
     """
     usual = reference.usual
     try:
-        gaps_by_name = dict(gaps_of(open_cpu(model.path, "all", 1), reference, usual[:1]))[usual[0]]
+        gaps_by_name = dict(gaps_of(open_cpu(model.path, "all", 1), reference, usual[:1]))[
+            usual[0]
+        ]
     except Exception:  # what can't be run has been noted beside the levels
         return []
     far = {
         name: gap.l2 / gap.norm
         for name, gap in gaps_by_name.items()
-        if gap.norm > 0 and _is_change(gap, _own(floor, usual, usual[0], name), floor.has_tail)
+        if gap.norm > 0
+        and _is_change(gap, _own(floor, usual, usual[0], name), floor.has_tail)
     }
     if not far:
         return []
@@ -284,7 +302,9 @@ def _runs(
                 for index, gaps in start():
                     gaps_by_set[index][source] = gaps
             sources.append(source)
-        except Exception as error:  # ONNX Runtime's errors have no common class below Exception
+        except (
+            Exception
+        ) as error:  # ONNX Runtime's errors have no common class below Exception
             notes.append(f"{source} can't be run: {first_line(error, 160)}")
     return gaps_by_set
 
@@ -298,9 +318,9 @@ def _is_change(gap: Gap, own: Gap | None, rounds: bool) -> bool:
     if gap.nonfinite or gap.changed > MOST_L2 * least.changed:
         return True
     if rounds:
-        return gap.l2 > max(MOST_L2 * least.l2, _ALWAYS_NOISE * gap.norm) or gap.greatest > max(
-            MOST_ELEMENT * least.greatest, _ALWAYS_NOISE * gap.scale
-        )
+        return gap.l2 > max(
+            MOST_L2 * least.l2, _ALWAYS_NOISE * gap.norm
+        ) or gap.greatest > max(MOST_ELEMENT * least.greatest, _ALWAYS_NOISE * gap.scale)
     return gap.l2 > max(
         _MOST_OF_A_LEVEL * least.l2, _ALWAYS_NOISE * gap.norm
     ) and gap.greatest > max(_MOST_OF_A_LEVEL * least.greatest, _ALWAYS_NOISE * gap.scale)

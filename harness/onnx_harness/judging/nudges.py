@@ -20,17 +20,23 @@ from onnx_harness.judging.runs import in_memory, nudged, open_cpu
 from onnx_harness.model.file import Model
 
 
-def nudge_inputs(values: Mapping[str, Any], generator: np.random.Generator) -> dict[str, Any]:
+def nudge_inputs(
+    values: Mapping[str, Any], generator: np.random.Generator
+) -> dict[str, Any]:
     """Move the last bit of every float of the inputs."""
     return {name: nudged(value, generator) for name, value in values.items()}
 
 
-def nudge_inside(values: Mapping[str, Any], generator: np.random.Generator) -> dict[str, Any]:
+def nudge_inside(
+    values: Mapping[str, Any], generator: np.random.Generator
+) -> dict[str, Any]:
     """Move the last bits of inputs, of constants and of what step functions read."""
     return {**nudge_inputs(values, generator), AMOUNT: ONE_UNIT, EDGES: ONE_UNIT}
 
 
-def nudge_further(values: Mapping[str, Any], generator: np.random.Generator) -> dict[str, Any]:
+def nudge_further(
+    values: Mapping[str, Any], generator: np.random.Generator
+) -> dict[str, Any]:
     """Move what is inside by four units: as far as a kernel that sums integers may be off.
 
     Such a kernel rounds a product of scales, and that product times a sum, before it rounds to a
@@ -52,7 +58,9 @@ def in_double(model: Model) -> Any:
     """
     lacking = without_kernel(model.skeleton)
     if lacking:
-        raise NotApplicable(f"ONNX Runtime has no kernel of float64 for {', '.join(lacking)}")
+        raise NotApplicable(
+            f"ONNX Runtime has no kernel of float64 for {', '.join(lacking)}"
+        )
     changed = in_memory(model)
     to_double(changed)
     return open_cpu(changed)

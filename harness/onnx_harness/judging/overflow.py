@@ -125,10 +125,14 @@ def judge_range(
         f"at {LARGEST:g}"
     )
     lines = [f"where float16 computes: {judged.reason}"]
-    lines += [f"{place.place}: {place.greatest:.3g}" for place in list(places.values())[:_MOST]]
+    lines += [
+        f"{place.place}: {place.greatest:.3g}" for place in list(places.values())[:_MOST]
+    ]
     if len(places) > _MOST:
         lines.append(f"and {len(places) - _MOST} more values")
-    return RangeVerdict(reason, tuple(lines), failing=judged.worst_sets or (worst.input_set,))
+    return RangeVerdict(
+        reason, tuple(lines), failing=judged.worst_sets or (worst.input_set,)
+    )
 
 
 def judge_overflows(standard: Standard, candidate: Model, values: Sequence[str]) -> Verdict:

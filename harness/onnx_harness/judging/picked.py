@@ -18,7 +18,16 @@ _PICKS: Mapping[str, tuple[int, ...]] = {
         ("Gather", "GatherElements", "GatherND", "Slice", "ArrayFeatureExtractor"), _FIRST
     ),
     **dict.fromkeys(
-        ("Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile"),
+        (
+            "Identity",
+            "Reshape",
+            "Flatten",
+            "Squeeze",
+            "Unsqueeze",
+            "Transpose",
+            "Expand",
+            "Tile",
+        ),
         _FIRST,
     ),
     "Where": (1, 2),

@@ -45,7 +45,9 @@ def _precisions(model: onnx.ModelProto) -> set[Precision]:
                 precisions.add(Precision.INT8)
             for attribute in node.attribute:
                 casts = attribute.name == "to" and node.op_type == "Cast"
-                precisions |= _halves([attribute.t.data_type, *([attribute.i] if casts else [])])
+                precisions |= _halves(
+                    [attribute.t.data_type, *([attribute.i] if casts else [])]
+                )
             waiting += subgraphs(node)
     return precisions
 

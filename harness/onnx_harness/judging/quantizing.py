@@ -83,7 +83,9 @@ class Scheme:
     never: frozenset[str] = frozenset()
     block: int = 0
 
-    def takes(self, node: onnx.NodeProto, spared_names: frozenset[str] = frozenset()) -> bool:
+    def takes(
+        self, node: onnx.NodeProto, spared_names: frozenset[str] = frozenset()
+    ) -> bool:
         """Return whether a node of the main graph is quantized.
 
         ``left`` are the outputs of those that never are.
@@ -171,13 +173,19 @@ def quantize_through(
             if name in shared and not is_size(node, index):
                 node.input[index] = quantized_names.get(name, name)
         if is_quantized:
-            _quantize_inputs(node, scheme, constants, floats - shared, nodes, quantized_names)
+            _quantize_inputs(
+                node, scheme, constants, floats - shared, nodes, quantized_names
+            )
         nodes.append(node)
         for index, name in enumerate(node.output):
-            is_rounded = name in shared or (is_quantized and scheme.static and name in ranges)
+            is_rounded = name in shared or (
+                is_quantized and scheme.static and name in ranges
+            )
             if is_rounded:
                 node.output[index] = f"{name}/exact"
-                nodes += _fixed_pair(f"{name}/exact", name, ranges[name], scheme.signed_activations)
+                nodes += _fixed_pair(
+                    f"{name}/exact", name, ranges[name], scheme.signed_activations
+                )
     replace_nodes(model.graph, nodes)
     if scheme.block:
         for node in model.graph.node:
@@ -221,7 +229,9 @@ def _shared(
     names: set[str] = set()
     for node in graph.node if scheme.static else ():
         if scheme.takes(node, spared_names):
-            names.update(name for index, name in enumerate(node.input) if not is_size(node, index))
+            names.update(
+                name for index, name in enumerate(node.input) if not is_size(node, index)
+            )
     return names & ranges.keys()
 
 
@@ -235,7 +245,9 @@ def quantized(weight: Array, scheme: Scheme, axis: int | None) -> Array:
     over = (
         None
         if axis is None
-        else tuple(axis_kept for axis_kept in range(weight.ndim) if axis_kept != axis % weight.ndim)
+        else tuple(
+            axis_kept for axis_kept in range(weight.ndim) if axis_kept != axis % weight.ndim
+        )
     )
     wide = weight.astype(np.float64)
     if scheme.signed_weights:
@@ -289,7 +301,11 @@ def _quantize_inputs(
         if name not in floats or is_size(node, index):
             continue
         weight = constants.get(name)
-        key = name if weight is None else f"{name}/{node.op_type if scheme.per_channel else ''}"
+        key = (
+            name
+            if weight is None
+            else f"{name}/{node.op_type if scheme.per_channel else ''}"
+        )
         if key not in quantized_names:
             if weight is not None:
                 array = numpy_helper.to_array(weight)
@@ -297,8 +313,12 @@ def _quantize_inputs(
                     continue
                 levels = _levels(node, array, scheme)
                 tensor = numpy_helper.from_array(levels)
-                nodes.append(helper.make_node("Constant", [], [f"{key}/levels"], value=tensor))
-            elif not scheme.static and not scheme.block and node.op_type not in _WEIGHTS_ONLY:
+                nodes.append(
+                    helper.make_node("Constant", [], [f"{key}/levels"], value=tensor)
+                )
+            elif (
+                not scheme.static and not scheme.block and node.op_type not in _WEIGHTS_ONLY
+            ):
                 parts = [f"{key}/{part}" for part in ("level", "step", "zero")]
                 nodes.append(helper.make_node("DynamicQuantizeLinear", [name], parts))
                 nodes.append(helper.make_node("DequantizeLinear", parts, [f"{key}/levels"]))
@@ -321,7 +341,9 @@ def _is_rounded(node: onnx.NodeProto, index: int, array: Array, scheme: Scheme) 
 
 def _levels(node: onnx.NodeProto, array: Array, scheme: Scheme) -> Array:
     """A constant as a quantized node reads it."""
-    is_activation = node.op_type not in _WEIGHTED if scheme.static else node.op_type == "Gather"
+    is_activation = (
+        node.op_type not in _WEIGHTED if scheme.static else node.op_type == "Gather"
+    )
     if is_activation:
         scheme = replace(scheme, signed_weights=scheme.signed_activations, narrow=False)
         return quantized(array, scheme, None)
@@ -329,7 +351,9 @@ def _levels(node: onnx.NodeProto, array: Array, scheme: Scheme) -> Array:
     return quantized(array, scheme, _channel_axis(node) if per_channel else None)
 
 
-def _fixed_pair(source: str, target: str, bounds: Range, signed: bool) -> list[onnx.NodeProto]:
+def _fixed_pair(
+    source: str, target: str, bounds: Range, signed: bool
+) -> list[onnx.NodeProto]:
     least, most = min(bounds[0], 0.0), max(bounds[1], 0.0)
     if signed:
         step, zero = max(-least, most) / 127, np.array(0, np.int8)
@@ -351,7 +375,9 @@ def _fixed_pair(source: str, target: str, bounds: Range, signed: bool) -> list[o
 
 
 def _channel_axis(node: onnx.NodeProto) -> int:
-    transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
+    transposed = any(
+        attribute.name == "transB" and attribute.i for attribute in node.attribute
+    )
     return 0 if transposed else _CHANNELS.get(node.op_type, 0)
 
 

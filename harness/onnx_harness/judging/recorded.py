@@ -115,7 +115,9 @@ def _compared(
     places = [input_set.place for input_set in sets]
     failures = []
     for failure in comparison.failures:
-        failures.append(failure if failure.at is None else replace(failure, at=places[failure.at]))
+        failures.append(
+            failure if failure.at is None else replace(failure, at=places[failure.at])
+        )
     return replace(comparison, failures=tuple(failures))
 
 

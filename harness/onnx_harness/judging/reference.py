@@ -188,7 +188,9 @@ def calibration_sets(
         InputError, ModelError: as :func:`reference`.
     """
     if recorded is not None:
-        return [data_set.inputs for data_set in inputs.load_npz_sets(recorded, model.skeleton)]
+        return [
+            data_set.inputs for data_set in inputs.load_npz_sets(recorded, model.skeleton)
+        ]
     others = replace(
         settings,
         seed=settings.seed + _CALIBRATION_SEED,
@@ -237,7 +239,9 @@ def _make(
     try:
         # A case of a suite is judged on the suite's own inputs.
         sets += (
-            [] if card.suite and sets else _generated(model, card, settings, tried, unusual=unusual)
+            []
+            if card.suite and sets
+            else _generated(model, card, settings, tried, unusual=unusual)
         )
     except InputError as error:
         if not sets:
@@ -254,13 +258,17 @@ def _make(
     # What is drawn on unusual inputs alone, or falls alike twice there, is no variant's fault. A
     # Dropout seldom trains.
     if any(
-        not name.startswith("Dropout") for name in random_nodes(model.skeleton, outputs[0].keys())
+        not name.startswith("Dropout")
+        for name in random_nodes(model.skeleton, outputs[0].keys())
     ):
         steady = []
         for place, input_set in enumerate(sets):
             if not input_set.unusual or _is_steady(session, input_set, unstable):
                 steady.append(place)
-        sets, outputs = [sets[place] for place in steady], tuple(outputs[place] for place in steady)
+        sets, outputs = (
+            [sets[place] for place in steady],
+            tuple(outputs[place] for place in steady),
+        )
     return Reference(
         tuple(sets),
         outputs,
@@ -310,7 +318,9 @@ class _Tried:
         stage = noted()
         unusual = stage.startswith(UNUSUAL)
         try:
-            with risking(f"{stage if unusual else f'{FEED} {self._count}'} {self._sha256[:16]}"):
+            with risking(
+                f"{stage if unusual else f'{FEED} {self._count}'} {self._sha256[:16]}"
+            ):
                 outputs = run(self._session, values)
         except DiedBefore:
             if unusual:
@@ -352,16 +362,16 @@ def _refused(error: Exception) -> str:
             "needs that locale on this machine, and the model isn't at fault"
         )
     elif "opset" in words.lower():
-        mend = (
-            " Mend: a newer ONNX Runtime, or the model in an older opset (onnx.version_converter)"
-        )
+        mend = " Mend: a newer ONNX Runtime, or the model in an older opset (onnx.version_converter)"
     return (
         f"ONNX Runtime {runtime_version()} can't open the untouched model, so nothing can be "
         f"judged: {words}{mend}"
     )
 
 
-def _answer(session: ort.InferenceSession, input_set: InputSet, tried: _Tried) -> dict[str, Any]:
+def _answer(
+    session: ort.InferenceSession, input_set: InputSet, tried: _Tried
+) -> dict[str, Any]:
     if (outputs := tried.outputs_of(input_set.values)) is not None:
         return outputs
     try:

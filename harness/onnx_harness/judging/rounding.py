@@ -75,7 +75,12 @@ def rounded(
 
 
 def round_through(
-    model: onnx.ModelProto, kind: int, clamp: Clamp | None, *, all_inputs: bool, ranged: bool = True
+    model: onnx.ModelProto,
+    kind: int,
+    clamp: Clamp | None,
+    *,
+    all_inputs: bool,
+    ranged: bool = True,
 ) -> onnx.ModelProto:
     """The ideal conversion of a model.
 
@@ -167,7 +172,9 @@ class _Rewriter:
             self._names = value_names(graph)
             constants = {tensor.name for tensor in graph.initializer}
             for info in graph.input:
-                inside = info.name not in constants and info.type.tensor_type.elem_type == _FLOAT
+                inside = (
+                    info.name not in constants and info.type.tensor_type.elem_type == _FLOAT
+                )
                 if inside and (all_inputs or info.name in names_rounded):
                     fresh = self._fresh(info.name)
                     _rename_uses(graph, info.name, fresh)
@@ -218,7 +225,11 @@ class _Rewriter:
             bodies = list(subgraphs(node))
             for body in bodies:
                 wanted |= {info.name for info in body.output} | self._wanted(body, shaped)
-            if not bodies and node.output and all(name in shaped for name in node.output if name):
+            if (
+                not bodies
+                and node.output
+                and all(name in shaped for name in node.output if name)
+            ):
                 continue
             names = []
             for index, name in enumerate(node.input):
@@ -262,7 +273,10 @@ class _Rewriter:
         size, beyond, most, narrow, wide = (self._fresh(target) for _ in range(5))
         return [
             helper.make_node(
-                "Constant", [], [most], value=helper.make_tensor("", _FLOAT, [], [self._most])
+                "Constant",
+                [],
+                [most],
+                value=helper.make_tensor("", _FLOAT, [], [self._most]),
             ),
             helper.make_node("Abs", [source], [size]),
             helper.make_node("Greater", [size, most], [beyond]),

@@ -182,5 +182,7 @@ def nudged(value: Any, generator: np.random.Generator, unit: float | None = None
         )
         moved = np.nextafter(value, towards)
     else:
-        moved = (value * (1 + unit * generator.uniform(-1, 1, value.shape))).astype(value.dtype)
+        moved = (value * (1 + unit * generator.uniform(-1, 1, value.shape))).astype(
+            value.dtype
+        )
     return np.where(stays, value, moved)

@@ -147,5 +147,7 @@ def _widen(kind: onnx.TypeProto, kinds: frozenset[int]) -> None:
 def _single(tensor: onnx.TensorProto, kinds: frozenset[int]) -> None:
     if tensor.data_type in kinds:
         tensor.CopyFrom(
-            numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
+            numpy_helper.from_array(
+                numpy_helper.to_array(tensor).astype(np.float32), tensor.name
+            )
         )

@@ -32,7 +32,10 @@ def has_infinities(values: InputSet) -> bool:
 
 
 def specified_instead(
-    candidate: Mapping[str, Any], reference: Mapping[str, Any], model: Model, values: InputSet
+    candidate: Mapping[str, Any],
+    reference: Mapping[str, Any],
+    model: Model,
+    values: InputSet,
 ) -> dict[str, Any] | None:
     """Return the outputs of ONNX's reference implementation.
 
@@ -76,7 +79,9 @@ def _alike(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
     """Return whether two runs agree in where they have NaN, and where infinity of which sign."""
     for name in first:
         for leaf in walk(name, first[name], second[name]):
-            if not (isinstance(leaf, Leaf) and _marked_alike(leaf.reference, leaf.candidate)):
+            if not (
+                isinstance(leaf, Leaf) and _marked_alike(leaf.reference, leaf.candidate)
+            ):
                 return False
     return True
 

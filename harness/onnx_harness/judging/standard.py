@@ -97,7 +97,9 @@ def tolerances(standard: Standard) -> Callable[[str], Tolerance]:
         kind = kinds.get(output, "")
         if standard.exact and standard.override is None:
             return same_values(kind)
-        half = standard.precision is Precision.FP32 and ("float16" in kind or "float8" in kind)
+        half = standard.precision is Precision.FP32 and (
+            "float16" in kind or "float8" in kind
+        )
         rule = Precision.FP16 if half else standard.precision
         tolerance = choose(rule, spec=spec, override=standard.override)
         if tolerance.by_default and "float8" in kind:

@@ -51,7 +51,9 @@ def made_constant(
         if not drawn:
             break
         rerun = again()
-        drawn = {name for name in drawn if name in rerun and _is_same(first[name], rerun[name])}
+        drawn = {
+            name for name in drawn if name in rerun and _is_same(first[name], rerun[name])
+        }
     return sorted(drawn)
 
 
@@ -92,7 +94,9 @@ def unsteady(
     found: dict[int, bool] = {}
     for place, gaps in enumerate(steadiness.sets):
         for name, gap in gaps.items():
-            output = next((each for each in reference.outputs[place] if is_of(name, each)), name)
+            output = next(
+                (each for each in reference.outputs[place] if is_of(name, each)), name
+            )
             if gap.beyond(*tolerance_for(output).bounds(gap.scale)):
                 found[place] = found.get(place, True) and not gap.is_chaos(_CHAOS)
     return found

@@ -37,10 +37,14 @@ def proves_nothing(
                 f"line"
             )
         elif mine:
-            remarks.append(f"accepted by the card: {name} says nothing about the inputs, {why}")
+            remarks.append(
+                f"accepted by the card: {name} says nothing about the inputs, {why}"
+            )
     if card.suite or len(comparison.inert) < len(outputs):
         return None, tuple(remarks)
-    reached = reached_outputs(standard.model.skeleton) - empty_outputs(standard.model.skeleton)
+    reached = reached_outputs(standard.model.skeleton) - empty_outputs(
+        standard.model.skeleton
+    )
     judged = []
     for name in sorted(comparison.inert):
         if any(is_of(name, output) for output in reached) and not any(

@@ -143,15 +143,21 @@ def verdict(
         words, mend = _drawn(standard)
         expected = [_without(output, made.unstable) for output in expected]
         if not expected[0]:
-            reason = f"the model gives other outputs each time it runs: {words}. {mend}".strip()
+            reason = (
+                f"the model gives other outputs each time it runs: {words}. {mend}".strip()
+            )
             return Verdict(Status.NOT_APPLICABLE, reason=reason, symptom=Symptom.UNSTABLE)
-        note = f"not judged, since the reference itself gives another value each time: {words}"
+        note = (
+            f"not judged, since the reference itself gives another value each time: {words}"
+        )
         notes = (f"{note}. {mend}" if mend else note,)
         outputs = [_without(output, made.unstable) for output in outputs]
     compared = _steadied(standard, expected, outputs)
     compared = compared if compared.comparison.passed else _as_specified(standard, compared)
     notes += (*false_shapes(standard.model, made), *compared.notes)
-    return _concluded(standard, replace(compared, notes=(*notes, *compared.comparison.notes)))
+    return _concluded(
+        standard, replace(compared, notes=(*notes, *compared.comparison.notes))
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +244,9 @@ def _concluded(standard: Standard, compared: _Compared) -> Verdict:
         empty, remarks = proves_nothing(standard, comparison)
         notes += remarks
         if empty is not None:
-            return Verdict(Status.FAIL, comparison, empty, notes=notes, symptom=Symptom.VACUOUS)
+            return Verdict(
+                Status.FAIL, comparison, empty, notes=notes, symptom=Symptom.VACUOUS
+            )
         return Verdict(Status.PASS, comparison, notes=notes)
     symptom = Symptom.WRONG_VALUES if comparison.only_values else Symptom.CHANGED_TYPES
     reason = comparison.reason() or "the outputs differ"
@@ -280,7 +288,9 @@ def _specified(
     for place in places:
         each = standard.reference.sets[place]
         if each.unusual and has_infinities(each):
-            instead = specified_instead(outputs[place], expected[place], standard.model, each)
+            instead = specified_instead(
+                outputs[place], expected[place], standard.model, each
+            )
             if instead is not None:
                 found[place] = instead
     return found
@@ -322,7 +332,8 @@ def _compared(
         yardstick=None if yardstick is None else yardstick.on(places),
     )
     return replace(
-        comparison, failures=tuple(_at_place(failure, places) for failure in comparison.failures)
+        comparison,
+        failures=tuple(_at_place(failure, places) for failure in comparison.failures),
     )
 
 

@@ -88,7 +88,10 @@ def slower_operators(pairs: Sequence[ProfiledPair]) -> tuple[SlowerOperator, ...
 
 def _matters(operator: _Operator, added_us: float) -> bool:
     slowdown = -pseudomedian(operator.log_ratios)
-    return slowdown >= math.log1p(MINIMUM_EFFECT) and operator.added_us >= LEAST_SHARE * added_us
+    return (
+        slowdown >= math.log1p(MINIMUM_EFFECT)
+        and operator.added_us >= LEAST_SHARE * added_us
+    )
 
 
 def _record(operator: _Operator, added_us: float) -> SlowerOperator:

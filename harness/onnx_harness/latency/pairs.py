@@ -181,7 +181,9 @@ class Pairs:
         _, variant = self._open_sides
         elapsed = self._timed(variant)
         if not self._over and self._turn.variant_ns is not None:
-            raise LatencyError("the variant ran twice in one iteration: the readings are no pairs")
+            raise LatencyError(
+                "the variant ran twice in one iteration: the readings are no pairs"
+            )
         self._turn.variant_ns = elapsed
 
     def teardown(self) -> None:
@@ -194,7 +196,9 @@ class Pairs:
             baseline, _ = self._open_sides
             turn.baseline_ns = self._timed(baseline)
         if turn.variant_ns is None:
-            raise LatencyError("the variant didn't run in an iteration: the readings are no pairs")
+            raise LatencyError(
+                "the variant didn't run in an iteration: the readings are no pairs"
+            )
         self._log.readings[-1].append((turn.baseline_ns, turn.variant_ns))
         self._log.end_to_end[-1] += self._both_end_to_end(baseline_first)
         turn.clear()
@@ -262,8 +266,13 @@ class Pairs:
             raise LatencyError(
                 "a session of an earlier pair was handed out again: every pair needs fresh ones"
             )
-        if baseline.input_sets != variant.input_sets or baseline.transfers != variant.transfers:
-            raise LatencyError("baseline and variant aren't run on the same inputs in the same way")
+        if (
+            baseline.input_sets != variant.input_sets
+            or baseline.transfers != variant.transfers
+        ):
+            raise LatencyError(
+                "baseline and variant aren't run on the same inputs in the same way"
+            )
         log.input_sets = baseline.input_sets
         log.session_s.append(variant.session_s)
         self._turn.input_set = 0

@@ -111,7 +111,9 @@ def profile_pairs(
         for baseline_first in balanced(rng, runs):
             for side in (baseline, variant) if baseline_first else (variant, baseline):
                 side.run()
-        profiled.append(ProfiledPair(_last(baseline.finish(), runs), _last(variant.finish(), runs)))
+        profiled.append(
+            ProfiledPair(_last(baseline.finish(), runs), _last(variant.finish(), runs))
+        )
     return profiled
 
 

@@ -82,7 +82,10 @@ class PairCount:
 
 
 def decide(
-    log_ratios: Sequence[float], *, alpha: float = ALPHA, minimum_effect: float = MINIMUM_EFFECT
+    log_ratios: Sequence[float],
+    *,
+    alpha: float = ALPHA,
+    minimum_effect: float = MINIMUM_EFFECT,
 ) -> Decision:
     """Decide on one cell that is alone in its run; `decide_run` is for more.
 
@@ -224,7 +227,9 @@ def invalidity(log_ratios: Sequence[float], alpha: float) -> str | None:
     if not all(math.isfinite(value) for value in log_ratios):
         return "a pair's ratio isn't a number: a time was zero, infinite or missing"
     if count < needed:
-        return f"{count} pairs can't fail at {alpha:.1g} whatever they show: it takes {needed}"
+        return (
+            f"{count} pairs can't fail at {alpha:.1g} whatever they show: it takes {needed}"
+        )
     if distinct <= count // 2:
         return (
             f"only {distinct} of {count} pairs differ from one another: readings were replayed, or "
@@ -322,7 +327,9 @@ def _power(pairs: int, effect: float, spread: float, alpha: float) -> float:
     return float(np.mean(tests.pvalue <= alpha))
 
 
-def _decision(values: Sequence[float], p: float, alpha: float, minimum_effect: float) -> Decision:
+def _decision(
+    values: Sequence[float], p: float, alpha: float, minimum_effect: float
+) -> Decision:
     interval = speedup_interval(values)
     wider = speedup_interval(values, 1 - 2 * alpha)
     if interval is None or wider is None:

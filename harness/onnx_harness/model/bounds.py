@@ -118,7 +118,9 @@ class _Checked:
 
     def _check_names(self) -> None:
         if self._scan.misspelt is not None:
-            raise self._refused(f"has a name that isn't UTF-8: {self._scan.misspelt!r}. {LIFT}")
+            raise self._refused(
+                f"has a name that isn't UTF-8: {self._scan.misspelt!r}. {LIFT}"
+            )
         if self._scan.longest_name > MOST_NAME_BYTES:
             raise self._refused(
                 f"has a name of {self._scan.longest_name:,} bytes; at most {MOST_NAME_BYTES:,} "
@@ -134,7 +136,9 @@ class _Checked:
         total = 0
         for tensor in self._scan.tensors:
             size = Static(tuple(tensor.dims), None, tensor.kind).bytes or 0
-            self._check_size(size, f"tensor '{tensor.name[:80]}' of shape {_shape(tensor.dims)}")
+            self._check_size(
+                size, f"tensor '{tensor.name[:80]}' of shape {_shape(tensor.dims)}"
+            )
             total += size
         self._check_size(total, "its constants together")
 
@@ -253,11 +257,17 @@ class _Checked:
                 )
         is_grouped = node.op in _GROUPED and node.domain in STANDARD_DOMAINS
         if is_grouped and (group := node.numbers.get("group", [1])[0]) < 1:
-            raise self._refused(f"has a {node.op} whose group is {group:,}; ONNX takes 1 and more")
+            raise self._refused(
+                f"has a {node.op} whose group is {group:,}; ONNX takes 1 and more"
+            )
 
     def _trips(self, node: ScannedNode, inputs: list[Static], values: _Values) -> int:
         """Return how often a Loop surely runs its body; 1 where its condition may end it."""
-        if node.op != "Loop" or node.domain not in STANDARD_DOMAINS or "body" not in node.graphs:
+        if (
+            node.op != "Loop"
+            or node.domain not in STANDARD_DOMAINS
+            or "body" not in node.graphs
+        ):
             return 1
         body = node.graphs["body"]
         begins = len(node.inputs) < 2 or not node.inputs[1] or _is_true(inputs[1])

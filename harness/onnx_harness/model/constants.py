@@ -48,7 +48,9 @@ def constant_tensor(node: onnx.NodeProto) -> TensorProto | None:
 def set_constant(node: onnx.NodeProto, array: npt.NDArray[Any]) -> None:
     """Let a Constant node hold an array instead of what it holds."""
     del node.attribute[:]
-    node.attribute.append(onnx.helper.make_attribute("value", numpy_helper.from_array(array)))
+    node.attribute.append(
+        onnx.helper.make_attribute("value", numpy_helper.from_array(array))
+    )
 
 
 def named_constants(graph: onnx.GraphProto) -> Iterator[tuple[str, TensorProto]]:

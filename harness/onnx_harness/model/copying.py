@@ -32,7 +32,12 @@ def copy_file(source: Path, target: Path) -> None:
             _copy_data(read.fileno(), write.fileno())
             return
         except OSError as error:
-            if error.errno not in {errno.EINVAL, errno.ENOSYS, errno.EXDEV, errno.EOPNOTSUPP}:
+            if error.errno not in {
+                errno.EINVAL,
+                errno.ENOSYS,
+                errno.EXDEV,
+                errno.EOPNOTSUPP,
+            }:
                 raise
     shutil.copyfile(source, target)
 

@@ -64,14 +64,20 @@ def cut(
     listed = {info.name for info in part.graph.input}
     for name in _in_order(model.graph, starts - listed):
         if name not in types:
-            raise ValueError(f"the type of '{name}', where a part of the model begins, isn't known")
+            raise ValueError(
+                f"the type of '{name}', where a part of the model begins, isn't known"
+            )
         part.graph.input.append(types[name])
-    part.graph.output.extend(types.get(name) or onnx.ValueInfoProto(name=name) for name in outputs)
+    part.graph.output.extend(
+        types.get(name) or onnx.ValueInfoProto(name=name) for name in outputs
+    )
     return part
 
 
 def _values(graph: onnx.GraphProto) -> set[str]:
-    names = {info.name for info in graph.input} | {tensor.name for tensor in graph.initializer}
+    names = {info.name for info in graph.input} | {
+        tensor.name for tensor in graph.initializer
+    }
     names |= {sparse.values.name for sparse in graph.sparse_initializer}
     return names.union(*(node.output for node in graph.node)) - {""}
 

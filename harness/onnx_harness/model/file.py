@@ -169,9 +169,15 @@ def signature(model: onnx.ModelProto) -> Signature:
     of the signature.
     """
     listed = model.ir_version < FREE_INITIALIZERS
-    listed_constants = {tensor.name for tensor in model.graph.initializer} if listed else set()
+    listed_constants = (
+        {tensor.name for tensor in model.graph.initializer} if listed else set()
+    )
     return Signature(
-        tuple(_value_type(info) for info in model.graph.input if info.name not in listed_constants),
+        tuple(
+            _value_type(info)
+            for info in model.graph.input
+            if info.name not in listed_constants
+        ),
         tuple(_value_type(info) for info in model.graph.output),
     )
 
@@ -238,7 +244,10 @@ def external_files(model: onnx.ModelProto, path: Path) -> tuple[Path, ...]:
             )
         offset, length = entries.get("offset", "0"), entries.get("length", "0")
         if not (
-            offset.isascii() and offset.isdecimal() and length.isascii() and length.isdecimal()
+            offset.isascii()
+            and offset.isdecimal()
+            and length.isascii()
+            and length.isdecimal()
         ):
             raise ModelError(
                 f"{where} has an offset or length that isn't a number: {offset!r}, {length!r}"
@@ -319,7 +328,9 @@ def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     tensors = [*from_graph(model.graph)]
     for function in model.functions:
         tensors += from_nodes(iter(function.node))
-    return (tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL)
+    return (
+        tensor for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL
+    )
 
 
 def _value_type(info: onnx.ValueInfoProto) -> ValueType:

@@ -61,7 +61,9 @@ class Editing:
         One with an attribute that nobody gives a value isn't: the checker lets it pass, and no rule
         can read it.
         """
-        if node.domain not in STANDARD_DOMAINS or (op_types and node.op_type not in op_types):
+        if node.domain not in STANDARD_DOMAINS or (
+            op_types and node.op_type not in op_types
+        ):
             return False
         if self.referring and node in self.referring:
             return False
@@ -82,8 +84,12 @@ def open_model(model: onnx.ModelProto) -> Editing:
     Raises:
         NotApplicable: a graph inside a node has sparse initializers.
     """
-    if any(inner.sparse_initializer for inner in graphs(model.graph) if inner is not model.graph):
-        raise NotApplicable("onnx-ir can't hold the sparse initializers of a graph inside a node")
+    if any(
+        inner.sparse_initializer for inner in graphs(model.graph) if inner is not model.graph
+    ):
+        raise NotApplicable(
+            "onnx-ir can't hold the sparse initializers of a graph inside a node"
+        )
     source = model.graph
     sparse: dict[str, onnx.AttributeProto] = {}
     if _holds_the_unholdable(source):
@@ -94,7 +100,9 @@ def open_model(model: onnx.ModelProto) -> Editing:
         graph=ir.serde.deserialize_graph(source),
         model=model,
         opset=opset_of(model),
-        functions=frozenset((function.domain, function.name) for function in model.functions),
+        functions=frozenset(
+            (function.domain, function.name) for function in model.functions
+        ),
         sparse=sparse,
     )
     if model.ir_version < FREE_INITIALIZERS:
@@ -262,7 +270,9 @@ def ir_constant(node: ir.Node) -> ir.TensorProtocol | None:
         # Not by `as_tensor`, which looks for each method of a tensor before it gives it out.
         return attribute.value if attribute.type == ir.AttributeType.TENSOR else None
     return (
-        ir.tensor(np.array(attribute.value, NUMBER_TYPES[name])) if name in NUMBER_TYPES else None
+        ir.tensor(np.array(attribute.value, NUMBER_TYPES[name]))
+        if name in NUMBER_TYPES
+        else None
     )
 
 
@@ -280,7 +290,9 @@ def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:
 def all_graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
     """The graph and every graph inside it, outer ones first."""
     yield graph
-    if graph.meta.get(_PLAIN):  # no rule makes graphs, and looking for them is what takes most time
+    if graph.meta.get(
+        _PLAIN
+    ):  # no rule makes graphs, and looking for them is what takes most time
         return
     for node in graph:
         for inner in inner_graphs(node):
@@ -310,7 +322,9 @@ def _make_names_unique(editing: Editing) -> None:
                 value.name = editing.fresh_name(value.name)
             elif value.name:
                 editing.names.add(value.name)
-    editing.names.update(tensor.values.name for tensor in editing.model.graph.sparse_initializer)
+    editing.names.update(
+        tensor.values.name for tensor in editing.model.graph.sparse_initializer
+    )
 
 
 def _typed(graph: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto]:
@@ -349,6 +363,8 @@ def _take_out(graph: onnx.GraphProto, sparse: dict[str, onnx.AttributeProto]) ->
                 key = f"sparse_{len(sparse)}"
                 sparse[key] = onnx.AttributeProto()
                 sparse[key].CopyFrom(attribute)
-                tensor = onnx.helper.make_tensor(key, onnx.TensorProto.UINT8, [0], b"", raw=True)
+                tensor = onnx.helper.make_tensor(
+                    key, onnx.TensorProto.UINT8, [0], b"", raw=True
+                )
                 tensor.doc_string = _PLACEHOLDER
                 attribute.CopyFrom(onnx.helper.make_attribute(sparse[key].name, tensor))

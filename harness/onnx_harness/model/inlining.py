@@ -36,7 +36,9 @@ def inline_functions(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx
     for tensor in model.graph.initializer:
         # As inputs, so that no name inside a function is taken for theirs.
         if tensor.name not in listed:
-            info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            info = onnx.helper.make_tensor_value_info(
+                tensor.name, tensor.data_type, tensor.dims
+            )
             light.graph.input.append(info)
     inlined = onnx.inliner.inline_selected_functions(light, chosen)
     del inlined.graph.input[len(model.graph.input) :]

@@ -69,8 +69,12 @@ def _value_changes(
     for axis, (dim, now) in enumerate(zip(old.shape, new.shape, strict=True)):
         # An output's open dimension may become known; an input's may not: calls that worked would
         # be refused.
-        narrowed = isinstance(now, int) and now != dim and (isinstance(dim, int) or what == "input")
-        if narrowed or (isinstance(dim, int) and not isinstance(now, int) and what == "output"):
+        narrowed = (
+            isinstance(now, int) and now != dim and (isinstance(dim, int) or what == "input")
+        )
+        if narrowed or (
+            isinstance(dim, int) and not isinstance(now, int) and what == "output"
+        ):
             yield (
                 f"{what} '{old.name}' had {dim or 'any size'} on axis {axis} and has "
                 f"{now or 'any size'}"

@@ -20,7 +20,9 @@ _POOLS = ("AveragePool", "LpPool", "MaxPool")
 _Sizes = Mapping[str, list[int | None]]
 
 
-def with_floored_pools(model: onnx.ModelProto, inferred: onnx.ModelProto) -> onnx.ModelProto | None:
+def with_floored_pools(
+    model: onnx.ModelProto, inferred: onnx.ModelProto
+) -> onnx.ModelProto | None:
     """Return a copy in which pools whose last window doesn't count round down instead.
 
     Padding behind the data makes up for it in the axes where the last window counts.
@@ -65,7 +67,8 @@ def _sizes(inferred: onnx.ModelProto) -> dict[str, list[int | None]]:
 def _floor(node: onnx.NodeProto, shape: list[int | None] | None) -> bool:
     """Let a pool round down, if a last window of it doesn't count; return whether it was."""
     attributes: dict[str, Any] = {
-        attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
+        attribute.name: onnx.helper.get_attribute_value(attribute)
+        for attribute in node.attribute
     }
     padding = attributes.get("auto_pad", b"NOTSET")
     if padding.startswith(b"SAME"):  # one window a stride, however it rounds

@@ -16,9 +16,7 @@ from onnx_harness.model.unchanged import Unchanged
 from onnx_harness.model.walk import walk
 
 WEIGHTS = "weights.bin"
-_LEAST_BYTES = (
-    1024  # smaller tensors stay in the model: shapes and axes, which are read without the weights
-)
+_LEAST_BYTES = 1024  # smaller tensors stay in the model: shapes and axes, which are read without the weights
 _PAGE = 4096  # where a tensor begins, so that a runtime can map the file
 
 
@@ -74,7 +72,14 @@ def externalized(
     copy_fields(model.graph, light.graph, but="initializer")
     with weights.open("wb") as out:
         for tensor in model.graph.initializer:
-            _put(tensor, light.graph.initializer.add(), out, weights.name, least_bytes, unchanged)
+            _put(
+                tensor,
+                light.graph.initializer.add(),
+                out,
+                weights.name,
+                least_bytes,
+                unchanged,
+            )
         for tensor in _in_nodes(light):
             moved = TensorProto()
             _put(tensor, moved, out, weights.name, least_bytes)
@@ -105,7 +110,11 @@ def _put(
     Copy any other tensor.
     """
     is_text = tensor.data_type == TensorProto.STRING
-    if is_text or tensor.data_location == TensorProto.EXTERNAL or tensor.ByteSize() < least_bytes:
+    if (
+        is_text
+        or tensor.data_location == TensorProto.EXTERNAL
+        or tensor.ByteSize() < least_bytes
+    ):
         target.CopyFrom(tensor)
         return
     # Numbers in lists (float_data and the like) have no place in such a file.

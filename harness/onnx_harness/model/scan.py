@@ -45,7 +45,10 @@ def scan(path: Path) -> Scan:
             go.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
             return _Reader(data).model()
     except OSError as error:
         raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
@@ -145,7 +148,9 @@ class _Reader:
                     node.domain = self._name(first, last)
         return node
 
-    def _attribute(self, node: ScannedNode, start: int, end: int, level: int, depth: int) -> None:
+    def _attribute(
+        self, node: ScannedNode, start: int, end: int, level: int, depth: int
+    ) -> None:
         self._go_down(level)
         name = ""
         numbers: list[int] = []
@@ -167,7 +172,9 @@ class _Reader:
                 case 6 | 11 if wire == 2:
                     body = ScannedGraph(depth=depth + 1)
                     self._graph(body, first, last, level + 1)
-                    node.graphs[f"{name}{len(node.graphs)}" if name in node.graphs else name] = body
+                    node.graphs[
+                        f"{name}{len(node.graphs)}" if name in node.graphs else name
+                    ] = body
                 case 22 | 23 if wire == 2:
                     self._sparse(first, last)
         if numbers:
@@ -239,7 +246,11 @@ class _Reader:
                 continue
             if number == 1:
                 kind, dims = self._tensor_type(first, last)
-            elif number in (4, 5, 9):  # of a sequence, a map, an optional: types inside types
+            elif number in (
+                4,
+                5,
+                9,
+            ):  # of a sequence, a map, an optional: types inside types
                 for inner, inner_wire, begin, stop, _ in self._fields(first, last):
                     if inner_wire == 2 and (inner, number) in ((1, 4), (2, 5), (1, 9)):
                         self._type(begin, stop, level + 2)
@@ -290,7 +301,9 @@ class _Reader:
             values.append(_signed(item))
         return values
 
-    def _raw_integers(self, raw: tuple[int, int] | None, code: str, width: int) -> list[int] | None:
+    def _raw_integers(
+        self, raw: tuple[int, int] | None, code: str, width: int
+    ) -> list[int] | None:
         if raw is None or raw[1] - raw[0] > width * SMALL_ITEMS or (raw[1] - raw[0]) % width:
             return None
         count = (raw[1] - raw[0]) // width
@@ -322,7 +335,9 @@ class _Reader:
             else:
                 raise ValueError(f"wire type {wire} at byte {first}")
             if at > end:
-                raise ValueError(f"a field ends {at - end} bytes after its message, at byte {end}")
+                raise ValueError(
+                    f"a field ends {at - end} bytes after its message, at byte {end}"
+                )
             yield tag >> 3, wire, first, at, value
 
     def _varint(self, at: int, end: int) -> tuple[int, int]:

@@ -56,7 +56,8 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         self.node = node
         self.attributes = {
-            attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute
+            attribute.name: helper.get_attribute_value(attribute)
+            for attribute in node.attribute
         }
         self._work = work
         self._iterations = iterations
@@ -97,7 +98,9 @@ class Writer:
         repeats = self.add("Add", turns, self.constant([2], np.int64))
         repeated = self.add("Tile", self._work.table(distribution), repeats)
         flat = self._cut(repeated, self._start(), count)
-        options: dict[str, Any] = {"allowzero": 1} if self._work.opset >= _ALLOWZERO_OPSET else {}
+        options: dict[str, Any] = (
+            {"allowzero": 1} if self._work.opset >= _ALLOWZERO_OPSET else {}
+        )
         return self.add("Reshape", flat, shape, **options)
 
     def _start(self) -> str:
@@ -201,7 +204,8 @@ def _multinomial(writer: Writer) -> None:
     samples = writer.constant([writer.attributes.get("sample_size", 1)], np.int64)
     sizes = writer.add("Shape", logits)
     batch, classes = (
-        writer.add("Gather", sizes, writer.constant([axis], np.int64), axis=0) for axis in (0, 1)
+        writer.add("Gather", sizes, writer.constant([axis], np.int64), axis=0)
+        for axis in (0, 1)
     )
     noise = writer.draw("gumbel", writer.add("Concat", batch, samples, classes, axis=0))
     noisy = writer.add("Add", noise, writer.unsqueezed(logits, 1))

@@ -39,9 +39,15 @@ def skeleton(path: Path) -> onnx.ModelProto:
     from google.protobuf.message import DecodeError
 
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
             stripped = _strip(
-                data, 0, len(data), {_MODEL_GRAPH: _strip_graph, _MODEL_FUNCTIONS: _strip_function}
+                data,
+                0,
+                len(data),
+                {_MODEL_GRAPH: _strip_graph, _MODEL_FUNCTIONS: _strip_function},
             )
     except OSError as error:
         raise ModelError(f"{path} can't be read: {error.strerror or error}") from error
@@ -75,7 +81,9 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
     raise ValueError(f"a number ends at byte {at} of the file")
 
 
-def _fields(data: mmap.mmap, start: int, end: int) -> Iterator[tuple[int, int, int, int, int]]:
+def _fields(
+    data: mmap.mmap, start: int, end: int
+) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield the fields of a protobuf message.
 
     Each is (field number, wire type, start of the field, start of its payload, end).
@@ -122,7 +130,9 @@ def _strip(data: mmap.mmap, start: int, end: int, inner: Mapping[int, _Strip]) -
 
 def _strip_graph(data: mmap.mmap, start: int, end: int) -> bytes:
     inner: dict[int, _Strip] = {_GRAPH_NODE: _strip_node, _GRAPH_INITIALIZER: _strip_tensor}
-    return _strip(data, start, end, inner | {_GRAPH_SPARSE_INITIALIZER: _strip_sparse_tensor})
+    return _strip(
+        data, start, end, inner | {_GRAPH_SPARSE_INITIALIZER: _strip_sparse_tensor}
+    )
 
 
 def _strip_function(data: mmap.mmap, start: int, end: int) -> bytes:
@@ -157,7 +167,9 @@ def _strip_attribute(data: mmap.mmap, start: int, end: int) -> bytes:
 
 
 def _strip_sparse_tensor(data: mmap.mmap, start: int, end: int) -> bytes:
-    return _strip(data, start, end, {_SPARSE_VALUES: _strip_tensor, _SPARSE_INDICES: _strip_tensor})
+    return _strip(
+        data, start, end, {_SPARSE_VALUES: _strip_tensor, _SPARSE_INDICES: _strip_tensor}
+    )
 
 
 def _strip_tensor(data: mmap.mmap, start: int, end: int) -> bytes:

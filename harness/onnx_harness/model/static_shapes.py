@@ -17,7 +17,9 @@ from onnx_harness.model.scan import SMALL_ITEMS
 from onnx_harness.model.scanned import ScannedNode
 
 _FLOAT, _INT64 = 1, 7
-_LARGEST = 1 << 80  # a product beyond this is as good as any larger one, and stays cheap to compute
+_LARGEST = (
+    1 << 80
+)  # a product beyond this is as good as any larger one, and stays cheap to compute
 
 # By the number of TensorProto.DataType; a string is at least its own record.
 WIDTHS = {
@@ -120,12 +122,16 @@ def _constant(node: ScannedNode, _: Sequence[Static]) -> Static:
     if "value" in node.tensors:
         tensor = node.tensors["value"]
         return Static(
-            tuple(tensor.dims), None if tensor.values is None else tuple(tensor.values), tensor.kind
+            tuple(tensor.dims),
+            None if tensor.values is None else tuple(tensor.values),
+            tensor.kind,
         )
     numbers = node.numbers.get("value_ints", node.numbers.get("value_int"))
     if numbers is None:
         return UNKNOWN
-    return Static((len(numbers),) if "value_ints" in node.numbers else (), tuple(numbers), _INT64)
+    return Static(
+        (len(numbers),) if "value_ints" in node.numbers else (), tuple(numbers), _INT64
+    )
 
 
 def _filled(node: ScannedNode, inputs: Sequence[Static]) -> Static:
@@ -142,7 +148,9 @@ def _tile(_: ScannedNode, inputs: Sequence[Static]) -> Static:
     if dims is None or repeats is None:
         return UNKNOWN
     return Static(
-        tuple(dim * time for dim, time in zip(dims, repeats, strict=True)), None, inputs[0].kind
+        tuple(dim * time for dim, time in zip(dims, repeats, strict=True)),
+        None,
+        inputs[0].kind,
     )
 
 
@@ -151,7 +159,9 @@ def _range(_: ScannedNode, inputs: Sequence[Static]) -> Static:
     if any(not bound for bound in bounds):
         return UNKNOWN
     start, limit, step = (bound[0] for bound in bounds if bound)
-    return Static((max(0, -((start - limit) // step)),) if step else None, None, inputs[0].kind)
+    return Static(
+        (max(0, -((start - limit) // step)),) if step else None, None, inputs[0].kind
+    )
 
 
 def _concat(node: ScannedNode, inputs: Sequence[Static]) -> Static:
@@ -164,7 +174,11 @@ def _concat(node: ScannedNode, inputs: Sequence[Static]) -> Static:
     dims[axis] = sum(shape[axis] for shape in shapes_known)
     values = [source.values for source in inputs]
     joined: tuple[int, ...] | None = None
-    if len(dims) == 1 and dims[0] <= SMALL_ITEMS and all(value is not None for value in values):
+    if (
+        len(dims) == 1
+        and dims[0] <= SMALL_ITEMS
+        and all(value is not None for value in values)
+    ):
         items = []
         for value in values:
             if value is not None:
@@ -206,7 +220,9 @@ def _matmul(_: ScannedNode, inputs: Sequence[Static]) -> Static:
         return UNKNOWN
     batch = _broadcast(first[:-2], second[:-2])
     return (
-        UNKNOWN if batch is None else Static((*batch, first[-2], second[-1]), None, inputs[0].kind)
+        UNKNOWN
+        if batch is None
+        else Static((*batch, first[-2], second[-1]), None, inputs[0].kind)
     )
 
 
@@ -260,7 +276,11 @@ def _random(node: ScannedNode, _: Sequence[Static]) -> Static:
 
 def _one_hot(_: ScannedNode, inputs: Sequence[Static]) -> Static:
     dims, depth = inputs[0].dims, inputs[1].values
-    return UNKNOWN if dims is None or not depth else Static((*dims, depth[0]), None, inputs[2].kind)
+    return (
+        UNKNOWN
+        if dims is None or not depth
+        else Static((*dims, depth[0]), None, inputs[2].kind)
+    )
 
 
 def _pad(node: ScannedNode, inputs: Sequence[Static]) -> Static:
@@ -289,7 +309,9 @@ _ARITHMETIC: dict[str, Callable[[int, int], int]] = {
     "Sub": lambda a, b: a - b,
     "Mul": lambda a, b: a * b,
     "Div": lambda a, b: (
-        int(math.copysign(abs(a) // abs(b), a * b)) if b and abs(a * b) < 1 << 53 else _LARGEST
+        int(math.copysign(abs(a) // abs(b), a * b))
+        if b and abs(a * b) < 1 << 53
+        else _LARGEST
     ),
     "Pow": _power,
 }
@@ -313,7 +335,9 @@ _RULES: dict[str, _Rule] = {
     **dict.fromkeys(("RandomNormal", "RandomUniform"), _random),
     **dict.fromkeys(("Flatten", "Squeeze", "Unsqueeze"), _rearranged),
     **dict.fromkeys(("Identity", "Dropout"), _identity),
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div", "Pow", "Sum", "Max", "Min", "Mean"), _arithmetic),
+    **dict.fromkeys(
+        ("Add", "Sub", "Mul", "Div", "Pow", "Sum", "Max", "Min", "Mean"), _arithmetic
+    ),
     **dict.fromkeys(
         [
             "Abs",

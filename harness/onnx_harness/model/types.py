@@ -75,11 +75,17 @@ def infer(editing: Editing) -> Mapping[str, Fact]:
     inferred = _inferred(editing)
     facts: dict[str, Fact] = {}
     for info in (*inferred.graph.value_info, *inferred.graph.output, *inferred.graph.input):
-        if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
+        if (
+            info.type.WhichOneof("value") == "tensor_type"
+            and info.type.tensor_type.elem_type
+        ):
             facts[info.name] = _fact(info.type.tensor_type)
     for inner, certain in _bodies(inferred.graph, certain=True):
         for info in (*inner.value_info, *inner.output, *inner.input):
-            if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.elem_type:
+            if (
+                info.type.WhichOneof("value") == "tensor_type"
+                and info.type.tensor_type.elem_type
+            ):
                 fact = _fact(info.type.tensor_type)
                 facts[info.name] = fact if certain else Fact(fact.dtype, None)
     for name, value in editing.graph.initializers.items():
@@ -103,7 +109,9 @@ def is_consistent(editing: Editing, *, follow_sizes: bool = True) -> bool:
             Runtime less far.
     """
     skeleton = editing.skeleton or skeleton_of(editing)
-    for info, declared in zip(skeleton.graph.output, editing.model.graph.output, strict=True):
+    for info, declared in zip(
+        skeleton.graph.output, editing.model.graph.output, strict=True
+    ):
         info.CopyFrom(declared)
     # ONNX Runtime follows the values of shapes too, which makes a difference where branches
     # disagree.
@@ -195,7 +203,9 @@ def _with_certain_slices(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     name = fresh_name("axes_or_steps", value_names(copy.graph))
-    copy.graph.input.append(onnx.helper.make_tensor_value_info(name, TensorProto.INT64, [None]))
+    copy.graph.input.append(
+        onnx.helper.make_tensor_value_info(name, TensorProto.INT64, [None])
+    )
     for graph in graphs(copy.graph):
         for node, slot in _open_slots(graph):
             node.input[slot] = name
@@ -204,7 +214,9 @@ def _with_certain_slices(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _open_slots(graph: onnx.GraphProto) -> list[tuple[onnx.NodeProto, int]]:
     """Return each Slice of a graph, bodies left out, with an input whose value isn't a constant."""
-    slices = [node for node in graph.node if is_standard(node, "Slice") and len(node.input) > 3]
+    slices = [
+        node for node in graph.node if is_standard(node, "Slice") and len(node.input) > 3
+    ]
     if not slices:
         return []
     constants = {name for name, _ in named_constants(graph)}
@@ -244,7 +256,9 @@ def _fact(tensor: onnx.TypeProto.Tensor) -> Fact:
         facts.append(dim.dim_value if dim.WhichOneof("value") == "dim_value" else None)
     dims = tuple(facts)
     static = tuple(None if dim is not None and dim < 0 else dim for dim in dims)
-    return Fact(tensor.elem_type, static, tuple(dim.dim_param or None for dim in tensor.shape.dim))
+    return Fact(
+        tensor.elem_type, static, tuple(dim.dim_param or None for dim in tensor.shape.dim)
+    )
 
 
 def skeleton_of(editing: Editing) -> onnx.ModelProto:
@@ -307,7 +321,9 @@ def _name_dimensions(info: onnx.ValueInfoProto) -> None:
 
     That two share a declared one, nobody enforces.
     """
-    if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.HasField("shape"):
+    if info.type.WhichOneof("value") == "tensor_type" and info.type.tensor_type.HasField(
+        "shape"
+    ):
         for axis, dim in enumerate(info.type.tensor_type.shape.dim):
             if dim.WhichOneof("value") != "dim_value" or dim.dim_value < 0:
                 dim.dim_param = f"{info.name}[{axis}]"

@@ -50,7 +50,10 @@ class Unchanged:
             shared.
         """
         place = self._places.get(tensor.name)
-        if place is None or (place.kind, place.dims) != (tensor.data_type, tuple(tensor.dims)):
+        if place is None or (place.kind, place.dims) != (
+            tensor.data_type,
+            tuple(tensor.dims),
+        ):
             return None
         if place.length != len(data) or not _holds(place, data):
             return None

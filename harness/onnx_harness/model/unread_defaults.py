@@ -55,7 +55,9 @@ def unread_defaults(model: onnx.ModelProto) -> UnreadDefaults | None:
     read = {info.name for info in model.graph.output}
     for node in model.graph.node:
         read.update(reads(node))
-    unread = [info for info in model.graph.input if info.name in tensors and info.name not in read]
+    unread = [
+        info for info in model.graph.input if info.name in tensors and info.name not in read
+    ]
     if not unread:
         return None
     copies, defaults = [], []

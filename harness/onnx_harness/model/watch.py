@@ -74,7 +74,12 @@ def watch(
         no such output then.
     """
     watcher = _Watcher(
-        choose, reduction, opset_of(model), frozenset(casts), with_empty, value_names(model.graph)
+        choose,
+        reduction,
+        opset_of(model),
+        frozenset(casts),
+        with_empty,
+        value_names(model.graph),
     )
     vector, places = watcher.watch(model.graph)
     if vector is not None:
@@ -106,7 +111,9 @@ class _Watcher(Generic[T]):
         """Return what the added nodes read, from any graph: they belong to the main one."""
         return [
             numpy_helper.from_array(np.array([-1], np.int64), self._flat),
-            numpy_helper.from_array(np.array([self.reduction.start], np.float32), self._start),
+            numpy_helper.from_array(
+                np.array([self.reduction.start], np.float32), self._start
+            ),
         ]
 
     def watch(self, graph: onnx.GraphProto) -> tuple[str | None, list[T]]:
@@ -175,7 +182,9 @@ class _Watcher(Generic[T]):
             carried = len(body.output) - (
                 node.op_type == "Loop"
             )  # a Loop's condition isn't among its outputs
-            body.output.append(helper.make_tensor_value_info(row, TensorProto.FLOAT, [len(places)]))
+            body.output.append(
+                helper.make_tensor_value_info(row, TensorProto.FLOAT, [len(places)])
+            )
             before += len(inside)
         while len(node.output) < carried:
             node.output.append("")
@@ -204,7 +213,9 @@ class _Watcher(Generic[T]):
         after.append(helper.make_node("Concat", [table, start], [all_rows], axis=0))
         op_type = self.reduction.iterations
         if self.opset < self.reduction.axes_since:
-            after.append(helper.make_node(op_type, [all_rows], [result], axes=[0], keepdims=0))
+            after.append(
+                helper.make_node(op_type, [all_rows], [result], axes=[0], keepdims=0)
+            )
         else:
             axes = self._constant(np.zeros(1, np.int64), after)
             after.append(helper.make_node(op_type, [all_rows, axes], [result], keepdims=0))
@@ -212,7 +223,9 @@ class _Watcher(Generic[T]):
 
     def _constant(self, array: np.ndarray, nodes: list[onnx.NodeProto]) -> str:
         name = self._name()
-        nodes.append(helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array)))
+        nodes.append(
+            helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
+        )
         return name
 
     def _name(self) -> str:

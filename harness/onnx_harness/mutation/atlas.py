@@ -114,7 +114,11 @@ class Atlas:
         return self._scopes[site.graph].readers.get(name, ())
 
     def _walk(
-        self, path: GraphPath, graph: onnx.GraphProto, outer: _Scope, inferred: onnx.GraphProto
+        self,
+        path: GraphPath,
+        graph: onnx.GraphProto,
+        outer: _Scope,
+        inferred: onnx.GraphProto,
     ) -> None:
         scope = _scope(graph, outer, inferred)
         self._scopes[path] = scope

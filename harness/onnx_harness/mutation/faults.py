@@ -80,7 +80,9 @@ class Edit:
         self.model.graph.initializer.append(tensor)
         # In old versions every initializer has to be an input as well.
         if self.model.ir_version < FREE_INITIALIZERS:
-            info = onnx.helper.make_tensor_value_info(name, tensor.data_type, list(tensor.dims))
+            info = onnx.helper.make_tensor_value_info(
+                name, tensor.data_type, list(tensor.dims)
+            )
             self.model.graph.input.append(info)
         return name
 

@@ -156,7 +156,13 @@ def _prepared(task: Task, artifact: Path, level: str) -> _Bench:
     cell, subject, cache = task.cell, subject_of(task), workbench().cache
     bound = bind_variant(cell.variant)
     expected = standard(
-        subject.model, subject.reference, cell.card, bound, cell.provider, task.settings, cache
+        subject.model,
+        subject.reference,
+        cell.card,
+        bound,
+        cell.provider,
+        task.settings,
+        cache,
     )
     return _Bench(task, level, subject, expected, atlas_of(artifact))
 
@@ -218,15 +224,22 @@ def _examined(bench: _Bench, fault: Fault, mutant: ort.InferenceSession) -> Tria
             return Trial(fault, Fate.MISSED, f"fails on other inputs: {_first_line(error)}")
         name, times = furthest(unmutated, outputs, examination.noise, index)
         if times > LIKENESS:
-            where = "on the same inputs" if index < len(bench.own_sets) else "on other inputs"
-            return Trial(fault, Fate.MISSED, f"{name} moves by {times:.2g} times the noise {where}")
+            where = (
+                "on the same inputs" if index < len(bench.own_sets) else "on other inputs"
+            )
+            return Trial(
+                fault, Fate.MISSED, f"{name} moves by {times:.2g} times the noise {where}"
+            )
     return Trial(fault, Fate.EQUIVALENT)
 
 
 def _examination(bench: _Bench) -> _Examination:
     """Prepare the verdict's own input sets and independent ones."""
     original = open_session(
-        bench.subject.model.path, providers.get("cpu"), purpose=Purpose.ACCURACY, level="disable"
+        bench.subject.model.path,
+        providers.get("cpu"),
+        purpose=Purpose.ACCURACY,
+        level="disable",
     )
     model = _serialized(bench.atlas.model)
     unmutated = bench.open(model)
@@ -240,7 +253,9 @@ def _examination(bench: _Bench) -> _Examination:
     reference = Reference(sets, original_outputs, bench.standard.reference.unstable)
     ideal = ideal_conversion(bench.subject.model, reference, conversion, bench.standard.kept)
     nothing = Noise(({},) * len(sets))
-    return _Examination(sets, outputs, Yardstick(nothing, ideal.digits, type=conversion.type))
+    return _Examination(
+        sets, outputs, Yardstick(nothing, ideal.digits, type=conversion.type)
+    )
 
 
 def _own_noise(

@@ -15,7 +15,9 @@ from onnx_harness.mutation import structure, weights
 from onnx_harness.mutation.atlas import Atlas
 from onnx_harness.mutation.faults import Edit, Fault, FaultKind
 
-KINDS: Mapping[str, FaultKind] = {kind.name: kind for kind in (*weights.KINDS, *structure.KINDS)}
+KINDS: Mapping[str, FaultKind] = {
+    kind.name: kind for kind in (*weights.KINDS, *structure.KINDS)
+}
 
 
 def atlas_of(path: Path) -> Atlas:

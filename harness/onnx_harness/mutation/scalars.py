@@ -21,7 +21,9 @@ _EPSILON = 1e-5  # what every normalization's epsilon is by default
 _GREATEST_EPSILON = 1e-3
 # By op type: the input that holds a quantization scale.
 _SCALES = {"DequantizeLinear": 1, "QuantizeLinear": 1, "QLinearConv": 4, "QLinearMatMul": 4}
-_SCALARS = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Clip", "Min", "Max", "PRelu", "Sum"})
+_SCALARS = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Pow", "Clip", "Min", "Max", "PRelu", "Sum"}
+)
 # By op type: an attribute that is a factor, and its default.
 _ALPHAS = {
     "LeakyRelu": ("alpha", 0.01),

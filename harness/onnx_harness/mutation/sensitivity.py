@@ -108,7 +108,9 @@ def examine(
     is_measured = result.sensitivity is not None
     if result.status is not Status.PASS or is_measured or cell.card.suite:
         return result
-    if result.placement is None:  # its type was simulated: there is no model to plant faults in
+    if (
+        result.placement is None
+    ):  # its type was simulated: there is no model to plant faults in
         return result
     try:
         sensitivity = measure(runner, cell, seconds=seconds, progress=progress)
@@ -172,9 +174,7 @@ def measure(
         probes = [fault for fault in faults if fault.kind == NUDGE.name][:_PROBES]
         smallest = smallest_change(probes, lambda fault: _is_caught(runner, cell, fault))
     if cut is None and len(trials) < count:
-        cut = (
-            f"{len(trials)} faults were planted, not {count}: the model has no more places for them"
-        )
+        cut = f"{len(trials)} faults were planted, not {count}: the model has no more places for them"
     return Sensitivity(tuple(trials), smallest, cut, time.monotonic() - started)
 
 

@@ -59,7 +59,9 @@ class _Place:
     node: onnx.NodeProto
     rng: np.random.Generator
 
-    def fault(self, kind: str, text: str, slot: int = 0, index: tuple[int, ...] = ()) -> Fault:
+    def fault(
+        self, kind: str, text: str, slot: int = 0, index: tuple[int, ...] = ()
+    ) -> Fault:
         """Make a fault of ``kind`` here; its text is ``text`` with the node's name for ``{}``."""
         return Fault(kind, self.site, text.format(called(self.node)), slot, index)
 

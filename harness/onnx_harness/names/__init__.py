@@ -31,7 +31,9 @@ _MARK = re.compile(r"""[()+]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)
 _CONTENT_HASH = re.compile(r"[0-9a-f]{20,}")
 # As TOML and JSON write them; a step's own spelling and id have Python's.
 _TRUTH = {"true": True, "false": False}
-_READABLE_OPTION = 40  # letters of an option in an id: a chain of several still makes a file name
+_READABLE_OPTION = (
+    40  # letters of an option in an id: a chain of several still makes a file name
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +46,7 @@ class Step:
     def __str__(self) -> str:
         if not self.options:
             return self.name
-        return (
-            f"{self.name}({', '.join(f'{key}={_written(value)}' for key, value in self.options)})"
-        )
+        return f"{self.name}({', '.join(f'{key}={_written(value)}' for key, value in self.options)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,9 @@ def distinct_names(paths: Iterable[PurePath]) -> dict[PurePath, str]:
     uses = Counter(names.values())
     names_by_path: dict[PurePath, str] = {}
     for path, name in names.items():
-        names_by_path[path] = f"{name}.{_short_hash(path.as_posix())}" if uses[name] > 1 else name
+        names_by_path[path] = (
+            f"{name}.{_short_hash(path.as_posix())}" if uses[name] > 1 else name
+        )
     return names_by_path
 
 
@@ -144,13 +146,17 @@ def _folders_that_tell(path: PurePath) -> list[str]:
     telling: list[str] = []
     for place, folder in enumerate(folders):
         above_hash = place > 0 and _CONTENT_HASH.fullmatch(folders[place - 1]) is not None
-        if not _CONTENT_HASH.fullmatch(folder) and not (above_hash and folder == "snapshots"):
+        if not _CONTENT_HASH.fullmatch(folder) and not (
+            above_hash and folder == "snapshots"
+        ):
             telling.append(folder)
     return telling
 
 
 def _short_hash(text: str) -> str:
-    plain = unicodedata.normalize("NFC", text)  # file systems differ in how they spell one name
+    plain = unicodedata.normalize(
+        "NFC", text
+    )  # file systems differ in how they spell one name
     return hashlib.sha256(plain.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
@@ -191,7 +197,9 @@ def parse_variant(text: str, id: str | None = None) -> Variant:
     """
     if text.strip() == ORIGINAL:
         return Variant(ORIGINAL if id is None else check_name(id, "variant"))
-    steps = tuple(_parse_step(part.strip(), text) for part in _split_outside_parentheses(text))
+    steps = tuple(
+        _parse_step(part.strip(), text) for part in _split_outside_parentheses(text)
+    )
     if any(step.name == ORIGINAL for step in steps):
         raise NameGrammarError(
             f"variant '{text}': '{ORIGINAL}' is the empty chain and stands alone; leave it out"
@@ -217,7 +225,11 @@ def _option_id(key: str, value: OptionValue) -> str:
         value = int(value)
     text = f"{key}_{str(value).lower() if isinstance(value, bool) else value}"
     readable = _NOT_NAME.sub("_", text.lower()).strip("_.")
-    if readable == text and len(text) <= _READABLE_OPTION and not isinstance(value, str | tuple):
+    if (
+        readable == text
+        and len(text) <= _READABLE_OPTION
+        and not isinstance(value, str | tuple)
+    ):
         return readable
     digest = hashlib.sha256(f"{key}={_written(value)}".encode()).hexdigest()
     return f"{re.sub('_+', '_', readable)[:_READABLE_OPTION].rstrip('_.')}.{digest[:8]}"
@@ -250,7 +262,9 @@ def _parse_step(part: str, whole: str) -> Step:
 
 def _options(call: str) -> dict[str, OptionValue]:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an escape that Python would rather see written otherwise
+        warnings.simplefilter(
+            "ignore"
+        )  # an escape that Python would rather see written otherwise
         tree = ast.parse(call, mode="eval").body
     if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
         raise ValueError("something follows the closing parenthesis")

@@ -91,7 +91,9 @@ def _entry_points(group: str) -> Iterable[EntryPoint]:
 
 def _load(point: EntryPoint) -> Extension:
     distribution = (
-        "an unnamed package" if point.dist is None else f"{point.dist.name} {point.dist.version}"
+        "an unnamed package"
+        if point.dist is None
+        else f"{point.dist.name} {point.dist.version}"
     )
     try:
         return Extension(point.name, distribution, point.load())

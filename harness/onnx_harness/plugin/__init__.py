@@ -72,10 +72,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f"{', '.join(suite_options.KINDS)}, all (the default) or KIND/CASE; repeatable",
     )
     group.addoption(
-        "--onnx-update", action="store_true", help="write the golden outputs of onnx_snapshot anew"
+        "--onnx-update",
+        action="store_true",
+        help="write the golden outputs of onnx_snapshot anew",
     )
     parser.addini(
-        "onnx_model_paths", "folders whose .onnx files and model cards are collected", type="paths"
+        "onnx_model_paths",
+        "folders whose .onnx files and model cards are collected",
+        type="paths",
     )
 
 
@@ -156,7 +160,9 @@ def pytest_configure(config: pytest.Config) -> None:
         # The account at the end says what pytest-benchmark's table says, beside the verdicts.
         # Its files, histograms and comparisons are written where it isn't quiet.
         words = ("save", "autosave", "compare", "compare_fail", "histogram", "cprofile")
-        is_benchmarked = any(getattr(config.option, f"benchmark_{word}", None) for word in words)
+        is_benchmarked = any(
+            getattr(config.option, f"benchmark_{word}", None) for word in words
+        )
         config.option.benchmark_quiet = not is_benchmarked
 
 
@@ -188,7 +194,9 @@ def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> Non
     from onnx_harness.run import arrange
 
     if parallel and not any(config.getoption(option, False) for option in _ORDERED):
-        ordered = arrange.in_order_of_jobs([items[place] for place in places], settings.report_dir)
+        ordered = arrange.in_order_of_jobs(
+            [items[place] for place in places], settings.report_dir
+        )
         for place, item in zip(places, ordered, strict=True):
             items[place] = item
     if settings.shard is not None:
@@ -217,7 +225,9 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if is_written_by_a_run(collection_path, config) else None
 
 
-def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+def pytest_collect_file(
+    file_path: Path, parent: pytest.Collector
+) -> pytest.Collector | None:
     """Make a module of a model that was named, or that lies under ``onnx_model_paths``."""
     if not is_model_file(file_path):
         return None

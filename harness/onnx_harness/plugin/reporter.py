@@ -95,13 +95,17 @@ class Reporter:
         )
         # What couldn't be collected ends the run in pytest's own loop: nothing may be begun, or the
         # last report go.
-        broken = session.testsfailed and not session.config.option.continue_on_collection_errors
+        broken = (
+            session.testsfailed and not session.config.option.continue_on_collection_errors
+        )
         if cells and not broken:
             from onnx_harness.run.selection import planned_cells
 
             self._planned = planned_cells(cells)
             self._join_cluster()  # before it's asked what is done: its machines' verdicts count
-            timed = sum(getattr(item, "originalname", "") == "test_latency" for item in cells)
+            timed = sum(
+                getattr(item, "originalname", "") == "test_latency" for item in cells
+            )
             if settings_of(self._config).resume and len(cells) == len(session.items):
                 self._pause_collection()
             done = all(map(self._is_done, cells))
@@ -199,7 +203,9 @@ class Reporter:
             return
         terminalreporter.section("onnx-harness", sep="=")
         width = self._config.get_terminal_writer().fullwidth
-        if not terminalreporter.isatty():  # a log has no width of its own: it gets every column
+        if (
+            not terminalreporter.isatty()
+        ):  # a log has no width of its own: it gets every column
             width = max(width, _LOG_WIDTH)
         from onnx_harness.results.cache_root import fallback_note
 
@@ -208,7 +214,10 @@ class Reporter:
         from onnx_harness.report.github import inert
 
         details = self._config.option.tbstyle == "no"  # else FAILURES has them, each once
-        quiet, worst_first = terminalreporter.verbosity < 0, settings_of(self._config).worst_first
+        quiet, worst_first = (
+            terminalreporter.verbosity < 0,
+            settings_of(self._config).worst_first,
+        )
         lines = self._account.lines(
             width=width, quiet=quiet, details=details, worst_first=worst_first
         )
@@ -225,7 +234,8 @@ class Reporter:
         from onnx_harness.run.arrange import cell_of
 
         named = {
-            test.nodeid: (cell_of(test).id, getattr(test, "originalname", "")) for test in tests
+            test.nodeid: (cell_of(test).id, getattr(test, "originalname", ""))
+            for test in tests
         }
         self._config.pluginmanager.register(Pace(terminal, named), "onnx-harness-pace")
 
@@ -299,7 +309,9 @@ class Reporter:
         earlier = past.verdict(cell)
         if earlier is None or getattr(item, "originalname", "") != "test_latency":
             return earlier is not None
-        untimed = earlier.status != "pass" or getattr(self._config.option, "benchmark_skip", False)
+        untimed = earlier.status != "pass" or getattr(
+            self._config.option, "benchmark_skip", False
+        )
         return untimed or past.timed(cell) is not None
 
     def _begin_run(self, timed: int = 0, *, done: bool = False) -> None:
@@ -319,7 +331,9 @@ class Reporter:
         if self._config.option.collectonly:
             return
         if problem := conflict():
-            raise pytest.UsageError(f"{problem.reason}. Mend: {problem.mend}\nNothing was run.")
+            raise pytest.UsageError(
+                f"{problem.reason}. Mend: {problem.mend}\nNothing was run."
+            )
         for name in () if done else settings_of(self._config).provider:
             availability = runner_of(self._config).probe(name)
             if not availability.usable:
@@ -367,7 +381,9 @@ class Reporter:
             settings = settings_of(self._config)
             command = shlex.join(["pytest", *self._config.invocation_params.args])
             run = gather(command, settings.seed, runner_of(self._config).devices)
-            run = replace(run, selection=selection(self._config, settings), planned=self._planned)
+            run = replace(
+                run, selection=selection(self._config, settings), planned=self._planned
+            )
             if SHARD in self._config.stash:
                 run = replace(run, shards=(self._config.stash[SHARD],))
             self._account = Account(settings.report_dir, run)

@@ -34,7 +34,9 @@ MODULES = pytest.StashKey[dict[Path, Path]]()
 """By a model's card (or the model itself): the file that its module is made of."""
 
 
-def settle(config: pytest.Config, project: Mapping[str, Any], options: Mapping[str, Any]) -> None:
+def settle(
+    config: pytest.Config, project: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
     """Keep the settings and variants of the run.
 
     Raises:
@@ -133,7 +135,9 @@ def named_folders(config: pytest.Config) -> list[Path]:
 
     Where ``onnx_model_paths`` has a say about a folder, that decides.
     """
-    if config.args_source is not pytest.Config.ArgsSource.ARGS or not asked_for_cells(config):
+    if config.args_source is not pytest.Config.ArgsSource.ARGS or not asked_for_cells(
+        config
+    ):
         return []
     listed = config.getini("onnx_model_paths")
     named = [path for path in arguments(config) if path.is_dir()]
@@ -186,7 +190,9 @@ def folder_hint(config: pytest.Config) -> str:
 
 def asked_for_cells(config: pytest.Config) -> bool:
     """Return whether the command line itself names a provider or a variant."""
-    return any(config.getoption(dest(name)) for name in ("provider", "variant", "backend-suite"))
+    return any(
+        config.getoption(dest(name)) for name in ("provider", "variant", "backend-suite")
+    )
 
 
 def only_models(config: pytest.Config) -> bool:

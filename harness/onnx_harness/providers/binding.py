@@ -40,7 +40,9 @@ def has_transfers(session: ort.InferenceSession, provider: Provider) -> bool:
 
 
 def bound_runner(
-    session: ort.InferenceSession, provider: Provider, feeds: Mapping[str, np.ndarray[Any, Any]]
+    session: ort.InferenceSession,
+    provider: Provider,
+    feeds: Mapping[str, np.ndarray[Any, Any]],
 ) -> Callable[[], None]:
     """Return the function that latency times: one run on ``feeds``, until the outputs exist.
 

@@ -7,7 +7,11 @@ import ctypes
 import io
 
 from onnx_harness.providers import Problem, Provider
-from onnx_harness.providers.libraries import install_command, not_in_wheel, provider_library_failure
+from onnx_harness.providers.libraries import (
+    install_command,
+    not_in_wheel,
+    provider_library_failure,
+)
 from onnx_harness.providers.placement import DEVICE_SHARE, SHAPE_OPS
 
 DRIVER_MEND = "install NVIDIA's driver, r580 or newer for CUDA 13"
@@ -51,7 +55,9 @@ def driver_problem() -> Problem | None:
     """Return the reason why the driver has no GPU that this ONNX Runtime can use, or None."""
     import onnxruntime as ort
 
-    driver = ctypes.CDLL("libcuda.so.1")  # provider libraries link to it: it has just been found
+    driver = ctypes.CDLL(
+        "libcuda.so.1"
+    )  # provider libraries link to it: it has just been found
     version = ctypes.c_int()
     # It works before cuInit, and gives 1000 x major + 10 x minor.
     driver.cuDriverGetVersion(ctypes.byref(version))

@@ -52,9 +52,7 @@ def open_failure(path: Path) -> str | None:
         this machine``.
     """
     if not path.exists():
-        return (
-            f"{path.name} is not in the installed distribution of ONNX Runtime ({distribution()})"
-        )
+        return f"{path.name} is not in the installed distribution of ONNX Runtime ({distribution()})"
     try:
         ctypes.CDLL(str(path))
     except OSError as error:

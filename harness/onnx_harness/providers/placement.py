@@ -127,7 +127,9 @@ def placement(session: ort.InferenceSession, provider: Provider) -> Placement:
     return judge(assignments(session, provider), provider)
 
 
-def assignments(session: ort.InferenceSession, provider: Provider) -> Counter[tuple[str, str]]:
+def assignments(
+    session: ort.InferenceSession, provider: Provider
+) -> Counter[tuple[str, str]]:
     """Count a session's nodes by (ONNX Runtime provider name, op type).
 
     Outside the standard domain the op type is ``domain:op``.
@@ -147,7 +149,8 @@ def assignments(session: ort.InferenceSession, provider: Provider) -> Counter[tu
         for node in subgraph.get_nodes():
             standard = node.domain in STANDARD_DOMAINS
             assigned[
-                subgraph.ep_name, node.op_type if standard else f"{node.domain}:{node.op_type}"
+                subgraph.ep_name,
+                node.op_type if standard else f"{node.domain}:{node.op_type}",
             ] += 1
     return assigned
 
@@ -200,7 +203,9 @@ def judge(
     )
 
 
-def shortfall(placed: Placement, provider: Provider, min_share: float | None = None) -> str | None:
+def shortfall(
+    placed: Placement, provider: Provider, min_share: float | None = None
+) -> str | None:
     """Say in one sentence why a placement isn't what was promised; None when it is.
 
     Args:

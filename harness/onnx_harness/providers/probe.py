@@ -140,7 +140,9 @@ _COMPANIONS = (
 def _is_runtime(name: str) -> bool:
     if name in {"onnxruntime", "ort-nightly"}:
         return True
-    return name.startswith(("onnxruntime-", "ort-nightly-")) and not name.startswith(_COMPANIONS)
+    return name.startswith(("onnxruntime-", "ort-nightly-")) and not name.startswith(
+        _COMPANIONS
+    )
 
 
 def _try(provider: Provider, details: dict[str, str]) -> Problem | None:
@@ -191,7 +193,9 @@ def _tiny_model() -> bytes:
         [tensor("product", 2, 2)],
     )
     # Old on purpose: every distribution of ONNX Runtime that this package allows reads it.
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8
+    )
     return bytes(model.SerializeToString())
 
 

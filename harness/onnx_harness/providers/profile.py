@@ -59,7 +59,12 @@ COMPUTES_NOTHING = (
 # float16.
 EMULATED = frozenset({"emulated", "mixed"})
 
-_FLOATS = {"float": "float32", "float16": "float16", "bfloat16": "bfloat16", "double": "float64"}
+_FLOATS = {
+    "float": "float32",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+    "double": "float64",
+}
 
 _SIZE_TYPES = frozenset(
     {
@@ -175,7 +180,9 @@ def contradiction(
     honest explanation: of one operator more nodes ran elsewhere than were assigned there, and fewer
     on the provider.
     """
-    return _moved_nodes(recorded, profile, provider) or _idle_provider(recorded, profile, provider)
+    return _moved_nodes(recorded, profile, provider) or _idle_provider(
+        recorded, profile, provider
+    )
 
 
 def _moved_nodes(
@@ -254,7 +261,9 @@ def breach(
     return None
 
 
-def _little_time(profile: Profile, provider: Provider, share: float, min_share: float) -> str:
+def _little_time(
+    profile: Profile, provider: Provider, share: float, min_share: float
+) -> str:
     times = profile.microseconds.most_common()
     listed = ", ".join(f"{name} {spent_us / 1000:.3g} ms" for name, spent_us in times)
     return (
@@ -368,7 +377,10 @@ def _add_node(profile: Profile, event: Mapping[str, Any], provider: Provider) ->
 
 def _handles_sizes(details: Mapping[str, Any]) -> bool:
     """Tell if a node has outputs, and all its inputs and outputs are a few integers or booleans."""
-    outputs, inputs = details.get("output_type_shape", ()), details.get("input_type_shape", ())
+    outputs, inputs = (
+        details.get("output_type_shape", ()),
+        details.get("input_type_shape", ()),
+    )
     if not outputs:
         return False
     return all(_is_small(tensor) for tensor in (*outputs, *inputs))

@@ -13,7 +13,12 @@ from onnx_harness.providers.profile import parse_event
 
 _KERNEL = "_kernel_time"
 _RUN_ENDS = "model_run"
-_FLOATS = {"float": "float32", "float16": "float16", "bfloat16": "bfloat16", "double": "float64"}
+_FLOATS = {
+    "float": "float32",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+    "double": "float64",
+}
 # Their time is that of the nodes inside them, which have events of their own.
 _BODIES = frozenset({"If", "Loop", "Scan"})
 

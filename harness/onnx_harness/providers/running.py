@@ -21,7 +21,9 @@ _RAW_TYPES = {
     "tensor(float8e5m2fnuz)",
     "tensor(float8e8m0)",
 }
-_PACKED_TYPES = {f"tensor({name})" for name in ("int4", "uint4", "int2", "uint2", "float4e2m1")}
+_PACKED_TYPES = {
+    f"tensor({name})" for name in ("int4", "uint4", "int2", "uint2", "float4e2m1")
+}
 
 
 def run(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +65,9 @@ def feeds_for(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[
 
     half_types = {"tensor(float16)": np.float16, "tensor(bfloat16)": ml_dtypes.bfloat16}
     feeds = dict(values)
-    with np.errstate(over="ignore"):  # what an unusual set holds may be infinite in a half type
+    with np.errstate(
+        over="ignore"
+    ):  # what an unusual set holds may be infinite in a half type
         for info in session.get_inputs():
             if info.name not in feeds or info.type not in half_types:
                 continue
@@ -105,4 +109,6 @@ def _array(value: ort.OrtValue) -> Any:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(value.element_type())
     shape = tuple(value.shape())
     size = math.prod(shape) * dtype.itemsize
-    return np.frombuffer(ctypes.string_at(value.data_ptr(), size), dtype=dtype).reshape(shape)
+    return np.frombuffer(ctypes.string_at(value.data_ptr(), size), dtype=dtype).reshape(
+        shape
+    )

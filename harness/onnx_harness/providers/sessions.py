@@ -192,14 +192,14 @@ def provider_options(
     return options
 
 
-def _refused(provider: Provider, problem: Problem | None, opened: list[str] | None = None) -> str:
+def _refused(
+    provider: Provider, problem: Problem | None, opened: list[str] | None = None
+) -> str:
     """Write the message about a provider that ONNX Runtime left out."""
     happened = f"provider '{provider.name}' was asked for and can't be used here"
     unexplained = ""
     if opened:
-        happened = (
-            f"provider '{provider.name}' was asked for, but ONNX Runtime would run on {opened[0]}"
-        )
+        happened = f"provider '{provider.name}' was asked for, but ONNX Runtime would run on {opened[0]}"
         unexplained = " (its own message about that went to standard error)"
     cause = f": {problem.reason}" if problem else unexplained
     mend = f" Mend: {problem.mend}." if problem and problem.mend else ""

@@ -34,7 +34,8 @@ def diagnose() -> Problem | None:
 
     if find_spec(_PACKAGE) is None:
         return Problem(
-            "the plugin package onnxruntime-ep-webgpu isn't installed", install_command(PROVIDER)
+            "the plugin package onnxruntime-ep-webgpu isn't installed",
+            install_command(PROVIDER),
         )
     # The library registers without a word when it finds no adapter: it then offers no device.
     if not any(device.ep_name == PROVIDER.ort_name for device in ort.get_ep_devices()):

@@ -119,7 +119,9 @@ def lines(cells: Sequence[CellResult], *, width: int, where: str) -> Iterator[Li
         yield from _wrapped(text, width, "  ", "red" if account.broken else "green")
         for how, words in _WORDS.items():
             if how not in _BLAMELESS and how in account.cases:
-                yield from _wrapped(f"{words}: {_names(account.cases[how])}", width, "      ", "")
+                yield from _wrapped(
+                    f"{words}: {_names(account.cases[how])}", width, "      ", ""
+                )
     if where and any(account.broken for account in variants):
         yield Line(f"  every case by name: {where}")
 
@@ -144,7 +146,9 @@ def _wrapped(text: str, width: int, indent: str, style: Style) -> Iterator[Line]
         yield Line(part, style)
 
 
-def write(report_dir: Path, versions: Mapping[str, str], cells: Sequence[CellResult]) -> None:
+def write(
+    report_dir: Path, versions: Mapping[str, str], cells: Sequence[CellResult]
+) -> None:
     """Write the account to ``backend_suite.json``, whole or not at all.
 
     Raises:

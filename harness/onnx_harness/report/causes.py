@@ -55,7 +55,9 @@ def causes(failures: Iterable[CellResult]) -> list[Cause]:
     groups: dict[tuple[str, ...], list[CellResult]] = {}
     for cell in failures:
         groups.setdefault(key(cell), []).append(cell)
-    grouped = [Cause(tuple(sorted(cells, key=_badness, reverse=True))) for cells in groups.values()]
+    grouped = [
+        Cause(tuple(sorted(cells, key=_badness, reverse=True))) for cells in groups.values()
+    ]
     return sorted(grouped, key=_gravity, reverse=True)
 
 

@@ -97,11 +97,16 @@ def moved(old: RunInfo, new: RunInfo) -> list[str]:
     """Return what else differs between two runs: a sentence each."""
     remarks = []
     for name in sorted(old.versions.keys() | new.versions.keys()):
-        before_it, after_it = old.versions.get(name, "absent"), new.versions.get(name, "absent")
+        before_it, after_it = (
+            old.versions.get(name, "absent"),
+            new.versions.get(name, "absent"),
+        )
         if before_it != after_it:
             remarks.append(f"{name}: {before_it} → {after_it}")
     if old.host.cpu != new.host.cpu:
-        remarks.append(f"processor: {old.host.cpu} → {new.host.cpu}; times can't be compared")
+        remarks.append(
+            f"processor: {old.host.cpu} → {new.host.cpu}; times can't be compared"
+        )
     if old.seed != new.seed:
         remarks.append(f"seed: {old.seed} → {new.seed}")
     return remarks

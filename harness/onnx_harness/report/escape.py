@@ -29,7 +29,11 @@ def markdown(text: str) -> str:
 
 def markdown_html(text: str) -> str:
     """Within HTML in Markdown, where a backslash is a backslash."""
-    text = html.escape(printable(text), quote=False).replace("@", "&#64;").replace("://", "&#58;//")
+    text = (
+        html.escape(printable(text), quote=False)
+        .replace("@", "&#64;")
+        .replace("://", "&#58;//")
+    )
     return text.replace("www.", "www&#46;")
 
 

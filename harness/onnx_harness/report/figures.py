@@ -97,7 +97,9 @@ def blocks(cells: Iterable[CellResult]) -> list[Block]:
     groups: dict[tuple[str, str], list[CellResult]] = {}
     for cell in cells:
         groups.setdefault((cell.model, cell.provider), []).append(cell)
-    return [Block(model, provider, tuple(group)) for (model, provider), group in groups.items()]
+    return [
+        Block(model, provider, tuple(group)) for (model, provider), group in groups.items()
+    ]
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
@@ -131,7 +133,9 @@ def about(model: str, headers: Mapping[str, ModelHeader]) -> list[str]:
     """``["Apache-2.0", "4.7 MB", "opset 12"]``, as far as known."""
     header = headers.get(model, ModelHeader())
     file = PurePath(header.path).name
-    shown = model.rpartition(".")[2] in file.lower()  # a name of another script isn't in the id
+    shown = (
+        model.rpartition(".")[2] in file.lower()
+    )  # a name of another script isn't in the id
     parts = []
     if file and not shown and is_model_file(PurePath(file)):
         parts.append(file)
@@ -192,7 +196,9 @@ def timing(cell: CellResult) -> str:
 def _conditions(conditions: ConditionsRecord) -> tuple[str, str]:
     cores = ", ".join(map(str, conditions.affinity or ()))
     pinned = f"kept on core {cores}" if cores else "not kept on a core"
-    lost = counted(conditions.involuntary_switches, "involuntary switch", "involuntary switches")
+    lost = counted(
+        conditions.involuntary_switches, "involuntary switch", "involuntary switches"
+    )
     load = "" if conditions.load is None else f"load {conditions.load:.2f}, "
     return pinned, f"{load}{conditions.steal_share:.1%} stolen, {lost}"
 
@@ -272,7 +278,9 @@ def where(record: PlacementRecord) -> str:
     if record.inserted_casts:
         parts.append(f"Casts inserted: {record.inserted_casts:,}")
     if record.arithmetic:
-        counts = [f"{number:,} in {type_name}" for type_name, number in record.arithmetic.items()]
+        counts = [
+            f"{number:,} in {type_name}" for type_name, number in record.arithmetic.items()
+        ]
         parts.append(f"arithmetic: {', '.join(counts)}")
     return "; ".join(parts)
 

@@ -141,7 +141,9 @@ def _table(cells: Sequence[GatedCell]) -> Iterator[str]:
 def _about(run: RunInfo) -> Iterator[str]:
     devices = sorted(set(run.host.devices.values()))
     where = ", ".join((run.host.cpu, *devices))
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(run.versions.items()))
+    versions = ", ".join(
+        f"{name} {version}" for name, version in sorted(run.versions.items())
+    )
     yield ""
     yield f"- run {markdown(run.id)}, seed {run.seed}, on {markdown(where)}"
     yield f"- {markdown(versions)}"

@@ -194,7 +194,9 @@ def _harmless(value: Any) -> Any:
 
 
 def _asset(name: str) -> str:
-    return resources.files("onnx_harness.report").joinpath("templates", name).read_text("utf-8")
+    return (
+        resources.files("onnx_harness.report").joinpath("templates", name).read_text("utf-8")
+    )
 
 
 def address(cell_id: str) -> str:
@@ -231,7 +233,10 @@ def _slower(cells: Sequence[CellResult]) -> dict[str, str]:
 
 
 def _notes(cells: Sequence[CellResult]) -> dict[tuple[str, str], list[str]]:
-    return {(block.model, block.provider): figures.notes(block) for block in figures.blocks(cells)}
+    return {
+        (block.model, block.provider): figures.notes(block)
+        for block in figures.blocks(cells)
+    }
 
 
 def _data(
@@ -259,7 +264,9 @@ def _data(
                 "standing": standing.get(cell.id, ""),
                 "ranOn": figures.machine(cell, run),
                 "parts": diagnosed.facts(cell.diagnosis) if cell.diagnosis else [],
-                "heat": {name: [heat.text, heat.level] for name, heat in heats[place].items()},
+                "heat": {
+                    name: [heat.text, heat.level] for name, heat in heats[place].items()
+                },
                 "texts": {
                     "error": figures.worst_error(cell),
                     "speedup": figures.speedup(cell),

@@ -69,9 +69,13 @@ def _grid(provider: str, places: Mapping[tuple[str, str], int]) -> Grid:
     variants = tuple(dict.fromkeys(variant for _, variant in places))
     # One model with sixty variants is a list; nobody reads a row of sixty columns.
     if len(models) <= 3 and len(variants) > MANY:
-        rows = tuple(tuple(places.get((model, name)) for model in models) for name in variants)
+        rows = tuple(
+            tuple(places.get((model, name)) for model in models) for name in variants
+        )
         return Grid(provider, "variant", variants, models, rows)
-    rows = tuple(tuple(places.get((name, variant)) for variant in variants) for name in models)
+    rows = tuple(
+        tuple(places.get((name, variant)) for variant in variants) for name in models
+    )
     return Grid(provider, "model", models, variants, rows)
 
 
@@ -112,7 +116,9 @@ def _size(cell: CellResult) -> Heat:
     if cell.graph is None or not cell.graph.bytes_before or not cell.graph.bytes_after:
         return NOTHING
     ratio = cell.graph.bytes_after / cell.graph.bytes_before
-    return Heat(figures.size(cell.graph.bytes_after), _level(LEVELS / 2 - 3 * math.log2(ratio)))
+    return Heat(
+        figures.size(cell.graph.bytes_after), _level(LEVELS / 2 - 3 * math.log2(ratio))
+    )
 
 
 def _placement(cell: CellResult) -> Heat:

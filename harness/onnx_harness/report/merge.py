@@ -63,7 +63,9 @@ def differences(parts: Sequence[Results]) -> list[str]:
             versions.setdefault(name, set()).add(version)
     for name, seen in sorted(versions.items()):
         if len(seen) > 1:
-            remarks.append(f"the runs have several versions of {name}: {', '.join(sorted(seen))}")
+            remarks.append(
+                f"the runs have several versions of {name}: {', '.join(sorted(seen))}"
+            )
     hashes: dict[str, set[str]] = {}
     for part in parts:
         for cell in part.cells:
@@ -93,7 +95,9 @@ def shards_amiss(parts: Sequence[Results]) -> Iterator[str]:
         missing = sorted({*range(1, total + 1)} - present)
         if missing:
             words = f"of {total} shards of one plan, {len(missing)} aren't here: "
-            yield words + f"{', '.join(map(str, missing))}; run those parts, then merge again"
+            yield (
+                words + f"{', '.join(map(str, missing))}; run those parts, then merge again"
+            )
 
 
 def shards_of_one_plan(parts: Sequence[Results]) -> bool:

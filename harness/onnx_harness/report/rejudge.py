@@ -188,7 +188,9 @@ def _needed(output: OutputAccuracy) -> tuple[float, float] | None:
     return minimum, output.atol * (minimum / output.rtol)
 
 
-def _bounded(cell: CellResult, bounds: Bounds, verdicts: dict[str, bool | None]) -> CellResult:
+def _bounded(
+    cell: CellResult, bounds: Bounds, verdicts: dict[str, bool | None]
+) -> CellResult:
     """Return the cell with its outputs' bounds and usability."""
     if cell.accuracy is None:
         return cell
@@ -198,7 +200,9 @@ def _bounded(cell: CellResult, bounds: Bounds, verdicts: dict[str, bool | None])
     return replace(cell, accuracy=AccuracyRecord(cell.accuracy.input_sets, outputs))
 
 
-def _with_bounds(output: OutputAccuracy, bounds: Bounds, verdict: bool | None) -> OutputAccuracy:
+def _with_bounds(
+    output: OutputAccuracy, bounds: Bounds, verdict: bool | None
+) -> OutputAccuracy:
     if bounds.sqnr_db is not None:
         share = 10 ** (-bounds.sqnr_db / 20)
         return replace(
@@ -231,7 +235,9 @@ def _without_shares(errors: ErrorSketch | None) -> ErrorSketch | None:
     return None if errors is None else replace(errors, equal=0, shares={})
 
 
-def _failed(cell: CellResult, bounds: Bounds, verdicts: dict[str, bool | None]) -> CellResult:
+def _failed(
+    cell: CellResult, bounds: Bounds, verdicts: dict[str, bool | None]
+) -> CellResult:
     beyond = [name for name, verdict in verdicts.items() if verdict is False]
     if cell.status is Status.FAIL:
         return _bounded(cell, bounds, verdicts)

@@ -39,7 +39,9 @@ def document(
     driver = {
         "name": "onnx-harness",
         "version": run.versions.get("onnx-harness", "0"),
-        "rules": [{"id": rule, "shortDescription": {"text": _description(rule)}} for rule in rules],
+        "rules": [
+            {"id": rule, "shortDescription": {"text": _description(rule)}} for rule in rules
+        ],
     }
     invocation: dict[str, Any] = {
         "executionSuccessful": True,
@@ -53,18 +55,25 @@ def document(
     return {"$schema": SCHEMA, "version": "2.1.0", "runs": [log]}
 
 
-def _result(cell: CellResult, rule: int, models: Mapping[str, ModelHeader]) -> dict[str, Any]:
+def _result(
+    cell: CellResult, rule: int, models: Mapping[str, ModelHeader]
+) -> dict[str, Any]:
     [row] = rows([cell])
     figures_of_cell = {}
     for name, value in row.items():
         if isinstance(value, int | float):
             figures_of_cell[name] = value
     lines = [f"{cell.id}: {cell.status} at {cell.stage}", *figures.explanation(cell)]
-    location: dict[str, Any] = {"logicalLocations": [{"fullyQualifiedName": printable(cell.id)}]}
+    location: dict[str, Any] = {
+        "logicalLocations": [{"fullyQualifiedName": printable(cell.id)}]
+    }
     header = models.get(cell.model)
     if header is not None and header.path:
         artifact = {"uri": quote(printable(header.path), safe="/"), "uriBaseId": "%SRCROOT%"}
-        location["physicalLocation"] = {"artifactLocation": artifact, "region": {"startLine": 1}}
+        location["physicalLocation"] = {
+            "artifactLocation": artifact,
+            "region": {"startLine": 1},
+        }
     return {
         "ruleId": _rule(cell),
         "ruleIndex": rule,

@@ -98,7 +98,9 @@ def _scatter(block: Block, timed: Sequence[CellResult], places: dict[str, int]) 
         return LEFT + _within(value, low, high) * (WIDTH - LEFT - RIGHT)
 
     def up(value: float) -> float:
-        return HEIGHT - BOTTOM - _within(value, floor / 1.5, ceiling) * (HEIGHT - TOP - BOTTOM)
+        return (
+            HEIGHT - BOTTOM - _within(value, floor / 1.5, ceiling) * (HEIGHT - TOP - BOTTOM)
+        )
 
     front = _front(times, shares)
     points = []
@@ -125,7 +127,10 @@ def _ends(times: Sequence[float], across: Callable[[float], float]) -> tuple[Tic
 
     Of two, the first begins at its place and the second ends there; one is in the middle of it.
     """
-    ticks = [Tick(across(value), figures.milliseconds(value)) for value in (min(times), max(times))]
+    ticks = [
+        Tick(across(value), figures.milliseconds(value))
+        for value in (min(times), max(times))
+    ]
     (start, first), (end, last) = ((tick.at, tick.text) for tick in ticks)
     if first == last:
         return (ticks[0],)
@@ -181,7 +186,9 @@ def _label_box(point: Point, anchor: str) -> tuple[float, float, float]:
     return (point.x + 8, point.x + 8 + width, point.y)
 
 
-def _is_free(box: tuple[float, float, float], boxes: Sequence[tuple[float, float, float]]) -> bool:
+def _is_free(
+    box: tuple[float, float, float], boxes: Sequence[tuple[float, float, float]]
+) -> bool:
     start, end, _ = box
     if start < LEFT or end > WIDTH:
         return False

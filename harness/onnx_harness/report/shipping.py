@@ -85,7 +85,9 @@ def is_faster(cell: CellResult) -> bool:
     return cell.latency.speedup_ci95[0] > 1
 
 
-def transform_command(cell: CellResult, models: Mapping[str, ModelHeader], command: str) -> str:
+def transform_command(
+    cell: CellResult, models: Mapping[str, ModelHeader], command: str
+) -> str:
     """Return the shell command that writes a variant's model.
 
     Args:
@@ -260,5 +262,7 @@ def _caution(cell: CellResult) -> str:
         return "its outputs weren't compared"
     vacuous = [name for name, output in outputs.items() if output.vacuous]
     if len(vacuous) == len(outputs):
-        return f"comparing it could not have failed: {vacuous[0]} {outputs[vacuous[0]].vacuous}"
+        return (
+            f"comparing it could not have failed: {vacuous[0]} {outputs[vacuous[0]].vacuous}"
+        )
     return ""

@@ -36,13 +36,20 @@ def page(
 ) -> str:
     """Return the summary as GitHub's Markdown: at most `MOST_LINES` lines, and more folded."""
     failures = [cell for cell in cells if cell.status in BAD]
-    lines = [f"# {_verdict(cells, failures)}", "", f"{markdown(figures.sentence(cells))}.", ""]
+    lines = [
+        f"# {_verdict(cells, failures)}",
+        "",
+        f"{markdown(figures.sentence(cells))}.",
+        "",
+    ]
     if emulation := simulated.emulation(cells):
         lines += [f"{markdown(emulation)}.", ""]
     lines += _since(since(background, run, cells))
     lines += _causes(failures)
     lines += _choices(shipping.choices(run, cells, models))
-    lines += _folded(f"Failures: {figures.counted(len(failures), 'cell')}", _failures(failures))
+    lines += _folded(
+        f"Failures: {figures.counted(len(failures), 'cell')}", _failures(failures)
+    )
     lines += _others(
         "Known failures", [cell for cell in cells if cell.status is Status.KNOWN_FAILURE]
     )
@@ -127,7 +134,10 @@ def _choices(choices: Sequence[Choice]) -> Iterator[str]:
 
 
 def _choice_table(choices: Sequence[Choice]) -> Iterator[str]:
-    yield from ("| model | ship | speedup | error | size | why |", "|---|---|---|---|---|---|")
+    yield from (
+        "| model | ship | speedup | error | size | why |",
+        "|---|---|---|---|---|---|",
+    )
     for choice in choices:
         name = markdown(f"{choice.model} on {choice.provider}")
         cell = choice.fastest
@@ -167,7 +177,9 @@ def _failures(failures: Sequence[CellResult]) -> Iterator[str]:
             yield from _folded(markdown_html(cell.id), [markdown_block(explanation), ""])
 
 
-def _matrices(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> Iterator[str]:
+def _matrices(
+    cells: Sequence[CellResult], models: Mapping[str, ModelHeader]
+) -> Iterator[str]:
     """Yield a matrix for each provider, folded unless it is the only one and small."""
     if len(cells) > MOST_CELLS:
         yield from _folded(f"{len(cells):,} cells by model", _by_model(cells))
@@ -190,7 +202,9 @@ def _matrix(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> I
     names = list(dict.fromkeys(cell.model for cell in cells))
     variants = list(dict.fromkeys(cell.variant for cell in cells))
     shown = {(cell.model, cell.variant): _figures(cell) for cell in cells}
-    titles = {name: markdown(", ".join([name, *figures.about(name, models)])) for name in names}
+    titles = {
+        name: markdown(", ".join([name, *figures.about(name, models)])) for name in names
+    }
     yield from (
         "Worst error as the smallest tolerance that would pass; speedup against the untouched "
         "model.",
@@ -199,11 +213,15 @@ def _matrix(cells: Sequence[CellResult], models: Mapping[str, ModelHeader]) -> I
     if len(variants) <= max(len(names), 8):
         yield from _grid("model", [markdown(variant) for variant in variants])
         for name in names:
-            yield _grid_row(titles[name], [shown.get((name, variant), "") for variant in variants])
+            yield _grid_row(
+                titles[name], [shown.get((name, variant), "") for variant in variants]
+            )
     else:
         yield from _grid("variant", [titles[name] for name in names])
         for variant in variants:
-            yield _grid_row(markdown(variant), [shown.get((name, variant), "") for name in names])
+            yield _grid_row(
+                markdown(variant), [shown.get((name, variant), "") for name in names]
+            )
     yield ""
 
 
@@ -235,7 +253,11 @@ def _figures(cell: CellResult) -> str:
 def _by_model(cells: Sequence[CellResult]) -> Iterator[str]:
     yield from ("| model | provider | cells |", "|---|---|---|")
     for block in figures.blocks(cells):
-        columns = (markdown(block.model), markdown(block.provider), figures.tally(block.cells))
+        columns = (
+            markdown(block.model),
+            markdown(block.provider),
+            figures.tally(block.cells),
+        )
         yield f"| {' | '.join(columns)} |"
     yield ""
 

@@ -23,7 +23,9 @@ MOST_CELLS = 500
 
 MOST_FAILURES = 60
 MOST_DETAIL = 24
-_APART = 3  # so many blocks are told apart by empty lines; of more, the screen is better used
+_APART = (
+    3  # so many blocks are told apart by empty lines; of more, the screen is better used
+)
 
 _STYLES: dict[Status, Style] = {
     Status.FAIL: "red",
@@ -251,7 +253,9 @@ def _has_numbers(cell: CellResult) -> bool:
     return cell.accuracy is not None or cell.latency is not None or not cell.reason
 
 
-def _row(cell: CellResult, layout: _Layout, name: str | None = None, nights: str = "") -> str:
+def _row(
+    cell: CellResult, layout: _Layout, name: str | None = None, nights: str = ""
+) -> str:
     variant = _cut(printable(name or cell.variant), layout.variant)
     start = f"  {variant:<{layout.variant}}  {figures.SHORT[cell.status]:<5}"
     if not _has_numbers(cell):
@@ -300,7 +304,9 @@ def _failures(failures: Sequence[CellResult], width: int) -> Iterator[Line]:
         yield Line(_row(cell, layout), "red")
         yield from _detail(cell)
     if len(failures) > MOST_FAILURES:
-        yield Line(f"and {len(failures) - MOST_FAILURES:,} more failures, in the reports", "red")
+        yield Line(
+            f"and {len(failures) - MOST_FAILURES:,} more failures, in the reports", "red"
+        )
 
 
 def _model_lines(cells: Sequence[CellResult], width: int) -> Iterator[Line]:

@@ -92,7 +92,9 @@ TERMS: dict[str, Term] = {
         _JUDGED,
     ),
     "cosine": Term(
-        "cosine", "The cosine of the angle between output and reference: 1 is equal.", _JUDGED
+        "cosine",
+        "The cosine of the angle between output and reference: 1 is equal.",
+        _JUDGED,
     ),
     "nonfinite": Term(
         "NaN/inf",
@@ -111,7 +113,9 @@ TERMS: dict[str, Term] = {
         _FED,
     ),
     "l2": Term(
-        "relative L2 error", "The norm of the difference over the norm of the reference.", _JUDGED
+        "relative L2 error",
+        "The norm of the difference over the norm of the reference.",
+        _JUDGED,
     ),
     "sqnr": Term(
         "SQNR",

@@ -240,7 +240,9 @@ def standing(nights: Sequence[Night]) -> str:
     moved = changes.moved(before.run, now_run)
     said = f"{word} since {moment(now_run)} ({runs}); before, {_was(before)}"
     if not moved:
-        return f"{said}. Versions, processor and seed are the same: the machine isn't to blame"
+        return (
+            f"{said}. Versions, processor and seed are the same: the machine isn't to blame"
+        )
     return f"{said}. What differs: {'; '.join(moved)}"
 
 

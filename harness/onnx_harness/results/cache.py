@@ -120,7 +120,9 @@ class Cache:
         try:
             sizes = json.loads((folder / _MANIFEST).read_text("utf-8"))
             # A power cut can leave files shorter than they were written.
-            whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
+            whole = all(
+                (folder / name).stat().st_size == size for name, size in sizes.items()
+            )
         except (OSError, ValueError, AttributeError):
             whole = False
         if not whole:
@@ -214,7 +216,9 @@ class Cache:
         if stored is None:
             value = make()
             data = codec.dumps(value)
-            self.get_or_put(kind, key, lambda folder: _file(folder, kind, codec).write_bytes(data))
+            self.get_or_put(
+                kind, key, lambda folder: _file(folder, kind, codec).write_bytes(data)
+            )
         else:
             value = stored[0]
         if in_memory:
@@ -246,7 +250,11 @@ class Cache:
             says so.
         """
         return prune(
-            self._root, self._unfinished, self._limit_bytes, in_use_seconds, self.warnings.append
+            self._root,
+            self._unfinished,
+            self._limit_bytes,
+            in_use_seconds,
+            self.warnings.append,
         )
 
     def _stored(self, kind: str, key: str, codec: Codec[T]) -> tuple[T] | None:
@@ -270,7 +278,9 @@ class Cache:
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self._unfinished))
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            with contextlib.suppress(OSError):  # File systems without locks fall back on age alone.
+            with contextlib.suppress(
+                OSError
+            ):  # File systems without locks fall back on age alone.
                 lock(handle, wait=False)
             yield folder
         finally:
@@ -317,7 +327,9 @@ class Cache:
             if error.errno in _STORAGE_ERRORS and (
                 error.filename is None or str(self._scratch) in str(error.filename)
             ):
-                raise cannot_write("A temporary artifact", folder, error, "TMPDIR") from error
+                raise cannot_write(
+                    "A temporary artifact", folder, error, "TMPDIR"
+                ) from error
             raise
         return folder
 

@@ -27,7 +27,9 @@ def cache_root() -> Path:
     try:
         return _usable(_named_root())
     except (OSError, RuntimeError) as error:  # RuntimeError: nobody knows this user's home
-        if VARIABLE in os.environ and isinstance(error, FileExistsError | NotADirectoryError):
+        if VARIABLE in os.environ and isinstance(
+            error, FileExistsError | NotADirectoryError
+        ):
             raise cannot_cache(_named_root(), error) from error
         root = Path(tempfile.gettempdir()) / f"onnx-harness-{_user()}"
         try:

@@ -116,4 +116,6 @@ class Diagnosis:
     def as_json(self) -> dict[str, Any]:
         """Return the document of ``--json``: every key is there, None for what doesn't apply."""
         document = asdict(self)
-        return {key: document[key] for key in ("sentence", "cause", "smallest", "mend", "spent")}
+        return {
+            key: document[key] for key in ("sentence", "cause", "smallest", "mend", "spent")
+        }

@@ -76,7 +76,9 @@ def replace_text(path: Path, text: str) -> None:
     try:
         # Not NamedTemporaryFile, which makes private files: a report is as readable as the user's
         # other files.
-        with temporary.open("x", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
+        with temporary.open(
+            "x", encoding="utf-8", errors="backslashreplace", newline="\n"
+        ) as file:
             file.write(text)
         temporary.replace(path)
     except BaseException:

@@ -94,4 +94,6 @@ class GateReport:
 
 def gravest(findings: tuple[Finding, ...]) -> Outcome:
     """The gravest outcome of several findings; PASS when there are none."""
-    return max((finding.outcome for finding in findings), key=SEVERITY.index, default=Outcome.PASS)
+    return max(
+        (finding.outcome for finding in findings), key=SEVERITY.index, default=Outcome.PASS
+    )

@@ -57,10 +57,14 @@ class History:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ResultsError(f"the history {path} can't be made: {error.strerror}") from error
+            raise ResultsError(
+                f"the history {path} can't be made: {error.strerror}"
+            ) from error
         with self._explained():
             # Autocommit: transactions begin where the code says so.
-            self._database = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
+            self._database = sqlite3.connect(
+                path, timeout=BUSY_SECONDS, isolation_level=None
+            )
         try:
             with self._explained():
                 self._database.execute("PRAGMA foreign_keys = ON")
@@ -153,7 +157,9 @@ class History:
             rows = self._database.execute(query, (cell_id, last)).fetchall()
         past_cells = []
         for run, cell in reversed(rows):
-            past_cells.append(PastCell(run_info(run), decode(CellResult, json.loads(cell), "cell")))
+            past_cells.append(
+                PastCell(run_info(run), decode(CellResult, json.loads(cell), "cell"))
+            )
         return tuple(past_cells)
 
     def cells(self, run_id: str) -> tuple[CellResult, ...]:
@@ -243,7 +249,9 @@ class History:
             ResultsError: it can't be read.
         """
         with self._explained():
-            rows = self._database.execute("SELECT json FROM accepted ORDER BY number").fetchall()
+            rows = self._database.execute(
+                "SELECT json FROM accepted ORDER BY number"
+            ).fetchall()
         return tuple(decode(Level, json.loads(text), "level") for (text,) in rows)
 
     def close(self) -> None:
@@ -289,7 +297,9 @@ class History:
         ):  # Two first runs at once: the second waits here, and finds the work done.
             [version] = self._database.execute("PRAGMA user_version").fetchone()
             [application] = self._database.execute("PRAGMA application_id").fetchone()
-            [tables] = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            [tables] = self._database.execute(
+                "SELECT count(*) FROM sqlite_master"
+            ).fetchone()
             if tables and application != APPLICATION_ID:
                 raise ResultsError(
                     f"{self._path} is a database of something else: move it away, or name another "
@@ -306,7 +316,9 @@ class History:
             if version == len(MIGRATIONS):
                 return
             for script in MIGRATIONS[version:]:
-                for statement in script.split(";\n"):  # executescript() would end the transaction.
+                for statement in script.split(
+                    ";\n"
+                ):  # executescript() would end the transaction.
                     self._database.execute(statement)
             self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
@@ -328,7 +340,9 @@ class History:
         try:
             yield
         except sqlite3.Error as error:
-            code = (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_CORRUPT) & 0xFF
+            code = (
+                getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_CORRUPT
+            ) & 0xFF
             what, mend = EXPLANATIONS.get(
                 code, ("can't be used", "move it away, and the next run starts a new one")
             )

@@ -131,7 +131,10 @@ EXPLANATIONS = {
         f"is locked by another process for more than {BUSY_SECONDS:.0f} s",
         "wait for the other run or close the other program",
     ),
-    sqlite3.SQLITE_LOCKED: ("is locked", "wait for the other run or close the other program"),
+    sqlite3.SQLITE_LOCKED: (
+        "is locked",
+        "wait for the other run or close the other program",
+    ),
     sqlite3.SQLITE_READONLY: (
         "is read-only",
         "mend its permissions, or name another folder with --report-dir",

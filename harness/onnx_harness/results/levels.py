@@ -78,7 +78,9 @@ def trimmed(cell: CellResult) -> CellResult:
         operators=None,
     )
     graph = cell.graph and replace(cell.graph, transform_seconds=0.0)
-    return replace(cell, detail=(), notes=(), seconds={}, latency=None, graph=graph, pinned=pinned)
+    return replace(
+        cell, detail=(), notes=(), seconds={}, latency=None, graph=graph, pinned=pinned
+    )
 
 
 def read_levels(folder: Path) -> dict[Key, Level]:
@@ -98,7 +100,9 @@ def read_levels(folder: Path) -> dict[Key, Level]:
             f"the accepted levels {path} can't be read: {error}. Restore them from git."
         ) from error
     if text and not text.endswith("\n"):
-        raise ResultsError(f"the accepted levels {path} are cut short: restore them from git")
+        raise ResultsError(
+            f"the accepted levels {path} are cut short: restore them from git"
+        )
     levels: dict[Key, Level] = {}
     for number, line in enumerate(text.splitlines(), 1):
         try:

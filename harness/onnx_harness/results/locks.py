@@ -4,9 +4,7 @@ from __future__ import annotations
 
 try:
     import fcntl
-except (
-    ImportError
-):  # Windows: two processes may do the same work twice; files still appear whole or not at all
+except ImportError:  # Windows: two processes may do the same work twice; files still appear whole or not at all
     fcntl = None  # type: ignore[assignment]
 
 

@@ -61,7 +61,10 @@ def remove_stale(folders: Iterable[Path]) -> None:
     for folder in folders:
         with contextlib.suppress(OSError):
             status = folder.lstat()
-            if status.st_uid != os.getuid() or time.time() - status.st_mtime < _STALE_SECONDS:
+            if (
+                status.st_uid != os.getuid()
+                or time.time() - status.st_mtime < _STALE_SECONDS
+            ):
                 continue
             handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
             try:

@@ -19,7 +19,15 @@ from onnx_harness.results.files import cannot_write
 from onnx_harness.results.locks import lock, unlock
 from onnx_harness.results.run import HostInfo, RunInfo
 
-__all__ = ["FILE_NAME", "SCHEMA", "HostInfo", "Results", "ResultsWriter", "RunInfo", "read_results"]
+__all__ = [
+    "FILE_NAME",
+    "SCHEMA",
+    "HostInfo",
+    "Results",
+    "ResultsWriter",
+    "RunInfo",
+    "read_results",
+]
 
 FILE_NAME = "results.json"
 SCHEMA = 1
@@ -60,7 +68,9 @@ class ResultsWriter:
     def __init__(self, report_dir: Path, run: RunInfo) -> None:
         self._folder = report_dir
         self._path = report_dir / FILE_NAME
-        self._head = f'{{"schema": {SCHEMA}, "run": {line_of(run)}, "cells": ['.encode("ascii")
+        self._head = f'{{"schema": {SCHEMA}, "run": {line_of(run)}, "cells": ['.encode(
+            "ascii"
+        )
         self._places: dict[str, int] = {}
         self._lines: list[bytes] = []
         self._twins: list[_Twin] = []
@@ -73,7 +83,9 @@ class ResultsWriter:
             ):  # Of runs that were killed: we hold the lock.
                 leftover.unlink()
             self._twins = [_Twin(report_dir / f".results-{letter}.json") for letter in "ab"]
-            if self._path.is_file():  # the last run's, which stays until this one has a verdict
+            if (
+                self._path.is_file()
+            ):  # the last run's, which stays until this one has a verdict
                 self._twins[0].update(self._head, self._lines)
             else:
                 self._publish()
@@ -190,7 +202,9 @@ class ResultsWriter:
 def _roomy(cell: CellResult, line: bytes) -> bytes:
     """Its line, with room for the latency, or for the verdict on it at the end of the run."""
     undecided = (
-        cell.pinned is not None and cell.pinned.ratio is not None and cell.pinned.verdict is None
+        cell.pinned is not None
+        and cell.pinned.ratio is not None
+        and cell.pinned.verdict is None
     )
     return line + b" " * (_SPARE if cell.latency is None or undecided else 0)
 
@@ -291,7 +305,9 @@ def read_results(path: Path) -> Results:
             f"an older copy."
         ) from error
     if not isinstance(value, dict) or not {"schema", "run", "cells"} <= value.keys():
-        raise ResultsError(f"{path} isn't a results file: it lacks 'schema', 'run' or 'cells'")
+        raise ResultsError(
+            f"{path} isn't a results file: it lacks 'schema', 'run' or 'cells'"
+        )
     if value["schema"] != SCHEMA:
         raise ResultsError(
             f"{path} has schema {value['schema']!r}, and this version of onnx-harness reads "

@@ -70,7 +70,9 @@ class VerdictFiles:
         self._log_path = self._folder / RUNS / f"{run.id}.jsonl"
         try:
             _make_folder(self._log_path.parent)
-            self._log = os.open(self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            self._log = os.open(
+                self._log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666
+            )
             number = sum(1 for _ in self._log_path.parent.glob("*.jsonl"))
             self._append({"schema": _SCHEMA, "number": number, "run": encode(run)})
             os.fsync(self._log)
@@ -99,7 +101,9 @@ class VerdictFiles:
                 text = f"{head[:-1]}{_CELL}{line}}}"
                 _write_durably(self._path(key), text.encode("ascii"))
             if self._log is not None:
-                self._append({"id": cell.id, "key": key} | ({} if key else {"cell": encode(cell)}))
+                self._append(
+                    {"id": cell.id, "key": key} | ({} if key else {"cell": encode(cell)})
+                )
                 os.fsync(self._log)
         except OSError as error:
             raise cannot_write(

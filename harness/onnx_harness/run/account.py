@@ -154,7 +154,11 @@ class Account:
                 where=where,
                 details=details,
             )
-            named = os.path.relpath(self._dir / backend_suite.FILE) if self._dir is not None else ""
+            named = (
+                os.path.relpath(self._dir / backend_suite.FILE)
+                if self._dir is not None
+                else ""
+            )
             yield from backend_suite.lines(of_suite, width=width, where=named)
         for warning in self._recorder.warnings if self._recorder is not None else []:
             yield Line(warning, "yellow")

@@ -37,7 +37,9 @@ def measured_in(report_dir: Path | None) -> dict[str, Measured]:
         return {}
 
 
-def in_order_of_jobs(tests: Sequence[pytest.Item], report_dir: Path | None) -> list[pytest.Item]:
+def in_order_of_jobs(
+    tests: Sequence[pytest.Item], report_dir: Path | None
+) -> list[pytest.Item]:
     """Order the tests: those of accuracy, then those of latency in the order that they had.
 
     Of the first, the model that takes longest comes first.
@@ -45,7 +47,9 @@ def in_order_of_jobs(tests: Sequence[pytest.Item], report_dir: Path | None) -> l
     That is the order in which processes begin them, so that a verdict is told about when it is
     there.
     """
-    groups = longest_first(grouped((cell_of(item) for item in tests), measured_in(report_dir)))
+    groups = longest_first(
+        grouped((cell_of(item) for item in tests), measured_in(report_dir))
+    )
     rank = {group.cells[0].card.path: place for place, group in enumerate(groups)}
     accuracy = [item for item in tests if not is_latency(item)]
     accuracy.sort(key=lambda item: rank[cell_of(item).card.path])

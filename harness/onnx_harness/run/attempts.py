@@ -77,7 +77,9 @@ class Attempts:
         self.fatal: dict[str, list[FatalSet]] = {}
         self.unloadable: dict[Path, Judged] = {}
         self._deaths: Counter[Path] = Counter()  # of what can be done without, by model
-        self._starved: set[Path] = set()  # models that lack unusual inputs for want of memory
+        self._starved: set[Path] = (
+            set()
+        )  # models that lack unusual inputs for want of memory
 
     def adopt(self, cell: Cell, attempts: Attempts) -> None:
         """Take over what is remembered elsewhere of a cell and its model."""
@@ -113,7 +115,9 @@ class Attempts:
             f"flaky: judged once more, it didn't crash, and ended as {again.result.status} at "
             f"{again.result.stage}"
         )
-        return replace(judged, result=replace(judged.result, notes=(*judged.result.notes, note)))
+        return replace(
+            judged, result=replace(judged.result, notes=(*judged.result.notes, note))
+        )
 
     def _judge(self, cell: Cell) -> Judged:
         ended = never_loaded(cell)
@@ -136,9 +140,14 @@ class Attempts:
             return Judged(replace(ended, reason=str(error)))
         except Exception as error:
             if is_of_the_machine(error):
-                return Judged(replace(ended, reason=named(error), symptom=Symptom.ENVIRONMENT))
+                return Judged(
+                    replace(ended, reason=named(error), symptom=Symptom.ENVIRONMENT)
+                )
             return Judged(
-                replace(ended, reason=f"the harness itself failed, {type(error).__name__}: {error}")
+                replace(
+                    ended,
+                    reason=f"the harness itself failed, {type(error).__name__}: {error}",
+                )
             )
 
     def _died(self, cell: Cell, ended: CellResult, death: WorkerDied) -> Judged:
@@ -168,8 +177,12 @@ class Attempts:
         ended = replace(
             ended, status=Status.FAIL, stage=stage, reason=f"during {doing}, {death.what}"
         )
-        if cell.card.suite and stage is Stage.LOAD:  # of the untouched case, before any transform
-            return Judged(replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN))
+        if (
+            cell.card.suite and stage is Stage.LOAD
+        ):  # of the untouched case, before any transform
+            return Judged(
+                replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN)
+            )
         judged = Judged(
             replace(ended, symptom=Symptom.CRASH),
             crashed=isinstance(death, WorkerCrashed),
@@ -236,7 +249,9 @@ class Attempts:
                 own.append(fatal_set)
         others = [fatal_set for fatal_set in fatal if fatal_set not in own]
         judged = with_remarks(
-            judged, others, "the untouched model dies of it too, at the same optimization level"
+            judged,
+            others,
+            "the untouched model dies of it too, at the same optimization level",
         )
         return with_crash(judged, own) if own else judged
 
@@ -253,6 +268,10 @@ class Attempts:
 def of_another_cell(judged: Judged, cell: Cell) -> Judged:
     """Return the verdict on a model's load as that of one more cell, which it cost no time."""
     result = replace(
-        judged.result, id=cell.id, variant=cell.variant.id, provider=cell.provider, seconds={}
+        judged.result,
+        id=cell.id,
+        variant=cell.variant.id,
+        provider=cell.provider,
+        seconds={},
     )
     return replace(judged, result=result)

@@ -29,7 +29,9 @@ class Automation:
         sarif_file: where the failing cells go as SARIF; None writes none.
     """
 
-    def __init__(self, account: Callable[[], Account | None], sarif_file: Path | None) -> None:
+    def __init__(
+        self, account: Callable[[], Account | None], sarif_file: Path | None
+    ) -> None:
         self._account = account
         self._sarif_file = sarif_file
         self._problems: list[str] = []

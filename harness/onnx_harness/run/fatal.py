@@ -57,7 +57,9 @@ def with_remarks(judged: Judged, fatal: Sequence[FatalSet], why: str) -> Judged:
     The note says ``why`` it doesn't count.
     """
     result: CellResult = judged.result
-    remarks = [f"judged without an unusual input set: {fatal_set}; {why}" for fatal_set in fatal]
+    remarks = [
+        f"judged without an unusual input set: {fatal_set}; {why}" for fatal_set in fatal
+    ]
     return replace(judged, result=replace(result, notes=(*result.notes, *remarks)))
 
 

@@ -33,7 +33,10 @@ def files_of(
     """
     with tempfile.TemporaryDirectory(prefix="onnx-harness-", dir=within) as scratch:
         folder = Path(scratch)
-        yield _model_file(model, folder), None if inputs is None else _inputs_file(inputs, folder)
+        yield (
+            _model_file(model, folder),
+            None if inputs is None else _inputs_file(inputs, folder),
+        )
 
 
 def _model_file(model: ModelLike, folder: Path) -> Path:

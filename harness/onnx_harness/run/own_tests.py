@@ -16,7 +16,14 @@ from onnx_harness.cell.matrix import named_card
 from onnx_harness.errors import HarnessError, UsageError, did_you_mean
 from onnx_harness.names import cell_id, slug
 from onnx_harness.results.cells import CellResult, Status
-from onnx_harness.run.verification import CHOICES, Question, Verdict, answer, snapshot, verdict_of
+from onnx_harness.run.verification import (
+    CHOICES,
+    Question,
+    Verdict,
+    answer,
+    snapshot,
+    verdict_of,
+)
 from onnx_harness.settings import Settings, combine
 
 if TYPE_CHECKING:
@@ -51,7 +58,9 @@ class OwnTest:
         self._record = record
         self._ids: dict[str, int] = {}
 
-    def ask(self, judge: Callable[[Runner], CellResult], overrides: Mapping[str, Any]) -> Verdict:
+    def ask(
+        self, judge: Callable[[Runner], CellResult], overrides: Mapping[str, Any]
+    ) -> Verdict:
         """Judge, keep the result, and turn it into pytest's outcome."""
         __tracebackhide__ = True
         problem = None
@@ -88,7 +97,9 @@ class OwnTest:
         if count == 1:
             return result
         model = f"{result.model}.{count}"
-        return replace(result, model=model, id=cell_id(model, result.variant, result.provider))
+        return replace(
+            result, model=model, id=cell_id(model, result.variant, result.provider)
+        )
 
 
 class OnnxVerify:
@@ -179,7 +190,9 @@ class OnnxSnapshot:
         where = provider or test.defaults["provider"]
 
         def judge(runner: Runner) -> CellResult:
-            question = Question(model, provider=where, inputs=inputs, name=test.name_of(model))
+            question = Question(
+                model, provider=where, inputs=inputs, name=test.name_of(model)
+            )
             return snapshot(question, runner, folder, update=self._update)
 
         return test.ask(judge, settings)
@@ -211,7 +224,9 @@ def choices_of(marker: pytest.Mark) -> list[dict[str, str]]:
         UsageError: an argument is unknown, or isn't a string or a list of strings.
     """
     if marker.args:
-        raise UsageError("@pytest.mark.onnx takes arguments by name alone: variant=…, provider=…")
+        raise UsageError(
+            "@pytest.mark.onnx takes arguments by name alone: variant=…, provider=…"
+        )
     choices: list[dict[str, str]] = [{}]
     for key, value in marker.kwargs.items():
         if key not in MARK_ARGUMENTS:

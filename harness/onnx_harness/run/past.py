@@ -9,7 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from onnx_harness.cards import fetch
-from onnx_harness.cell.content import Machine, content_key, model_digest, this_machine, timing_key
+from onnx_harness.cell.content import (
+    Machine,
+    content_key,
+    model_digest,
+    this_machine,
+    timing_key,
+)
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import HarnessError
 from onnx_harness.results.cells import CellResult
@@ -27,7 +33,9 @@ class Past:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._files = VerdictFiles(settings.report_dir) if settings.report_dir is not None else None
+        self._files = (
+            VerdictFiles(settings.report_dir) if settings.report_dir is not None else None
+        )
         self.machines: list[Machine] = []
         self._judged_on: dict[str, tuple[Machine, int]] = {}
         self._keys: dict[tuple[str, str, int], str] = {}
@@ -49,11 +57,16 @@ class Past:
             return ""
         name = (cell.id, "" if machine is None else machine.fingerprint, limit)
         if name not in self._keys:
-            settings = replace(self._settings, cell_memory=limit) if limit else self._settings
+            settings = (
+                replace(self._settings, cell_memory=limit) if limit else self._settings
+            )
             try:
                 model, digest = self._model(cell)
                 key = content_key(cell, model, settings, machine, digest)
-            except (HarnessError, OSError):  # the cell's own verdict will say what is wrong with it
+            except (
+                HarnessError,
+                OSError,
+            ):  # the cell's own verdict will say what is wrong with it
                 key = ""
             self._keys[name] = key
         return self._keys[name]

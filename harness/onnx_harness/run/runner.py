@@ -17,7 +17,13 @@ from onnx_harness.cell.content import machine_of
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.cell.state import Judged, Task
 from onnx_harness.cell.workers import cell_worker
-from onnx_harness.errors import HarnessError, ResultsError, WorkerDied, WorkerNotStarted, named
+from onnx_harness.errors import (
+    HarnessError,
+    ResultsError,
+    WorkerDied,
+    WorkerNotStarted,
+    named,
+)
 from onnx_harness.gate import verdicts
 from onnx_harness.gate.pinned import Pinned
 from onnx_harness.isolate import Worker, noted
@@ -158,7 +164,9 @@ class Runner:
             else:
                 availability = self._started_worker().call(probe, provider)
         except (WorkerDied, WorkerNotStarted) as error:
-            return Availability(provider, usable=False, reason=f"trying it, {error}", mend=None)
+            return Availability(
+                provider, usable=False, reason=f"trying it, {error}", mend=None
+            )
         if availability.device:
             self.devices[provider] = availability.device
         return availability
@@ -172,7 +180,11 @@ class Runner:
             self._judged[cell.id] = Judged(replace(earlier, latency=None))
         if cell.id not in self._judged and self._jobs is not None and cell in self._jobs:
             self._adopt(cell, cast("Runner", self._jobs.judge_of(cell)))
-        if cell.id not in self._judged and self._cluster is not None and cell in self._cluster:
+        if (
+            cell.id not in self._judged
+            and self._cluster is not None
+            and cell in self._cluster
+        ):
             self._take(cell, self._cluster.verdict(cell))
         if cell.id not in self._judged:
             unloadable = self._attempts.unloadable.get(cell.card.path)
@@ -242,7 +254,10 @@ class Runner:
             return None
         choice = verdicts.lockstep_pairs(max(cells, 1))
         self._pinned = Pinned(
-            self.settings.gate_reference, self.settings, this_host(self.devices), choice.pairs
+            self.settings.gate_reference,
+            self.settings,
+            this_host(self.devices),
+            choice.pairs,
         )
         self._pinned.check()
         return choice.why if cells else None
@@ -257,7 +272,9 @@ class Runner:
             task = self.task(cell)
         except HarnessError:  # it was told in the verdict: there is no model
             return result
-        return replace(result, pinned=self._pinned.record(task, self._judged[cell.id], values))
+        return replace(
+            result, pinned=self._pinned.record(task, self._judged[cell.id], values)
+        )
 
     def settle(self, say: Callable[[str], None]) -> Iterator[CellResult]:
         """The verdicts on times beside the reference, when all cells were timed.
@@ -348,7 +365,9 @@ class Runner:
         """Return what the worker is given to judge a cell; its model is fetched where need be."""
         if cell.card.path not in self._paths:
             path = fetch.materialize(cell.card)
-            self._paths[cell.card.path] = self._started_worker().call(judged_file, path, cell.card)
+            self._paths[cell.card.path] = self._started_worker().call(
+                judged_file, path, cell.card
+            )
         unusual = not self._plain and cell.card.path not in self._attempts.without_unusual
         return Task(
             cell,
@@ -392,7 +411,9 @@ class Runner:
         self.past.judged_on(cell, remote.machine, remote.limit)
         self._attempts.adopt_deaths(cell, remote.fatal, remote.died)
 
-    def _with_times(self, cell: Cell, accurate: CellResult, remote: RemoteVerdict) -> CellResult:
+    def _with_times(
+        self, cell: Cell, accurate: CellResult, remote: RemoteVerdict
+    ) -> CellResult:
         """Return the verdict on a cell with its latency as another machine took it."""
         here = remote.machine.fingerprint == machine_of(this_host()).fingerprint
         self.past.judged_on(cell, remote.machine)

@@ -10,7 +10,15 @@ import pytest
 
 from onnx_harness.settings import Settings
 
-_CHOOSING = ("keyword", "markexpr", "deselect", "ignore", "ignore_glob", "lf", "onnx_backend_suite")
+_CHOOSING = (
+    "keyword",
+    "markexpr",
+    "deselect",
+    "ignore",
+    "ignore_glob",
+    "lf",
+    "onnx_backend_suite",
+)
 """Options that leave tests out, by their names in pytest's configuration."""
 
 

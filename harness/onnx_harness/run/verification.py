@@ -81,11 +81,14 @@ class Verdict:
     def report(self) -> str:
         """The verdict in lines, for the message of an assertion."""
         lines = [
-            f"{self.subject}: {self.status.value}" + (f": {self.reason}" if self.reason else "")
+            f"{self.subject}: {self.status.value}"
+            + (f": {self.reason}" if self.reason else "")
         ]
         again = self.reason and self.detail and self.detail[0] in self.reason
         lines += [f"  {line}" for line in (self.detail[1:] if again else self.detail)]
-        lines += [f"  output {name}: {_figures(output)}" for name, output in self.outputs.items()]
+        lines += [
+            f"  output {name}: {_figures(output)}" for name, output in self.outputs.items()
+        ]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -93,7 +96,9 @@ class Verdict:
 def verdict_of(result: CellResult) -> Verdict:
     """Return a cell's result as the answer that a caller gets."""
     outputs = {} if result.accuracy is None else result.accuracy.outputs
-    return Verdict(result.status, result.reason, outputs, result.detail, result.notes, result.id)
+    return Verdict(
+        result.status, result.reason, outputs, result.detail, result.notes, result.id
+    )
 
 
 def answer(question: Question, runner: Runner) -> CellResult:
@@ -118,7 +123,9 @@ def answer(question: Question, runner: Runner) -> CellResult:
     return _judge_pair(question, runner)
 
 
-def snapshot(question: Question, runner: Runner, folder: Path, *, update: bool) -> CellResult:
+def snapshot(
+    question: Question, runner: Runner, folder: Path, *, update: bool
+) -> CellResult:
     """Compare a model with the golden outputs in ``folder``, or write them there.
 
     Raises:
@@ -129,7 +136,9 @@ def snapshot(question: Question, runner: Runner, folder: Path, *, update: bool) 
         pair = _pair(path, path, question, recorded, runner)
         if update:
             count = _write_snapshot(pair, runner, folder)
-            outcome = PairOutcome(notes=(f"{count} golden data sets were written to {folder}",))
+            outcome = PairOutcome(
+                notes=(f"{count} golden data sets were written to {folder}",)
+            )
         elif not any(folder.glob("test_data_set_*")):
             raise InputError(
                 f"there are no golden outputs in {folder}. Mend: run this test once with "
@@ -190,7 +199,10 @@ def _judge_pair(question: Question, runner: Runner) -> CellResult:
         pair = _pair(path, counterpart, question, recorded, runner)
         outcome = compare_pair(pair)
         return _as_cell(
-            pair, outcome, question, "candidate" if question.reference is None else "reference"
+            pair,
+            outcome,
+            question,
+            "candidate" if question.reference is None else "reference",
         )
 
 
@@ -209,7 +221,10 @@ def _judge_forward(question: Question, forward: Forward, runner: Runner) -> Cell
             outputs.append(_by_name(forward(*values.values()), names))
         outcome = runner.call(given_outputs.compare_with_outputs, pair, outputs)
         return _as_cell(
-            pair, outcome, question, "candidate" if question.reference is None else "reference"
+            pair,
+            outcome,
+            question,
+            "candidate" if question.reference is None else "reference",
         )
 
 
@@ -252,7 +267,9 @@ def _pair(
     )
 
 
-def _as_cell(pair: Pair, outcome: PairOutcome, question: Question, variant: str) -> CellResult:
+def _as_cell(
+    pair: Pair, outcome: PairOutcome, question: Question, variant: str
+) -> CellResult:
     name = question.name or pair.card.name
     status = Status.PASS if outcome.reason is None else Status.FAIL
     return CellResult(

@@ -57,7 +57,9 @@ class Bench:
     autocast: Path | None = None
     _runner: tuple[tuple[str, int], Runner] | None = None
 
-    def judge(self, row: str, seed: int, card: Card, variant: str) -> tuple[Cell, CellResult]:
+    def judge(
+        self, row: str, seed: int, card: Card, variant: str
+    ) -> tuple[Cell, CellResult]:
         """The verdict on one cell, on the CPU, before the card's known failures are looked at."""
         cell = Cell(card, parse_variant(variant), "cpu")
         return cell, self.runner(row, seed).judge(cell)
@@ -66,7 +68,9 @@ class Bench:
         """The runner of a row and seed."""
         if self._runner is None or self._runner[0] != (row, seed):
             self.close()
-            folders = [path for card in self.cards for path in (card.path, materialize(card))]
+            folders = [
+                path for card in self.cards for path in (card.path, materialize(card))
+            ]
             self._runner = ((row, seed), Runner(Settings(seed=seed), readable=folders))
         return self._runner[1]
 
@@ -94,7 +98,9 @@ def own_cache() -> Iterator[Path]:
         try:
             yield Path(folder)
         finally:
-            os.environ.pop(VARIABLE) if before is None else os.environ.update({VARIABLE: before})
+            os.environ.pop(VARIABLE) if before is None else os.environ.update(
+                {VARIABLE: before}
+            )
 
 
 def falsely_failed(cell: Cell, result: CellResult) -> str | None:
@@ -112,6 +118,10 @@ def falsely_failed(cell: Cell, result: CellResult) -> str | None:
     if converted and all(output.faithful for output in outputs):
         return None
     expected = cell.known_failure
-    if expected is not None and result.status is Status.FAIL and result.stage == expected.stage:
+    if (
+        expected is not None
+        and result.status is Status.FAIL
+        and result.stage == expected.stage
+    ):
         return None
     return f"{result.id}: {result.status} at {result.stage}: {result.reason}"

@@ -57,7 +57,9 @@ def _of_pass(card: Card, number: int) -> Outcome:
     diagnosis = _diagnosed(card, fault.step)
     right = diagnosis.cause.passes == fault.parts
     spent = diagnosis.spent.transforms
-    return _outcome(diagnosis, right, spent, _MOST_TRANSFORMS, "transforms", f"pass {number}")
+    return _outcome(
+        diagnosis, right, spent, _MOST_TRANSFORMS, "transforms", f"pass {number}"
+    )
 
 
 def _of_node(count: int) -> Outcome:
@@ -69,7 +71,9 @@ def _of_node(count: int) -> Outcome:
         diagnosis = _diagnosed(card_for(file), _spoiling(culprit))
     right = diagnosis.cause.rules == (culprit,)
     spent = diagnosis.spent.sessions
-    return _outcome(diagnosis, right, spent, most_sessions(count), "sessions", f"{count} nodes")
+    return _outcome(
+        diagnosis, right, spent, most_sessions(count), "sessions", f"{count} nodes"
+    )
 
 
 def _of_network() -> Outcome:
@@ -79,7 +83,9 @@ def _of_network() -> Outcome:
         made = network(_BLOCKS)
         onnx.save(made, str(model))
         tensor = made.graph.initializer[_BLOCKS // 2]
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.5, tensor.name))
+        tensor.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.5, tensor.name)
+        )
         onnx.save(made, str(candidate))
         cell = Cell(card_for(model), parse_variant(ORIGINAL), "cpu")
         diagnosis = diagnose(Task(cell, model, _SETTINGS), candidate=candidate)
@@ -92,7 +98,9 @@ def _of_network() -> Outcome:
 def _diagnosed(card: Card, step: BoundStep) -> Diagnosis:
     variant = parse_variant(ORIGINAL)
     bound = replace(bind_variant(variant), steps=(step,))
-    return diagnose(Task(Cell(card, variant, "cpu"), materialize(card), _SETTINGS), bound=bound)
+    return diagnose(
+        Task(Cell(card, variant, "cpu"), materialize(card), _SETTINGS), bound=bound
+    )
 
 
 def _outcome(
@@ -128,7 +136,9 @@ def _spoil(
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     node = next(node for node in model.graph.node if node.name == culprit)
     tensor = weights[node.input[1]]
-    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.5, tensor.name))
+    tensor.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.5, tensor.name)
+    )
     return model
 
 
@@ -148,7 +158,9 @@ def chain(count: int) -> onnx.ModelProto:
         after = "y" if number == count - 1 else f"h{number}"
         weight, _ = np.linalg.qr(generator.normal(size=(8, 8)))
         weights.append(numpy_helper.from_array(weight.astype("f4"), f"w{number}"))
-        nodes.append(helper.make_node("MatMul", [name, f"w{number}"], [after], f"layer_{number}"))
+        nodes.append(
+            helper.make_node("MatMul", [name, f"w{number}"], [after], f"layer_{number}")
+        )
         name = after
     return _model(nodes, weights, [4, 8])
 
@@ -187,16 +199,24 @@ def _model(
     for name in ("x", "y"):
         ends.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape))
     graph = helper.make_graph(nodes, "cost", ends[:1], ends[1:], weights)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    return helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    )
 
 
 def _figure(outcomes: Sequence[Outcome]) -> str:
     parts = []
-    for unit, of in (("transforms", "48 passes"), ("sessions", "a node"), ("seconds", "500 nodes")):
+    for unit, of in (
+        ("transforms", "48 passes"),
+        ("sessions", "a node"),
+        ("seconds", "500 nodes"),
+    ):
         for outcome in sorted(outcomes, key=lambda each: each.figures.get(unit, 0.0))[-1:]:
             if unit in outcome.figures:
                 most = outcome.figures[f"most {unit}"]
-                parts.append(f"{of}: at most {outcome.figures[unit]:.3g} {unit} of {most:.3g}")
+                parts.append(
+                    f"{of}: at most {outcome.figures[unit]:.3g} {unit} of {most:.3g}"
+                )
     return "; ".join(parts)
 
 

@@ -36,7 +36,14 @@ _QUICK_STEPS, _QUICK_FAULTS, _QUICK_DEFECTS = 2, 1, 2
 _FAULTS = 8
 # These change values, which a model may take no notice of; whatever else is planted is always seen.
 _OF_VALUES = frozenset(
-    {"wrong pass", "two passes together", "wrong rule", "three rules together", "Cast", "sign"}
+    {
+        "wrong pass",
+        "two passes together",
+        "wrong rule",
+        "three rules together",
+        "Cast",
+        "sign",
+    }
 )
 _SETTINGS = Settings(input_sets=1)
 
@@ -45,9 +52,13 @@ def _steps(bench: Bench) -> Iterator[Step]:
     """The planted steps on every model, and the planted faults of nodes in every model."""
     if bench.quick:
         for fault in list(planted_steps())[:_QUICK_STEPS]:
-            yield Step(f"tiny, {fault.kind}", partial(of_tiny, partial(_of_step, fault=fault)))
+            yield Step(
+                f"tiny, {fault.kind}", partial(of_tiny, partial(_of_step, fault=fault))
+            )
         for number in range(_QUICK_FAULTS):
-            yield Step(f"tiny, node {number}", partial(of_tiny, partial(_of_node, number=number)))
+            yield Step(
+                f"tiny, node {number}", partial(of_tiny, partial(_of_node, number=number))
+            )
         return
     for card in bench.cards:
         for fault in planted_steps():
@@ -95,11 +106,15 @@ def _of_step(card: Card, fault: Planted) -> Outcome:
         # What follows takes it away again, as a normalization does; the words let a person see how
         # often.
         return Outcome(
-            0, 0, (f"{card.name}: {fault.kind} changes nothing that is compared: not counted",)
+            0,
+            0,
+            (f"{card.name}: {fault.kind} changes nothing that is compared: not counted",),
         )
     parts = diagnosis.cause.passes if fault.passes else diagnosis.cause.rules
     right = diagnosis.cause.transform == STEP and parts == fault.parts
-    outcome = _outcome(diagnosis, right, f"{card.name}: {fault.kind} of {', '.join(fault.parts)}")
+    outcome = _outcome(
+        diagnosis, right, f"{card.name}: {fault.kind} of {', '.join(fault.parts)}"
+    )
     return _with_minimality(outcome, task, bound, diagnosis)
 
 
@@ -112,7 +127,9 @@ def _of_node(card: Card, number: int) -> Outcome:
         return Outcome(0, 0)  # inside a body, which no value of the main graph tells apart
     fault = faults[number]
     node = atlas.model.graph.node[fault.site.node]
-    with tempfile.TemporaryDirectory(prefix="onnx-harness-causes-", dir=model.parent) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="onnx-harness-causes-", dir=model.parent
+    ) as folder:
         candidate = Path(folder) / "candidate.onnx"
         onnx.save(planted(atlas, fault), str(candidate))
         task = Task(Cell(card, parse_variant(ORIGINAL), "cpu"), model, _SETTINGS)
@@ -135,7 +152,9 @@ def _defects(bench: Bench) -> Iterator[Step]:
     cases = json.loads(index.read_text(encoding="utf-8"))
     for case in cases[:: len(cases) // _QUICK_DEFECTS] if bench.quick else cases:
         file = bench.defects / f"{case['name']}.onnx"
-        yield Step(case["name"], lambda file=file, case=case: _of_defect(file, case["variant"]))  # type: ignore[misc]
+        yield Step(
+            case["name"], lambda file=file, case=case: _of_defect(file, case["variant"])
+        )  # type: ignore[misc]
 
 
 def _of_defect(file: Path, variant: str) -> Outcome:

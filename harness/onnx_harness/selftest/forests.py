@@ -58,7 +58,9 @@ FULL = (
 )
 _QUICK_DEPTH = 3
 QUICK = tuple(
-    replace(shape, trees=1 if shape.trees == 1 else max(2, shape.trees // 5), depth=_QUICK_DEPTH)
+    replace(
+        shape, trees=1 if shape.trees == 1 else max(2, shape.trees // 5), depth=_QUICK_DEPTH
+    )
     for shape in FULL
 )
 LARGE = Shape("large", 80, 7, seed=6)
@@ -239,8 +241,12 @@ def _version_1(
         "nodes_truenodeids": [trees.number[at] if at else 0 for at in trees.yes],
         "nodes_falsenodeids": [trees.number[at] if at else 0 for at in trees.no],
         "nodes_missing_value_tracks_true": [int(flag) for flag in trees.missing],
-        f"{prefix}_treeids": [trees.tree[at] for at in at_leaves for _ in range(shape.targets)],
-        f"{prefix}_nodeids": [trees.number[at] for at in at_leaves for _ in range(shape.targets)],
+        f"{prefix}_treeids": [
+            trees.tree[at] for at in at_leaves for _ in range(shape.targets)
+        ],
+        f"{prefix}_nodeids": [
+            trees.number[at] for at in at_leaves for _ in range(shape.targets)
+        ],
         f"{prefix}_ids": list(range(shape.targets)) * len(at_leaves),
         f"{prefix}_weights": [value for at in at_leaves for value in leaves[at]],
         "post_transform": "NONE",
@@ -261,7 +267,9 @@ def _version_5(
 
     def children(side: list[int]) -> tuple[list[int], list[int]]:
         to = [side[at] for at in inner]
-        return [inner.get(at, outer.get(at, 0)) for at in to], [int(at in outer) for at in to]
+        return [inner.get(at, outer.get(at, 0)) for at in to], [
+            int(at in outer) for at in to
+        ]
 
     (yes, yes_leaf), (no, no_leaf) = children(trees.yes), children(trees.no)
     return {

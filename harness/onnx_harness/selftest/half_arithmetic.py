@@ -25,7 +25,9 @@ def _variance_by_squares() -> Iterator[HalfCase]:
               y = Sub (of_squares, squared)"""
     for offset in (0.0, 0.3, 30.0, 100.0):
         bounds = (offset - 1, offset + 1)
-        yield make_case("variance_by_squares", f"{offset:g}", body, bounds, LAST, y="float[2, 1] y")
+        yield make_case(
+            "variance_by_squares", f"{offset:g}", body, bounds, LAST, y="float[2, 1] y"
+        )
 
 
 def _sine_of_large_angles() -> Iterator[HalfCase]:
@@ -54,13 +56,21 @@ def _masked_softmax() -> Iterator[HalfCase]:
             "hidden": float(hidden),
             "seen": seen,
         }
-        yield make_case("masked_softmax", f"{scale}_{level}_{hidden:g}", body, (-2, 2), weights)
+        yield make_case(
+            "masked_softmax", f"{scale}_{level}_{hidden:g}", body, (-2, 2), weights
+        )
 
 
 def _rms_norm() -> Iterator[HalfCase]:
     body = """squares = Pow (x, two) mean = ReduceMean (squares, last) safe = Add (mean, epsilon)
               root = Sqrt (safe) y = Div (x, root)"""
-    for size, epsilon in [(2.0, 1e-5), (20.0, 1e-6), (2e-4, 1e-12), (600.0, 1e-6), (1e-3, 1e-9)]:
+    for size, epsilon in [
+        (2.0, 1e-5),
+        (20.0, 1e-6),
+        (2e-4, 1e-12),
+        (600.0, 1e-6),
+        (1e-3, 1e-9),
+    ]:
         weights = LAST | {"two": 2.0, "epsilon": epsilon}
         yield make_case("rms_norm", f"{size:g}", body, (-size, size), weights)
 
@@ -88,7 +98,11 @@ def _log_floor() -> Iterator[HalfCase]:
     for low, high in [(0.02, 1.0), (1e-9, 1e-7)]:
         body = "safe = Add (x, floor) logs = Log (safe) y = Mul (logs, decibels)"
         yield make_case(
-            "log_floor", f"added_{high:g}", body, (low, high), {"floor": 1e-9, "decibels": 4.343}
+            "log_floor",
+            f"added_{high:g}",
+            body,
+            (low, high),
+            {"floor": 1e-9, "decibels": 4.343},
         )
 
 
@@ -139,10 +153,14 @@ def _cumulative_sum() -> Iterator[HalfCase]:
 def _exponential() -> Iterator[HalfCase]:
     body = "raised = Exp (x) total = ReduceSum (raised, last) y = Log (total)"
     for most in (3.0, 6.0, 14.0, 25.0):
-        yield make_case("exponential", f"sum_{most:g}", body, (-1, most), LAST, y="float[2, 1] y")
+        yield make_case(
+            "exponential", f"sum_{most:g}", body, (-1, most), LAST, y="float[2, 1] y"
+        )
     for most in (4.0, 9.0, 18.0):
         body = "raised = Exp (x) more = Add (raised, one) y = Log (more)"
-        yield make_case("exponential", f"softplus_{most:g}", body, (-most, most), {"one": 1.0})
+        yield make_case(
+            "exponential", f"softplus_{most:g}", body, (-most, most), {"one": 1.0}
+        )
 
 
 def _gelu() -> Iterator[HalfCase]:
@@ -157,7 +175,13 @@ def _gelu() -> Iterator[HalfCase]:
               scaled = Mul (sum, root)
               bent = Tanh (scaled) more = Add (bent, one) half_x = Mul (x, half)
               y = Mul (half_x, more)"""
-    weights = {"three": 3.0, "part": 0.044715, "root": (2 / np.pi) ** 0.5, "one": 1.0, "half": 0.5}
+    weights = {
+        "three": 3.0,
+        "part": 0.044715,
+        "root": (2 / np.pi) ** 0.5,
+        "one": 1.0,
+        "half": 0.5,
+    }
     for most in (3.0, 90.0):  # the cube overflows, and the tanh of it is 1 all the same
         yield make_case("gelu", f"tanh_{most:g}", body, (-most, most), weights)
     for low, high in [(2.2, 2.9), (2.9, 3.4)]:
@@ -213,9 +237,18 @@ def _resize() -> Iterator[HalfCase]:
         body = f"y = Resize <{attributes}> (x, , scales)"
         weights = {"scales": np.array([1, 1, scale, scale], np.float32)}
         yield make_case(
-            "resize", mode, body, (-1, 1), weights, x="float[1, 2, 6, 6] x", y="float[1, 2, h, w] y"
+            "resize",
+            mode,
+            body,
+            (-1, 1),
+            weights,
+            x="float[1, 2, 6, 6] x",
+            y="float[1, 2, h, w] y",
         )
-    for count in (40, 4000):  # source positions computed as numbers, as exporters write a grid
+    for count in (
+        40,
+        4000,
+    ):  # source positions computed as numbers, as exporters write a grid
         body = """spread = Mul (x, side) place = Floor (spread) whole = Cast <to = 7> (place)
                   y = Gather <axis = 0> (table, whole)"""
         table = np.sin(np.arange(count) * 2.0)
@@ -229,7 +262,13 @@ def _resize() -> Iterator[HalfCase]:
     body = 'spread = Mul (x, big) y = Resize <mode = "linear"> (spread, , scales)'
     large = {"big": 1e5, "scales": np.array([1, 1, 2, 2], np.float32)}
     yield make_case(
-        "resize", "large", body, (-1, 1), large, x="float[1, 2, 6, 6] x", y="float[1, 2, h, w] y"
+        "resize",
+        "large",
+        body,
+        (-1, 1),
+        large,
+        x="float[1, 2, 6, 6] x",
+        y="float[1, 2, h, w] y",
     )
 
 

@@ -36,7 +36,9 @@ class HalfCase:
     @property
     def specs(self) -> dict[str, InputSpec]:
         """The inputs as a card describes them."""
-        return {name: InputSpec(low=low, high=high) for name, (low, high) in self.inputs.items()}
+        return {
+            name: InputSpec(low=low, high=high) for name, (low, high) in self.inputs.items()
+        }
 
 
 _X, _Y = "float[2, 64] x", "float[2, 64] y"
@@ -65,7 +67,9 @@ def make_case(
         y: the outputs.
         opset: of the standard operators.
     """
-    text = f'<ir_version: 8, opset_import: ["" : {opset}]>\n{kind} ({x}) => ({y}) {{ {body} }}'
+    text = (
+        f'<ir_version: 8, opset_import: ["" : {opset}]>\n{kind} ({x}) => ({y}) {{ {body} }}'
+    )
     model = onnx.parser.parse_model(text)
     for name, value in (weights or {}).items():
         array = np.asarray(float(value) if isinstance(value, int) else value)

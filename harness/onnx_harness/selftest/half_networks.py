@@ -56,7 +56,9 @@ def _timestep() -> Iterator[HalfCase]:
 def _large_ids() -> Iterator[HalfCase]:
     for count in (50, 1000, 6000, 60000):
         body = "whole = Cast <to = 7> (x) y = Gather <axis = 0> (table, whole)"
-        rounded = "steps = Mul (x, count) spread = Floor (steps) " + body.replace("(x)", "(spread)")
+        rounded = "steps = Mul (x, count) spread = Floor (steps) " + body.replace(
+            "(x)", "(spread)"
+        )
         table = normal(count + 1, 2, seed=3)
         yield make_case(
             "large_ids",
@@ -81,7 +83,9 @@ def _large_ids() -> Iterator[HalfCase]:
 def _power_chain() -> Iterator[HalfCase]:
     body = "squares = Mul (x, x) more = Add (squares, one) y = Sqrt (more)"
     for most in (3.0, 100.0, 500.0):
-        yield make_case("power_chain", f"hypotenuse_{most:g}", body, (-most, most), {"one": 1.0})
+        yield make_case(
+            "power_chain", f"hypotenuse_{most:g}", body, (-most, most), {"one": 1.0}
+        )
     for most, power in [(2.0, 3.0), (20.0, 3.0), (60.0, 4.0)]:
         body = "raised = Pow (x, power) y = Pow (raised, back)"
         yield make_case(
@@ -99,7 +103,11 @@ def _reciprocal() -> Iterator[HalfCase]:
     body = "safe = Add (x, epsilon) y = Div (one, safe)"
     for epsilon, low, high in [(1e-3, 0.1, 1.0), (1e-8, 0.0, 3e-8)]:
         yield make_case(
-            "reciprocal", f"safe_{high:g}", body, (low, high), {"epsilon": epsilon, "one": 1e-4}
+            "reciprocal",
+            f"safe_{high:g}",
+            body,
+            (low, high),
+            {"epsilon": epsilon, "one": 1e-4},
         )
 
 
@@ -107,7 +115,10 @@ def _integer_cast() -> Iterator[HalfCase]:
     for steps in (8, 20, 5000, 100000):
         body = """spread = Mul (x, steps) whole = Cast <to = 7> (spread) rest = Mod (whole, cycle)
                   y = Cast <to = 1> (rest)"""
-        cycle = {"cycle": np.array(1000 if steps < 100 else 7, np.int64), "steps": float(steps)}
+        cycle = {
+            "cycle": np.array(1000 if steps < 100 else 7, np.int64),
+            "steps": float(steps),
+        }
         yield make_case("integer_cast", f"{steps}", body, (0.0, 1.0), cycle)
 
 
@@ -205,7 +216,11 @@ def _steep_gate() -> Iterator[HalfCase]:
     for threshold, slope in [(0.5, 4.0), (0.5, 30.0), (0.5, 2000.0), (40.0, 50.0)]:
         bounds = (threshold - 0.5, threshold + 0.5)
         yield make_case(
-            "steep_gate", f"{slope:g}", body, bounds, {"threshold": threshold, "slope": slope}
+            "steep_gate",
+            f"{slope:g}",
+            body,
+            bounds,
+            {"threshold": threshold, "slope": slope},
         )
 
 
@@ -217,11 +232,15 @@ def _deep_chain() -> Iterator[HalfCase]:
         for count in (1, 3, 12):
             lines = ["x0 = Identity (x)"]
             for index in range(1, count + 1):
-                lines.append(f"m{index} = MatMul (x{index - 1}, weight) t{index} = Tanh (m{index})")
+                lines.append(
+                    f"m{index} = MatMul (x{index - 1}, weight) t{index} = Tanh (m{index})"
+                )
                 lines.append(step.format(index, index - 1))
             lines.append(f"y = Identity (x{count})")
             weights = {"weight": normal(64, 64, scale=gain)}
-            yield make_case("deep_chain", f"{label}_{count}", " ".join(lines), (-1, 1), weights)
+            yield make_case(
+                "deep_chain", f"{label}_{count}", " ".join(lines), (-1, 1), weights
+            )
 
 
 def _subnormal() -> Iterator[HalfCase]:
@@ -239,7 +258,9 @@ def _subnormal() -> Iterator[HalfCase]:
         3e-5,
     ):  # squared differences, averaged: the loss of a network that is nearly right
         body = "squares = Mul (x, x) mean = ReduceMean (squares, last) y = Sqrt (mean)"
-        yield make_case("subnormal", f"loss_{size:g}", body, (-size, size), LAST, y="float[2, 1] y")
+        yield make_case(
+            "subnormal", f"loss_{size:g}", body, (-size, size), LAST, y="float[2, 1] y"
+        )
 
 
 def _clamped_weight() -> Iterator[HalfCase]:
@@ -247,7 +268,11 @@ def _clamped_weight() -> Iterator[HalfCase]:
         body = "wide = Mul (x, weight) bent = Mul (wide, back) y = Tanh (bent)"
         weight = np.linspace(0.5, 1.0, 64) * size
         yield make_case(
-            "clamped_weight", f"{size:g}", body, (-1e-1, 1e-1), {"weight": weight, "back": back}
+            "clamped_weight",
+            f"{size:g}",
+            body,
+            (-1e-1, 1e-1),
+            {"weight": weight, "back": back},
         )
 
 
@@ -294,19 +319,28 @@ def _masked_product() -> Iterator[HalfCase]:
         "first = Mul (x, large) second = Mul (first, large) third = Mul (second, zero) y = Add "
         "(x, third)"
     )
-    yield make_case("masked_product", "zero", body, (0.5, 1.0), {"large": 900.0, "zero": 0.0})
+    yield make_case(
+        "masked_product", "zero", body, (0.5, 1.0), {"large": 900.0, "zero": 0.0}
+    )
 
 
 def _ranking() -> Iterator[HalfCase]:
     for offset in (0.0, 2.0, 900.0, 9000.0):
         body = "z = Add (x, offset) y = ArgMax <axis = -1> (z)"
         yield make_case(
-            "ranking", f"first_{offset:g}", body, (-1.0, 1.0), {"offset": offset}, y="int64[2, 1] y"
+            "ranking",
+            f"first_{offset:g}",
+            body,
+            (-1.0, 1.0),
+            {"offset": offset},
+            y="int64[2, 1] y",
         )
     for offset in (0.0, 900.0):
         body = "z = Add (x, offset) best, y = TopK <axis = -1> (z, k)"
         weights = {"offset": offset, "k": np.array([3], np.int64)}
-        yield make_case("ranking", f"top_{offset:g}", body, (-1.0, 1.0), weights, y="int64[2, 3] y")
+        yield make_case(
+            "ranking", f"top_{offset:g}", body, (-1.0, 1.0), weights, y="int64[2, 3] y"
+        )
 
 
 def _loop_accumulation() -> Iterator[HalfCase]:

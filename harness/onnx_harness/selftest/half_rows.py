@@ -35,7 +35,9 @@ def _steps(bench: Bench) -> Iterator[Step]:
 
 
 def _judge_kind(bench: Bench, cases: Sequence[HalfCase]) -> Outcome:
-    figures = dict.fromkeys((*(side.value for side in Truth), FALSE_PASS, FALSE_FAILURE), 0.0)
+    figures = dict.fromkeys(
+        (*(side.value for side in Truth), FALSE_PASS, FALSE_FAILURE), 0.0
+    )
     words = []
     for case in cases:
         answer, result = _answer_and_verdict(bench, case)
@@ -62,7 +64,9 @@ def _answer_and_verdict(bench: Bench, case: HalfCase) -> tuple[Truth, CellResult
         with transforms.remarks():
             for step in parse_variant(VARIANT).steps:
                 converted = transforms.bind(step)(converted)
-    except NothingConverted:  # the rules keep each node in float32: there is no float16 answer
+    except (
+        NothingConverted
+    ):  # the rules keep each node in float32: there is no float16 answer
         answer = Truth.OPEN
     else:
         answer = truth(case.model, converted, [chosen.values for chosen in sets])
@@ -90,7 +94,9 @@ def mistaken(answer: Truth, result: CellResult) -> str | None:
 def figure(outcomes: Sequence[Outcome]) -> str:
     """Return the counts in words."""
     sides = ", ".join(f"{summed(outcomes, side.value)} {side.value}" for side in Truth)
-    mistakes = ", ".join(f"{name} {summed(outcomes, name)}" for name in (FALSE_PASS, FALSE_FAILURE))
+    mistakes = ", ".join(
+        f"{name} {summed(outcomes, name)}" for name in (FALSE_PASS, FALSE_FAILURE)
+    )
     return f"{total(outcomes)} in {len(outcomes)} kinds ({sides}): {mistakes}"
 
 

@@ -67,7 +67,11 @@ def error_share(expected: Any, actual: Any) -> float:
     if np.asarray(expected).dtype.kind in "biu":  # an index is right or wrong
         return 0.0 if np.array_equal(expected, actual) else float("inf")
     wide, half = np.asarray(expected, np.float64), np.asarray(actual, np.float64)
-    if wide.shape != half.shape or np.isnan(half).any() or (np.isinf(half) != np.isinf(wide)).any():
+    if (
+        wide.shape != half.shape
+        or np.isnan(half).any()
+        or (np.isinf(half) != np.isinf(wide)).any()
+    ):
         return float("inf")
     finite = np.isfinite(wide)
     if not finite.any():

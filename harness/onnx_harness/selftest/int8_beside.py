@@ -95,7 +95,9 @@ class Trials:
 def ranked(trials: Trials, folder: Path) -> Ranking:
     """Have the library measure, and keep as few of the worst nodes in float as are enough."""
     ranking = Ranking()
-    with contextlib.suppress(Exception):  # what the library raises varies: then nothing is found
+    with contextlib.suppress(
+        Exception
+    ):  # what the library raises varies: then nothing is found
         order = _order(trials, folder)
         ranking.runs = 2 * len(trials.sets)
         count = _fewest(trials, order)
@@ -135,7 +137,9 @@ def _order(trials: Trials, folder: Path) -> list[str]:
         augmented = folder / f"{name}_augmented.onnx"
         debug.modify_model_output_intermediate_tensors(folder / f"{name}.onnx", augmented)
         activations[name] = debug.collect_activations(str(augmented), iter(trials.sets))
-    matches = debug.create_activation_matching(activations["quantized"], activations["float"])
+    matches = debug.create_activation_matching(
+        activations["quantized"], activations["float"]
+    )
     ratios = {}
     for name, errors in debug.compute_activation_error(matches).items():
         ratios[name] = errors["qdq_err"]
@@ -143,7 +147,11 @@ def _order(trials: Trials, folder: Path) -> list[str]:
     ratios |= debug.compute_weight_error(debug.create_weight_matching(*files))
     worst = {}
     for node in conversion.model.graph.node:
-        if node.name and node.op_type in conversion.ops and node.name not in conversion.left_out:
+        if (
+            node.name
+            and node.op_type in conversion.ops
+            and node.name not in conversion.left_out
+        ):
             values = (*node.input, *node.output)
             worst[node.name] = min(ratios.get(value, math.inf) for value in values)
     return sorted(worst, key=lambda name: worst[name])
@@ -166,7 +174,9 @@ def judge(case: HalfCase) -> Outcome:
         step = transforms.bind(parse_variant(VARIANT).steps[0])
         try:
             with transforms.remarks():
-                step(place.model.load(), [inputs.values for inputs in samples], choose=choose)
+                step(
+                    place.model.load(), [inputs.values for inputs in samples], choose=choose
+                )
         except NotApplicable as error:
             return Outcome(1, 1, (f"{case.name}: refused: {error}",))
         ((mix, trials, ranking),) = compared

@@ -49,7 +49,9 @@ def _wide_weight(size: float) -> Pattern:
     """One column of a weight is far larger than the others, and its product is scaled back."""
     columns = np.ones(_WIDTH, np.float32)
     columns[3] = size
-    weight = np.asarray(normal(_WIDTH, _WIDTH, scale=_WIDTH**-0.5, seed=7), np.float32) * columns
+    weight = (
+        np.asarray(normal(_WIDTH, _WIDTH, scale=_WIDTH**-0.5, seed=7), np.float32) * columns
+    )
     body = "{0}far = MatMul ({0}in, {0}w) {0}out = Mul ({0}far, {0}dn)"
     return Pattern("wide weight", body, {"w": weight, "dn": 1 / columns})
 
@@ -88,14 +90,20 @@ def _network(layers: int, hostile: Mapping[int, Pattern]) -> HalfCase:
         pattern = hostile.get(layer)
         if pattern is not None:
             parts.append(pattern.body.format(prefix))
-            weights |= {f"{prefix}{name}": weight for name, weight in pattern.weights.items()}
+            weights |= {
+                f"{prefix}{name}": weight for name, weight in pattern.weights.items()
+            }
             inner = f"{prefix}out"
-        parts.append(f"{prefix}act = Relu ({inner}) {prefix}sum = Add ({prefix}act, {value})")
+        parts.append(
+            f"{prefix}act = Relu ({inner}) {prefix}sum = Add ({prefix}act, {value})"
+        )
         value = f"{prefix}sum"
     weights["head"] = normal(_WIDTH, 8, scale=_WIDTH**-0.5, seed=99)
     body = f"{' '.join(parts)} y = MatMul ({value}, head)"
     shape = f"float[4, {_WIDTH}] x"
-    label = "_".join(f"{pattern.kind.replace(' ', '_')}_{at}" for at, pattern in hostile.items())
+    label = "_".join(
+        f"{pattern.kind.replace(' ', '_')}_{at}" for at, pattern in hostile.items()
+    )
     return make_case(
         f"int8_{layers}", label, body, (-2.0, 2.0), weights, x=shape, y="float[4, 8] y"
     )

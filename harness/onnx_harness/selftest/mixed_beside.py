@@ -123,7 +123,9 @@ def _passes(place: Workplace, names: Sequence[str]) -> bool:
 def _steps(bench: Bench) -> Iterator[Step]:
     for built in mixed_cases(quick=bench.quick):
         if len(built.case.model.graph.node) < LARGE:
-            key = built.case.name if bench.autocast is None else f"{built.case.name}, AutoCast"
+            key = (
+                built.case.name if bench.autocast is None else f"{built.case.name}, AutoCast"
+            )
             yield Step(key, partial(judge, built, bench.autocast))
 
 

@@ -70,7 +70,9 @@ def _overflow(size: float) -> Pattern:
 
 
 def _cancellation(size: float) -> Pattern:
-    body = "{0}lift = Add ({0}in, {0}c) {0}left = Sub ({0}lift, {0}c) {0}out = Tanh ({0}left)"
+    body = (
+        "{0}lift = Add ({0}in, {0}c) {0}left = Sub ({0}lift, {0}c) {0}out = Tanh ({0}left)"
+    )
     return Pattern("cancellation", body, {"c": size}, ("lift", "left"))
 
 
@@ -87,7 +89,9 @@ def _epsilon(size: float) -> Pattern:
     body = """{0}n = Mul ({0}in, {0}dn) {0}q = Mul ({0}n, {0}n) {0}e = Add ({0}q, {0}eps)
               {0}r = Sqrt ({0}e)
               {0}out = Mul ({0}r, {0}up)"""
-    return Pattern("epsilon", body, {"dn": size, "eps": 1e-12, "up": 1 / size}, ("q", "e", "r"))
+    return Pattern(
+        "epsilon", body, {"dn": size, "eps": 1e-12, "up": 1 / size}, ("q", "e", "r")
+    )
 
 
 def _subnormal(size: float) -> Pattern:
@@ -113,7 +117,9 @@ def _running_sum(size: float) -> Pattern:
     body = """{0}s1 = Add ({0}in, {0}c) {0}s2 = Add ({0}s1, {0}c) {0}s3 = Add ({0}s2, {0}c)
               {0}s4 = Add ({0}s3, {0}k)
               {0}out = Tanh ({0}s4)"""
-    return Pattern("running sum", body, {"c": size, "k": -3 * size}, ("s1", "s2", "s3", "s4"))
+    return Pattern(
+        "running sum", body, {"c": size, "k": -3 * size}, ("s1", "s2", "s3", "s4")
+    )
 
 
 def _softmax(size: float) -> Pattern:
@@ -140,9 +146,9 @@ def _attention(size: float) -> Pattern:
 
 def _lstm(size: float) -> Pattern:
     weight = normal(1, 4 * _LSTM, _WIDTH, scale=0.1, seed=5)
-    bias = np.concatenate([-size * weight.sum(axis=2), np.zeros((1, 4 * _LSTM))], axis=1).astype(
-        np.float32
-    )
+    bias = np.concatenate(
+        [-size * weight.sum(axis=2), np.zeros((1, 4 * _LSTM))], axis=1
+    ).astype(np.float32)
     weights = {
         "w": weight,
         "r": normal(1, 4 * _LSTM, _LSTM, scale=0.3, seed=6),
@@ -233,7 +239,9 @@ def network(name: str, blocks: int, patterns: Mapping[int, Pattern]) -> MixedCas
         p = f"b{block}_"
         pattern = patterns.get(block)
         result = f"{p}in" if pattern is None else f"{p}h_out"
-        lines.append(f"{p}m = MatMul ({before}, {p}w1) {p}a = Add ({p}m, {p}c) {p}h = Relu ({p}a)")
+        lines.append(
+            f"{p}m = MatMul ({before}, {p}w1) {p}a = Add ({p}m, {p}c) {p}h = Relu ({p}a)"
+        )
         lines.append(f"{p}in = MatMul ({p}h, {p}w2)")
         lines += _lines(pattern, p)
         lines.append(f"{p}next = Add ({before}, {result})")
@@ -242,7 +250,9 @@ def network(name: str, blocks: int, patterns: Mapping[int, Pattern]) -> MixedCas
     lines.append(f"y = Identity ({before})")
     case = make_case("mixed", name, " ".join(lines), (-1.7, 1.7), weights)
     names = [
-        f"b{block}_h_{value}" for block, pattern in patterns.items() for value in pattern.smallest
+        f"b{block}_h_{value}"
+        for block, pattern in patterns.items()
+        for value in pattern.smallest
     ]
     causes = tuple(dict.fromkeys(pattern.cause for pattern in patterns.values()))
     return MixedCase(case, causes, tuple(names))

@@ -107,7 +107,9 @@ def _steps(bench: Bench) -> Iterator[Step]:
         yield Step(case.name, _in_folder(case, partial(_small, bench)))
 
 
-def _in_folder(case: HalfCase, measure: Callable[[Workplace], Outcome]) -> Callable[[], Outcome]:
+def _in_folder(
+    case: HalfCase, measure: Callable[[Workplace], Outcome]
+) -> Callable[[], Outcome]:
     def step() -> Outcome:
         with tempfile.TemporaryDirectory() as folder:
             return measure(workplace(case, Path(folder)))
@@ -125,7 +127,9 @@ def _built(bench: Bench, built: MixedCase, place: Workplace) -> Outcome:
             return Outcome(
                 1,
                 1,
-                (f"{place.case.name}: passes without {left_out}: what is known of it is wrong",),
+                (
+                    f"{place.case.name}: passes without {left_out}: what is known of it is wrong",
+                ),
             )
     outcome = _found(bench, place, lambda _: len(built.smallest), built.causes)
     if len(place.case.model.graph.node) < LARGE:
@@ -181,7 +185,9 @@ def _found(
     fewest_nodes = fewest(mix)
     words = []
     if result.status is not Status.PASS:
-        words.append(f"{name}: {variant}: {result.status} at {result.stage}: {result.reason}")
+        words.append(
+            f"{name}: {variant}: {result.status} at {result.stage}: {result.reason}"
+        )
     if mix.nodes > MOST_NODES * fewest_nodes:
         words.append(
             f"{name}: {mix.keeps()}, and {fewest_nodes} are enough: {', '.join(mix.names)}"

@@ -69,7 +69,10 @@ class Bench:
         answers = reference(model, card, settings, cache)
         seconds = time.perf_counter() - started
         return cls(
-            answers, seconds, standard(model, answers, card, bound, "cpu", settings, cache), model
+            answers,
+            seconds,
+            standard(model, answers, card, bound, "cpu", settings, cache),
+            model,
         )
 
     def judge(self, candidate: onnx.ModelProto) -> Verdict:

@@ -67,7 +67,9 @@ def scale(model: onnx.ModelProto) -> None:
     from onnx import numpy_helper
 
     tensor = _weight(model)
-    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.5, tensor.name))
+    tensor.CopyFrom(
+        numpy_helper.from_array(numpy_helper.to_array(tensor) * 1.5, tensor.name)
+    )
 
 
 def fail(_: onnx.ModelProto) -> None:

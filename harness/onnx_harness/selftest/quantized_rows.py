@@ -41,10 +41,14 @@ def _steps(bench: Bench) -> Iterator[Step]:
     for card in bench.cards:
         for copy in COPIES:
             key = f"{card.name}, {copy}, {' '.join(variants)}"
-            yield Step(key, lambda card=card, copy=copy: _judge_copy(bench, card, copy, variants))  # type: ignore[misc]
+            yield Step(
+                key, lambda card=card, copy=copy: _judge_copy(bench, card, copy, variants)
+            )  # type: ignore[misc]
 
 
-def _judge_copy(bench: Bench, card: Card, conversion: str, variants: Sequence[str]) -> Outcome:
+def _judge_copy(
+    bench: Bench, card: Card, conversion: str, variants: Sequence[str]
+) -> Outcome:
     try:
         model = _quantized(card, conversion)
     except (

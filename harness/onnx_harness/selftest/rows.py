@@ -125,7 +125,9 @@ def _defects(bench: Bench) -> Iterator[Step]:
             f"there is no {index}: run this in the repository, or name the folder with --defects"
         )
     for case in json.loads(index.read_text(encoding="utf-8")):
-        yield Step(case["name"], lambda case=case: _defect(bench, case["name"], case["variant"]))  # type: ignore[misc]
+        yield Step(
+            case["name"], lambda case=case: _defect(bench, case["name"], case["variant"])
+        )  # type: ignore[misc]
 
 
 def _defect(bench: Bench, name: str, variant: str) -> Outcome:
@@ -158,7 +160,9 @@ def _honest(row: str, variants: Sequence[str]) -> Callable[[Bench], Iterator[Ste
                 )
 
     def judged(bench: Bench, card: Card, seed: int) -> Outcome:
-        words = [falsely_failed(*bench.judge(row, seed, card, variant)) for variant in variants]
+        words = [
+            falsely_failed(*bench.judge(row, seed, card, variant)) for variant in variants
+        ]
         false = tuple(f"seed {seed}: {word}" for word in words if word is not None)
         return Outcome(len(variants), len(false), false)
 
@@ -185,7 +189,9 @@ def _priced(card: Card) -> Outcome:
     seconds = {True: [0.0], False: [0.0]}
     for plain in (True, False, False, True):
         seconds[plain].append(_taken(card, plain=plain))
-    return Outcome(1, 0, (), {"with": sum(seconds[False]) / 2, "without": sum(seconds[True]) / 2})
+    return Outcome(
+        1, 0, (), {"with": sum(seconds[False]) / 2, "without": sum(seconds[True]) / 2}
+    )
 
 
 def _taken(card: Card, *, plain: bool) -> float:

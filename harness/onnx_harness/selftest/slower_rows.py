@@ -58,7 +58,9 @@ class Slowed:
 
     def names(self) -> frozenset[str]:
         """Return what the slower layer may be called: ONNX Runtime names fused nodes anew."""
-        return frozenset({f"layer_{self.layer}", f"layer_{self.layer}_out", f"x{self.layer + 1}"})
+        return frozenset(
+            {f"layer_{self.layer}", f"layer_{self.layer}_out", f"x{self.layer + 1}"}
+        )
 
     def _network(self, longer: int | None) -> bytes:
         rng = np.random.default_rng(self.number)
@@ -67,7 +69,9 @@ class Slowed:
         for place in range(_LAYERS):
             kind = _KINDS[int(rng.integers(len(_KINDS)))]
             channels = _CHANNELS // _GROUPS if kind == "grouped Conv" else _CHANNELS
-            kernel = rng.normal(size=(_CHANNELS, channels, 1, _KERNEL)) / np.sqrt(10 * channels)
+            kernel = rng.normal(size=(_CHANNELS, channels, 1, _KERNEL)) / np.sqrt(
+                10 * channels
+            )
             size = _LONGER if place == longer else _KERNEL
             kernel = np.pad(kernel, [(0, 0)] * 3 + [(0, size - _KERNEL)])
             weights.append(numpy_helper.from_array(kernel.astype(np.float32), f"w{place}"))

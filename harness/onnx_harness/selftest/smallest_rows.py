@@ -88,7 +88,9 @@ def rate_outcome(rate: float) -> Outcome:
     """Return what counts of a number of checks a second."""
     words: tuple[str, ...] = ()
     if rate < _LEAST_RATE:
-        words = (f"a tiny model: {rate:.0f} checks a second, at least {_LEAST_RATE} are asked for",)
+        words = (
+            f"a tiny model: {rate:.0f} checks a second, at least {_LEAST_RATE} are asked for",
+        )
     return Outcome(0, int(bool(words)), words, {"rate": rate})
 
 
@@ -102,7 +104,9 @@ def judge(card: Card, fault: Planted) -> Outcome:
             return Outcome(0, 0, (f"{name}: no cause, not counted: {diagnosis.sentence}",))
         if diagnosis.smallest is None:
             return Outcome(0, 0, (f"{name}: no smallest model: {diagnosis.evidence[-1]}",))
-        again = _diagnosed(card_for(folder / handout.MODEL), fault, None, folder / handout.INPUTS)
+        again = _diagnosed(
+            card_for(folder / handout.MODEL), fault, None, folder / handout.INPUTS
+        )
         codes = (_exit_code(folder), _exit_code(folder, "--control"))
     return outcome_of(name, diagnosis.smallest, again, fault, codes)
 
@@ -124,7 +128,9 @@ def outcome_of(
     if not is_same:
         words.append(f"{name}: at the end the cause is another one: {again.sentence}")
     if codes != (1, 0):
-        words.append(f"{name}: the script exits with {codes[0]}, and {codes[1]} as a control")
+        words.append(
+            f"{name}: the script exits with {codes[0]}, and {codes[1]} as a control"
+        )
     figures = {
         "nodes": smallest.nodes,
         "checks": smallest.checks,

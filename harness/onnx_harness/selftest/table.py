@@ -99,7 +99,9 @@ def compared_sides(outcomes: Sequence[Outcome], sides: Sequence[tuple[str, str]]
         right, nodes, runs = (
             summed(outcomes, f"{prefix}{figure}") for figure in ("right", "nodes", "runs")
         )
-        parts.append(f"{name}: {right} of {total(outcomes)} right, {nodes} nodes, {runs} runs")
+        parts.append(
+            f"{name}: {right} of {total(outcomes)} right, {nodes} nodes, {runs} runs"
+        )
     return "; ".join(parts)
 
 

@@ -41,7 +41,9 @@ def judge_forest(shape: Shape) -> Outcome:
         for mistake in mistakes(shape, trees):
             count += 1
             if planted.judge(built(shape, trees, mistake)).passed:
-                missed.append(f"{shape.name}: missed: {mistake.kind}, tree node {mistake.at}")
+                missed.append(
+                    f"{shape.name}: missed: {mistake.kind}, tree node {mistake.at}"
+                )
     return Outcome(count, len(missed), tuple(missed), {"forests": 1})
 
 
@@ -54,7 +56,9 @@ def price_rows() -> Outcome:
     forest = forest_of(model, recipe)
     assert forest is not None
     forest_rows(forest, seed=0)
-    return Outcome(0, 0, (), {_SECONDS: time.process_time() - started, _ASKED: forest.branches})
+    return Outcome(
+        0, 0, (), {_SECONDS: time.process_time() - started, _ASKED: forest.branches}
+    )
 
 
 def seconds(outcomes: Sequence[Outcome]) -> float:

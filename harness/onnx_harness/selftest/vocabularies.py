@@ -67,7 +67,10 @@ def mistakes(model: Lookup) -> Iterator[tuple[str, onnx.ModelProto]]:
     for name, table in model.tables.items():
         for at in range(len(table) - 1):
             swapped = [*table[:at], table[at + 1], table[at], *table[at + 2 :]]
-            yield f"{name}: {table[at]} and {table[at + 1]} swapped", _rebuilt(model, name, swapped)
+            yield (
+                f"{name}: {table[at]} and {table[at + 1]} swapped",
+                _rebuilt(model, name, swapped),
+            )
         if not isinstance(table[0], float):
             continue
         for at, value in enumerate(table):
@@ -91,10 +94,14 @@ def lookups(*, quick: bool = False) -> list[Lookup]:
             _one_hot(TensorProto.INT64),
         ),
         Lookup(
-            "one_hot_two_columns", {"left": [*words], "right": [*reversed(words)]}, _two_columns
+            "one_hot_two_columns",
+            {"left": [*words], "right": [*reversed(words)]},
+            _two_columns,
         ),
         Lookup(
-            "label_to_float", {"keys": [*words], "values": _weights(len(words))}, _label_to_float
+            "label_to_float",
+            {"keys": [*words], "values": _weights(len(words))},
+            _label_to_float,
         ),
         Lookup(
             "number_to_float",
@@ -122,7 +129,11 @@ def lookups(*, quick: bool = False) -> list[Lookup]:
             {"pool": [*numbers], "weights": _weights(len(numbers))},
             _counts(TensorProto.INT64),
         ),
-        Lookup("weighted_words", {"pool": [*words], "idf": _positive(len(words))}, _weighted_words),
+        Lookup(
+            "weighted_words",
+            {"pool": [*words], "idf": _positive(len(words))},
+            _weighted_words,
+        ),
         Lookup("word_pairs", {"weights": _weights(len(words) - 1)}, _pairs(words)),
         Lookup(
             "classified_words",
@@ -158,7 +169,9 @@ def _one_hot(kind: int) -> Callable[[Mapping[str, Table]], onnx.ModelProto]:
         categories: dict[str, Any] = {name: tables["cats"]}
         encoder = helper.make_node("OneHotEncoder", ["x"], ["hot"], domain=ML, **categories)
         score = helper.make_node("MatMul", ["hot", "w"], ["y"])
-        return _model([encoder, score], {"x": (kind, ["n"])}, ["n", 1], _column(tables["weights"]))
+        return _model(
+            [encoder, score], {"x": (kind, ["n"])}, ["n", 1], _column(tables["weights"])
+        )
 
     return build
 
@@ -168,7 +181,11 @@ def _two_columns(tables: Mapping[str, Table]) -> onnx.ModelProto:
     for side in ("left", "right"):
         nodes.append(
             helper.make_node(
-                "OneHotEncoder", [side], [f"hot_{side}"], domain=ML, cats_strings=tables[side]
+                "OneHotEncoder",
+                [side],
+                [f"hot_{side}"],
+                domain=ML,
+                cats_strings=tables[side],
             )
         )
         width += len(tables[side])
@@ -229,7 +246,10 @@ def _label_to_embedding(tables: Mapping[str, Table]) -> onnx.ModelProto:
     )
     gather = helper.make_node("Gather", ["w", "k"], ["y"])
     return _model(
-        [encoder, gather], {"x": (TensorProto.STRING, ["n"])}, ["n", 1], _column(tables["rows"])
+        [encoder, gather],
+        {"x": (TensorProto.STRING, ["n"])},
+        ["n", 1],
+        _column(tables["rows"]),
     )
 
 
@@ -246,13 +266,18 @@ def _category_mapper(tables: Mapping[str, Table]) -> onnx.ModelProto:
     )
     gather = helper.make_node("Gather", ["w", "k"], ["y"])
     return _model(
-        [mapper, gather], {"x": (TensorProto.STRING, ["n"])}, ["n", 1], _column(tables["weights"])
+        [mapper, gather],
+        {"x": (TensorProto.STRING, ["n"])},
+        ["n", 1],
+        _column(tables["weights"]),
     )
 
 
 def _vectorizer(kind: int, pool: Table, weights: Table | None = None) -> onnx.NodeProto:
     name = "pool_strings" if kind == TensorProto.STRING else "pool_int64s"
-    more: dict[str, Any] = {name: pool} if weights is None else {name: pool, "weights": weights}
+    more: dict[str, Any] = (
+        {name: pool} if weights is None else {name: pool, "weights": weights}
+    )
     return helper.make_node(
         "TfIdfVectorizer",
         ["x"],
@@ -309,7 +334,10 @@ def _pairs(words: Sequence[str]) -> Callable[[Mapping[str, Table]], onnx.ModelPr
         )
         nodes = [vectorizer, helper.make_node("MatMul", ["counts", "w"], ["y"])]
         return _model(
-            nodes, {"x": (TensorProto.STRING, ["n", 8])}, ["n", 1], _column(tables["weights"])
+            nodes,
+            {"x": (TensorProto.STRING, ["n", 8])},
+            ["n", 1],
+            _column(tables["weights"]),
         )
 
     return build

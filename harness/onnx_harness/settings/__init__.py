@@ -218,7 +218,9 @@ class Settings:
     )
     sensitivity: bool = field(
         default=False,
-        metadata=as_option(FLAG, "plant faults in what passes, and count those that are caught"),
+        metadata=as_option(
+            FLAG, "plant faults in what passes, and count those that are caught"
+        ),
     )
     worst_first: bool = field(
         default=False,
@@ -324,7 +326,9 @@ def read_project(folder: Path) -> dict[str, Any]:
     for part in TABLE.split("."):
         table = table.get(part, {})
         if not isinstance(table, dict):
-            raise UsageError(f"[{TABLE}] of {file} should be a table, but '{part}' is {table!r}")
+            raise UsageError(
+                f"[{TABLE}] of {file} should be a table, but '{part}' is {table!r}"
+            )
     values = {key: _value(key, value) for key, value in table.items()}
     for key in ("report_dir", "gate_reference", "sarif"):
         if key in values:
@@ -346,7 +350,12 @@ def nearest_settings(overrides: Mapping[str, Any]) -> Settings:
     """
     here = Path.cwd()
     folder = next(
-        (parent for parent in (here, *here.parents) if (parent / "pyproject.toml").is_file()), here
+        (
+            parent
+            for parent in (here, *here.parents)
+            if (parent / "pyproject.toml").is_file()
+        ),
+        here,
     )
     return combine(read_project(folder), overrides)
 
@@ -388,6 +397,8 @@ def _value(key: str, value: object) -> object:
     try:
         return option.kind.read(value)
     except TypeError:
-        raise UsageError(f"[{TABLE}] {key} = {value!r}: it takes {option.kind.words}") from None
+        raise UsageError(
+            f"[{TABLE}] {key} = {value!r}: it takes {option.kind.words}"
+        ) from None
     except argparse.ArgumentTypeError as error:
         raise UsageError(f"[{TABLE}] {key}: {error}") from None

@@ -136,7 +136,11 @@ def _read_path(value: Any) -> Path:
 
 def _read_words(value: Any) -> tuple[str, ...]:
     words = [value] if isinstance(value, str) else value
-    if not isinstance(words, list) or not words or not all(isinstance(word, str) for word in words):
+    if (
+        not isinstance(words, list)
+        or not words
+        or not all(isinstance(word, str) for word in words)
+    ):
         raise TypeError
     return tuple(words)
 
@@ -146,7 +150,9 @@ def _read_paths(value: Any) -> tuple[Path, ...]:
 
 
 def _read_chains(value: Any) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(chain, str) for chain in value.values()):
+    if not isinstance(value, dict) or not all(
+        isinstance(chain, str) for chain in value.values()
+    ):
         raise TypeError
     chains: dict[str, str] = {}
     for name, chain in value.items():
@@ -175,7 +181,9 @@ PATH = Kind("a string", _read_path, {"type": named_path})
 WORDS = Kind("a string or a list of strings", _read_words, {"action": "append"})
 
 
-PATHS = Kind("a string or a list of strings", _read_paths, {"action": "append", "type": named_path})
+PATHS = Kind(
+    "a string or a list of strings", _read_paths, {"action": "append", "type": named_path}
+)
 
 
 CHAINS = Kind('a table of name = "chain"', _read_chains, {})
@@ -203,7 +211,9 @@ def shard_word(word: str) -> tuple[int, int]:
         argparse.ArgumentTypeError: it's no part of a number of parts.
     """
     part, slash, parts = word.partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+    if not (
+        slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)
+    ):
         raise argparse.ArgumentTypeError(
             f"{word!r} isn't a shard; write I/N, with I from 1 to N, such as 2/5"
         )

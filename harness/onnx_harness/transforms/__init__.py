@@ -195,7 +195,9 @@ def parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
     name, colon, dims = text.rpartition(":")
     sizes = [dim.strip() for dim in dims.split(",")] if dims.strip() else []
     if not colon or not name or not all(size.isdecimal() for size in sizes):
-        raise ValueError(f"{text!r} is no shape of an input; one is written NAME:1,3,224,224")
+        raise ValueError(
+            f"{text!r} is no shape of an input; one is written NAME:1,3,224,224"
+        )
     return name, tuple(int(size) for size in sizes)
 
 

@@ -179,7 +179,9 @@ def round_to_bfloat16(
     halves[lowered] = np.copysign(np.float32(MAX_FINITE_VAL), array[lowered])
     if places is not None:
         places.append(lowered)
-    return Clamped(halves, lowered=int(lowered.size), largest=float(np.abs(array[lowered]).max()))
+    return Clamped(
+        halves, lowered=int(lowered.size), largest=float(np.abs(array[lowered]).max())
+    )
 
 
 _OPTIONS: dict[str, type] = {
@@ -203,8 +205,12 @@ def _transform(summary: str, form: str, **rest: Any) -> Transform:
 
 
 TRANSFORM = (
-    _transform("weights, arithmetic, inputs and outputs in bfloat16", "bf16", float_io="bfloat16"),
-    _transform("weights and arithmetic in bfloat16, inputs and outputs in float32", "bf16.io32"),
+    _transform(
+        "weights, arithmetic, inputs and outputs in bfloat16", "bf16", float_io="bfloat16"
+    ),
+    _transform(
+        "weights and arithmetic in bfloat16, inputs and outputs in float32", "bf16.io32"
+    ),
     Transform(
         summary="as bf16.io32, but for the nodes that have to stay float32, which are searched for",
         apply=convert_mixed,

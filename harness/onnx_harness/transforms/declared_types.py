@@ -63,7 +63,9 @@ def declare_float_types(model: onnx.ModelProto, folder: Path) -> None:
             info.type.tensor_type.elem_type = _TYPES[kind]
 
 
-def _types_by_session(model: onnx.ModelProto, names: list[str], file: Path) -> dict[str, str]:
+def _types_by_session(
+    model: onnx.ModelProto, names: list[str], file: Path
+) -> dict[str, str]:
     import onnx
     import onnxruntime
 
@@ -75,7 +77,9 @@ def _types_by_session(model: onnx.ModelProto, names: list[str], file: Path) -> d
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         onnx.save_model(exposed, file)
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(
+            file, options, providers=["CPUExecutionProvider"]
+        )
     except Exception:  # what ONNX Runtime raises has no common class
         return {}
     finally:

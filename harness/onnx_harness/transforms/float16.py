@@ -15,7 +15,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from onnx_harness.transforms.float16_rounding import from_longdouble, round_to_half, to_odd_single
+from onnx_harness.transforms.float16_rounding import (
+    from_longdouble,
+    round_to_half,
+    to_odd_single,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -171,7 +175,10 @@ def clamp(
             for start in range(0, flat.size, _CHUNK):
                 tally.start = start
                 _convert(
-                    flat[start : start + _CHUNK], halves[start : start + _CHUNK], limits, tally
+                    flat[start : start + _CHUNK],
+                    halves[start : start + _CHUNK],
+                    limits,
+                    tally,
                 )
             return Clamped(result, *tally.account(dtype))
         extended = source.dtype.kind == "f" and source.dtype.itemsize > 8
@@ -221,7 +228,9 @@ def _working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     import numpy as np
 
     if np.issubdtype(dtype, np.floating):
-        return dtype.newbyteorder("=") if dtype.itemsize in _LAYOUTS else np.dtype(np.float32)
+        return (
+            dtype.newbyteorder("=") if dtype.itemsize in _LAYOUTS else np.dtype(np.float32)
+        )
     import ml_dtypes
 
     try:
@@ -253,7 +262,9 @@ class _Limits:
 
     @classmethod
     @lru_cache(maxsize=64, typed=True)
-    def of(cls, dtype: np.dtype[Any], working: np.dtype[Any], low: float, high: float) -> _Limits:
+    def of(
+        cls, dtype: np.dtype[Any], working: np.dtype[Any], low: float, high: float
+    ) -> _Limits:
         import numpy as np
 
         first = _compared_in(dtype, low)
@@ -281,7 +292,9 @@ def _compared_in(dtype: np.dtype[Any], limit: float) -> np.dtype[Any]:
 
     try:
         # An int would take the dtype of the array, and bfloat16 makes 65536 of 65504.
-        return np.result_type(dtype, limit if isinstance(limit, np.floating) else float(limit))
+        return np.result_type(
+            dtype, limit if isinstance(limit, np.floating) else float(limit)
+        )
     except TypeError:  # bfloat16 and float16 have no dtype in common
         return np.dtype(np.float64)
 
@@ -347,13 +360,19 @@ class _Tally:
             places = np.flatnonzero(
                 low | ((magnitudes > limits[1]) & (magnitudes < layout.infinity))
             )
-            self.places.append(self.start + (places if positions is None else positions[places]))
+            self.places.append(
+                self.start + (places if positions is None else positions[places])
+            )
 
     def account(self, dtype: np.dtype[Any]) -> tuple[int, int, float | None, float | None]:
         import numpy as np
 
         def value(bits: int | None) -> float | None:
-            return None if bits is None else float(np.array(bits, f"u{dtype.itemsize}").view(dtype))
+            return (
+                None
+                if bits is None
+                else float(np.array(bits, f"u{dtype.itemsize}").view(dtype))
+            )
 
         return self.raised, self.lowered, value(self.smallest), value(self.largest)
 
@@ -372,7 +391,9 @@ def _convert(
     singles = to_odd_single(chunk) if chunk.itemsize == 8 else chunk
     round_to_half(singles, halves)
     magnitudes = halves.view(np.uint16) & 0x7FFF
-    magnitudes -= limits.half[0] + 1  # what isn't above the lower limit turns over to the top
+    magnitudes -= (
+        limits.half[0] + 1
+    )  # what isn't above the lower limit turns over to the top
     least = max(limits.half[1] - limits.half[0] - 1, 0)
     if magnitudes.max() < least:
         return

@@ -59,7 +59,9 @@ def round_to_half(chunk: Floats, halves: npt.NDArray[np.float16]) -> None:
     """Round a chunk to float16, into an array of its size."""
     import numpy as np
 
-    cast = _ort_cast() if chunk.dtype == np.float32 and chunk.size >= _WORTH_A_SESSION else None
+    cast = (
+        _ort_cast() if chunk.dtype == np.float32 and chunk.size >= _WORTH_A_SESSION else None
+    )
     if cast is None:
         np.copyto(halves, chunk, casting="same_kind")
     else:

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from onnx_harness.transforms import Precision, Transform
-from onnx_harness.transforms.float16 import MAX_FINITE_VAL, MIN_POSITIVE_VAL, check_limits, clamp
+from onnx_harness.transforms.float16 import (
+    MAX_FINITE_VAL,
+    MIN_POSITIVE_VAL,
+    check_limits,
+    clamp,
+)
 from onnx_harness.transforms.parts import node_parts
 
 if TYPE_CHECKING:
@@ -102,7 +107,9 @@ def convert_float_to_float16(
     )
     converted = converted_copy(model, rounder, request)
     for magnitude, limit in rounder.clamped():
-        warnings.warn(f"the float32 number {magnitude} will be truncated to {limit}", stacklevel=2)
+        warnings.warn(
+            f"the float32 number {magnitude} will be truncated to {limit}", stacklevel=2
+        )
     if use_bfloat16_as_blocked_nodes_dtype:
         return _with_bfloat16(converted, request)
     return converted
@@ -226,14 +233,18 @@ def convert_mixed(
     ).with_choice(choose)
 
 
-def _rounder(min_positive_val: float, max_finite_val: float, folder: Path | None = None) -> Rounder:
+def _rounder(
+    min_positive_val: float, max_finite_val: float, folder: Path | None = None
+) -> Rounder:
     """Return what rounds weights to float16 and clamps them; external data lie in ``folder``."""
     check_limits(min_positive_val, max_finite_val)
 
     from onnx_harness.transforms.half.weights import Rounder
 
     limits = min_positive_val, max_finite_val
-    return Rounder(limits, lambda array, places: clamp(array, *limits, places), folder=folder)
+    return Rounder(
+        limits, lambda array, places: clamp(array, *limits, places), folder=folder
+    )
 
 
 def _with_bfloat16(converted: onnx.ModelProto, request: Request) -> onnx.ModelProto:
@@ -249,7 +260,9 @@ def _with_bfloat16(converted: onnx.ModelProto, request: Request) -> onnx.ModelPr
 
 
 def _check(
-    min_positive_val: float = MIN_POSITIVE_VAL, max_finite_val: float = MAX_FINITE_VAL, **_: object
+    min_positive_val: float = MIN_POSITIVE_VAL,
+    max_finite_val: float = MAX_FINITE_VAL,
+    **_: object,
 ) -> None:
     check_limits(min_positive_val, max_finite_val)
 

@@ -63,7 +63,11 @@ def quantize_weights(
     _refuse(model)
     _, excluded = present_nodes(model, (), nodes_to_exclude, allow_missing)
     _make_initializers(model)
-    with tempfile.TemporaryDirectory(prefix="int4-") as folder, quiet(), aliased(model) as aliases:
+    with (
+        tempfile.TemporaryDirectory(prefix="int4-") as folder,
+        quiet(),
+        aliased(model) as aliases,
+    ):
         from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
         quantizer = MatMulNBitsQuantizer(
@@ -100,7 +104,11 @@ def _refuse(model: onnx.ModelProto) -> None:
 
 def _make_initializers(model: onnx.ModelProto) -> None:
     """Make initializers of all constants, which aren't inputs."""
-    from onnx_harness.model.rewrite import bypass_identities, lift_constants, unlist_constants
+    from onnx_harness.model.rewrite import (
+        bypass_identities,
+        lift_constants,
+        unlist_constants,
+    )
 
     if model.ir_version < FREE_INITIALIZERS:
         unlist_constants(model.graph)

@@ -209,8 +209,13 @@ def quantize_static(
                 activation_type=quantization.QuantType[TYPES[activation_type.lower()]],
                 weight_type=quantization.QuantType[TYPES[weight_type.lower()]],
                 nodes_to_quantize=[aliases.of_node(name) for name in nodes_to_quantize],
-                nodes_to_exclude=[*(aliases.of_node(name) for name in excluded), *unbounded.nodes],
-                calibrate_method=quantization.CalibrationMethod[CALIBRATIONS[calibration.lower()]],
+                nodes_to_exclude=[
+                    *(aliases.of_node(name) for name in excluded),
+                    *unbounded.nodes,
+                ],
+                calibrate_method=quantization.CalibrationMethod[
+                    CALIBRATIONS[calibration.lower()]
+                ],
                 calibration_providers=["CPUExecutionProvider"],
                 # One set at a time: the library stacks those that it gets together, and their
                 # shapes may differ.
@@ -232,7 +237,9 @@ def _chosen(
 ) -> list[str]:
     chosen = [name for name in included or candidates if name in candidates]
     if not chosen:
-        raise NotApplicable("no operator that op_types_to_quantize names can be quantized so")
+        raise NotApplicable(
+            "no operator that op_types_to_quantize names can be quantized so"
+        )
     types = [name for name in chosen if name not in excluded]
     if not types:  # the library would take an empty list for all of them
         raise NotApplicable("every operator that could be quantized is excluded")
@@ -247,7 +254,8 @@ def check_static(**options: Any) -> None:
     """Raise ValueError for an option of static quantization that can't be honoured."""
     _check_options(options, STATIC_OPS)
     refuse_unread(
-        read_options(options.get("extra_options", ())), str(options.get("calibration", "minmax"))
+        read_options(options.get("extra_options", ())),
+        str(options.get("calibration", "minmax")),
     )
 
 

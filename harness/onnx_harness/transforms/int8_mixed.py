@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from onnx_harness.transforms import Precision, Transform
 from onnx_harness.transforms.int8 import STATIC_OPTIONS, check_static, quantize_static
-from onnx_harness.transforms.quantization.operators import DEFAULT_OP_TYPES_TO_EXCLUDE, STATIC_OPS
+from onnx_harness.transforms.quantization.operators import (
+    DEFAULT_OP_TYPES_TO_EXCLUDE,
+    STATIC_OPS,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -53,7 +56,9 @@ def quantize_mixed(
         return quantize_static(copied, samples, nodes_to_exclude=(*own, *names), **options)
 
     excluded = options.get("op_types_to_exclude", DEFAULT_OP_TYPES_TO_EXCLUDE)
-    ops = frozenset(options.get("op_types_to_quantize", ()) or STATIC_OPS).difference(excluded)
+    ops = frozenset(options.get("op_types_to_quantize", ()) or STATIC_OPS).difference(
+        excluded
+    )
     chosen = choose(
         QuantizedConversion(
             model, quantized, ops, frozenset(own), sqnr_db, agreement, "int8.static"

@@ -86,7 +86,9 @@ def optimize(
     was_consistent = _is_consistent(model)
     strip_doc_strings(model)
     with refused_types():
-        optimized: onnx.ModelProto = onnxoptimizer.optimize(model, list(passes), fixed_point=True)
+        optimized: onnx.ModelProto = onnxoptimizer.optimize(
+            model, list(passes), fixed_point=True
+        )
     # onnxoptimizer raises an older version and leaves the constants listed, inputs that a caller
     # may set from then on.
     if model.ir_version < FREE_INITIALIZERS:
@@ -248,7 +250,10 @@ def _parts(_: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _without(options: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
-    return {**options, "skipped_optimizers": (*options.get("skipped_optimizers", ()), *names)}
+    return {
+        **options,
+        "skipped_optimizers": (*options.get("skipped_optimizers", ()), *names),
+    }
 
 
 TRANSFORM = Transform(

@@ -35,7 +35,9 @@ def inner_node_parts(option: str) -> Parts:
     return Parts("node", partial(_inner_names, option), partial(_without, option, {}))
 
 
-def _inner_names(option: str, model: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:
+def _inner_names(
+    option: str, model: onnx.ModelProto, options: Mapping[str, Any]
+) -> Sequence[str]:
     outputs = {info.name for info in model.graph.output}
     last = {node.name for node in model.graph.node if not outputs.isdisjoint(node.output)}
     return tuple(name for name in _names(option, model, options) if name not in last)
@@ -49,7 +51,10 @@ def _names(option: str, model: onnx.ModelProto, options: Mapping[str, Any]) -> S
 
 
 def _without(
-    option: str, further: Mapping[str, bool], options: Mapping[str, Any], excluded: Sequence[str]
+    option: str,
+    further: Mapping[str, bool],
+    options: Mapping[str, Any],
+    excluded: Sequence[str],
 ) -> Mapping[str, Any]:
     return {**options, **further, option: (*(options.get(option) or ()), *excluded)}
 

@@ -6,7 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onnx_harness.transforms import Parts, Transform
-from onnx_harness.transforms.optimize import LARGER, MAX_BYTES, refuse_over_2_gb, refused_types
+from onnx_harness.transforms.optimize import (
+    LARGER,
+    MAX_BYTES,
+    refuse_over_2_gb,
+    refused_types,
+)
 
 if TYPE_CHECKING:
     import onnx
@@ -65,7 +70,9 @@ NAMES = (
 )
 
 
-def run_pass(model: onnx.ModelProto, name: str, skipped: Sequence[str] = ()) -> onnx.ModelProto:
+def run_pass(
+    model: onnx.ModelProto, name: str, skipped: Sequence[str] = ()
+) -> onnx.ModelProto:
     """Run the pass ``name`` once, as onnxoptimizer's documentation does, unless it is ``skipped``.
 
     Raises:

@@ -32,7 +32,9 @@ _REFUSES = "already converted to float16"
 _FLOAT, _FLOAT16 = 1, 10  # of TensorProto
 
 
-def optimize_as_documented(model: onnx.ModelProto, skipped: Sequence[str] = ()) -> onnx.ModelProto:
+def optimize_as_documented(
+    model: onnx.ModelProto, skipped: Sequence[str] = ()
+) -> onnx.ModelProto:
     """``onnxoptimizer.optimize(model)``: every fusing and eliminating pass, once."""
     import onnxoptimizer
 
@@ -45,7 +47,9 @@ def optimize_as_documented(model: onnx.ModelProto, skipped: Sequence[str] = ()) 
     return optimized
 
 
-def simplify_as_documented(model: onnx.ModelProto, skipped: Sequence[str] = ()) -> onnx.ModelProto:
+def simplify_as_documented(
+    model: onnx.ModelProto, skipped: Sequence[str] = ()
+) -> onnx.ModelProto:
     """``onnxsim.simplify(model)``.
 
     Raises:
@@ -70,7 +74,9 @@ def simplify_as_documented(model: onnx.ModelProto, skipped: Sequence[str] = ()) 
     return simplified
 
 
-def slim_as_documented(model: onnx.ModelProto, skipped: Sequence[str] = ()) -> onnx.ModelProto:
+def slim_as_documented(
+    model: onnx.ModelProto, skipped: Sequence[str] = ()
+) -> onnx.ModelProto:
     """``onnxslim.slim(model)``."""
     import onnxslim
 
@@ -83,7 +89,9 @@ def slim_as_documented(model: onnx.ModelProto, skipped: Sequence[str] = ()) -> o
     return slimmed
 
 
-def optimize_by_script(model: onnx.ModelProto, skipped: Sequence[str] = ()) -> onnx.ModelProto:
+def optimize_by_script(
+    model: onnx.ModelProto, skipped: Sequence[str] = ()
+) -> onnx.ModelProto:
     """``onnxscript.optimizer.optimize(model)``."""
     import onnxscript.optimizer
 
@@ -110,7 +118,9 @@ def optimize_by_script(model: onnx.ModelProto, skipped: Sequence[str] = ()) -> o
     return ir.serde.serialize_model(opened)
 
 
-def convert_to_float16_as_documented(model: onnx.ModelProto, **options: Any) -> onnx.ModelProto:
+def convert_to_float16_as_documented(
+    model: onnx.ModelProto, **options: Any
+) -> onnx.ModelProto:
     """Call ``convert_float_to_float16(model)``, with ``keep_io_types=True`` for the form ``io32``.
 
     onnxmltools 1.16 has only a stub left in its own place, which points at onnxconverter-common, a
@@ -181,7 +191,11 @@ def _without(options: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, A
 
 
 def _peer(
-    distribution: str, summary: str, apply: Apply, kind: str, names: Callable[[], Sequence[str]]
+    distribution: str,
+    summary: str,
+    apply: Apply,
+    kind: str,
+    names: Callable[[], Sequence[str]],
 ) -> Transform:
     return Transform(
         summary=summary,
@@ -203,7 +217,9 @@ TRANSFORM = (
         "pass",
         _default_passes,
     ),
-    _peer("onnxsim", "onnx-simplifier as released", simplify_as_documented, "pass", _sim_parts),
+    _peer(
+        "onnxsim", "onnx-simplifier as released", simplify_as_documented, "pass", _sim_parts
+    ),
     _peer("onnxslim", "OnnxSlim as released", slim_as_documented, "pass", _slim_parts),
     _peer(
         "onnxscript",

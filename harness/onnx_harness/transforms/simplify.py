@@ -70,7 +70,9 @@ def simplify(
             f"check_n is {check_n}; it says how often to compare the result with the original"
         )
     source = drop_in.loaded(model)
-    whole = drop_in.without_outputs(source, unused_output or (), in_place or source is not model)
+    whole = drop_in.without_outputs(
+        source, unused_output or (), in_place or source is not model
+    )
     simplified, report = simplify_with_report(
         whole,
         max_growth_bytes,
@@ -81,11 +83,15 @@ def simplify(
         skipped_optimizers=skipped_optimizers,
         skip_constant_folding=skip_constant_folding,
     )
-    changes = ", ".join(f"{rule} {times:,}" for rule, times in report.items()) or "nothing to do"
+    changes = (
+        ", ".join(f"{rule} {times:,}" for rule, times in report.items()) or "nothing to do"
+    )
     _log.info("simplify: %s", changes)
     detail(f"simplify: {changes}")
     if check_n:
-        wrong = drop_in.differences(whole, simplified, check_n, _parsed(overwrite_input_shapes))
+        wrong = drop_in.differences(
+            whole, simplified, check_n, _parsed(overwrite_input_shapes)
+        )
         if wrong:
             raise ValueError(f"the simplified model doesn't hold: {'; '.join(wrong)}")
     return simplified
@@ -136,9 +142,13 @@ def simplify_as_onnxsim(
     source = drop_in.loaded(model)
     whole = drop_in.without_outputs(source, unused_output or (), source is not model)
     skipped = [*(skipped_optimizers or ())]
-    skipped += [] if perform_optimization else [rule for rule in RULES if rule not in FOLDING]
+    skipped += (
+        [] if perform_optimization else [rule for rule in RULES if rule not in FOLDING]
+    )
     shapes = overwrite_input_shapes or ()
-    sample = drop_in.Sample(test_input_shapes or {}, input_data or {}, check_rtol, check_atol)
+    sample = drop_in.Sample(
+        test_input_shapes or {}, input_data or {}, check_rtol, check_atol
+    )
     with custom_operators([Path(custom_lib)] if custom_lib else []):
         simplified, _ = simplify_with_report(
             whole, max_growth_bytes, shapes, inline_functions,
@@ -191,12 +201,20 @@ def simplify_with_report(
         NotApplicable: the model holds what onnx-ir can't.
     """
     _check(
-        max_growth_bytes, overwrite_input_shapes, inline_functions, skip_fuse_bn, skipped_optimizers
+        max_growth_bytes,
+        overwrite_input_shapes,
+        inline_functions,
+        skip_fuse_bn,
+        skipped_optimizers,
     )
 
     from onnx_harness.model.collector import collector_paused
     from onnx_harness.transforms.simplification.attempts import Attempts
-    from onnx_harness.transforms.simplification.rounds import FOLDING, FUSE_NORMALIZATIONS, rule_of
+    from onnx_harness.transforms.simplification.rounds import (
+        FOLDING,
+        FUSE_NORMALIZATIONS,
+        rule_of,
+    )
     from onnx_harness.transforms.simplification.shapes import overwritten
 
     skipped = set()
@@ -254,7 +272,10 @@ def _parts(model: onnx.ModelProto, options: Mapping[str, Any]) -> Sequence[str]:
 
 
 def _without(options: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
-    return {**options, "skipped_optimizers": (*options.get("skipped_optimizers", ()), *names)}
+    return {
+        **options,
+        "skipped_optimizers": (*options.get("skipped_optimizers", ()), *names),
+    }
 
 
 TRANSFORM = Transform(

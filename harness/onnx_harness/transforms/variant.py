@@ -46,7 +46,9 @@ class BoundVariant:
         """The step that leaves the variant's arithmetic behind; None where that stays float32."""
         if self.precision is Precision.FP32:
             return None
-        return next(step for step in self.steps if step.transform.precision is self.precision)
+        return next(
+            step for step in self.steps if step.transform.precision is self.precision
+        )
 
 
 def bind_variant(variant: Variant) -> BoundVariant:

@@ -25,17 +25,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--row", action="append", choices=ROWS, help="only this row; repeatable")
     parser.add_argument(
-        "--minutes", type=float, default=118.0, help="measure for so long at most (default: 118)"
+        "--row", action="append", choices=ROWS, help="only this row; repeatable"
     )
-    parser.add_argument("--file", type=Path, default=Path("reports/latency_experiment.jsonl"))
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=118.0,
+        help="measure for so long at most (default: 118)",
+    )
+    parser.add_argument(
+        "--file", type=Path, default=Path("reports/latency_experiment.jsonl")
+    )
     options = parser.parse_args()
     recordings = Recordings(options.file)
     deadline = time.monotonic() + 60 * options.minutes
     try:
         for row in (options.row or ROWS) if options.minutes > 0 else ():
-            print(f"{row} ({(deadline - time.monotonic()) / 60:.0f} minutes left)", flush=True)
+            print(
+                f"{row} ({(deadline - time.monotonic()) / 60:.0f} minutes left)", flush=True
+            )
             take(row, recordings, deadline)
     except OutOfTime:
         print("the time is over; the next run goes on from here")

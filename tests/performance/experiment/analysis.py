@@ -58,7 +58,9 @@ def table(recordings: Recordings, *further: Callable[[], Line]) -> Iterator[str]
     yield from _spreads(recordings)
     yield ""
     yield (
-        Line("what", "to reach", "measured [95% bounds]", "trials", True).text().rpartition("  ")[0]
+        Line("what", "to reach", "measured [95% bounds]", "trials", True)
+        .text()
+        .rpartition("  ")[0]
         + "  reached"
     )
     lines = []
@@ -87,11 +89,15 @@ def _spreads(recordings: Recordings) -> Iterator[str]:
     for threads in (1, 2):
         for each in recordings.of(f"spread {threads}"):
             cost = median(baseline for pair in each.pairs for baseline, _ in pair) / 1e6
-            text = f"  {each.model:<20} {cost:8.3f} ms  {threads} threads  {spread(each):6.2%}"
+            text = (
+                f"  {each.model:<20} {cost:8.3f} ms  {threads} threads  {spread(each):6.2%}"
+            )
             text += f"  {len(each.pairs)} pairs x {len(each.pairs[0])} iterations"
             apart = fresh.get((str(threads), each.model))
             if apart is not None:
-                text += f"; in fresh processes {spread(apart):.2%} ({len(apart.pairs)} pairs)"
+                text += (
+                    f"; in fresh processes {spread(apart):.2%} ({len(apart.pairs)} pairs)"
+                )
             elif spread(each) > NOISY:
                 text += "; above 2%: the row `fresh` measures it in fresh processes"
             yield text
@@ -158,7 +164,9 @@ def resampled(trials: Sequence[Trial]) -> list[Outcome]:
         )
         for key, first in firsts.items():
             if needs_confirmation(first):
-                again = rng.choice(pools[cells[key]], CONFIRMING_PAIRS, replace=False).tolist()
+                again = rng.choice(
+                    pools[cells[key]], CONFIRMING_PAIRS, replace=False
+                ).tolist()
                 first = confirm(first, decide(again))
             found.append(first.outcome)
     return found
@@ -198,10 +206,10 @@ def _caught(recordings: Recordings, row: str, least: float) -> Line:
                 ]
             )
         ]
-        text = (
-            f"{caught / count:.1%} {bounds(caught, count)}, work {min(sizes):.1%}-{max(sizes):.1%}"
-        )
-    what = row.replace("busy work", "busy neighbour,").replace("work ", "work of ") + " caught"
+        text = f"{caught / count:.1%} {bounds(caught, count)}, work {min(sizes):.1%}-{max(sizes):.1%}"
+    what = (
+        row.replace("busy work", "busy neighbour,").replace("work ", "work of ") + " caught"
+    )
     enough = count >= WORK_TRIALS
     return Line(
         what,
@@ -221,7 +229,9 @@ def _interval(alike: Sequence[Trial]) -> Iterator[Line]:
     enough = count >= AA_TRIALS
     text = f"{covered / count:.1%} {bounds(covered, count)}" if count else "-"
     reached = 0.93 <= covered / count <= 0.97 if enough else None
-    yield Line("95% interval, A/A: coverage", "93-97%", text, f"{count} of {AA_TRIALS}", reached)
+    yield Line(
+        "95% interval, A/A: coverage", "93-97%", text, f"{count} of {AA_TRIALS}", reached
+    )
     text, reached = "-", None
     if count > 1:
         estimates = [100 * math.expm1(pseudomedian(values)) for values in firsts]
@@ -229,13 +239,17 @@ def _interval(alike: Sequence[Trial]) -> Iterator[Line]:
         bias = fmean(estimates)
         text = f"{bias:+.3f} points [{bias - error:+.3f}, {bias + error:+.3f}]"
         reached = abs(bias) <= 0.2 if enough else None
-    yield Line("95% interval, A/A: bias", "0.2 points", text, f"{count} of {AA_TRIALS}", reached)
+    yield Line(
+        "95% interval, A/A: bias", "0.2 points", text, f"{count} of {AA_TRIALS}", reached
+    )
 
 
 def _cost(recordings: Recordings) -> Line:
     """Of a cell of about 2 ms, its confirmation included where there was one."""
     rows = ("aa", *(f"work {effect}" for effect in ("10%", "5%", "3%", "2%")))
-    trials = [trial for row in rows for trial in recordings.trials(row) if trial[0].model == TWO_MS]
+    trials = [
+        trial for row in rows for trial in recordings.trials(row) if trial[0].model == TWO_MS
+    ]
     seconds = [first.seconds + (again.seconds if again else 0.0) for first, again in trials]
     times = [baseline for first, _ in trials for pair in first.pairs for baseline, _ in pair]
     text = "-"
@@ -259,7 +273,9 @@ def _times(taken: Measured, side: int) -> list[int]:
     return [reading[side] for pair in taken.pairs for reading in pair]
 
 
-def _slower_by(figure: Callable[[Sequence[int]], float]) -> Callable[[list[int], list[int]], bool]:
+def _slower_by(
+    figure: Callable[[Sequence[int]], float],
+) -> Callable[[list[int], list[int]], bool]:
     return lambda saved, now: figure(now) > 1.05 * figure(saved)
 
 
@@ -287,9 +303,12 @@ def _peers(
     """
     saved_by = {(first.model, first.trial // len(SUBJECTS)): first for first, _ in alike}
     later = [
-        (saved_by.get((first.model, first.trial // len(SUBJECTS) - 1)), first) for first, _ in alike
+        (saved_by.get((first.model, first.trial // len(SUBJECTS) - 1)), first)
+        for first, _ in alike
     ]
-    equals = [(_times(saved, 0), _times(now, 1)) for saved, now in later if saved is not None]
+    equals = [
+        (_times(saved, 0), _times(now, 1)) for saved, now in later if saved is not None
+    ]
     slowed = []
     for first, _ in recordings.trials("work 5%"):
         saved = saved_by.get((first.model, first.trial // len(INJECTABLE)))

@@ -60,7 +60,8 @@ class Measured:
     @property
     def log_ratios(self) -> list[float]:
         return [
-            log_ratio([(baseline, variant) for baseline, variant in pair]) for pair in self.pairs
+            log_ratio([(baseline, variant) for baseline, variant in pair])
+            for pair in self.pairs
         ]
 
 
@@ -95,7 +96,9 @@ class Recordings:
             file.write(("" if text == b"\n" else "\n") + json.dumps(asdict(measured)) + "\n")
 
     def of(self, row: str, *, confirming: bool = False) -> list[Measured]:
-        return [each for each in self.all if each.row == row and each.confirming is confirming]
+        return [
+            each for each in self.all if each.row == row and each.confirming is confirming
+        ]
 
     def trials(self, row: str) -> list[tuple[Measured, Measured | None]]:
         """First measurements with their confirmations.
@@ -118,8 +121,13 @@ class Recordings:
 def together(parts: list[Measured]) -> Measured:
     """The measurement that was taken in ``parts``."""
     pairs = [pair for each in parts for pair in each.pairs]
-    seconds, unsettled = sum(each.seconds for each in parts), sum(each.unsettled for each in parts)
-    return replace(parts[0], pairs=pairs, seconds=seconds, unsettled=unsettled, conditions={})
+    seconds, unsettled = (
+        sum(each.seconds for each in parts),
+        sum(each.unsettled for each in parts),
+    )
+    return replace(
+        parts[0], pairs=pairs, seconds=seconds, unsettled=unsettled, conditions={}
+    )
 
 
 def undecided(first: Measured) -> bool:
@@ -159,7 +167,16 @@ def measure(
         ).result()
     seconds = time.perf_counter() - started
     return Measured(
-        row, subject.name, trial, confirming, taken, seconds, unsettled, rows, host(), conditions
+        row,
+        subject.name,
+        trial,
+        confirming,
+        taken,
+        seconds,
+        unsettled,
+        rows,
+        host(),
+        conditions,
     )
 
 
@@ -177,7 +194,9 @@ def _take(
     cpu = providers.get("cpu")
     with undisturbed(threads) as watch:
         recording = collect(
-            baseline=lambda: timed_session(subject.model, cpu, subject.sets, threads=threads),
+            baseline=lambda: timed_session(
+                subject.model, cpu, subject.sets, threads=threads
+            ),
             variant=lambda: timed_session(
                 variant or subject.model, cpu, subject.sets, threads=threads
             ),
@@ -194,7 +213,15 @@ def in_fresh_processes(row: str, subject: Subject, threads: int, pairs: int) -> 
     each = [measure(row, subject, index, pairs=1, threads=threads) for index in range(pairs)]
     taken, seconds = [one.pairs[0] for one in each], sum(one.seconds for one in each)
     return Measured(
-        row, subject.name, 0, False, taken, seconds, sum(one.unsettled for one in each), 0, host()
+        row,
+        subject.name,
+        0,
+        False,
+        taken,
+        seconds,
+        sum(one.unsettled for one in each),
+        0,
+        host(),
     )
 
 

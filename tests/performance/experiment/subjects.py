@@ -56,7 +56,9 @@ class Subject:
 def subject(name: str, batch: int | None = None) -> Subject:
     card = card_for(MODELS / f"{name}.model.toml")
     path = fetch.materialize(card)
-    sets = timing_inputs(Task(Cell(card, parse_variant("original"), "cpu"), path, Settings()))
+    sets = timing_inputs(
+        Task(Cell(card, parse_variant("original"), "cpu"), path, Settings())
+    )
     if batch is not None:
         sets = [
             {key: np.repeat(value[:1], batch, axis=0) for key, value in each.items()}
@@ -93,7 +95,10 @@ def with_work(model: bytes, rows: int) -> bytes:
 
     flat = node("Reshape", [graph.input[0].name, number("all", -1)], "flat")
     first = node(
-        "Cast", [node("Gather", [flat, number("zero", 0)], "first")], "scale", to=TensorProto.FLOAT
+        "Cast",
+        [node("Gather", [flat, number("zero", 0)], "first")],
+        "scale",
+        to=TensorProto.FLOAT,
     )
     product = node("Mul", [weight("left", rows, WIDTH), first], "scaled")
     for index in range(2):

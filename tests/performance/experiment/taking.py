@@ -123,7 +123,13 @@ def _confirmations(
                 pairs = min(PART_PAIRS, wanted - have)
                 recordings.add(
                     _measured(
-                        row, each.model, each.trial, each.rows, pairs, confirming=True, part=have
+                        row,
+                        each.model,
+                        each.trial,
+                        each.rows,
+                        pairs,
+                        confirming=True,
+                        part=have,
                     )
                 )
                 yield (
@@ -145,7 +151,14 @@ def _measured(
     found = subject(name)
     variant = with_work(found.model, rows) if rows else None
     return measure(
-        row, found, trial, variant=variant, rows=rows, pairs=pairs, confirming=confirming, part=part
+        row,
+        found,
+        trial,
+        variant=variant,
+        rows=rows,
+        pairs=pairs,
+        confirming=confirming,
+        part=part,
     )
 
 
@@ -167,10 +180,14 @@ def _fresh(recordings: Recordings) -> Taken:
     for threads in (1, 2):
         row = f"fresh {threads}"
         have = {each.model for each in recordings.of(row)}
-        noisy = {each.model for each in recordings.of(f"spread {threads}") if spread(each) > NOISY}
+        noisy = {
+            each.model for each in recordings.of(f"spread {threads}") if spread(each) > NOISY
+        }
         for name, batch in SPREAD:
             if name in noisy - have:
-                measured = in_fresh_processes(row, subject(name, batch), threads, FRESH_PAIRS)
+                measured = in_fresh_processes(
+                    row, subject(name, batch), threads, FRESH_PAIRS
+                )
                 recordings.add(measured)
                 yield f"{name}, {threads} threads, in fresh processes: {spread(measured):.1%}"
 
@@ -183,7 +200,9 @@ def _sizes(recordings: Recordings, effect: float) -> Taken:
     for name in INJECTABLE:
         tries = [each for each in recordings.of(row) if each.model == name]
         while len(tries) < sizings(effect):
-            rows = _next_rows(tries, effect) if tries else _first_rows(recordings, name, effect)
+            rows = (
+                _next_rows(tries, effect) if tries else _first_rows(recordings, name, effect)
+            )
             found = subject(name)
             variant = with_work(found.model, rows)
             measured = measure(
@@ -227,7 +246,9 @@ def _next_rows(tries: list[Measured], effect: float) -> int:
 def _first_rows(recordings: Recordings, name: str, effect: float) -> int:
     """By what another effect took in this model, or a guess."""
     others = [
-        each for each in recordings.all if each.row.startswith("size ") and each.model == name
+        each
+        for each in recordings.all
+        if each.row.startswith("size ") and each.model == name
     ]
     return _next_rows(others, effect) if others else _guess(name, effect)
 

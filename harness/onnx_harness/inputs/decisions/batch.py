@@ -26,7 +26,9 @@ Attempt = Callable[[dict[str, Value]], Any]
 _MOST_ROWS = 1 << 16  # of a set
 _MOST_ELEMENTS = 1 << 22
 _MOST_SETS = 64  # of each kind, where a set can't have as many rows as there are
-_ROWS_IN_MAPS = 256  # of a set, where each row becomes an output of its own: a sequence of maps
+_ROWS_IN_MAPS = (
+    256  # of a set, where each row becomes an output of its own: a sequence of maps
+)
 
 
 class Batch:
@@ -56,14 +58,18 @@ class Batch:
         width = 0
         for name in sources:
             width += int(
-                np.prod([dim for dim in recipe.inputs[name].dims or () if isinstance(dim, int)])
+                np.prod(
+                    [dim for dim in recipe.inputs[name].dims or () if isinstance(dim, int)]
+                )
             )
         most = max(1, min(_MOST_ROWS, _MOST_ELEMENTS // max(width, 1)))
         self.most = min(most, _ROWS_IN_MAPS) if _gives_sequences(model) else most
 
     def _is_open(self, name: str, pinned: Mapping[str, int]) -> bool:
         dimension = self.recipe.dimensions.get(name)
-        return name not in pinned and dimension is not None and dimension.role is not Role.FIXED
+        return (
+            name not in pinned and dimension is not None and dimension.role is not Role.FIXED
+        )
 
     def parts(self, rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
         """The rows, as many in each part as a set can have.
@@ -75,7 +81,9 @@ class Batch:
         for start in range(0, len(rows), size):
             part = rows[start : start + size]
             if self.fixed and len(part) < size:
-                part = np.concatenate([part, np.resize(part, (size - len(part), *part.shape[1:]))])
+                part = np.concatenate(
+                    [part, np.resize(part, (size - len(part), *part.shape[1:]))]
+                )
             yield part
 
     def values(

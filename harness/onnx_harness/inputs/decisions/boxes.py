@@ -53,4 +53,6 @@ def moved_to(points: Floats, slot: Ints, values: Floats) -> Floats:
 def joined(parts: Sequence[Boxes]) -> Boxes:
     """Return the boxes of all parts, in order."""
     names = ("nodes", "low", "high", "elements", "open")
-    return Boxes(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    return Boxes(
+        *(np.concatenate([getattr(part, name) for part in parts]) for name in names)
+    )

@@ -58,7 +58,9 @@ class Map:
                     offset, scale = (kind.type(number) for number in self.numbers)
                     return np.asarray((values.astype(kind) - offset) * scale)
                 case "add" | "rsub" | "mul" | "div":
-                    return np.asarray(_ARITHMETIC[self.kind](values, kind.type(self.numbers[0])))
+                    return np.asarray(
+                        _ARITHMETIC[self.kind](values, kind.type(self.numbers[0]))
+                    )
                 case "impute":
                     replaced, imputed = self.numbers
                     lacking = np.isnan(values) if np.isnan(replaced) else values == replaced
@@ -152,7 +154,12 @@ class _Tracer:
 
     def _of_input(self, entry: Input) -> list[Column]:
         dims = entry.dims
-        if entry.container is not Container.TENSOR or dims is None or not dims or len(dims) > 3:
+        if (
+            entry.container is not Container.TENSOR
+            or dims is None
+            or not dims
+            or len(dims) > 3
+        ):
             raise NotTraced(f"the shape of input '{entry.name}' isn't that of rows")
         width = entry.row_size
         if width is None:
@@ -169,7 +176,11 @@ class _Tracer:
 
     def kind(self, column: Column) -> np.dtype[Any]:
         """The type of a column's values."""
-        return np.dtype(column.maps[-1].dtype) if column.maps else self.inputs[column.source].dtype
+        return (
+            np.dtype(column.maps[-1].dtype)
+            if column.maps
+            else self.inputs[column.source].dtype
+        )
 
 
 _Made = Iterator[Column] | Sequence[Column]
@@ -233,7 +244,9 @@ def _sliced(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
         for name in node.input[1:]:
             parts.append(tracer.constant(name, f"a bound of {label(node)}").reshape(-1))
     else:
-        parts = [np.asarray(attribute(node, name, ())) for name in ("starts", "ends", "axes")]
+        parts = [
+            np.asarray(attribute(node, name, ())) for name in ("starts", "ends", "axes")
+        ]
     if (
         any(len(part) != 1 for part in parts[:2])
         or len(parts) < 3
@@ -253,7 +266,9 @@ def _scaler(tracer: _Tracer, node: onnx.NodeProto, depth: int) -> _Made:
     pairs = zip(before, offset, scale, strict=True)
     scaled = []
     for column, o, s in pairs:
-        scaled.append(column.then(Map("scale", (float(np.float32(o)), float(np.float32(s))))))
+        scaled.append(
+            column.then(Map("scale", (float(np.float32(o)), float(np.float32(s)))))
+        )
     return scaled
 
 

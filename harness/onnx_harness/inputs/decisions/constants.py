@@ -16,7 +16,9 @@ ON_CONSTANTS = "with elements on the constants that they are compared with"
 _MOST_SETS = 16  # where a set has fewer elements than there are constants
 
 
-def constant_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt) -> list[InputSet]:
+def constant_sets(
+    recipe: Recipe, seed: int, base: Guess, attempt: Attempt
+) -> list[InputSet]:
     """Make sets in which half of the elements lie on a constant or next to it.
 
     That is one unit in the last place above, or one below.
@@ -41,13 +43,13 @@ def constant_sets(recipe: Recipe, seed: int, base: Guess, attempt: Attempt) -> l
         for name, constants in compared.items():
             value = values[name]
             if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
-                values[name], remaining = _on(value, constants, seeded(seed, INDEX + 1, name), turn)
+                values[name], remaining = _on(
+                    value, constants, seeded(seed, INDEX + 1, name), turn
+                )
                 most_remaining = max(most_remaining, remaining)
         if attempt(values) is not None:
             shape = shape_text(np.shape(values[next(iter(compared))]))
-            name = (
-                f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}{f', {turn + 1}' if turn else ''})"
-            )
+            name = f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}{f', {turn + 1}' if turn else ''})"
             sets.append(InputSet(name, values, ON_CONSTANTS, poised=True))
         if most_remaining <= 0:
             break

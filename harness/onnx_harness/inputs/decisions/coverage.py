@@ -60,7 +60,9 @@ def coverage(model: onnx.ModelProto, recipe: Recipe, sets: Sequence[InputSet]) -
         if words.lookups:
             reached = []
             for lookup in words.lookups:
-                reached.append(len(_held(sets, lookup.source, lookup.place) & set(lookup.keys)))
+                reached.append(
+                    len(_held(sets, lookup.source, lookup.place) & set(lookup.keys))
+                )
             kinds["keys"] = (sum(reached), sum(len(lookup.keys) for lookup in words.lookups))
         if words.vocabularies:
             counts = [_spoken(sets, vocabulary) for vocabulary in words.vocabularies]

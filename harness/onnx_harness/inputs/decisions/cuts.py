@@ -17,7 +17,9 @@ Apply = Callable[[NDArray[Any]], NDArray[Any]]
 
 _STEPS = 66  # halvings: the numbers of a type of 64 bits
 _PROBES = (-1e4, -100.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 100.0, 1e4)
-_GREATEST = 1e30  # nobody's feature is beyond it; a product of it and a scale is still finite
+_GREATEST = (
+    1e30  # nobody's feature is beyond it; a product of it and a scale is still finite
+)
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,9 @@ def last_where(
     return np.where(low == first, -np.inf, grid.values(np.maximum(low, first + 1)))
 
 
-def cut(grid: Grid, apply: Apply, rising: int, thresholds: Floats, *, strict: bool) -> Floats:
+def cut(
+    grid: Grid, apply: Apply, rising: int, thresholds: Floats, *, strict: bool
+) -> Floats:
     """The greatest number on the lower side of each threshold.
 
     The lower side holds ``f(x) <= t`` (``f(x) < t`` where strict), or, where f falls, what doesn't

@@ -68,7 +68,9 @@ def _side(domain: Domain, question: Asked, parents: Boxes, *, holds: bool) -> Bo
         high[rows[same], slot[same]], question.span[at[same], 1]
     )
     _cut_out(domain, question, at, np.flatnonzero(equal & ~same), low, high)
-    for row in rows[(slot >= 0) & np.isin(at, list(question.allowed))] if question.allowed else ():
+    for row in (
+        rows[(slot >= 0) & np.isin(at, list(question.allowed))] if question.allowed else ()
+    ):
         first, last = domain.first[slot[row]], domain.first[slot[row] + 1]
         allowed = question.allowed[int(at[row])]
         elements[row, first:last] &= allowed if holds else ~allowed

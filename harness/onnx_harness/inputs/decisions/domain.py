@@ -44,7 +44,10 @@ class Domain:
                 [0.0 if slot.elements else max(slot.low, slot.grid.least) for slot in slots]
             ),
             np.asarray(
-                [0.0 if slot.elements else min(slot.high, slot.grid.greatest) for slot in slots]
+                [
+                    0.0 if slot.elements else min(slot.high, slot.grid.greatest)
+                    for slot in slots
+                ]
             ),
             [number for number, size in enumerate(sizes) if size],
             [number for number, size in enumerate(sizes) if not size],
@@ -64,17 +67,23 @@ class Domain:
     def edge(self, question: Asked, boxes: Boxes, *, holds: bool) -> Floats:
         """The number next to the threshold on one side, or an element of that side, [n]."""
         at = boxes.nodes
-        numbers = np.where(question.low_holds[at] == holds, question.below[at], question.above[at])
+        numbers = np.where(
+            question.low_holds[at] == holds, question.below[at], question.above[at]
+        )
         equal = np.isfinite(question.span[at, 1])
         same = (question.ensemble.mode[at] == Mode.NEQ) != holds
         numbers = np.where(
             equal,
             np.where(
-                same, question.span[at, 1], self.stepped(question, at, question.span[at, 1], 1)
+                same,
+                question.span[at, 1],
+                self.stepped(question, at, question.span[at, 1], 1),
             ),
             numbers,
         )
-        for row in np.flatnonzero(np.isin(at, list(question.allowed))) if question.allowed else ():
+        for row in (
+            np.flatnonzero(np.isin(at, list(question.allowed))) if question.allowed else ()
+        ):
             slot = question.slot[at[row]]
             allowed = question.allowed[int(at[row])]
             mask = boxes.elements[row, self.first[slot] : self.first[slot + 1]] & (

@@ -15,7 +15,9 @@ from onnx_harness.inputs.decisions.space import Asked
 _TRIES = 5  # for a row whose sides of a branch end in leaves that differ
 _MANY, _TRIES_OF_MANY = 20_000, 2  # branches
 _MORE_TRIES = 24  # where a sigmoid hides the difference
-_VISIBLE = 1e-4  # of a probability; what is judged by the noise of float32 shows a hundredth of it
+_VISIBLE = (
+    1e-4  # of a probability; what is judged by the noise of float32 shows a hundredth of it
+)
 
 
 def edge_rows(chooser: Points, question: Asked, boxes: Boxes) -> tuple[Floats, Floats]:
@@ -28,7 +30,9 @@ def edge_rows(chooser: Points, question: Asked, boxes: Boxes) -> tuple[Floats, F
     """
     ensemble = question.ensemble
     inner = np.flatnonzero(
-        (ensemble.mode[boxes.nodes] != Mode.LEAF) & boxes.open & (question.slot[boxes.nodes] >= 0)
+        (ensemble.mode[boxes.nodes] != Mode.LEAF)
+        & boxes.open
+        & (question.slot[boxes.nodes] >= 0)
     )
     every, boxes = boxes, boxes.of(inner)
     nodes = boxes.nodes
@@ -45,14 +49,19 @@ def edge_rows(chooser: Points, question: Asked, boxes: Boxes) -> tuple[Floats, F
         sides = []
         for holds, children in ((True, ensemble.yes), (False, ensemble.no)):
             moved = moved_to(
-                points, question.slot[part.nodes], chooser.domain.edge(question, part, holds=holds)
+                points,
+                question.slot[part.nodes],
+                chooser.domain.edge(question, part, holds=holds),
             )
             leaves = ensemble.leaf_of(
                 question.features(chooser.domain.slots, moved), children[part.nodes]
             )
             sides.append(values[leaves])
         differs = np.abs(sides[0] - sides[1])
-        if ensemble.saturating and (affordable := affordable - len(todo) * len(ensemble.roots)) > 0:
+        if (
+            ensemble.saturating
+            and (affordable := affordable - len(todo) * len(ensemble.roots)) > 0
+        ):
             differs *= np.exp(-chooser.margins(question, moved))
         better = differs > gain[todo]
         best[todo[better]], gain[todo[better]] = points[better], differs[better]
@@ -98,7 +107,9 @@ def _packed_edges(
     place = np.zeros(len(question.ensemble.mode), np.int64)
     place[every.nodes] = np.arange(len(every.nodes))
     low, high = boxes.low[branches], boxes.high[branches]
-    for values, children in zip(sides, (question.ensemble.yes, question.ensemble.no), strict=True):
+    for values, children in zip(
+        sides, (question.ensemble.yes, question.ensemble.no), strict=True
+    ):
         moved = moved_to(points[branches], slot[branches], values[branches])
         leaves = place[
             question.ensemble.leaf_of(
@@ -123,7 +134,9 @@ def _packed_edges(
 
 def _before(domain: Domain, values: Floats) -> Floats:
     """The number before each, in its slot's type."""
-    columns = [slot.grid.step(values[:, number], -1) for number, slot in enumerate(domain.slots)]
+    columns = [
+        slot.grid.step(values[:, number], -1) for number, slot in enumerate(domain.slots)
+    ]
     return np.stack(columns, axis=1)
 
 
@@ -141,7 +154,9 @@ def _on_edges(
         chooser.domain.edge(question, boxes, holds=False),
     )
     below, above = np.minimum(below, above), np.maximum(below, above)
-    finite = np.isin(at, list(question.allowed)) if question.allowed else np.zeros(len(at), bool)
+    finite = (
+        np.isin(at, list(question.allowed)) if question.allowed else np.zeros(len(at), bool)
+    )
     third = np.where(
         question.strict[at],
         chooser.domain.stepped(question, at, above, 1),
@@ -150,14 +165,19 @@ def _on_edges(
     edge_points: list[Floats] = []
     about: list[Ints] = []
     for values in (below, above, third):
-        inside = finite | ((values >= boxes.low[rows, slot]) & (values <= boxes.high[rows, slot]))
+        inside = finite | (
+            (values >= boxes.low[rows, slot]) & (values <= boxes.high[rows, slot])
+        )
         inside &= alone
         if values is third:
             inside &= ~finite
         edge_points.append(moved_to(points[inside], slot[inside], values[inside]))
         about.append(rows[inside])
     looks = np.asarray(
-        [slot_.missing is not None and np.isnan(slot_.missing) for slot_ in chooser.domain.slots],
+        [
+            slot_.missing is not None and np.isnan(slot_.missing)
+            for slot_ in chooser.domain.slots
+        ],
         bool,
     )
     if looks.any():

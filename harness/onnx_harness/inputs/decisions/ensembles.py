@@ -20,7 +20,9 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 TREE_OPS = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"})
-_MOST_PAYLOAD = 1 << 22  # elements of the leaf weights; beyond, targets are folded into one number
+_MOST_PAYLOAD = (
+    1 << 22
+)  # elements of the leaf weights; beyond, targets are folded into one number
 
 
 class Mode(IntEnum):
@@ -166,7 +168,11 @@ def read(node: onnx.NodeProto) -> Ensemble | None:
 
 def _numbers(attributes: dict[str, Any], name: str) -> Floats:
     tensor = attributes.get(f"{name}_as_tensor")
-    values = onnx.numpy_helper.to_array(tensor) if tensor is not None else attributes.get(name, ())
+    values = (
+        onnx.numpy_helper.to_array(tensor)
+        if tensor is not None
+        else attributes.get(name, ())
+    )
     return np.asarray(values, np.float64).reshape(-1)
 
 
@@ -181,7 +187,9 @@ def _version_1(node: onnx.NodeProto, attributes: dict[str, Any]) -> Ensemble:
 
     def position(tree: Ints, number: Ints) -> Ints:
         keys_of_nodes = tree * most + number
-        positions = order[np.minimum(np.searchsorted(keys[order], keys_of_nodes), len(order) - 1)]
+        positions = order[
+            np.minimum(np.searchsorted(keys[order], keys_of_nodes), len(order) - 1)
+        ]
         if not np.array_equal(keys[positions], keys_of_nodes):
             raise ValueError("a tree node is missing")
         return np.asarray(positions)
@@ -232,24 +240,35 @@ def _version_5(node: onnx.NodeProto, attributes: dict[str, Any]) -> Ensemble:
     tensors = {}
     for name in ("nodes_modes", "nodes_splits"):
         tensors[name] = np.asarray(onnx.numpy_helper.to_array(attributes[name]))
-    leaf_weights = np.asarray(onnx.numpy_helper.to_array(attributes["leaf_weights"]), np.float64)
+    leaf_weights = np.asarray(
+        onnx.numpy_helper.to_array(attributes["leaf_weights"]), np.float64
+    )
     inner, leaves = len(tensors["nodes_modes"]), len(leaf_weights)
 
     def children(side: str) -> Ints:
         to = np.asarray(attributes[f"nodes_{side}nodeids"], np.int64)
         leaf = np.asarray(attributes[f"nodes_{side}leafs"], bool)
-        return np.concatenate([np.where(leaf, to + inner, to), np.arange(inner, inner + leaves)])
+        return np.concatenate(
+            [np.where(leaf, to + inner, to), np.arange(inner, inner + leaves)]
+        )
 
-    mode = np.concatenate([tensors["nodes_modes"].astype(np.int64), np.full(leaves, Mode.LEAF)])
+    mode = np.concatenate(
+        [tensors["nodes_modes"].astype(np.int64), np.full(leaves, Mode.LEAF)]
+    )
     members: dict[int, Floats] = {}
     if "membership_values" in attributes:
-        values = np.asarray(onnx.numpy_helper.to_array(attributes["membership_values"]), np.float64)
+        values = np.asarray(
+            onnx.numpy_helper.to_array(attributes["membership_values"]), np.float64
+        )
         pieces = np.split(values, np.flatnonzero(np.isnan(values)))
         sets = [piece[~np.isnan(piece)] for piece in pieces]
         members = dict(zip(np.flatnonzero(mode == Mode.MEMBER).tolist(), sets, strict=False))
     padding = np.zeros(leaves)
     weights = _weights(
-        inner + leaves, np.arange(inner, inner + leaves), attributes["leaf_targetids"], leaf_weights
+        inner + leaves,
+        np.arange(inner, inner + leaves),
+        attributes["leaf_targetids"],
+        leaf_weights,
     )
     return Ensemble(
         label(node),

@@ -38,14 +38,18 @@ def index_sets(
         attempt: runs the reference: its outputs by name, or None where it doesn't run.
     """
     sets: list[InputSet] = []
-    indexed = [name for name, rule in recipe.rules.items() if _count(rule, name, recipe.specs) > 1]
+    indexed = [
+        name for name, rule in recipe.rules.items() if _count(rule, name, recipe.specs) > 1
+    ]
     if not indexed or not is_light(model, recipe, base):
         return sets
     for name in indexed:
         for values, rows in _feeds(model, recipe, seed, base, name):
             if attempt(values) is None:
                 break
-            sets.append(InputSet(f"every index of {name} (seed {seed}, {rows} rows)", values))
+            sets.append(
+                InputSet(f"every index of {name} (seed {seed}, {rows} rows)", values)
+            )
     return sets
 
 

@@ -95,7 +95,9 @@ def _lookup(
     """
     entry = inputs[column.source]
     spec = specs.get(column.source)
-    if (spec is not None and spec.values) or any(step.kind != "cast" for step in column.maps):
+    if (spec is not None and spec.values) or any(
+        step.kind != "cast" for step in column.maps
+    ):
         return None
     lookups = []
     for key in keys_of(node) or replaced_of(node):

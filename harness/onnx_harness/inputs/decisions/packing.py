@@ -103,11 +103,16 @@ class _Packer:
         if pin is not None:
             slot, below, above = pin
             first, last = self.starts[slot], self.stops[slot]
-            fits &= ((first <= below) & (last >= above)) | ((first == above) & (last == below))
+            fits &= ((first <= below) & (last >= above)) | (
+                (first == above) & (last == below)
+            )
         place = int(fits.argmax())
         if not fits[place] or place >= self.begun:
             place = self._begin()
-            starts[:, place], stops[:, place] = self.starts[slots, place], self.stops[slots, place]
+            starts[:, place], stops[:, place] = (
+                self.starts[slots, place],
+                self.stops[slots, place],
+            )
         # Of a pinned slot neither changes: the box holds both of its numbers.
         self.starts[slots, place] = np.maximum(starts[:, place], low[:, 0])
         self.stops[slots, place] = np.minimum(stops[:, place], high[:, 0])
@@ -136,4 +141,6 @@ class _Packer:
             if self.closed
             else (none, none)
         )
-        return Packed(np.minimum(starts, stops), np.maximum(starts, stops), starts > stops, row)
+        return Packed(
+            np.minimum(starts, stops), np.maximum(starts, stops), starts > stops, row
+        )

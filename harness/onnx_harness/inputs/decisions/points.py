@@ -36,7 +36,9 @@ class Points:
     ) -> None:
         self.domain = domain
         self.rng = rng
-        self.cells = [_stretches(domain, number, questions) for number in range(len(domain.slots))]
+        self.cells = [
+            _stretches(domain, number, questions) for number in range(len(domain.slots))
+        ]
         self.backgrounds = self._pool(questions)
 
     def _pool(self, questions: Sequence[Asked]) -> Floats:
@@ -64,7 +66,9 @@ class Points:
         sums = np.sort(
             question.ensemble.weights[leaves].sum(axis=1) + question.ensemble.base, axis=1
         )
-        return np.asarray(np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2]))
+        return np.asarray(
+            np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2])
+        )
 
     def of(self, boxes: Boxes, backgrounds: Floats | None) -> Floats:
         """Return a point of each box.
@@ -76,7 +80,11 @@ class Points:
         if backgrounds is not None:
             points = backgrounds[self.rng.integers(0, len(backgrounds), count)]
         for number in self.domain.numeric:
-            low, high, column = boxes.low[:, number], boxes.high[:, number], points[:, number]
+            low, high, column = (
+                boxes.low[:, number],
+                boxes.high[:, number],
+                points[:, number],
+            )
             outside = (
                 (column < low) | (column > high)
                 if backgrounds is not None
@@ -85,10 +93,14 @@ class Points:
             if outside.any():
                 points[outside, number] = self._middles(number, low[outside], high[outside])
         for number in self.domain.finite:
-            mask = boxes.elements[:, self.domain.first[number] : self.domain.first[number + 1]]
+            mask = boxes.elements[
+                :, self.domain.first[number] : self.domain.first[number + 1]
+            ]
             chosen = points[:, number].astype(np.int64)
             outside = (
-                ~mask[np.arange(count), chosen] if backgrounds is not None else np.ones(count, bool)
+                ~mask[np.arange(count), chosen]
+                if backgrounds is not None
+                else np.ones(count, bool)
             )
             if outside.any():
                 chances = self.rng.random(mask[outside].shape) * mask[outside]
@@ -108,7 +120,9 @@ class Points:
         again = self.rng.integers(first, last, endpoint=True)
         width = ends - starts
         chosen = np.where(width[again] > width[chosen], again, chosen)
-        middles = grid.between(np.maximum(starts[chosen], low), np.minimum(ends[chosen], high))
+        middles = grid.between(
+            np.maximum(starts[chosen], low), np.minimum(ends[chosen], high)
+        )
         return np.clip(middles, low, high)
 
     def filled(self, rows: Packed) -> Floats:
@@ -150,7 +164,9 @@ class Points:
             if grid.dtype.kind in "iu" or not len(values):
                 continue
             at = np.clip(np.searchsorted(starts, values, "right") - 1, 0, len(starts) - 1)
-            keys, first, last = (grid.keys(points) for points in (values, starts[at], ends[at]))
+            keys, first, last = (
+                grid.keys(points) for points in (values, starts[at], ends[at])
+            )
             inner = (at > 0) & (keys - first < _WIDE)
             outer = (at < len(starts) - 1) & (last - keys < _WIDE)
             steady &= np.isnan(values) | ~(inner | outer)
@@ -167,10 +183,14 @@ def packs(domain: Domain, ensemble: Ensemble) -> bool:
 
     Packing costs time, single rows cost runs.
     """
-    return not domain.finite and 3 * len(ensemble.branches) * len(ensemble.roots) > _FEW_WALKS
+    return (
+        not domain.finite and 3 * len(ensemble.branches) * len(ensemble.roots) > _FEW_WALKS
+    )
 
 
-def _stretches(domain: Domain, number: int, questions: Sequence[Asked]) -> tuple[Floats, Floats]:
+def _stretches(
+    domain: Domain, number: int, questions: Sequence[Asked]
+) -> tuple[Floats, Floats]:
     """The stretches between neighbouring thresholds of a slot: their ends, [k] and [k]."""
     slot = domain.slots[number]
     if slot.elements:
@@ -180,13 +200,20 @@ def _stretches(domain: Domain, number: int, questions: Sequence[Asked]) -> tuple
         below.append(question.below[(question.slot == number) & np.isfinite(question.below)])
     spans = []
     for question in questions:
-        spans.append(question.span[(question.slot == number) & np.isfinite(question.span[:, 1]), 1])
+        spans.append(
+            question.span[(question.slot == number) & np.isfinite(question.span[:, 1]), 1]
+        )
     ends = np.unique(np.concatenate([*below, *spans]))
     if ends.size == 0:
         return np.asarray([-1.0]), np.asarray([1.0])
     starts = slot.grid.step(ends, 1)
     margin = max(1.0, float(ends[-1] - ends[0])) / 2
-    first, last = slot.grid.between(ends[:1] - 2 * margin, ends[:1]), starts[-1:] + 2 * margin
+    first, last = (
+        slot.grid.between(ends[:1] - 2 * margin, ends[:1]),
+        starts[-1:] + 2 * margin,
+    )
     last = slot.grid.between(starts[-1:], np.minimum(last, slot.grid.greatest))
     first = np.minimum(np.maximum(first, slot.grid.least), ends[:1])
-    return np.concatenate([first, starts]), np.concatenate([ends, np.maximum(last, starts[-1:])])
+    return np.concatenate([first, starts]), np.concatenate(
+        [ends, np.maximum(last, starts[-1:])]
+    )

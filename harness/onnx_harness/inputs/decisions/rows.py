@@ -42,7 +42,9 @@ class Rows:
     unreachable: int
 
 
-def rows_of(questions: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Generator) -> Rows:
+def rows_of(
+    questions: Sequence[Asked], slots: Sequence[Slot], rng: np.random.Generator
+) -> Rows:
     """Make the rows for some ensembles that look at ``slots``."""
     domain = Domain.of(slots)
     chooser = Points(domain, questions, rng)

@@ -96,9 +96,9 @@ class Asked:
             column = self.columns[feature]
             assert column is not None
             number = place[column.slot]
-            features[:, feature] = column.apply(values_of(slots[number], rows[:, number])).astype(
-                np.float64
-            )
+            features[:, feature] = column.apply(
+                values_of(slots[number], rows[:, number])
+            ).astype(np.float64)
         return features
 
 
@@ -123,12 +123,16 @@ def slots_of(
     for ensemble, columns in traced:
         branches = ensemble.branches
         seen = np.unique(ensemble.feature[branches])
-        looks = set(np.unique(ensemble.feature[branches][ensemble.missing[branches]]).tolist())
+        looks = set(
+            np.unique(ensemble.feature[branches][ensemble.missing[branches]]).tolist()
+        )
         for feature in seen[seen < len(columns)].tolist():
             column = columns[feature]
             element_set = elements.setdefault(column.slot, {})
             lacking.setdefault(column.slot, None)
-            first = next((step for step in column.maps if step.kind in ("onehot", "lookup")), None)
+            first = next(
+                (step for step in column.maps if step.kind in ("onehot", "lookup")), None
+            )
             if first is not None:
                 element_set.update(dict.fromkeys(first.keys))
                 if first.is_open and inputs[column.source].is_string:
@@ -182,16 +186,20 @@ def asked_of(ensemble: Ensemble, columns: Sequence[Column], slots: Sequence[Slot
     return question
 
 
-def _ask_elements(question: Asked, slot: Slot, column: Column, group: Ints, number: int) -> None:
-    images = column.apply(values_of(slot, np.arange(len(slot.elements), dtype=np.float64))).astype(
-        np.float64
-    )
+def _ask_elements(
+    question: Asked, slot: Slot, column: Column, group: Ints, number: int
+) -> None:
+    images = column.apply(
+        values_of(slot, np.arange(len(slot.elements), dtype=np.float64))
+    ).astype(np.float64)
     for at in group.tolist():
         question.allowed[at] = question.ensemble.holds(np.full(len(images), at), images)
         question.slot[at] = number
 
 
-def _ask_numbers(question: Asked, slot: Slot, column: Column, group: Ints, number: int) -> None:
+def _ask_numbers(
+    question: Asked, slot: Slot, column: Column, group: Ints, number: int
+) -> None:
     grid, apply = slot.grid, _applied(column)
     rising = direction(grid, apply)
     if rising == 0:
@@ -203,20 +211,26 @@ def _ask_numbers(question: Asked, slot: Slot, column: Column, group: Ints, numbe
     for is_strict in (False, True):
         mine = group[(strict == is_strict) & ~equal]
         if mine.size:
-            question.below[mine] = cut(grid, apply, rising, ensemble.split[mine], strict=is_strict)
+            question.below[mine] = cut(
+                grid, apply, rising, ensemble.split[mine], strict=is_strict
+            )
     question.low_holds[group] = np.isin(ensemble.mode[group], _HOLDS_BELOW) == (rising > 0)
     if equal.any():
         mine = group[equal]
         below = np.asarray(
             [ensemble.members.get(at, ensemble.split[[at]])[0] for at in mine.tolist()]
         )
-        ends = [cut(grid, apply, rising, below, strict=is_strict) for is_strict in (True, False)]
+        ends = [
+            cut(grid, apply, rising, below, strict=is_strict) for is_strict in (True, False)
+        ]
         low, high = np.minimum(*ends), np.maximum(*ends)
         question.span[mine] = np.stack([grid.step(low, 1), high], axis=1)
         question.below[mine] = low
     for at in group[ensemble.mode[group] == Mode.MEMBER].tolist():
         values = _around(ensemble.members.get(at, ensemble.split[[at]]))
-        ends = [cut(grid, apply, rising, values, strict=is_strict) for is_strict in (True, False)]
+        ends = [
+            cut(grid, apply, rising, values, strict=is_strict) for is_strict in (True, False)
+        ]
         question.tried[at] = np.maximum(*ends)
     question.above[group] = grid.step(question.below[group], 1)
 

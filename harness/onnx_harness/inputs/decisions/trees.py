@@ -91,7 +91,9 @@ def forest_of(model: onnx.ModelProto, recipe: Recipe) -> Forest | None:
         if _is_free(recipe, slot.source):
             slots.append(_bounded(slot, recipe))
     return Forest(
-        slots, [asked_of(ensemble, columns, slots) for ensemble, columns in traced], tuple(notes)
+        slots,
+        [asked_of(ensemble, columns, slots) for ensemble, columns in traced],
+        tuple(notes),
     )
 
 
@@ -102,7 +104,9 @@ def _is_free(recipe: Recipe, name: str) -> bool:
 
 def _bounded(slot: Slot, recipe: Recipe) -> Slot:
     low, high = bounds(recipe, slot.source)
-    return replace(slot, low=-np.inf if low is None else low, high=np.inf if high is None else high)
+    return replace(
+        slot, low=-np.inf if low is None else low, high=np.inf if high is None else high
+    )
 
 
 def forest_rows(forest: Forest, seed: int) -> Rows:
@@ -138,7 +142,9 @@ def forest_sets(
     edges = np.concatenate([rows.leaves[~rows.steady], rows.edges])[:most]
 
     def fed(part: Floats) -> dict[str, Value]:
-        return batch.values(seed, len(part), lambda values: _filled(values, forest.slots, part))
+        return batch.values(
+            seed, len(part), lambda values: _filled(values, forest.slots, part)
+        )
 
     visiting = [
         InputSet(f"every leaf (seed {seed}, {len(part)} rows)", values)
@@ -174,7 +180,9 @@ def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, in
     What no input reaches isn't counted.
     """
     leaves = leaves_of = met = thresholds = 0
-    for question, open_ in zip(forest.asked, reachable(forest.asked, forest.slots), strict=True):
+    for question, open_ in zip(
+        forest.asked, reachable(forest.asked, forest.slots), strict=True
+    ):
         ensemble = question.ensemble
         seen = _Seen(question, open_)
         for input_set in sets:
@@ -187,7 +195,10 @@ def visited(forest: Forest, sets: Sequence[InputSet]) -> dict[str, tuple[int, in
         # reached.
         inner = ensemble.branches
         inner = inner[open_[ensemble.yes[inner]] & open_[ensemble.no[inner]]]
-        met, thresholds = met + int((seen.below & seen.above)[inner].sum()), thresholds + len(inner)
+        met, thresholds = (
+            met + int((seen.below & seen.above)[inner].sum()),
+            thresholds + len(inner),
+        )
     return {"leaves": (leaves, leaves_of), "thresholds": (met, thresholds)}
 
 
@@ -223,7 +234,10 @@ class _Seen:
             if not roots.size:
                 break
             self._walk(np.tile(roots, len(part)), np.repeat(part, len(roots)), features)
-        for side, numbers in ((self.below, self.asked.below), (self.above, self.asked.above)):
+        for side, numbers in (
+            (self.below, self.asked.below),
+            (self.above, self.asked.above),
+        ):
             self._meet(rows, features, side, numbers)
 
     def _meet(self, rows: Floats, features: Floats, side: Bools, numbers: Floats) -> None:
@@ -234,7 +248,9 @@ class _Seen:
             branches = unmet[slots == number]
             branches = branches[np.argsort(numbers[branches], kind="stable")]
             values, column = numbers[branches], rows[:, number]
-            first, last = (np.searchsorted(values, column, where) for where in ("left", "right"))
+            first, last = (
+                np.searchsorted(values, column, where) for where in ("left", "right")
+            )
             row = np.repeat(np.arange(len(column)), last - first)
             behind = np.arange(len(row)) - np.repeat(
                 np.cumsum(last - first) - (last - first), last - first
@@ -298,9 +314,12 @@ def _rows_in(input_set: InputSet, slots: Sequence[Slot]) -> Floats | None:
             numbers = {element: number for number, element in enumerate(slot.elements)}
             columns.append(
                 np.asarray(
-                    [numbers.get(value, len(numbers) - 1) for value in column.tolist()], np.float64
+                    [numbers.get(value, len(numbers) - 1) for value in column.tolist()],
+                    np.float64,
                 )
             )
         else:
             columns.append(column.astype(np.float64))
-    return np.stack(columns, axis=1) if len({len(column) for column in columns}) == 1 else None
+    return (
+        np.stack(columns, axis=1) if len({len(column) for column in columns}) == 1 else None
+    )

@@ -117,7 +117,9 @@ def word_sets(
         if fractions:
             sets = []
             for values in feeds:
-                sets.append(InputSet(f"unusual: {named} (seed {seed})", values, named, poised=True))
+                sets.append(
+                    InputSet(f"unusual: {named} (seed {seed})", values, named, poised=True)
+                )
             poised += sets
         else:
             usual += [InputSet(f"{named} (seed {seed})", values) for values in feeds]
@@ -155,7 +157,9 @@ def _lookup_feeds(
         feeds = []
         for part in batch.parts(rows):
 
-            def fill(values: dict[str, Value], part: Any = part, listed: Any = listed) -> None:
+            def fill(
+                values: dict[str, Value], part: Any = part, listed: Any = listed
+            ) -> None:
                 for at, lookup in enumerate(lookups):
                     array = values[lookup.source]
                     assert isinstance(array, np.ndarray)
@@ -247,7 +251,8 @@ def _vocabulary_feeds(
         return
     rows = min(len(ngrams), max(_LEAST_ROWS, _MOST_CELLS // len(ngrams)))
     words = [
-        _joined(ngrams, [*part, *also]) for part, also in zip(*_mixed(order, rows), strict=True)
+        _joined(ngrams, [*part, *also])
+        for part, also in zip(*_mixed(order, rows), strict=True)
     ]
     words.append([])
     batch = Batch(model, recipe, base, [vocabulary.source])
@@ -262,7 +267,9 @@ def _vocabulary_feeds(
             assert isinstance(array, np.ndarray)
             table = array.reshape(len(part), -1)
             for row, at in enumerate(part):
-                table[row] = _laid_out(words[at], table.shape[1], vocabulary.separator, array.dtype)
+                table[row] = _laid_out(
+                    words[at], table.shape[1], vocabulary.separator, array.dtype
+                )
 
         values = batch.values(seed, len(part), fill, further)
         if attempt(values) is not None:
@@ -358,7 +365,9 @@ def _filling(ngrams: Sequence[tuple[Any, ...]], size: int | None) -> Iterator[li
         yield words
 
 
-def _laid_out(words: Sequence[Any], width: int, separator: str | None, dtype: np.dtype[Any]) -> Any:
+def _laid_out(
+    words: Sequence[Any], width: int, separator: str | None, dtype: np.dtype[Any]
+) -> Any:
     """One row: a text of the words, or the words and then what isn't one."""
     filler: str | int = UNKNOWN_TEXT
     if dtype.kind != "O":

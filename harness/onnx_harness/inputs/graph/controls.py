@@ -78,7 +78,9 @@ _PLAIN = {"Abs": Act.ABSOLUTE, "Floor": Act.FLOOR, "Ceil": Act.CEIL, "Round": Ac
 _BOTH_WAYS = {"Add": Act.ADD, "Mul": Act.SCALE, "Max": Act.AT_LEAST, "Min": Act.AT_MOST}
 
 
-def stepped(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int) -> Steps | None:
+def stepped(
+    steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int
+) -> Steps | None:
     """The steps with what ``node`` does to the number in ``slot``; None where that isn't known."""
     if steps is None:
         return None
@@ -97,7 +99,11 @@ def stepped(steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int) 
         acts = (Act.AT_LEAST, Act.AT_MOST)
         return (
             *steps,
-            *(Step(act, end) for act, end in zip(acts, ends, strict=False) if end is not None),
+            *(
+                Step(act, end)
+                for act, end in zip(acts, ends, strict=False)
+                if end is not None
+            ),
         )
     if len(node.input) != 2 or (number := _number(scope, node.input[1 - slot])) is None:
         return None
@@ -209,7 +215,10 @@ def among(
         many = f"{numbers[0]:.16g}" if len(numbers) == 1 else f"{len(numbers)} numbers"
         role = "equality" if node.op_type == "Equal" else "order"
         yield Demand(
-            Kind.AMONG, f"compared with {many} in {label(node)}", values=tuple(found), role=role
+            Kind.AMONG,
+            f"compared with {many} in {label(node)}",
+            values=tuple(found),
+            role=role,
         )
 
 
@@ -255,7 +264,9 @@ def forward(steps: Steps, value: float, *, whole: bool) -> float:
 
 
 _WHOLE = tuple(
-    getattr(onnx.TensorProto, f"{sign}INT{bits}") for sign in ("", "U") for bits in (8, 16, 32, 64)
+    getattr(onnx.TensorProto, f"{sign}INT{bits}")
+    for sign in ("", "U")
+    for bits in (8, 16, 32, 64)
 )
 # What a sentence mentions: shifts and scales are seen through.
 _TOLD = frozenset(

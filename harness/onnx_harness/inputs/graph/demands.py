@@ -141,13 +141,19 @@ def demands_of(
         yield from maker(scope, node, slot, where)
     elif slot in _SHAPE_SLOTS.get(op, {}):
         role = f"{op} {_SHAPE_SLOTS[op][slot]}"
-        yield Demand(Kind.SHAPE, f"it becomes the {_SHAPE_SLOTS[op][slot]} {where}", role=role)
+        yield Demand(
+            Kind.SHAPE, f"it becomes the {_SHAPE_SLOTS[op][slot]} {where}", role=role
+        )
     elif op == "Equal" and (texts := _texts(scope.constant(node.input[1 - slot]))):
         why = f"it is compared with {len(texts)} texts {where}"
         yield Demand(Kind.KEYS, why, values=texts)
     elif op == "Equal" and not scalar:
         yield from _compared(scope, node, slot, where)
-    elif op in _ORDERS and integers and (steps := scope.counted(node.input[1 - slot])) is not None:
+    elif (
+        op in _ORDERS
+        and integers
+        and (steps := scope.counted(node.input[1 - slot])) is not None
+    ):
         yield from _length(steps, where)
     elif op in _ORDERS and scalar:
         yield from _threshold(scope, node, slot, where)
@@ -179,7 +185,9 @@ def _looked_up(node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
         yield Demand(Kind.KEYS, why, values=words)
 
 
-def _threshold(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+def _threshold(
+    scope: Scope, node: onnx.NodeProto, slot: int, where: str
+) -> Iterator[Demand]:
     """A single value that others are compared with, unless that is another single one."""
     # "x < s" bounds x from above by s, and so does "s > x".
     ceiling = node.op_type.startswith("Less") == (slot == 1)
@@ -200,7 +208,8 @@ def _texts(constant: NDArray[np.generic] | None) -> tuple[str, ...]:
         return ()
     flat = constant.reshape(-1).tolist()
     return tuple(
-        text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in flat
+        text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+        for text in flat
     )
 
 
@@ -213,10 +222,15 @@ def _axis(dims: KnownDims | None, axis: int) -> int | str | None:
 def _indexes(size: int | str | None, what: str, where: str) -> Demand:
     if isinstance(size, int) and size > 0:
         return Demand(
-            Kind.BOUND, f"it indexes the {size} entries of {what} {where}", low=0, high=size - 1
+            Kind.BOUND,
+            f"it indexes the {size} entries of {what} {where}",
+            low=0,
+            high=size - 1,
         )
     if isinstance(size, str):
-        return Demand(Kind.BOUND, f"it indexes dimension {size} of {what} {where}", low=0, dim=size)
+        return Demand(
+            Kind.BOUND, f"it indexes dimension {size} of {what} {where}", low=0, dim=size
+        )
     return Demand(Kind.LOOSE, f"it indexes {what}, whose size isn't known, {where}")
 
 
@@ -231,7 +245,9 @@ def _gather(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterat
     yield _indexes(_axis(scope.shape(data), axis), f"axis {axis} of '{data}'", where)
 
 
-def _gather_nd(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+def _gather_nd(
+    scope: Scope, node: onnx.NodeProto, slot: int, where: str
+) -> Iterator[Demand]:
     if slot != 1:
         return
     data, batch = scope.shape(node.input[0]), int(attribute(node, "batch_dims", 0))
@@ -260,7 +276,9 @@ def _rotary(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterat
 _MASK_SLOTS = {"Attention": 3, "QAttention": 5, "MultiHeadAttention": 4}
 
 
-def _attention(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+def _attention(
+    scope: Scope, node: onnx.NodeProto, slot: int, where: str
+) -> Iterator[Demand]:
     if is_standard(node) or slot != _MASK_SLOTS[node.op_type]:
         return
     dims = scope.shape(node.input[slot])
@@ -270,7 +288,9 @@ def _attention(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Ite
         yield Demand(Kind.MASK, f"it is the mask {where}")
 
 
-def _roi_align(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+def _roi_align(
+    scope: Scope, node: onnx.NodeProto, slot: int, where: str
+) -> Iterator[Demand]:
     data = scope.shape(node.input[0])
     if slot == 2:
         yield _indexes(_axis(data, 0), f"the pictures of '{node.input[0]}'", where)
@@ -286,7 +306,9 @@ def _roi_align(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Ite
         )
 
 
-def _suppression(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:  # noqa: ARG001
+def _suppression(
+    scope: Scope, node: onnx.NodeProto, slot: int, where: str
+) -> Iterator[Demand]:
     if slot == 0 and not attribute(node, "center_point_box", 0):
         yield Demand(Kind.BOXES, f"it holds the corners of boxes {where}", low=0, high=1)
 
@@ -305,7 +327,9 @@ def _embed_layer_norm(
 ) -> Iterator[Demand]:
     table = {0: 2, 1: 4, 8: 3}.get(slot)
     if table is not None and table < len(node.input):
-        yield _indexes(_axis(scope.shape(node.input[table]), 0), f"'{node.input[table]}'", where)
+        yield _indexes(
+            _axis(scope.shape(node.input[table]), 0), f"'{node.input[table]}'", where
+        )
     elif slot == 7:
         yield Demand(Kind.MASK, f"it is the mask {where}")
 
@@ -321,9 +345,13 @@ def _reverse_sequence(
 
 def _length(size: int | str | None, where: str) -> Iterator[Demand]:
     if isinstance(size, int):
-        yield Demand(Kind.LENGTH, f"it counts steps, of which there are {size}, {where}", high=size)
+        yield Demand(
+            Kind.LENGTH, f"it counts steps, of which there are {size}, {where}", high=size
+        )
     else:
-        yield Demand(Kind.LENGTH, f"it counts steps of dimension {size or '?'} {where}", dim=size)
+        yield Demand(
+            Kind.LENGTH, f"it counts steps of dimension {size or '?'} {where}", dim=size
+        )
 
 
 def _compared(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
@@ -333,7 +361,11 @@ def _compared(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iter
     """
     counterpart = node.input[1 - slot]
     constant, dims = scope.constant(counterpart), scope.shape(counterpart)
-    if constant is not None and constant.size > 1 and np.issubdtype(constant.dtype, np.integer):
+    if (
+        constant is not None
+        and constant.size > 1
+        and np.issubdtype(constant.dtype, np.integer)
+    ):
         low, high = int(constant.min()), int(constant.max())
         yield Demand(
             Kind.BOUND,

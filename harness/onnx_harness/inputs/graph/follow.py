@@ -92,12 +92,20 @@ def _computed(shapes: Shapes, node: onnx.NodeProto) -> Dims | None:
         return tuple(itertools.chain.from_iterable(contents))
     if op == "Gather":
         indices = shapes.integers(node, 1, "")
-        if indices is None or any(not -len(first) <= index < len(first) for index in indices):
+        if indices is None or any(
+            not -len(first) <= index < len(first) for index in indices
+        ):
             return None
         return tuple(first[index] for index in indices)
     if op == "Slice":
         starts, ends = shapes.integers(node, 1, "starts"), shapes.integers(node, 2, "ends")
-        if not starts or not ends or len(starts) != 1 or len(ends) != 1 or len(node.input) > 4:
+        if (
+            not starts
+            or not ends
+            or len(starts) != 1
+            or len(ends) != 1
+            or len(node.input) > 4
+        ):
             return None
         return first[starts[0] : ends[0]]
     if op == "ReduceProd":

@@ -164,7 +164,11 @@ class State:
 
 
 def _origin(state: State, axis: int) -> int | None:
-    if state.axes is None or not -len(state.axes) <= axis < len(state.axes) or state.axes[axis] < 0:
+    if (
+        state.axes is None
+        or not -len(state.axes) <= axis < len(state.axes)
+        or state.axes[axis] < 0
+    ):
         return None
     return state.axes[axis]
 
@@ -176,13 +180,17 @@ def through(state: State, node: onnx.NodeProto, slot: int) -> State | None:
     if op == "Cast" and integers:
         integers = _is_integer_type(int(attribute(node, "to", 0)))
     axes = _axes_through(state, node, slot)
-    if op in _SOURCES_OF_VALUES and ((slots := _SOURCES_OF_VALUES[op]) is None or slot in slots):
+    if op in _SOURCES_OF_VALUES and (
+        (slots := _SOURCES_OF_VALUES[op]) is None or slot in slots
+    ):
         exact = state.exact and not (
             op == "Cast" and attribute(node, "to", 0) == onnx.TensorProto.BOOL
         )
         # Max and Min with a constant clip: values outside are moved inside, so nothing is demanded
         # of them.
-        if op in ("Max", "Min") and any(state.scope.is_constant(name) for name in node.input):
+        if op in ("Max", "Min") and any(
+            state.scope.is_constant(name) for name in node.input
+        ):
             exact = integers = False
         after = replace(state, axes=axes, exact=exact, integers=integers)
     elif _is_part_of_choice(state.scope, node, slot):
@@ -252,7 +260,9 @@ def _shifted(state: State, node: onnx.NodeProto, slot: int) -> State | None:
             return replace(state, offset=state.offset - number)
         return replace(state, scale=-state.scale, offset=number - state.offset)
     return (
-        replace(state, scale=state.scale * number, offset=state.offset * number) if number else None
+        replace(state, scale=state.scale * number, offset=state.offset * number)
+        if number
+        else None
     )
 
 
@@ -283,7 +293,9 @@ def _axes_through(state: State, node: onnx.NodeProto, slot: int) -> tuple[int, .
     if op == "Transpose":
         perm = list(attribute(node, "perm", range(len(axes))[::-1]))
         return (
-            tuple(axes[axis] for axis in perm) if sorted(perm) == list(range(len(axes))) else None
+            tuple(axes[axis] for axis in perm)
+            if sorted(perm) == list(range(len(axes)))
+            else None
         )
     if op in ("Unsqueeze", "Squeeze"):
         attribute_axes = attribute(node, "axes", None)
@@ -293,7 +305,9 @@ def _axes_through(state: State, node: onnx.NodeProto, slot: int) -> tuple[int, .
         return (
             None
             if attribute_axes is None
-            else _reranked(axes, [int(axis) for axis in attribute_axes], insert=op == "Unsqueeze")
+            else _reranked(
+                axes, [int(axis) for axis in attribute_axes], insert=op == "Unsqueeze"
+            )
         )
     if op not in _KEEPS_AXES:
         return None

@@ -101,7 +101,11 @@ class Scope:
         constant = self.constant(name)
         if constant is not None:
             row = constant.reshape(-1)
-            return row.size if row.size > 1 and np.array_equal(row, np.arange(row.size)) else None
+            return (
+                row.size
+                if row.size > 1 and np.array_equal(row, np.arange(row.size))
+                else None
+            )
         for _ in range(_MOST_DEPTH):
             scope = self._home(name)
             node = None if scope is None else scope.producers.get(name)
@@ -128,7 +132,9 @@ class Scope:
             return tuple(scope.initializers[name].dims)
         node = scope.producers.get(name)
         tensor = (
-            constant_tensor(node) if node is not None and is_standard(node, "Constant") else None
+            constant_tensor(node)
+            if node is not None and is_standard(node, "Constant")
+            else None
         )
         if tensor is not None:
             return tuple(tensor.dims)
@@ -151,7 +157,9 @@ class Scope:
         if scope is None:
             return False
         node = scope.producers.get(name)
-        return name in scope.initializers or (node is not None and is_standard(node, "Constant"))
+        return name in scope.initializers or (
+            node is not None and is_standard(node, "Constant")
+        )
 
     def _home(self, name: str) -> Scope | None:
         scope: Scope | None = self
@@ -197,7 +205,9 @@ def view(model: onnx.ModelProto) -> GraphView:
     Shapes are inferred where ONNX can.
     """
     inferred = infer_types(model)
-    graph = inferred.graph if len(inferred.graph.node) == len(model.graph.node) else model.graph
+    graph = (
+        inferred.graph if len(inferred.graph.node) == len(model.graph.node) else model.graph
+    )
     opset = opset_of(model)
     functions = {(function.domain, function.name): function for function in model.functions}
     return GraphView(_graph_scope(graph), functions, opset)
@@ -219,7 +229,9 @@ def _graph_scope(
     )
     for info in (*graph.value_info, *graph.output, *graph.input):
         if info.type.HasField("tensor_type") and info.type.tensor_type.HasField("shape"):
-            scope.dims[info.name] = tuple(_known(dim) for dim in info.type.tensor_type.shape.dim)
+            scope.dims[info.name] = tuple(
+                _known(dim) for dim in info.type.tensor_type.shape.dim
+            )
     _add_children(scope)
     return scope
 
@@ -228,7 +240,9 @@ def _add_children(scope: Scope) -> None:
     if scope.depth >= _MOST_DEPTH:
         return
     for node in scope.nodes:
-        scope.children.extend(_graph_scope(body, scope, (scope, node)) for body in subgraphs(node))
+        scope.children.extend(
+            _graph_scope(body, scope, (scope, node)) for body in subgraphs(node)
+        )
 
 
 def _known(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:

@@ -15,7 +15,9 @@ def _same(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str)
     return [inputs[0] if inputs else None]
 
 
-def _broadcast(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _broadcast(
+    shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
+) -> Made:
     ranked = [shape for shape in inputs if shape is not None]
     return [
         shapes.broadcast(ranked, f"the inputs have to agree {where}")
@@ -30,7 +32,9 @@ def _matmul(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: st
         return [None]
     why = f"the matrices have to agree {where}"
     shapes.demand(Sort.EQUAL, first[-1], second[-2] if len(second) > 1 else second[0], why)
-    batch = shapes.broadcast([first[:-2], second[:-2]], f"matrices are multiplied in pairs {where}")
+    batch = shapes.broadcast(
+        [first[:-2], second[:-2]], f"matrices are multiplied in pairs {where}"
+    )
     return [(*batch, *first[-2:-1], *(second[-1:] if len(second) > 1 else ()))]
 
 
@@ -62,7 +66,9 @@ def _gemm(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str)
 def _reshape(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     data = inputs[0]
     requested = (
-        shapes.contents(node.input[1]) if len(node.input) > 1 else attribute(node, "shape", None)
+        shapes.contents(node.input[1])
+        if len(node.input) > 1
+        else attribute(node, "shape", None)
     )
     if requested is None:
         rank = (inputs[1] or (None,))[0] if len(inputs) > 1 else None
@@ -84,7 +90,11 @@ def _reshape(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: s
     place = resolved.index(-1)
     others_product = terms.product(resolved[:place] + resolved[place + 1 :])
     resolved[place] = terms.divide(whole, others_product)
-    if (part := resolved[place]) is not None and others_product is not None and whole is not None:
+    if (
+        (part := resolved[place]) is not None
+        and others_product is not None
+        and whole is not None
+    ):
         shapes.demand(Sort.MULTIPLE, whole, others_product, why)
         shapes.demand(Sort.AT_LEAST, part, 1, why)
     return [tuple(resolved)]
@@ -98,7 +108,9 @@ def _flatten(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: s
     return [(terms.product(data[:axis]), terms.product(data[axis:]))]
 
 
-def _transpose(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _transpose(
+    shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
+) -> Made:
     data = inputs[0]
     if data is None:
         return [None]
@@ -106,7 +118,9 @@ def _transpose(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where:
     return [tuple(data[axis] for axis in perm) if len(perm) == len(data) else None]
 
 
-def _unsqueeze(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _unsqueeze(
+    shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
+) -> Made:
     data, axes = inputs[0], shapes.integers(node, 1, "axes")
     if data is None or axes is None:
         return [None]
@@ -127,7 +141,11 @@ def _squeeze(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: s
 
 def _concat(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     ranked = [shape for shape in inputs if shape is not None]
-    if len(ranked) < len(inputs) or len({len(shape) for shape in ranked}) != 1 or not ranked[0]:
+    if (
+        len(ranked) < len(inputs)
+        or len({len(shape) for shape in ranked}) != 1
+        or not ranked[0]
+    ):
         return [None]
     axis = int(attribute(node, "axis", 0)) % len(ranked[0])
     joined = list(ranked[0])
@@ -159,7 +177,10 @@ def _split(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
             sizes[-1] = terms.subtract(data[axis], terms.product([sizes[0], count - 1]))
         else:
             shapes.demand(
-                Sort.MULTIPLE, data[axis], count, f"it is split into {count} equal parts {where}"
+                Sort.MULTIPLE,
+                data[axis],
+                count,
+                f"it is split into {count} equal parts {where}",
             )
     else:
         sizes = list(parts)
@@ -196,7 +217,9 @@ def _slice(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
         ):
             sliced_dims[axis] = None
         else:
-            sliced_dims[axis] = sliced(data[axis], starts[number], ends[number], steps[number])
+            sliced_dims[axis] = sliced(
+                data[axis], starts[number], ends[number], steps[number]
+            )
     return [tuple(sliced_dims)]
 
 
@@ -225,7 +248,9 @@ def _tile(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str)
         return [None]
     if repeats is None or len(repeats) != len(data):
         return [(None,) * len(data)]
-    return [tuple(terms.multiply(dim, times) for dim, times in zip(data, repeats, strict=True))]
+    return [
+        tuple(terms.multiply(dim, times) for dim, times in zip(data, repeats, strict=True))
+    ]
 
 
 def _filled(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
@@ -248,7 +273,9 @@ def _reduce(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: st
     else:
         axes = shapes.integers(node, 1, "axes")
         if axes is None and not (len(node.input) > 1 and node.input[1]):
-            axes = [] if attribute(node, "noop_with_empty_axes", 0) else list(range(len(data)))
+            axes = (
+                [] if attribute(node, "noop_with_empty_axes", 0) else list(range(len(data)))
+            )
     keep = attribute(node, "keepdims", 1)
     if axes is None:
         return [(None,) * len(data) if keep else None]
@@ -265,7 +292,9 @@ def _topk(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str)
     if data is None:
         return [None, None]
     count = (
-        shapes.contents(node.input[1]) if len(node.input) > 1 else (int(attribute(node, "k", 1)),)
+        shapes.contents(node.input[1])
+        if len(node.input) > 1
+        else (int(attribute(node, "k", 1)),)
     )
     axis = int(attribute(node, "axis", -1)) % len(data)
     size = count[0] if count else None
@@ -273,7 +302,18 @@ def _topk(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str)
     return [(*data[:axis], size, *data[axis + 1 :])] * 2
 
 
-_REDUCTIONS = ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp")
+_REDUCTIONS = (
+    "Sum",
+    "Mean",
+    "Max",
+    "Min",
+    "Prod",
+    "L1",
+    "L2",
+    "SumSquare",
+    "LogSum",
+    "LogSumExp",
+)
 RULES: dict[str, Rule] = {
     **SPATIAL,
     **dict.fromkeys(
@@ -361,7 +401,9 @@ RULES: dict[str, Rule] = {
         ),
         _broadcast,
     ),
-    **dict.fromkeys(("ArgMax", "ArgMin", *(f"Reduce{kind}" for kind in _REDUCTIONS)), _reduce),
+    **dict.fromkeys(
+        ("ArgMax", "ArgMin", *(f"Reduce{kind}" for kind in _REDUCTIONS)), _reduce
+    ),
     "MatMul": _matmul,
     "Gemm": _gemm,
     "Reshape": _reshape,

@@ -99,7 +99,9 @@ class Shapes:
             for number in contents or ():
                 if isinstance(number, int):
                     numbers.append(number)
-            return numbers if contents is not None and len(numbers) == len(contents) else None
+            return (
+                numbers if contents is not None and len(numbers) == len(contents) else None
+            )
         attribute_value = attribute(node, name, None)
         return (
             None

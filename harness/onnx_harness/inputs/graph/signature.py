@@ -204,7 +204,9 @@ def _read(info: onnx.ValueInfoProto) -> Input:
         )
     tensor = kind.tensor_type
     if (reason := _REFUSED_TYPES.get(tensor.elem_type)) is not None:
-        raise InputError(f"input '{info.name}' is of type {_type_name(tensor.elem_type)}: {reason}")
+        raise InputError(
+            f"input '{info.name}' is of type {_type_name(tensor.elem_type)}: {reason}"
+        )
     if not tensor.HasField("shape"):
         return Input(info.name, tensor.elem_type, None, container)
     pairs = [_dim(info.name, axis, dim) for axis, dim in enumerate(tensor.shape.dim)]

@@ -28,10 +28,14 @@ def _sliding(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: s
         return [None]
     if not pooling and weight is not None:
         channels = terms.multiply(weight[1], int(attribute(node, "group", 1)))
-        shapes.demand(Sort.EQUAL, data[1], channels, f"the weight takes that many channels {where}")
+        shapes.demand(
+            Sort.EQUAL, data[1], channels, f"the weight takes that many channels {where}"
+        )
     output_dims: list[Maybe] = [data[0], data[1] if pooling or weight is None else weight[0]]
     for axis, size in enumerate(kernel):
-        output_dims.append(_slid(shapes, node, data[axis + 2], size, axis, len(kernel), where))
+        output_dims.append(
+            _slid(shapes, node, data[axis + 2], size, axis, len(kernel), where)
+        )
     return [tuple(output_dims)] * len(node.output)
 
 
@@ -56,7 +60,9 @@ def _slid(
         return terms.add(terms.divide(room, stride), 1)
     # Rounded up, but no window begins behind the data and the padding before it.
     begun = terms.divide(terms.add(dim, pads[axis] - 1), stride)
-    return terms.add(terms.least(terms.divide(terms.add(room, stride - 1), stride), begun), 1)
+    return terms.add(
+        terms.least(terms.divide(terms.add(room, stride - 1), stride), begun), 1
+    )
 
 
 def _kernel(node: onnx.NodeProto, weight: Shape, *, pooling: bool) -> Dims | None:
@@ -66,7 +72,9 @@ def _kernel(node: onnx.NodeProto, weight: Shape, *, pooling: bool) -> Dims | Non
     return None if pooling or weight is None else weight[2:]
 
 
-def _unsliding(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
+def _unsliding(
+    shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
+) -> Made:
     """ConvTranspose."""
     data, weight = inputs[0], inputs[1]
     if (
@@ -76,7 +84,9 @@ def _unsliding(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where:
         or attribute(node, "output_shape", None)
     ):
         return [None]
-    shapes.demand(Sort.EQUAL, data[1], weight[0], f"the weight takes that many channels {where}")
+    shapes.demand(
+        Sort.EQUAL, data[1], weight[0], f"the weight takes that many channels {where}"
+    )
     count = len(data) - 2
     strides, dilations = (
         attribute(node, "strides", [1] * count),
@@ -102,7 +112,9 @@ def _unsliding(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where:
     return [tuple(output_dims)]
 
 
-def _global_pool(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _global_pool(
+    shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
+) -> Made:
     return [None if inputs[0] is None else (*inputs[0][:2], *[1] * (len(inputs[0]) - 2))]
 
 
@@ -110,7 +122,11 @@ def _pad(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) 
     data = inputs[0]
     if data is None:
         return [None]
-    pads = shapes.contents(node.input[1]) if len(node.input) > 1 else attribute(node, "pads", None)
+    pads = (
+        shapes.contents(node.input[1])
+        if len(node.input) > 1
+        else attribute(node, "pads", None)
+    )
     if pads is None or len(pads) != 2 * len(data) or (len(node.input) > 3 and node.input[3]):
         return [(None,) * len(data)]
     output_dims = []
@@ -124,7 +140,10 @@ def _pad(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) 
         longest = max(entries, default=0)
         if _text(attribute(node, "mode", "constant")) == "reflect" and longest > 0:
             shapes.demand(
-                Sort.AT_LEAST, dim, longest + 1, f"{longest} are mirrored at its ends {where}"
+                Sort.AT_LEAST,
+                dim,
+                longest + 1,
+                f"{longest} are mirrored at its ends {where}",
             )
     return [tuple(output_dims)]
 
@@ -137,7 +156,9 @@ def _resize(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: st
     if len(node.input) > 3 and node.input[3]:
         sizes = shapes.contents(node.input[3])
         plain = attribute(node, "axes", None) is None
-        return [sizes] if sizes is not None and plain and len(sizes) == len(data) else unknown
+        return (
+            [sizes] if sizes is not None and plain and len(sizes) == len(data) else unknown
+        )
     slot = 1 if len(node.input) == 2 else 2
     scales = (
         shapes.scope.constant(node.input[slot])
@@ -148,7 +169,8 @@ def _resize(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: st
         return unknown
     return [
         tuple(
-            _scaled(dim, float(scale)) for dim, scale in zip(data, scales.reshape(-1), strict=True)
+            _scaled(dim, float(scale))
+            for dim, scale in zip(data, scales.reshape(-1), strict=True)
         )
     ]
 
@@ -161,12 +183,16 @@ def _scaled(dim: Maybe, scale: float) -> Maybe:
     return None
 
 
-def _space_to_depth(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
+def _space_to_depth(
+    shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
+) -> Made:
     data, block = inputs[0], int(attribute(node, "blocksize", 1))
     if data is None or len(data) != 4:
         return [None]
     for dim in data[2:]:
-        shapes.demand(Sort.MULTIPLE, dim, block, f"blocks of {block} are cut out of it {where}")
+        shapes.demand(
+            Sort.MULTIPLE, dim, block, f"blocks of {block} are cut out of it {where}"
+        )
     return [
         (
             data[0],
@@ -176,11 +202,15 @@ def _space_to_depth(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], w
     ]
 
 
-def _depth_to_space(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
+def _depth_to_space(
+    shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
+) -> Made:
     data, block = inputs[0], int(attribute(node, "blocksize", 1))
     if data is None or len(data) != 4:
         return [None]
-    shapes.demand(Sort.MULTIPLE, data[1], block * block, f"blocks of {block} are laid out {where}")
+    shapes.demand(
+        Sort.MULTIPLE, data[1], block * block, f"blocks of {block} are laid out {where}"
+    )
     return [
         (
             data[0],
@@ -190,7 +220,9 @@ def _depth_to_space(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], w
     ]
 
 
-def _recurrent(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
+def _recurrent(
+    shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
+) -> Made:
     data, weight = inputs[0], inputs[1]
     if data is None or len(data) != 3:
         return [None]
@@ -202,7 +234,9 @@ def _recurrent(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where:
         )
     for slot, at in ((4, 0), (5, first), (6, first)):
         if slot < len(inputs) and (shape := inputs[slot]) is not None and at < len(shape):
-            shapes.demand(Sort.EQUAL, shape[at], batch, f"there is one for each sequence {where}")
+            shapes.demand(
+                Sort.EQUAL, shape[at], batch, f"there is one for each sequence {where}"
+            )
     wide = int(attribute(node, "hidden_size", 0)) or None
     both = 2 if _text(attribute(node, "direction", "forward")) == "bidirectional" else 1
     if first == 0:
@@ -210,7 +244,9 @@ def _recurrent(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where:
     return [(steps, both, batch, wide), *[(both, batch, wide)] * 2]
 
 
-def _short_transform(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
+def _short_transform(
+    shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
+) -> Made:
     """STFT: frames of a signal."""
     data, step = inputs[0], shapes.contents(node.input[1])
     window = None
@@ -221,17 +257,29 @@ def _short_transform(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], 
     if data is None or len(data) < 2 or not step or not window:
         return [None]
     room = terms.subtract(data[1], window[0])
-    shapes.demand(Sort.AT_LEAST, room, 0, f"a window of {window[0]} has to find room {where}")
-    bins = terms.add(terms.divide(window[0], 2), 1) if attribute(node, "onesided", 1) else window[0]
+    shapes.demand(
+        Sort.AT_LEAST, room, 0, f"a window of {window[0]} has to find room {where}"
+    )
+    bins = (
+        terms.add(terms.divide(window[0], 2), 1)
+        if attribute(node, "onesided", 1)
+        else window[0]
+    )
     return [(data[0], terms.add(terms.divide(room, step[0]), 1), bins, 2)]
 
 
-def _suppression(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _suppression(
+    shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
+) -> Made:
     """NonMaxSuppression: a score for each box."""
     boxes, scores = inputs[0], inputs[1]
     if boxes is not None and scores is not None and (len(boxes), len(scores)) == (3, 3):
-        shapes.demand(Sort.EQUAL, boxes[0], scores[0], f"boxes and scores belong together {where}")
-        shapes.demand(Sort.EQUAL, boxes[1], scores[2], f"boxes and scores belong together {where}")
+        shapes.demand(
+            Sort.EQUAL, boxes[0], scores[0], f"boxes and scores belong together {where}"
+        )
+        shapes.demand(
+            Sort.EQUAL, boxes[1], scores[2], f"boxes and scores belong together {where}"
+        )
     return [(None, 3)]
 
 

@@ -86,7 +86,9 @@ def ngrams_of(node: onnx.NodeProto) -> list[tuple[Any, ...]]:
     )
     starts = [int(start) for start in attribute(node, "ngram_counts", (0,))]
     ngrams: list[tuple[Any, ...]] = []
-    for number, (start, end) in enumerate(zip(starts, [*starts[1:], len(pool)], strict=True)):
+    for number, (start, end) in enumerate(
+        zip(starts, [*starts[1:], len(pool)], strict=True)
+    ):
         size = number + 1
         ngrams += [tuple(pool[at : at + size]) for at in range(start, end - size + 1, size)]
     return ngrams
@@ -99,5 +101,6 @@ def _listed(values: Any) -> tuple[Any, ...]:
         except Exception:  # its data was stripped
             return ()
     return tuple(
-        value.decode(errors="replace") if isinstance(value, bytes) else value for value in values
+        value.decode(errors="replace") if isinstance(value, bytes) else value
+        for value in values
     )

@@ -104,7 +104,10 @@ def reduced(left: Term, right: Term) -> tuple[Term, Term]:
     for factors, number in ((above, up), (below, down)):
         sides.append(
             product(
-                [*(factor for factor in factors if not isinstance(factor, int)), number // shared]
+                [
+                    *(factor for factor in factors if not isinstance(factor, int)),
+                    number // shared,
+                ]
             )
         )
     top, bottom = sides

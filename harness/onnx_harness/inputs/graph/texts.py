@@ -25,7 +25,9 @@ def texts_of(node: onnx.NodeProto) -> tuple[str, ...]:
         return tuple(dict.fromkeys([*matches, *(text[:-1] for text in matches if text)]))
     if is_standard(node, "StringSplit"):
         delimiter = _text(attribute(node, "delimiter", "")) or " "
-        return tuple(text.replace("|", delimiter) for text in ("a|bc", "a||b", "|a|b c|", "abc"))
+        return tuple(
+            text.replace("|", delimiter) for text in ("a|bc", "a||b", "|a|b c|", "abc")
+        )
     return ()
 
 

@@ -68,7 +68,10 @@ def follow(view: GraphView, entry: Input) -> Findings:
     walk = _Walk(view, entry)
     walk.run()
     return Findings(
-        tuple(dict.fromkeys(walk.demands)), tuple(dict.fromkeys(walk.axes)), walk.rank, walk.signal
+        tuple(dict.fromkeys(walk.demands)),
+        tuple(dict.fromkeys(walk.axes)),
+        walk.rank,
+        walk.signal,
     )
 
 
@@ -108,7 +111,9 @@ class _Walk:
             and attribute(node, "to", 0) == onnx.TensorProto.BOOL
             and state.exact
         ):
-            self.demands.append(Demand(Kind.MASK, f"it becomes a truth value in {label(node)}"))
+            self.demands.append(
+                Demand(Kind.MASK, f"it becomes a truth value in {label(node)}")
+            )
         # "1 - mask" in front of a large negative factor is how attention masks are applied.
         if node.op_type == "Sub" and slot == 1 and self.entry.is_integer and state.exact:
             condition = state.scope.constant(node.input[0])
@@ -119,7 +124,9 @@ class _Walk:
                 and not self.scalar
             ):
                 self.demands.append(
-                    Demand(Kind.MASK, f"it is subtracted from 1, as a mask is, in {label(node)}")
+                    Demand(
+                        Kind.MASK, f"it is subtracted from 1, as a mask is, in {label(node)}"
+                    )
                 )
         if (
             node.op_type == "Mul"
@@ -146,7 +153,11 @@ class _Walk:
         else:
             self.demands += among(state.steps, state.scope, node, slot, self.entry)
         for demand in demands_of(
-            state.scope, node, slot, integers=state.integers, scalar=self.scalar and state.exact
+            state.scope,
+            node,
+            slot,
+            integers=state.integers,
+            scalar=self.scalar and state.exact,
         ):
             self._note(demand, state)
         self._axis_demands(state, node, slot)
@@ -154,7 +165,10 @@ class _Walk:
     def _note(self, demand: Demand, state: State) -> None:
         if state.exact or demand.kind is Kind.MISSING:
             self.demands.append(moved_back(demand, state))
-        elif demand.kind in (Kind.BOUND, Kind.LOOSE, Kind.SHAPE, Kind.LENGTH) and state.integers:
+        elif (
+            demand.kind in (Kind.BOUND, Kind.LOOSE, Kind.SHAPE, Kind.LENGTH)
+            and state.integers
+        ):
             self.demands.append(Demand(Kind.LOOSE, demand.why))
         elif demand.kind is Kind.NONZERO and state.integers:
             self.demands.append(demand)
@@ -167,7 +181,11 @@ class _Walk:
             return
         if node.op_type in ("Loop", "Scan"):
             for child in state.scope.children:
-                if child.owner is not None and child.owner[1] is node and slot < len(child.inputs):
+                if (
+                    child.owner is not None
+                    and child.owner[1] is node
+                    and slot < len(child.inputs)
+                ):
                     yield replace(state, scope=child, name=child.inputs[slot], axes=None)
             return
         after = through(state, node, slot)
@@ -218,7 +236,10 @@ class _Walk:
             and op != "MatMulNBits"
         ):
             self._need(
-                state, -1, sizes[-2], f"it is multiplied by the weight '{node.input[1]}' {where}"
+                state,
+                -1,
+                sizes[-2],
+                f"it is multiplied by the weight '{node.input[1]}' {where}",
             )
             self._rank(state, 2)
         elif op == "Gemm" and slot == 0 and len(sizes) == 2:
@@ -233,14 +254,20 @@ class _Walk:
         elif op in ("LSTM", "GRU", "RNN") and len(sizes) == 3:
             if slot == 0:
                 first, second = (
-                    ("batch", "sequence") if attribute(node, "layout", 0) else ("sequence", "batch")
+                    ("batch", "sequence")
+                    if attribute(node, "layout", 0)
+                    else ("sequence", "batch")
                 )
                 for place, meaning in enumerate((first, second)):
                     if (origin := _origin(state, place)) is not None:
                         self.axes.append(
-                            AxisDemand(origin, f"it is the {meaning} {where}", meaning=meaning)
+                            AxisDemand(
+                                origin, f"it is the {meaning} {where}", meaning=meaning
+                            )
                         )
-                self._need(state, 2, sizes[2], f"the weight takes that many features {where}")
+                self._need(
+                    state, 2, sizes[2], f"the weight takes that many features {where}"
+                )
                 self._rank(state, 3)
             elif slot in (5, 6):
                 self._need(state, 0, sizes[0], f"there are that many directions {where}")
@@ -262,7 +289,9 @@ class _Walk:
         self, state: State, node: onnx.NodeProto, weight: list[int], where: str
     ) -> None:
         group = int(attribute(node, "group", 1))
-        self._need(state, 1, weight[1] * group, f"the weight takes that many channels {where}")
+        self._need(
+            state, 1, weight[1] * group, f"the weight takes that many channels {where}"
+        )
         self._rank(state, len(weight))
         kernel, strides = weight[2:], attribute(node, "strides", [1] * (len(weight) - 2))
         dilations = attribute(node, "dilations", [1] * len(kernel))
@@ -272,7 +301,9 @@ class _Walk:
             if axis is not None:
                 reach = (size - 1) * int(dilations[number]) + 1
                 why = f"a kernel of {size} with stride {strides[number]} slides over it {where}"
-                self.axes.append(AxisDemand(axis, why, at_least=reach, step=int(strides[number])))
+                self.axes.append(
+                    AxisDemand(axis, why, at_least=reach, step=int(strides[number]))
+                )
 
     def _need(self, state: State, axis: int, size: int | None, why: str) -> None:
         if (origin := _origin(state, axis)) is not None and size:

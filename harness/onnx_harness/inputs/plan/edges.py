@@ -45,9 +45,7 @@ Dying there is no variant's fault.
 Attempt = Callable[[dict[str, Value]], Any]
 """Runs the reference: its outputs by name, or None where it doesn't run."""
 
-_INDEX = (
-    41  # 41 = 1 (mod 4): of the signals that sets take turns with, the one that is normal noise
-)
+_INDEX = 41  # 41 = 1 (mod 4): of the signals that sets take turns with, the one that is normal noise
 _MOST_WEIGHTS = (
     1 << 18
 )  # elements; beyond these, and the two below, a run isn't next to free any more
@@ -82,7 +80,9 @@ def unusual_sets(
     for edge, values in _candidates(recipe, seed, base, light):
         if edge.words in settled:
             continue
-        input_set = InputSet(_name(edge.words, seed, values), values, edge.words, edge.smooth)
+        input_set = InputSet(
+            _name(edge.words, seed, values), values, edge.words, edge.smooth
+        )
         if (digest := input_set.digest()) in seen:
             continue
         seen.add(digest)
@@ -111,7 +111,9 @@ def is_light(model: onnx.ModelProto, recipe: Recipe, base: Guess) -> bool:
         for array in arrays_of(value):
             elements += array.size
     return (
-        len(graph.node) <= _MOST_NODES and weights <= _MOST_WEIGHTS and elements <= _MOST_ELEMENTS
+        len(graph.node) <= _MOST_NODES
+        and weights <= _MOST_WEIGHTS
+        and elements <= _MOST_ELEMENTS
     )
 
 
@@ -144,7 +146,9 @@ def _candidates(
     yield from _other_sizes(recipe, seed, base)
 
 
-def _other_sizes(recipe: Recipe, seed: int, base: Guess) -> Iterator[tuple[Edge, dict[str, Value]]]:
+def _other_sizes(
+    recipe: Recipe, seed: int, base: Guess
+) -> Iterator[tuple[Edge, dict[str, Value]]]:
     """Every free dimension 1 at once.
 
     Each 0 by itself; and the numbers that those need elsewhere.
@@ -155,7 +159,9 @@ def _other_sizes(recipe: Recipe, seed: int, base: Guess) -> Iterator[tuple[Edge,
         if name not in pinned and entry.role is not Role.FIXED:
             free.append(name)
     requests = [("with every free dimension 1", dict.fromkeys(free, 1))] if free else []
-    requests += [(f"with nothing in it ({name} = 0)", {name: 0}) for name in free[:_MOST_EMPTY]]
+    requests += [
+        (f"with nothing in it ({name} = 0)", {name: 0}) for name in free[:_MOST_EMPTY]
+    ]
     doubtful = []
     for name, rule in recipe.rules.items():
         if (
@@ -197,7 +203,9 @@ def _float_edge(
     arrays = []
     for a in arrays_of(value):
         arrays.append(_cast(entry, edge.change(np.asarray(a, np.float64), rng), low, high))
-    if all(a.tobytes() == b.tobytes() for a, b in zip(arrays, arrays_of(value), strict=True)):
+    if all(
+        a.tobytes() == b.tobytes() for a, b in zip(arrays, arrays_of(value), strict=True)
+    ):
         return None
     return arrays if isinstance(value, list) else arrays[0]
 
@@ -232,7 +240,9 @@ def bounds(recipe: Recipe, name: str) -> tuple[float | None, float | None]:
     return low, high
 
 
-def _cast(entry: Input, values: NDArray[Any], low: float | None, high: float | None) -> Array:
+def _cast(
+    entry: Input, values: NDArray[Any], low: float | None, high: float | None
+) -> Array:
     clipped = np.clip(values, low, high) if low is not None or high is not None else values
     if entry.dtype.kind == "f" and np.isfinite(clipped).all():
         greatest = float(ml_dtypes.finfo(entry.dtype).max)  # type: ignore[no-untyped-call]
@@ -252,13 +262,17 @@ def _large_integers(
     Only where nothing restricts them.
     """
     entry, rule = recipe.inputs[name], recipe.rules[name]
-    free = rule.make is Make.INTEGERS and not rule.certain and not recipe.findings[name].demands
+    free = (
+        rule.make is Make.INTEGERS and not rule.certain and not recipe.findings[name].demands
+    )
     if not entry.is_integer or not free or name in recipe.specs or isinstance(value, list):
         return None
     low, high = entry.integer_range
     numbers = [2**24 + 1, -(2**24) - 1, 2**31 + 5, -(2**31) - 5, 2**15 + 1, 1, -1, 7]
     fitting = [number for number in numbers if low < number < high] + [high - 1]
-    picked = seeded(seed, 200, name).choice(np.asarray(fitting, dtype=object), size=value.shape)
+    picked = seeded(seed, 200, name).choice(
+        np.asarray(fitting, dtype=object), size=value.shape
+    )
     return np.asarray(picked, dtype=entry.dtype).reshape(value.shape)
 
 
@@ -323,6 +337,8 @@ def _floats(value: Any) -> Iterator[NDArray[Any]]:
 
 
 def _name(words: str, seed: int, values: Mapping[str, Value]) -> str:
-    first = max(values.values(), key=lambda value: sum(array.size for array in arrays_of(value)))
+    first = max(
+        values.values(), key=lambda value: sum(array.size for array in arrays_of(value))
+    )
     shape = shape_text(next(arrays_of(first), np.empty(0)).shape)
     return f"unusual: {words} (seed {seed}, {shape})"

@@ -62,14 +62,19 @@ def describe(model: onnx.ModelProto, specs: Mapping[str, InputSpec]) -> list[Exp
         more = _more(recipe, name, pairs)
         explained.append(
             Explanation(
-                name, dtype, entry.shape_text(), f"{recipe.rules[name].why}{doubt}{more}{sizes}"
+                name,
+                dtype,
+                entry.shape_text(),
+                f"{recipe.rules[name].why}{doubt}{more}{sizes}",
             )
         )
     return explained
 
 
 def reached(
-    model: onnx.ModelProto, specs: Mapping[str, InputSpec], sets: Sequence[InputSet] | None = None
+    model: onnx.ModelProto,
+    specs: Mapping[str, InputSpec],
+    sets: Sequence[InputSet] | None = None,
 ) -> Coverage:
     """Return what input sets reach of a model's trees, tables and vocabularies.
 
@@ -113,7 +118,9 @@ def _more(recipe: Recipe, name: str, pairs: Mapping[str, str]) -> str:
     return said
 
 
-def _sizes(entry: Input, dimensions: Mapping[str, Dimension], pinned: Mapping[str, int]) -> str:
+def _sizes(
+    entry: Input, dimensions: Mapping[str, Dimension], pinned: Mapping[str, int]
+) -> str:
     parts = []
     for axis, dim in enumerate(entry.dims or ()):
         for name in addends(dim) if isinstance(dim, str) else ():

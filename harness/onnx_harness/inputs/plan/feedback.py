@@ -115,7 +115,9 @@ def _fits(entry: Input, kind: onnx.TypeProto.Tensor) -> bool:
     if not kind.HasField("shape"):
         return True
     dims = kind.shape.dim
-    fixed = [dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in dims]
+    fixed = [
+        dim.dim_value if dim.WhichOneof("value") == "dim_value" else None for dim in dims
+    ]
     mine = entry.dims or ()
     return len(fixed) == len(mine) and all(
         theirs is None or not isinstance(own, int) or theirs == own

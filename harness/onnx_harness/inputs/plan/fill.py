@@ -108,7 +108,9 @@ def _integers(
             return target
         case Make.LENGTH:
             # The first is the whole length, the others may be shorter: padded rows.
-            lengths = rng.integers(max(1, high // 2), max(1, high), size=shape, endpoint=True)
+            lengths = rng.integers(
+                max(1, high // 2), max(1, high), size=shape, endpoint=True
+            )
             lengths = np.asarray(lengths)
             lengths.reshape(-1)[:1] = max(1, high)
             return lengths
@@ -119,7 +121,9 @@ def _integers(
             return generators.integers(rng, shape, low, high)
 
 
-def _positions(shape: tuple[int, ...], low: int, high: int, *, far: bool) -> NDArray[np.generic]:
+def _positions(
+    shape: tuple[int, ...], low: int, high: int, *, far: bool
+) -> NDArray[np.generic]:
     """Positions in a row along the last axis, from ``low`` on.
 
     Beyond 2,048 float16 can't hold every position: every second set ends with the greatest that
@@ -149,7 +153,9 @@ def _boxes(shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.float
     return corners
 
 
-def _by_column(rule: Rule, entry: Input, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def _by_column(
+    rule: Rule, entry: Input, shape: tuple[int, ...], rng: np.random.Generator
+) -> Array:
     """Values that are looked up, each among the keys of its own column."""
     columns = []
     for keys in rule.columns:
@@ -158,7 +164,9 @@ def _by_column(rule: Rule, entry: Input, shape: tuple[int, ...], rng: np.random.
     return np.stack(columns, axis=-1).reshape(shape)
 
 
-def _among(rule: Rule, shape: tuple[int, ...], rng: np.random.Generator) -> NDArray[np.generic]:
+def _among(
+    rule: Rule, shape: tuple[int, ...], rng: np.random.Generator
+) -> NDArray[np.generic]:
     """Keys at random; where others are taken, one in eight is the number after a key."""
     keys = np.asarray(rule.choices)
     values = keys[rng.integers(0, len(keys), shape)]
@@ -173,7 +181,9 @@ def _sprinkle(values: Array, constants: tuple[float, ...], rng: np.random.Genera
     flat = values.reshape(-1)
     count = min(flat.size, max(len(constants), flat.size // 4))
     places = rng.permutation(flat.size)[:count]
-    flat[places] = np.resize(rng.permutation(np.asarray(constants)), count).astype(values.dtype)
+    flat[places] = np.resize(rng.permutation(np.asarray(constants)), count).astype(
+        values.dtype
+    )
 
 
 def constant(entry: Input, shape: tuple[int, ...], value: object) -> Array:

@@ -22,9 +22,7 @@ _LONGEST = 1 << 15  # sizes looked at for one dimension by itself
 _LARGE = (500, 1000, 4096, 30_000)  # that a table may be too short for
 _SIDE = 640  # and for each of two that depend on one another
 _MOST_PAIRS = 6
-_NEARBY = (
-    0.1  # relative; of the sizes that are that much further than the nearest, the roundest is taken
-)
+_NEARBY = 0.1  # relative; of the sizes that are that much further than the nearest, the roundest is taken
 
 
 def telling(relations: Sequence[Relation]) -> list[Relation]:
@@ -35,7 +33,9 @@ def telling(relations: Sequence[Relation]) -> list[Relation]:
         rng = np.random.default_rng(0)
         sample = {}
         for name in names:
-            sample[name] = np.concatenate([np.arange(1, 9), rng.integers(1, 200, 56), _LARGE])
+            sample[name] = np.concatenate(
+                [np.arange(1, 9), rng.integers(1, 200, 56), _LARGE]
+            )
         if not np.all(holds(relation, sample)):
             telling_relations.append(relation)
     return telling_relations
@@ -79,7 +79,10 @@ def broken(relations: Sequence[Relation], sizes: Sizes) -> list[Relation]:
 
 
 def spoken(
-    name: str, relations: Sequence[Relation], sizes: Sequence[Sizes], preferred: Sequence[Sizes]
+    name: str,
+    relations: Sequence[Relation],
+    sizes: Sequence[Sizes],
+    preferred: Sequence[Sizes],
 ) -> str:
     """Return what the relations make of one dimension, for a sentence.
 
@@ -97,11 +100,15 @@ def spoken(
             held_relations.append(r)
     said = ""
     alone = [relation for relation in held_relations if len(_names(relation)) == 1]
-    if not all(holds(relation, sizes_of_set) for relation in alone for sizes_of_set in preferred):
+    if not all(
+        holds(relation, sizes_of_set) for relation in alone for sizes_of_set in preferred
+    ):
         numbers = np.arange(1, _LONGEST + 1)
         fulfilled = []
         for relation in alone:
-            fulfilled.append(np.broadcast_to(holds(relation, {name: numbers}), numbers.shape))
+            fulfilled.append(
+                np.broadcast_to(holds(relation, {name: numbers}), numbers.shape)
+            )
         tightest = min(range(len(alone)), key=lambda place: int(fulfilled[place].sum()))
         pattern = _pattern(numbers[np.logical_and.reduce(fulfilled)])
         said += f", {pattern}, since {alone[tightest].why}"
@@ -152,7 +159,9 @@ def _single(
             tried = sizes | {name: numbers}
             broken_counts = _left_broken(relations, {name}, tried, numbers.shape)
             distance = np.abs(np.log(numbers / max(preferred[name], 1)))
-            yield from _improving(unmet, broken_counts, distance, reluctance, {name: numbers})
+            yield from _improving(
+                unmet, broken_counts, distance, reluctance, {name: numbers}
+            )
 
 
 def _double(
@@ -171,7 +180,9 @@ def _double(
         willing = [name for name in movable if name in near]
         for first, second in list(combinations(willing, 2))[:_MOST_PAIRS]:
             grid = {first: numbers[:, None], second: numbers[None, :]}
-            broken_counts = _left_broken(relations, {first, second}, sizes | grid, (_SIDE, _SIDE))
+            broken_counts = _left_broken(
+                relations, {first, second}, sizes | grid, (_SIDE, _SIDE)
+            )
             distance: NDArray[Any] = np.zeros(broken_counts.shape)
             both = {}
             for name, sizes_tried in grid.items():
@@ -184,13 +195,18 @@ def _double(
 
 
 def _left_broken(
-    relations: Sequence[Relation], names: set[str], tried: Mapping[str, Any], shape: tuple[int, ...]
+    relations: Sequence[Relation],
+    names: set[str],
+    tried: Mapping[str, Any],
+    shape: tuple[int, ...],
 ) -> NDArray[Any]:
     """Return how many of the relations that speak of ``names`` each try leaves broken."""
     broken_counts = np.zeros(shape, np.int64)
     for relation in relations:
         if names & _names(relation):
-            broken_counts += ~np.broadcast_to(np.asarray(holds(relation, tried), bool), shape)
+            broken_counts += ~np.broadcast_to(
+                np.asarray(holds(relation, tried), bool), shape
+            )
     return broken_counts
 
 

@@ -111,7 +111,10 @@ FLOAT_EDGES = (
     Edge(f"at 10 {MAGNIFIED}", scaled(10.0), always=True, smooth=True),
     Edge("at a hundredth of the usual magnitude", scaled(0.01), smooth=True),
     Edge("with negative values alone", _negative, smooth=True),
-    Edge("with ties, zeros and halves", _picked(0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 2.5, -2.5)),
+    Edge(
+        "with ties, zeros and halves",
+        _picked(0.0, 0.5, -0.5, 1.0, -1.0, 1.5, -1.5, 2.5, -2.5),
+    ),
     Edge("with zeros alone", _throughout(0.0)),
     Edge("with magnitudes from 1e-6 to 1e5", _of_all_magnitudes, smooth=True),
     Edge("with -inf in the first half", _partly(-math.inf), infinite=True),

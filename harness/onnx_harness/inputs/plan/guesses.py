@@ -98,7 +98,9 @@ def _constants(recipe: Recipe, start: Guess) -> Iterator[Guess]:
                 yield from _constant(recipe, start, [name], number)
 
 
-def _constant(recipe: Recipe, start: Guess, names: list[str], number: int) -> Iterator[Guess]:
+def _constant(
+    recipe: Recipe, start: Guess, names: list[str], number: int
+) -> Iterator[Guess]:
     ranges = []
     for name in names:
         if recipe.inputs[name].is_integer:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 # "Got invalid dimensions for input: x for the following indices\n index: 1 Got: 3 Expected: 4"
 _DIMENSIONS = re.compile(
-    r"invalid dimensions for input: (?P<name>.+?) for the following indices(?P<rows>.*)", re.S
+    r"invalid dimensions for input: (?P<name>.+?) for the following indices(?P<rows>.*)",
+    re.S,
 )
 _ROW = re.compile(r"index: (\d+) Got: \d+ Expected: (\d+)")
 # "indices element out of data bounds, idx=7 must be within the inclusive range [-5,4]"
@@ -36,7 +37,9 @@ def read(message: str) -> Hints:
     """Read ``message``; what it doesn't say stays empty."""
     dims: dict[str, dict[int, int]] = {}
     if (match := _DIMENSIONS.search(message)) is not None:
-        dims[match["name"]] = {int(axis): int(size) for axis, size in _ROW.findall(match["rows"])}
+        dims[match["name"]] = {
+            int(axis): int(size) for axis, size in _ROW.findall(match["rows"])
+        }
     bounds = _BOUNDS.search(message)
     # Paths and line numbers of ONNX Runtime's own sources come first; what matters stands behind
     # the last of them.

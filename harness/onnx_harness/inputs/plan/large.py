@@ -153,5 +153,7 @@ def _elements(info: onnx.ValueInfoProto | None) -> int | None:
 
 
 def _name(seed: int, values: Mapping[str, Value]) -> str:
-    largest = max(values.values(), key=lambda value: sum(array.size for array in arrays_of(value)))
+    largest = max(
+        values.values(), key=lambda value: sum(array.size for array in arrays_of(value))
+    )
     return f"large (seed {seed}, {shape_text(next(arrays_of(largest)).shape)})"

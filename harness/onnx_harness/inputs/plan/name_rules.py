@@ -82,7 +82,9 @@ def _demanded(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
     if shapes := of(demands, Kind.SHAPE):
         why, role = shapes[0].why, shapes[0].role
         if role == "Reshape shape":
-            return Rule(Make.TARGET, f"-1 and then 1s, which anything fits: {why}.", certain=False)
+            return Rule(
+                Make.TARGET, f"-1 and then 1s, which anything fits: {why}.", certain=False
+            )
         if role.endswith((" axes", " axis")):
             return Rule(Make.AXES, f"Axes from 0 on: {why}.", certain=False)
         choices, meaning = _SHAPE_VALUES.get(role, ((1, 2), "small counts"))
@@ -114,7 +116,9 @@ def _named(entry: Input, *, is_single: bool) -> Rule:
         why = "16000 and 8000 in turn: its name says that it is a sample rate."
         return Rule(Make.CHOICES, why, certain=False, choices=(16_000, 8_000))
     if is_single:
-        return Rule(Make.INTEGERS, "1 to 10: nothing in the graph restricts it.", False, 1, 10)
+        return Rule(
+            Make.INTEGERS, "1 to 10: nothing in the graph restricts it.", False, 1, 10
+        )
     low = max(-_SMALL, low_type)
     why = f"{low} to {_SMALL}: nothing in the graph restricts it."
     return Rule(Make.INTEGERS, why, False, low, _SMALL)
@@ -168,7 +172,9 @@ def real(entry: Input, findings: Findings, *, is_single: bool) -> Rule:
             return Rule(Make.INTEGERS, why, low=0, high=high, dim=dim)
         return Rule(Make.SIGNAL, why, low=low, high=high, generators=("uniform",))
     if shapes := of(findings.demands, Kind.SHAPE):
-        return Rule(Make.CHOICES, f"1 and 2: {shapes[0].why}.", certain=False, choices=(1.0, 2.0))
+        return Rule(
+            Make.CHOICES, f"1 and 2: {shapes[0].why}.", certain=False, choices=(1.0, 2.0)
+        )
     if _TIMESTEP_NAME.search(entry.name) and len(entry.dims or ()) <= 1:
         why = f"0 to {_MOST_TIMESTEPS}: its name says that it is a step of a diffusion."
         return Rule(Make.INTEGERS, why, False, 0, _MOST_TIMESTEPS)
@@ -200,7 +206,9 @@ def _structured(entry: Input, findings: Findings) -> tuple[str, str]:
     if (findings.is_signal or _AUDIO_NAME.search(entry.name)) and len(dims) <= 3:
         return (
             "audio",
-            "its last axis is time" if findings.is_signal else "its name says that it is sound",
+            "its last axis is time"
+            if findings.is_signal
+            else "its name says that it is sound",
         )
     if _STATE_NAME.search(entry.name):
         return "steps", "its name says that it is a state"

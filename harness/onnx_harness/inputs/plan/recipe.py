@@ -132,7 +132,10 @@ class Recipe:
 
     def values(self, index: int, seed: int, guess: Guess) -> dict[str, Value]:
         """The values of set ``index`` under ``guess``."""
-        return {name: self._value(entry, index, seed, guess) for name, entry in self.inputs.items()}
+        return {
+            name: self._value(entry, index, seed, guess)
+            for name, entry in self.inputs.items()
+        }
 
     @property
     def is_loud(self) -> bool:
@@ -144,10 +147,14 @@ class Recipe:
         free = rule.low is None and rule.high is None and rule.around is None
         return self.inputs[name].is_float and rule.make is Make.SIGNAL and free
 
-    def named(self, index: int, seed: int, values: dict[str, Value], loud: float = 1.0) -> InputSet:
+    def named(
+        self, index: int, seed: int, values: dict[str, Value], loud: float = 1.0
+    ) -> InputSet:
         """The finished set; ``loud`` as in its guess."""
         main = max(
-            self.rules, key=lambda name: (self._tells(name), _elements(values[name])), default=""
+            self.rules,
+            key=lambda name: (self._tells(name), _elements(values[name])),
+            default="",
         )
         kind = kind_of(self.rules[main], index) if main else ""
         if loud != 1 and self._may_be_loud(main):
@@ -157,7 +164,9 @@ class Recipe:
     def _tells(self, name: str) -> bool:
         """Return whether an input says what the model is about: a picture, a sound, a text."""
         rule = self.rules[name]
-        return rule.make in (Make.IDS, Make.TEXTS) or bool({"page", "audio"} & {*rule.generators})
+        return rule.make in (Make.IDS, Make.TEXTS) or bool(
+            {"page", "audio"} & {*rule.generators}
+        )
 
     def _value(self, entry: Input, index: int, seed: int, guess: Guess) -> Value:
         shape = (
@@ -219,7 +228,9 @@ def recipe_for(
         if entry.dims is None and not (name in specs and specs[name].shapes):
             axes = (follow(graph, entry).rank or 2) if rank is None else rank
             entry = replace(
-                entry, dims=tuple(f"{name}[{axis}]" for axis in range(axes)), labels=("?",) * axes
+                entry,
+                dims=tuple(f"{name}[{axis}]" for axis in range(axes)),
+                labels=("?",) * axes,
             )
         inputs[name] = entry
     shapes = read(_flat(model, graph), inputs)
@@ -253,7 +264,9 @@ def _flat(model: onnx.ModelProto, graph: GraphView) -> Scope:
         return graph.main
     try:
         return view(inline_functions(model)).main
-    except Exception:  # what the inliner raises on a function that isn't valid has no common class
+    except (
+        Exception
+    ):  # what the inliner raises on a function that isn't valid has no common class
         return graph.main
 
 

@@ -34,7 +34,9 @@ def rule_for(entry: Input, findings: Findings, spec: InputSpec | None) -> Rule:
         return inferred
     if spec.values:
         listed = ", ".join(map(str, spec.values))
-        return Rule(Make.CHOICES, f"The card fixes its values: {listed}.", choices=spec.values)
+        return Rule(
+            Make.CHOICES, f"The card fixes its values: {listed}.", choices=spec.values
+        )
     low = inferred.low if spec.low is None else spec.low
     high = inferred.high if spec.high is None else spec.high
     dim = inferred.dim if spec.high is None else None
@@ -56,7 +58,11 @@ def rule_for(entry: Input, findings: Findings, spec: InputSpec | None) -> Rule:
         make = inferred.make if inferred.make in (Make.IDS, Make.INTEGERS) else Make.INTEGERS
         if entry.is_float:
             return Rule(
-                Make.SIGNAL, why, low=low, high=high, generators=inferred.generators or ("uniform",)
+                Make.SIGNAL,
+                why,
+                low=low,
+                high=high,
+                generators=inferred.generators or ("uniform",),
             )
         return Rule(make, why, low=low, high=high, dim=dim)
     return inferred
@@ -78,7 +84,10 @@ def _inferred(entry: Input, findings: Findings) -> Rule:
             else "Texts: short words with blanks, digits and non-ASCII letters."
         )
         return Rule(
-            Make.TEXTS, why, choices=listed, is_closed=any(demand.is_closed for demand in keys)
+            Make.TEXTS,
+            why,
+            choices=listed,
+            is_closed=any(demand.is_closed for demand in keys),
         )
     is_single = entry.dims is not None and all(dim == 1 for dim in entry.dims)
     if entry.is_bool:
@@ -86,7 +95,9 @@ def _inferred(entry: Input, findings: Findings) -> Rule:
             return Rule(
                 Make.CHOICES, "A truth value: true and false in turn.", choices=(True, False)
             )
-        return Rule(Make.BOOLS, "Truth values: about half of them true, most, and few in turn.")
+        return Rule(
+            Make.BOOLS, "Truth values: about half of them true, most, and few in turn."
+        )
     if is_single and (rule := _control(entry, demands)) is not None:
         return rule
     if masks := of(demands, Kind.MASK):
@@ -118,7 +129,9 @@ def _keys(entry: Input, keys: list[Demand]) -> Rule | None:
         return None
     is_closed = any(demand.is_closed for demand in keys)
     more = "" if is_closed else ", and some others"
-    return Rule(Make.AMONG, f"Keys{more}: {keys[0].why}.", choices=fitting, is_closed=is_closed)
+    return Rule(
+        Make.AMONG, f"Keys{more}: {keys[0].why}.", choices=fitting, is_closed=is_closed
+    )
 
 
 def _with_constants(rule: Rule, entry: Input, among: list[Demand]) -> Rule:
@@ -154,7 +167,9 @@ def _with_constants(rule: Rule, entry: Input, among: list[Demand]) -> Rule:
 def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
     """The rule for a single number that the graph compares with something."""
     if (choices := of(demands, Kind.CHOICE)) and (typed := _both_sides(entry, choices)):
-        return Rule(Make.CHOICES, f"{_listed(typed)} in turn: {choices[0].why}.", choices=typed)
+        return Rule(
+            Make.CHOICES, f"{_listed(typed)} in turn: {choices[0].why}.", choices=typed
+        )
     # A floor that lets everything through and one that lets most through; likewise a ceiling.
     for kind, usual in ((Kind.LOWER, (0.0, 1.0)), (Kind.UPPER, (10_000.0, 1_000.0))):
         if matching := of(demands, kind):
@@ -166,7 +181,9 @@ def _control(entry: Input, demands: tuple[Demand, ...]) -> Rule | None:
                     if kind is Kind.LOWER
                     else (table[1], table[1] - tenth)
                 )
-            typed = tuple(value if entry.is_float else int(min(value, 100)) for value in values_of)
+            typed = tuple(
+                value if entry.is_float else int(min(value, 100)) for value in values_of
+            )
             return Rule(
                 Make.CHOICES,
                 f"{_listed(typed)} in turn: {matching[0].why}.",
@@ -185,7 +202,9 @@ def _both_sides(entry: Input, choices: list[Demand]) -> tuple[Scalar, ...]:
     values = list(dict.fromkeys(sides))
     if len(values) <= 1:
         values = list(
-            dict.fromkeys([*values, *(value for demand in choices for value in demand.otherwise)])
+            dict.fromkeys(
+                [*values, *(value for demand in choices for value in demand.otherwise)]
+            )
         )
     return tuple(float(value) if entry.is_float else int(value) for value in values)
 
@@ -193,7 +212,9 @@ def _both_sides(entry: Input, choices: list[Demand]) -> tuple[Scalar, ...]:
 def _with_elements(rule: Rule, entry: Input, choices: list[Demand]) -> Rule:
     """The rule of a vector, some elements of which are compared with constants."""
     elements = []
-    for place in sorted({demand.element for demand in choices if demand.element is not None}):
+    for place in sorted(
+        {demand.element for demand in choices if demand.element is not None}
+    ):
         mine = [demand for demand in choices if demand.element == place]
         if typed := _both_sides(entry, mine):
             elements.append((place, typed))

@@ -82,12 +82,18 @@ def generate(
     if try_run is None:
         input_sets: list[InputSet] = []
         for k in range(count):
-            input_sets.append(recipe.named(k, seed, recipe.values(k, seed, recipe.first_guess(k))))
+            input_sets.append(
+                recipe.named(k, seed, recipe.values(k, seed, recipe.first_guess(k)))
+            )
         return input_sets
-    ranks: tuple[int | None, ...] = (None, *_RANKS) if has_unknown_rank(model, specs) else (None,)
+    ranks: tuple[int | None, ...] = (
+        (None, *_RANKS) if has_unknown_rank(model, specs) else (None,)
+    )
     failures: list[_Search] = []
     for rank in ranks:
-        search = _Search(recipe if rank is None else recipe_for(model, specs, rank), seed, try_run)
+        search = _Search(
+            recipe if rank is None else recipe_for(model, specs, rank), seed, try_run
+        )
         if (first := search.first()) is not None:
             sets = search.usual(first, count)
             return [*sets, *search.large(model), *search.unusual(model)] if unusual else sets
@@ -172,7 +178,10 @@ class _Search:
         return [*sets[: len(sets) - len(telling_sets)], *telling_sets]
 
     def _louder(
-        self, sets: Sequence[InputSet], seen: Sequence[list[telling.Trace | None]], start: int
+        self,
+        sets: Sequence[InputSet],
+        seen: Sequence[list[telling.Trace | None]],
+        start: int,
     ) -> list[InputSet]:
         """Return sets of the least loudness at which an output says something else."""
         assert self.base is not None
@@ -189,7 +198,9 @@ class _Search:
                     louder.append((index, values))
             traces = [self.traces[id(values)] for _, values in louder]
             if louder and not telling.says_one_thing([*seen, *traces]):
-                return [self.recipe.named(at, self.seed, values, loud) for at, values in louder]
+                return [
+                    self.recipe.named(at, self.seed, values, loud) for at, values in louder
+                ]
         return []
 
     def telling(self, sets: Sequence[InputSet]) -> list[InputSet]:
@@ -231,7 +242,9 @@ class _Search:
             visiting, deciding = decisive_sets(
                 model, self.recipe, self.seed, self.base, self._attempt
             )
-            rare = list(edges.unusual_sets(self.recipe, self.seed, self.base, self._attempt, light))
+            rare = list(
+                edges.unusual_sets(self.recipe, self.seed, self.base, self._attempt, light)
+            )
         return [*([fed] if fed is not None else []), *visiting, *deciding, *rare]
 
     def _attempt(self, values: dict[str, Value]) -> Any:
@@ -272,7 +285,9 @@ class _Search:
                         *sizing.neighbours(guess.sizes[name], dimensions[name])[:6],
                     ]:
                         changed[name] = near[number % len(near)]
-                if not changed or all(guess.sizes[name] == size for name, size in changed.items()):
+                if not changed or all(
+                    guess.sizes[name] == size for name, size in changed.items()
+                ):
                     continue
                 budget -= 1
                 trial = replace(guess, sizes=guess.sizes | changed)

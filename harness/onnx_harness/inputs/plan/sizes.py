@@ -66,7 +66,25 @@ _LADDER: dict[Role, tuple[int, ...]] = {
         128,
         64,
     ),
-    Role.SEQUENCE: (32, 64, 8, 4, 128, 256, 512, 576, 288, 1024, 77, 1, 2, 16_000, 50, 100, 3000),
+    Role.SEQUENCE: (
+        32,
+        64,
+        8,
+        4,
+        128,
+        256,
+        512,
+        576,
+        288,
+        1024,
+        77,
+        1,
+        2,
+        16_000,
+        50,
+        100,
+        3000,
+    ),
     Role.PAST: (1, 4, 16, 0, 32),
     Role.OTHER: (1, 2, 3, 4, 16, 32, 64, 10, 100, 128, 224, 256, 512, 1024, 16_000),
 }
@@ -78,7 +96,15 @@ _HEIGHT_NAME = re.compile(r"height|^h$", re.I)
 _WIDTH_NAME = re.compile(r"width|^w$", re.I)
 _CHANNELS = (1, 3, 4)
 # Whose sizes change first where sizes have to fit together.
-_WILLING = (Role.OTHER, Role.PAST, Role.SEQUENCE, Role.WIDTH, Role.HEIGHT, Role.SAMPLES, Role.BATCH)
+_WILLING = (
+    Role.OTHER,
+    Role.PAST,
+    Role.SEQUENCE,
+    Role.WIDTH,
+    Role.HEIGHT,
+    Role.SAMPLES,
+    Role.BATCH,
+)
 _SETS = 3
 
 
@@ -102,7 +128,9 @@ class Dimension:
 
 
 def plan(
-    inputs: Mapping[str, Input], findings: Mapping[str, Findings], relations: Sequence[Relation]
+    inputs: Mapping[str, Input],
+    findings: Mapping[str, Findings],
+    relations: Sequence[Relation],
 ) -> dict[str, Dimension]:
     """Plan every dynamic dimension of the inputs, with its role and its candidates.
 
@@ -194,10 +222,13 @@ def ladder(
             climbing[name] = entry
     for rung in range(max((len(entry.ladder) for entry in climbing.values()), default=0)):
         yield base | {
-            name: entry.ladder[min(rung, len(entry.ladder) - 1)] for name, entry in climbing.items()
+            name: entry.ladder[min(rung, len(entry.ladder) - 1)]
+            for name, entry in climbing.items()
         }
     for role in dict.fromkeys(entry.role for entry in free.values()):
-        for rung in range(max(len(entry.ladder) for entry in free.values() if entry.role is role)):
+        for rung in range(
+            max(len(entry.ladder) for entry in free.values() if entry.role is role)
+        ):
             yield base | {
                 name: entry.ladder[min(rung, len(entry.ladder) - 1)]
                 for name, entry in free.items()
@@ -215,7 +246,9 @@ def neighbours(size: int, entry: Dimension) -> list[int]:
     if entry.role is Role.FIXED:
         return []
     near = [size + 32, size // 2, size * 2, size + size // 2, size - size // 8, size + 1]
-    others = [*entry.preferred, *near] if size in entry.preferred else [*near, *entry.preferred]
+    others = (
+        [*entry.preferred, *near] if size in entry.preferred else [*near, *entry.preferred]
+    )
     others = list(dict.fromkeys(others))
     return [neighbour for neighbour in others if neighbour > 0 and neighbour != size]
 
@@ -241,7 +274,9 @@ def _dimension(
     meant = [demand.meaning for demand in demands if demand.meaning is not None]
     widest = max(len(place.dims or ()) for place, _ in places)
     role = (
-        Role(meant[0]) if meant else _role(name, entry, axis, inputs, findings[entry.name], widest)
+        Role(meant[0])
+        if meant
+        else _role(name, entry, axis, inputs, findings[entry.name], widest)
     )
     boxes = _counts_boxes(places, findings)
     if boxes or (role is Role.BATCH and _is_pointed_at(name, places, findings)):
@@ -301,7 +336,12 @@ def _by_stride(demand: AxisDemand) -> tuple[int, ...]:
 
 
 def _role(
-    name: str, entry: Input, axis: int, inputs: Mapping[str, Input], findings: Findings, widest: int
+    name: str,
+    entry: Input,
+    axis: int,
+    inputs: Mapping[str, Input],
+    findings: Findings,
+    widest: int,
 ) -> Role:
     dims = entry.dims or ()
     rank = len(dims)

@@ -13,7 +13,9 @@ from onnx_harness.inputs.values import generators
 Shape = tuple[int, ...]
 
 
-def check(specs: Mapping[str, InputSpec], inputs: Mapping[str, Input], defaults: set[str]) -> None:
+def check(
+    specs: Mapping[str, InputSpec], inputs: Mapping[str, Input], defaults: set[str]
+) -> None:
     """Hold every spec against the graph.
 
     Raises:
@@ -76,7 +78,9 @@ def pins(
                 pin(dim, size, f"[inputs.{name}] shapes")
         if spec.by is not None:
             if dims:
-                pin(dims[-1], _size_by(name, spec, index, controls), f"[inputs.{name}] sizes")
+                pin(
+                    dims[-1], _size_by(name, spec, index, controls), f"[inputs.{name}] sizes"
+                )
             continue
         for key, sizes in spec.sizes.items():
             pin(
@@ -89,7 +93,9 @@ def pins(
 
 def shape_of_unranked(spec: InputSpec | None, index: int) -> Shape | None:
     """Return the shape that a card gives in set ``index``, for an input whose rank is open."""
-    return spec.shapes[index % len(spec.shapes)] if spec is not None and spec.shapes else None
+    return (
+        spec.shapes[index % len(spec.shapes)] if spec is not None and spec.shapes else None
+    )
 
 
 def _check_values(name: str, spec: InputSpec, entry: Input) -> None:
@@ -124,7 +130,9 @@ def _check_values(name: str, spec: InputSpec, entry: Input) -> None:
             raise CardError(
                 f"{at(key)}{where} {key}: an input of type {entry.type_name} has no bounds"
             )
-        if entry.is_integer and not (entry.integer_range[0] <= bound <= entry.integer_range[1]):
+        if entry.is_integer and not (
+            entry.integer_range[0] <= bound <= entry.integer_range[1]
+        ):
             raise CardError(
                 f"{at(key)}{where} {key}: {bound:g} doesn't fit the input's type, {entry.type_name}"
             )
@@ -148,7 +156,9 @@ def _misfit(value: Scalar, entry: Input) -> str | None:
     return None
 
 
-def _check_sizes(name: str, spec: InputSpec, entry: Input, inputs: Mapping[str, Input]) -> None:
+def _check_sizes(
+    name: str, spec: InputSpec, entry: Input, inputs: Mapping[str, Input]
+) -> None:
     where = f"[inputs.{name}]"
     at = spec.place
     declared = entry.shape_text()

@@ -46,7 +46,9 @@ def says_one_thing(seen: Sequence[list[Trace | None]]) -> bool:
     """
     if not seen or not seen[0] or None in seen[0]:
         return False
-    return all(len(later) == len(seen[0]) and all(map(_is_same, seen[0], later)) for later in seen)
+    return all(
+        len(later) == len(seen[0]) and all(map(_is_same, seen[0], later)) for later in seen
+    )
 
 
 def _is_same(first: Trace | None, later: Trace | None) -> bool:
@@ -56,7 +58,11 @@ def _is_same(first: Trace | None, later: Trace | None) -> bool:
 
 
 def _trace(value: Any) -> Trace | None:
-    if not isinstance(value, np.ndarray) or value.size == 0 or value.dtype.kind not in "biuf":
+    if (
+        not isinstance(value, np.ndarray)
+        or value.size == 0
+        or value.dtype.kind not in "biuf"
+    ):
         return None
     row = np.atleast_1d(value)[:1]
     return value.min(), value.max(), row.tobytes() if row.size <= _MOST_COMPARED else None

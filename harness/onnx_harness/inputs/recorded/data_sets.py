@@ -108,7 +108,10 @@ def load_data_sets(path: Path, model: onnx.ModelProto) -> list[DataSet]:
 
 
 def _read(
-    folder: Path, what: str, orders: Sequence[Sequence[str]], declared: Mapping[str, onnx.TypeProto]
+    folder: Path,
+    what: str,
+    orders: Sequence[Sequence[str]],
+    declared: Mapping[str, onnx.TypeProto],
 ) -> dict[str, Any]:
     """The values of ``input_*.pb`` or ``output_*.pb`` by name.
 
@@ -163,7 +166,10 @@ def _parsed(file: Path, declared: onnx.TypeProto, where: str) -> tuple[str, Any]
 
 def _value(message: Any) -> Any:
     if isinstance(message, onnx.SequenceProto):
-        if message.elem_type not in (onnx.SequenceProto.TENSOR, onnx.SequenceProto.UNDEFINED):
+        if message.elem_type not in (
+            onnx.SequenceProto.TENSOR,
+            onnx.SequenceProto.UNDEFINED,
+        ):
             raise ValueError("only sequences of tensors are read")
         return [_array(tensor) for tensor in message.tensor_values]
     if isinstance(message, onnx.OptionalProto):

@@ -22,7 +22,14 @@ import onnx
 
 from onnx_harness.errors import InputError, first_line
 from onnx_harness.inputs.graph.signature import Container, Input, default_names, read_inputs
-from onnx_harness.inputs.values.sets import Array, DataSet, InputSet, Value, arrays_of, shape_text
+from onnx_harness.inputs.values.sets import (
+    Array,
+    DataSet,
+    InputSet,
+    Value,
+    arrays_of,
+    shape_text,
+)
 
 _NUMBERED = re.compile(r"(\d+)/(.+)", re.S)
 _ELEMENT = re.compile(r"(.+)\[(\d+)\]", re.S)
@@ -147,7 +154,9 @@ def _expected(
             values[key] = _as_given(array, outputs[key])
         elif match is not None and match[1] in outputs and match[1] not in inputs:
             keys.add(key)
-            elements.setdefault(match[1], {})[int(match[2])] = _as_given(array, outputs[match[1]])
+            elements.setdefault(match[1], {})[int(match[2])] = _as_given(
+                array, outputs[match[1]]
+            )
     sequences = {}
     for name, items in elements.items():
         sequences[name] = [items[place] for place in sorted(items)]
@@ -162,7 +171,8 @@ def _as_given(array: Array, declared: onnx.TypeProto) -> Array:
     if array.dtype.kind == "U":
         return array.astype(object)
     element = (
-        declared.tensor_type.elem_type or declared.sequence_type.elem_type.tensor_type.elem_type
+        declared.tensor_type.elem_type
+        or declared.sequence_type.elem_type.tensor_type.elem_type
     )
     if array.dtype.kind == "V" and element:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(element)
@@ -179,7 +189,9 @@ def _read(path: Path) -> dict[str, Array]:
                 key = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
                     arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
-    except Exception as error:  # what zipfile, zlib and numpy's reader of headers raise varies
+    except (
+        Exception
+    ) as error:  # what zipfile, zlib and numpy's reader of headers raise varies
         if "pickle" in str(error).lower():
             raise InputError(
                 f"{path.name}: {key!r} holds pickled objects, which are not read because they can "
@@ -211,13 +223,17 @@ def _checked(
             and match[1] in inputs
             and inputs[match[1]].container is Container.SEQUENCE
         ):
-            elements.setdefault(match[1], {})[int(match[2])] = typed(where, array, inputs[match[1]])
+            elements.setdefault(match[1], {})[int(match[2])] = typed(
+                where, array, inputs[match[1]]
+            )
         elif key in defaults:
             # An initializer that is also an input: the recorded value takes its default's place.
             values[key] = array
         else:
             extra.append(key)
-    values |= {name: [items[place] for place in sorted(items)] for name, items in elements.items()}
+    values |= {
+        name: [items[place] for place in sorted(items)] for name, items in elements.items()
+    }
     missing = [name for name in inputs if name not in values]
     if missing or extra:
         problems = [f"lacks {listed(missing)}"] * bool(missing) + [
@@ -265,7 +281,9 @@ def typed(where: str, array: Array, entry: Input) -> Array:
     return array
 
 
-def check_equal_dims(where: str, values: Mapping[str, Value], inputs: Mapping[str, Input]) -> None:
+def check_equal_dims(
+    where: str, values: Mapping[str, Value], inputs: Mapping[str, Input]
+) -> None:
     """Hold dimensions of one name against each other.
 
     Raises InputError where their sizes differ.
@@ -291,7 +309,9 @@ def _stored(array: Array) -> Array:
     for item in array.reshape(-1).tolist():
         texts.append(item.decode() if isinstance(item, bytes) else str(item))
     if any(text.endswith("\0") for text in texts):
-        raise InputError("a text that ends in a NUL character can't be stored: numpy would drop it")
+        raise InputError(
+            "a text that ends in a NUL character can't be stored: numpy would drop it"
+        )
     return np.array(texts, dtype=np.str_).reshape(array.shape)
 
 

@@ -63,7 +63,9 @@ def find(name: str) -> Generator:
         InputError: there is none.
     """
     if name not in GENERATORS:
-        raise InputError(f"no generator is called '{name}'. {did_you_mean(name, GENERATORS)}")
+        raise InputError(
+            f"no generator is called '{name}'. {did_you_mean(name, GENERATORS)}"
+        )
     return GENERATORS[name]
 
 
@@ -80,7 +82,9 @@ def seeded(seed: int, index: int, name: str) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, index, *name.encode()]))
 
 
-def integers(rng: np.random.Generator, shape: Shape, low: int, high: int) -> NDArray[np.int64]:
+def integers(
+    rng: np.random.Generator, shape: Shape, low: int, high: int
+) -> NDArray[np.int64]:
     """Uniform integers, ``low`` and ``high`` included.
 
     The two ends occur where there is room for them.
@@ -107,7 +111,9 @@ def tokens(rng: np.random.Generator, shape: Shape, low: int, high: int) -> NDArr
     span = high - low
     # Squared uniform: small ids are the frequent ones, as in a vocabulary that is sorted by
     # frequency.
-    ids = low + np.minimum(np.floor(rng.random(shape) ** 2 * (span + 1)), span).astype(np.int64)
+    ids = low + np.minimum(np.floor(rng.random(shape) ** 2 * (span + 1)), span).astype(
+        np.int64
+    )
     if not shape or ids.size == 0 or shape[-1] < 4 or span < 3:
         return ids
     rows = ids.reshape(-1, shape[-1])
@@ -149,7 +155,11 @@ def texts(
         vocabulary: to the graph.
         is_closed: whether it takes no others.
     """
-    words = [*vocabulary, *_WORDS[: max(2, len(vocabulary) // 2)]] if vocabulary else list(_WORDS)
+    words = (
+        [*vocabulary, *_WORDS[: max(2, len(vocabulary) // 2)]]
+        if vocabulary
+        else list(_WORDS)
+    )
     words = list(vocabulary) if vocabulary and is_closed else words
     values = np.empty(shape, dtype=object)
     picked = rng.integers(0, len(words), size=values.size)
@@ -236,7 +246,9 @@ def _draw(rng: np.random.Generator, height: int, width: int) -> Floats:
         column = int(rng.integers(1, glyph + 1))
         while column + glyph // 2 < width:
             if rng.random() < 0.85:  # the rest are blanks between words
-                _glyph(rng, page[top : top + glyph, column : column + glyph * 2 // 3], stroke)
+                _glyph(
+                    rng, page[top : top + glyph, column : column + glyph * 2 // 3], stroke
+                )
             column += glyph * 2 // 3 + stroke
     return page
 
@@ -279,11 +291,19 @@ def _token_values(rng: np.random.Generator, shape: Shape) -> Floats:
 GENERATORS: dict[str, Generator] = {
     entry.name: entry
     for entry in (
-        Generator("normal", "normal noise", _normal, None, "normal noise, mean 0, deviation 1"),
-        Generator("uniform", "uniform noise", _uniform, (0.0, 1.0), "uniform noise in [0, 1)"),
+        Generator(
+            "normal", "normal noise", _normal, None, "normal noise, mean 0, deviation 1"
+        ),
+        Generator(
+            "uniform", "uniform noise", _uniform, (0.0, 1.0), "uniform noise in [0, 1)"
+        ),
         Generator("steps", "steps", _steps, (-2.0, 2.0), "plateaus and edges in [-2, 2]"),
         Generator(
-            "audio", "audio-like", _audio, (-1.0, 1.0), "harmonic tones with an envelope in [-1, 1]"
+            "audio",
+            "audio-like",
+            _audio,
+            (-1.0, 1.0),
+            "harmonic tones with an envelope in [-1, 1]",
         ),
         Generator(
             "page", "page-like", _page, (-1.0, 1.0), "drawn glyphs and rectangles in [-1, 1]"

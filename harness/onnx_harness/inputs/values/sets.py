@@ -78,7 +78,9 @@ class InputSet:
 
 def digest_of(sets: Iterable[InputSet]) -> str:
     """SHA-256 over the digests of several sets, in order, in hexadecimal."""
-    return hashlib.sha256("".join(input_set.digest() for input_set in sets).encode()).hexdigest()
+    return hashlib.sha256(
+        "".join(input_set.digest() for input_set in sets).encode()
+    ).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,9 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def set_name(index: int, origin: str, values: Mapping[str, Value], main: str, kind: str) -> str:
+def set_name(
+    index: int, origin: str, values: Mapping[str, Value], main: str, kind: str
+) -> str:
     """The name of a generated set.
 
     Its index and origin, what its main input looks like, its scalars.

@@ -34,7 +34,15 @@ _ROLES: Sequence[tuple[re.Pattern[str], Role]] = (
     (re.compile(r"mask"), Role.MASK),
     (re.compile(r"pos(ition)?s?(_ids?)?$|position|input_pos"), Role.POSITIONS),
 )
-_IDS = ("decoder_input_ids", "input_ids", "input_tokens", "token_ids", "tokens", "ids", "input")
+_IDS = (
+    "decoder_input_ids",
+    "input_ids",
+    "input_tokens",
+    "token_ids",
+    "tokens",
+    "ids",
+    "input",
+)
 _LOGITS = ("logits", "lm_logits", "scores")
 # An input of a cache, and the output that is fed back to it: what is replaced in its name.
 _PAIRS = (
@@ -115,13 +123,15 @@ def decoder_of(signature: Signature, fed: Sequence[str], spec: GenerateSpec) -> 
     whole, form = _takes_any(ids, spec), _form(empty)
     if form == "none" and not whole:
         raise _error(
-            spec, f"input '{ids.name}' takes one token and nothing is fed back: name the cache"
+            spec,
+            f"input '{ids.name}' takes one token and nothing is fed back: name the cache",
         )
     places = _places(empty) if form == "static" and _has(roles, Role.POSITIONS) else None
     length = len(spec.prompt) + spec.steps - 1
     if places is not None and length > places:
         raise _error(
-            spec, f"prompt and steps take {length} places, and the cache has {places} at most"
+            spec,
+            f"prompt and steps take {length} places, and the cache has {places} at most",
         )
     return Decoder(ids, whole, logits, cache, empty, roles, form, places)
 
@@ -132,7 +142,9 @@ def of_encoder(name: str) -> bool:
 
 
 def _error(spec: GenerateSpec, words: str) -> CardError:
-    return CardError(f"{spec.place}: generate: {words}" if spec.place else f"generate: {words}")
+    return CardError(
+        f"{spec.place}: generate: {words}" if spec.place else f"generate: {words}"
+    )
 
 
 def _check_names(
@@ -217,7 +229,9 @@ def _ids(
     raise _error(spec, 'no input is certain to take the tokens. Mend: ids = "INPUT"')
 
 
-def _logits(outputs: Mapping[str, ValueType], cache: Mapping[str, str], spec: GenerateSpec) -> str:
+def _logits(
+    outputs: Mapping[str, ValueType], cache: Mapping[str, str], spec: GenerateSpec
+) -> str:
     if spec.logits is not None:
         return spec.logits
     free = []
@@ -235,7 +249,9 @@ def _logits(outputs: Mapping[str, ValueType], cache: Mapping[str, str], spec: Ge
 def _takes_any(ids: ValueType, spec: GenerateSpec) -> bool:
     length = (ids.shape or (None,))[-1]
     if isinstance(length, int) and length > 1:
-        raise _error(spec, f"input '{ids.name}' takes {length} tokens at once, and no single one")
+        raise _error(
+            spec, f"input '{ids.name}' takes {length} tokens at once, and no single one"
+        )
     return not isinstance(length, int)
 
 

@@ -173,7 +173,9 @@ class _Mixing:
         for place in self._switches.sets:
             self._account.runs += 1
             with noting(f"transform: float32 search, survey {place + 1}"):
-                losses.append(run(session, self._standard.reference.sets[place].values)[SURVEY])
+                losses.append(
+                    run(session, self._standard.reference.sets[place].values)[SURVEY]
+                )
             if not times:
                 times = node_times(Path(session.end_profiling()))
         return losses, times
@@ -219,7 +221,9 @@ class _Mixing:
 
     def _prices(self, survey: Sequence[NodeSurvey]) -> list[float]:
         """Return what each node costs in float32: its time, that of all inside it, and a Cast's."""
-        prices = [node_survey.time_share + _CAST_PRICE / len(survey) for node_survey in survey]
+        prices = [
+            node_survey.time_share + _CAST_PRICE / len(survey) for node_survey in survey
+        ]
         inner = {}
         for place, inside in self._switches.graph.inside.items():
             inner[place] = sum(prices[at] for at in inside)
@@ -251,7 +255,9 @@ class _Mixing:
                     self._switches.graph.closed(nodes),
                 )
                 if len(nodes_kept) < of:
-                    kept = f"{len(nodes_kept)} of its {of} nodes have to stay float32, and then"
+                    kept = (
+                        f"{len(nodes_kept)} of its {of} nodes have to stay float32, and then"
+                    )
                     raise NotApplicable(f"{kept} {error}") from error
                 kept = "its only node" if of == 1 else f"each of its {of} nodes"
                 raise NotApplicable(f"{kept} has to stay float32 ({error})") from error

@@ -55,7 +55,11 @@ class _Quantizing:
     """One search."""
 
     def __init__(
-        self, standard: Standard, conversion: QuantizedConversion, source: Source, effort: Effort
+        self,
+        standard: Standard,
+        conversion: QuantizedConversion,
+        source: Source,
+        effort: Effort,
     ) -> None:
         self._standard = standard
         self._conversion = conversion
@@ -82,7 +86,9 @@ class _Quantizing:
         nodes, minimal, corrections = frozenset[int](), True, 0
         if self._shortfall(nodes):
             suspicion = self._suspicion(errors)
-            searched = smallest_set(self._passes, suspicion, [1.0] * len(suspicion), self._spent)
+            searched = smallest_set(
+                self._passes, suspicion, [1.0] * len(suspicion), self._spent
+            )
             if searched is None:
                 raise NotApplicable(
                     f"with every node in float its outputs don't reach {self._goal()}"
@@ -159,7 +165,9 @@ class _Quantizing:
         share = self._conversion.agreement
         return f"{goal} and {share:.0%} of the first choices" if share else goal
 
-    def _verified(self, searched: Found, suspicion: Sequence[float]) -> tuple[frozenset[int], int]:
+    def _verified(
+        self, searched: Found, suspicion: Sequence[float]
+    ) -> tuple[frozenset[int], int]:
         """Return nodes in float with which the quantized model passes as it runs here.
 
         And how many choices did not: ONNX Runtime's integer kernels can saturate, or round where
@@ -183,7 +191,9 @@ class _Quantizing:
             f"no choice of nodes in float was verified on the quantized model: {lacking}"
         )
 
-    def _attempts(self, searched: Found, suspicion: Sequence[float]) -> Iterator[frozenset[int]]:
+    def _attempts(
+        self, searched: Found, suspicion: Sequence[float]
+    ) -> Iterator[frozenset[int]]:
         """Yield what was found, the larger set it came from, and it with one node more."""
         yield searched.nodes
         if searched.wide != searched.nodes:
@@ -208,7 +218,9 @@ class _Quantizing:
             try:
                 session = self._open(file, "all", provider)
                 outputs = self._runs(session)
-            except Exception as error:  # ONNX Runtime's errors have no common class below Exception
+            except (
+                Exception
+            ) as error:  # ONNX Runtime's errors have no common class below Exception
                 self._refused = True
                 return f"provider '{provider}' doesn't run it: {first_line(error, 160)}"
         return shortfall(self._standard, self._conversion, outputs)

@@ -103,7 +103,9 @@ def quantizers(
         raw = f"{_PREFIX}_raw_{len(claims)}" if name in outputs else name
         if raw != name:
             for new_node in nodes_here:
-                new_node.input[:] = [raw if value == name else value for value in new_node.input]
+                new_node.input[:] = [
+                    raw if value == name else value for value in new_node.input
+                ]
             choice = name
         nodes_here.append(
             helper.make_node("Where", [switch, nodes_here[-1].output[0], raw], [choice])
@@ -139,7 +141,9 @@ def _quantizer(
                     tensor.name = copied.input[place]
                     names.add(tensor.name)
             elif place == 0:
-                copied.input[0] = name if node.op_type == "QuantizeLinear" else f"{_PREFIX}_{value}"
+                copied.input[0] = (
+                    name if node.op_type == "QuantizeLinear" else f"{_PREFIX}_{value}"
+                )
         copied.output[0] = f"{_PREFIX}_{node.output[0]}"
         copies.append(copied)
     return copies
@@ -174,7 +178,9 @@ def _write(
     for place in range(count):
         index = f"{_PREFIX}_index_{place}"
         graph.initializer.append(numpy_helper.from_array(np.array(place, np.int64), index))
-        written.append(helper.make_node("Gather", [MASK, index], [f"{_PREFIX}_switch_{place}"]))
+        written.append(
+            helper.make_node("Gather", [MASK, index], [f"{_PREFIX}_switch_{place}"])
+        )
     made = set()
     for node in graph.node:
         for name in node.output:
@@ -195,10 +201,14 @@ def _write(
             if name in outputs and name in after:
                 copied.output[place] = new[0].input[0]
         written += [copied, *new]
-    graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), f"{_PREFIX}_flat"))
+    graph.initializer.append(
+        numpy_helper.from_array(np.array([-1], np.int64), f"{_PREFIX}_flat")
+    )
     if parts:
         written.append(helper.make_node("Concat", parts, [ERRORS], axis=0))
-        graph.output.append(helper.make_tensor_value_info(ERRORS, TensorProto.FLOAT, [len(parts)]))
+        graph.output.append(
+            helper.make_tensor_value_info(ERRORS, TensorProto.FLOAT, [len(parts)])
+        )
     graph.input.append(helper.make_tensor_value_info(MASK, TensorProto.BOOL, [count]))
     graph.ClearField("node")
     graph.node.extend(written)

@@ -34,7 +34,10 @@ class Found:
 
 
 def smallest_set(
-    passes: Oracle, suspicion: Sequence[float], price: Sequence[float], spent: Callable[[], bool]
+    passes: Oracle,
+    suspicion: Sequence[float],
+    price: Sequence[float],
+    spent: Callable[[], bool],
 ) -> Found | None:
     """Search for a small and cheap set of nodes in float32 with which a mix passes.
 
@@ -61,7 +64,10 @@ def smallest_set(
 
 
 def _prefix(
-    passes: Oracle, ranking: Sequence[int], suspicion: Sequence[float], spent: Callable[[], bool]
+    passes: Oracle,
+    ranking: Sequence[int],
+    suspicion: Sequence[float],
+    spent: Callable[[], bool],
 ) -> int | None:
     """Return how many of the first of the ranking pass."""
     sizes = [sum(suspicion[place] >= cut for place in ranking) for cut in _CUTS]

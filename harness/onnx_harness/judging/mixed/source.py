@@ -38,7 +38,9 @@ class Source:
         self._count = 0
         size = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
         self.external = size >= _LARGE
-        self._skeleton = externalized(model, folder / _WEIGHTS, _WEIGHT) if self.external else model
+        self._skeleton = (
+            externalized(model, folder / _WEIGHTS, _WEIGHT) if self.external else model
+        )
 
     def copy(self) -> onnx.ModelProto:
         """Return the model anew, to be changed; large weights stay in their file."""

@@ -121,8 +121,12 @@ class _Instrument:
             nodes += self._added.get(step.index, ())
         if self._parts:
             nodes.append(helper.make_node("Concat", self._parts, [FOUND], axis=0))
-            graph.initializer.append(numpy_helper.from_array(np.array([-1], np.int64), self._flat))
-            graph.output.append(helper.make_tensor_value_info(FOUND, FLOAT, [len(self._parts)]))
+            graph.initializer.append(
+                numpy_helper.from_array(np.array([-1], np.int64), self._flat)
+            )
+            graph.output.append(
+                helper.make_tensor_value_info(FOUND, FLOAT, [len(self._parts)])
+            )
             plan.model.ir_version = max(plan.model.ir_version, FREE_INITIALIZERS)
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         graph.ClearField("node")
@@ -155,21 +159,29 @@ class _Instrument:
         if name not in self._half:
             maker = self._plan.maker(name)
             target = (
-                self._added.setdefault(maker.index, []) if isinstance(maker, Step) else self._start
+                self._added.setdefault(maker.index, [])
+                if isinstance(maker, Step)
+                else self._start
             )
             self._half[name] = self._rounded(name, target)
         return self._half[name]
 
     def _apart(self, exact: str, rounded: str, after: list[onnx.NodeProto]) -> str:
         """Add the squared distance of two vectors."""
-        return self._node("ReduceSumSquare", [self._node("Sub", [rounded, exact], after)], after)
+        return self._node(
+            "ReduceSumSquare", [self._node("Sub", [rounded, exact], after)], after
+        )
 
     def _rounded(self, name: str, target: list[onnx.NodeProto]) -> str:
         half = self._node("Cast", [name], target, to=self._plan.halving.half)
         return self._node("Cast", [half], target, to=TensorProto.FLOAT)
 
     def _node(
-        self, op: str, inputs: Sequence[str], target: list[onnx.NodeProto], to: int | None = None
+        self,
+        op: str,
+        inputs: Sequence[str],
+        target: list[onnx.NodeProto],
+        to: int | None = None,
     ) -> str:
         name = self._name()
         target.append(helper.make_node(op, inputs, [name], name=name))
@@ -207,7 +219,11 @@ def read(
     for place in range(len(atoms)):
         node_surveys.append(
             NodeSurvey(
-                inherits[place], rounds[place], greatest[place], suspicion[place], shares[place]
+                inherits[place],
+                rounds[place],
+                greatest[place],
+                suspicion[place],
+                shares[place],
             )
         )
     return tuple(node_surveys)
@@ -224,11 +240,17 @@ def _worst(
     for run in runs:
         inputs, itself, whole, greatest = run.astype(np.float64).reshape(-1, 4).T
         with np.errstate(all="ignore"):
-            shares = [np.sqrt(moved / np.maximum(whole, _TINY)) for moved in (inputs, itself)]
-        table = np.nan_to_num(np.stack([*shares, greatest], axis=1), nan=np.inf, posinf=np.inf)
+            shares = [
+                np.sqrt(moved / np.maximum(whole, _TINY)) for moved in (inputs, itself)
+            ]
+        table = np.nan_to_num(
+            np.stack([*shares, greatest], axis=1), nan=np.inf, posinf=np.inf
+        )
         for atom, row in zip(values, table.tolist(), strict=True):
             for column, number in zip(columns, row, strict=True):
-                column[atom] = number if math.isnan(column[atom]) else max(column[atom], number)
+                column[atom] = (
+                    number if math.isnan(column[atom]) else max(column[atom], number)
+                )
     return columns[0], columns[1], columns[2]
 
 
@@ -266,12 +288,15 @@ def _suspicion(
         for name in _half_reads(plan, step):
             read.append((name, _rounding(plan, name, atoms, rounds, unit)))
         grown = min(
-            _MOST, after * _factor(inherits[atom], max((moved for _, moved in read), default=unit))
+            _MOST,
+            after * _factor(inherits[atom], max((moved for _, moved in read), default=unit)),
         )
         for name, moved in read:
             # That a value is infinite is its maker's doing, and says nothing about how exact it has
             # to be.
-            factors[name] = max(factors.get(name, 0.0), after if math.isinf(moved) else grown)
+            factors[name] = max(
+                factors.get(name, 0.0), after if math.isinf(moved) else grown
+            )
     return suspicion
 
 
@@ -315,7 +340,9 @@ def _factor(inherits: float, moved: float) -> float:
     return factor if not 1 / _AMPLIFIES <= factor <= _AMPLIFIES else 1.0
 
 
-def _time_shares(plan: Plan, atoms: Mapping[str, int], times: Mapping[str, float]) -> list[float]:
+def _time_shares(
+    plan: Plan, atoms: Mapping[str, int], times: Mapping[str, float]
+) -> list[float]:
     seconds = [0.0] * len(atoms)
     for step in plan.reading.floating:
         label = plan.label(step)

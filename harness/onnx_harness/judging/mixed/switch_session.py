@@ -87,7 +87,9 @@ class SwitchSession:
     def _clamped(self, tensor: onnx.TensorProto) -> onnx.TensorProto | None:
         """Return what the conversion makes of a weight that it clamps, as float32."""
         values = numpy_helper.to_array(tensor, str(self._source.folder))
-        rounded = self._conversion.round(np.ascontiguousarray(values, np.float32).reshape(-1), [])
+        rounded = self._conversion.round(
+            np.ascontiguousarray(values, np.float32).reshape(-1), []
+        )
         if not rounded.raised and not rounded.lowered:
             return None
         return numpy_helper.from_array(
@@ -136,7 +138,9 @@ class SwitchSession:
         outputs = [self._outputs((), at) for at in everywhere]
         failing = [at for at in everywhere if not self._judged(outputs[at], at)]
         if failing:
-            worst = max(failing, key=lambda at: (_departure(outputs[at], self._expected[at]), -at))
+            worst = max(
+                failing, key=lambda at: (_departure(outputs[at], self._expected[at]), -at)
+            )
             self.witnesses.append(worst)
         return not failing
 
@@ -184,7 +188,9 @@ class SwitchSession:
         outputs = [self._outputs(everything, at) for at in range(len(self.sets))]
         self.exact = all(map(_all_same, outputs, self._expected))
         judged = None if self.exact else verdict(self._standard, outputs)
-        return "" if judged is None or judged.passed else judged.reason or "the outputs differ"
+        return (
+            "" if judged is None or judged.passed else judged.reason or "the outputs differ"
+        )
 
     def open(self, model: Path | bytes, profile: Path | None = None) -> ort.InferenceSession:
         """Open a session that rounds where the graph says so, and nowhere else."""

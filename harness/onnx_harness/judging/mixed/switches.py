@@ -187,7 +187,9 @@ class _Wiring:
             before = self._before.setdefault(_at(step), [])
             half = self._half_of(name, maker, step, before)
             self._mixed[key] = self._name("mixed")
-            self._choose(condition, half, self._raw.get(name, name), self._mixed[key], before)
+            self._choose(
+                condition, half, self._raw.get(name, name), self._mixed[key], before
+            )
         return self._mixed[key]
 
     def _half_of(
@@ -218,7 +220,9 @@ class _Wiring:
     def _weight(self, name: str, maker: Step | Scope) -> onnx.TensorProto | None:
         if isinstance(maker, Step):
             return maker.tensor
-        return self.plan.reading.initializers.get(name) or self.plan.reading.defaults.get(name)
+        return self.plan.reading.initializers.get(name) or self.plan.reading.defaults.get(
+            name
+        )
 
     def _switch_results(self, step: Step) -> None:
         """Let the results of a node's graphs be rounded where the node is of the half type.
@@ -255,7 +259,12 @@ class _Wiring:
         return back
 
     def _choose(
-        self, condition: Condition, half: str, single: str, name: str, target: list[onnx.NodeProto]
+        self,
+        condition: Condition,
+        half: str,
+        single: str,
+        name: str,
+        target: list[onnx.NodeProto],
     ) -> None:
         switch = self._switch(condition)
         if self.plan.opset >= _WHERE_SINCE:
@@ -292,7 +301,9 @@ class _Wiring:
         gathers = []
         for place in range(len(self._conditions)):
             index = f"{MASK}_index_{place}"
-            graph.initializer.append(numpy_helper.from_array(np.array(place, np.int64), index))
+            graph.initializer.append(
+                numpy_helper.from_array(np.array(place, np.int64), index)
+            )
             gathers.append(helper.make_node("Gather", [MASK, index], [f"{MASK}_{place}"]))
         nodes = [*gathers, *map(_copy, graph.node)]
         graph.ClearField("node")

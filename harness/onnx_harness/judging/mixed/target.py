@@ -55,7 +55,11 @@ class Target:
     """
 
     def __init__(
-        self, standard: Standard, conversion: MixedConversion, source: Source, account: Account
+        self,
+        standard: Standard,
+        conversion: MixedConversion,
+        source: Source,
+        account: Account,
     ) -> None:
         """Nothing is opened before it is asked for.
 
@@ -85,7 +89,9 @@ class Target:
             return True
         if self.half != "float16":
             return False
-        return any(step.node.domain not in STANDARD_DOMAINS for step in plan.reading.floating)
+        return any(
+            step.node.domain not in STANDARD_DOMAINS for step in plan.reading.floating
+        )
 
     def refused(self, plan: Plan, spent: Callable[[], bool]) -> Refused:
         """Find the nodes that the provider refuses in the half type.
@@ -118,8 +124,12 @@ class Target:
             return ""
         try:
             outputs = self._runs(self._opened(candidate), self._standard.reference.usual)
-        except Exception as error:  # ONNX Runtime's errors have no common class below Exception
-            return f"provider '{self.provider.name}' doesn't run it: {first_line(error, 160)}"
+        except (
+            Exception
+        ) as error:  # ONNX Runtime's errors have no common class below Exception
+            return (
+                f"provider '{self.provider.name}' doesn't run it: {first_line(error, 160)}"
+            )
         judged = verdict(self._standard, outputs)
         if judged.passed:
             return ""
@@ -129,7 +139,9 @@ class Target:
         """Return the error of a provider that refuses every node."""
         each = "its only node" if count == 1 else f"each of its {count} nodes"
         name = self.provider.name
-        return NotApplicable(f"provider '{name}' refuses {self.half} in {each}: {gist(words)}")
+        return NotApplicable(
+            f"provider '{name}' refuses {self.half} in {each}: {gist(words)}"
+        )
 
     def refusal(self, names: Collection[str]) -> str:
         """Return what the provider says against the model with those nodes in float32.
@@ -152,7 +164,9 @@ class Target:
         try:
             session = self._opened(candidate)
             self._runs(session, self._standard.reference.usual[:1])
-        except Exception as error:  # ONNX Runtime's errors have no common class below Exception
+        except (
+            Exception
+        ) as error:  # ONNX Runtime's errors have no common class below Exception
             return str(error).strip() or type(error).__name__
         elsewhere = self._off_provider(session)
         if elsewhere:
@@ -195,7 +209,9 @@ class Target:
                 config=exact_sums(self._standard.model.skeleton, candidate.skeleton),
             )
 
-    def _runs(self, session: ort.InferenceSession, places: Iterable[int]) -> list[dict[str, Any]]:
+    def _runs(
+        self, session: ort.InferenceSession, places: Iterable[int]
+    ) -> list[dict[str, Any]]:
         outputs = []
         for place in places:
             self._account.runs += 1

@@ -70,9 +70,13 @@ def _of_table(table: Any, file: Path) -> Address:
         raise UsageError(f'{file}: [cluster] needs address = "tls://HOST:8786"')
     for key in table:
         if key not in _KEYS:
-            raise UsageError(f"{file}: [cluster] has no key '{key}'. {did_you_mean(key, _KEYS)}")
+            raise UsageError(
+                f"{file}: [cluster] has no key '{key}'. {did_you_mean(key, _KEYS)}"
+            )
     keys = [key for key in _TLS if key in table]
-    if (keys and len(keys) < len(_TLS)) or (not keys and table["address"].startswith("tls:")):
+    if (keys and len(keys) < len(_TLS)) or (
+        not keys and table["address"].startswith("tls:")
+    ):
         raise UsageError(f"{file}: TLS needs {', '.join(_TLS)}: name all three in [cluster]")
     requires = table.get("requires", {})
     if not isinstance(requires, dict):

@@ -184,7 +184,9 @@ class Cluster:
             for work in [work for work in running if work.place.address not in present]:
                 running.remove(work)
                 work.future.cancel()
-                progress(f"the worker {work.place.address} is lost: its cells go to another one")
+                progress(
+                    f"the worker {work.place.address} is lost: its cells go to another one"
+                )
                 waiting.extendleft(self._again(work))
             self._begin(waiting, running, places)
             self._changed.wait(_TICK_SECONDS if running or waiting else 0)
@@ -202,7 +204,9 @@ class Cluster:
             hosts = {self._pool.host(work.place) for work in running}
             avoided = share.avoided | self._refusing.get(share.load.provider, set())
             able = rank(places, share.load, used, avoided)
-            if share.timed:  # alone on its machine, the one that judged it where that is there
+            if (
+                share.timed
+            ):  # alone on its machine, the one that judged it where that is there
                 able = [place for place in able if self._pool.host(place) not in hosts]
                 able.sort(key=lambda place: self._pool.host(place) != share.host)
             if able:
@@ -228,12 +232,16 @@ class Cluster:
             return self._again(work)
         if reply.refusal:
             progress(f"{work.place.address} judges nothing: {reply.refusal}")
-            self._refusing.setdefault(work.share.load.provider, set()).add(work.place.address)
+            self._refusing.setdefault(work.share.load.provider, set()).add(
+                work.place.address
+            )
             return self._again(work, nothing_begun=reply.refusal)
         if reply.missing:
             try:
                 self._deliver(work, reply)
-            except Exception as error:  # of Dask, the disk or the network: the next try may do
+            except (
+                Exception
+            ) as error:  # of Dask, the disk or the network: the next try may do
                 progress(f"to {work.place.address}: {first_line(error)}")
                 return self._again(work, nothing_begun=first_line(error))
             return [work.share]
@@ -260,7 +268,11 @@ class Cluster:
             verdict = told[cell.id]
             if verdict is not None or cell in begun:
                 share.charge(cell, address, verdict)
-            if verdict is not None and verdict.limit and not self._leave_to_larger(share, verdict):
+            if (
+                verdict is not None
+                and verdict.limit
+                and not self._leave_to_larger(share, verdict)
+            ):
                 settle(self._futures(share)[cell.id], verdict)
             elif share.is_tried_enough(cell):
                 self._settle_tried(share, cell, nothing_begun)
@@ -340,7 +352,9 @@ class Cluster:
             return None
         by_id = {cell.id: cell for cell in cells}
         boot = self._pool.host(place)
-        neighbours = [neighbour for neighbour in places if self._pool.host(neighbour) == boot]
+        neighbours = [
+            neighbour for neighbour in places if self._pool.host(neighbour) == boot
+        ]
         inline = {}
         for part in parcel.parts:
             if part.size <= INLINE_BYTES:
@@ -353,7 +367,9 @@ class Cluster:
             source_digest(),
             self._topic,
             sharing=sum(neighbour.threads for neighbour in neighbours),
-            results=tuple(self._accurate(cell) for cell in share.cells) if share.timed else (),
+            results=tuple(self._accurate(cell) for cell in share.cells)
+            if share.timed
+            else (),
         )
         function = worker.time_group if share.timed else worker.judge_group
         future = self._pool.submit(function, place, pack(request), load=share.load)
@@ -389,7 +405,9 @@ class Cluster:
         shares = []
         for cells in groups.values():
             host = self._verdicts[cells[0].id].result().boot
-            load = Load(cells[0].provider, self._address.requires.get(cells[0].provider, ()), 0)
+            load = Load(
+                cells[0].provider, self._address.requires.get(cells[0].provider, ()), 0
+            )
             shares.append(Share(cells, load, timed=True, host=host))
         return shares
 

@@ -102,11 +102,15 @@ def packed(
             add(str(card_place.with_name(recorded.name)), recorded)
         else:
             add(f"model/{recorded.parent.name}/{recorded.name}", recorded)
-    of_card = tuple(add(f"ops/{at}/{file.name}", file) for at, file in enumerate(card.custom_ops))
+    of_card = tuple(
+        add(f"ops/{at}/{file.name}", file) for at, file in enumerate(card.custom_ops)
+    )
     of_run = tuple(
         add(f"ops/run-{at}/{file.name}", file) for at, file in enumerate(settings.custom_ops)
     )
-    moved = replace(card, path=card_place, source=PathSource(model_place), custom_ops=of_card)
+    moved = replace(
+        card, path=card_place, source=PathSource(model_place), custom_ops=of_card
+    )
     return (
         tuple(replace(cell, card=moved) for cell in members),
         replace(settings, custom_ops=of_run),
@@ -240,7 +244,9 @@ class Store:
         self._blobs.mkdir(parents=True, exist_ok=True)
         handle = os.open(self._blobs / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            with contextlib.suppress(OSError):  # a file system without locks: both lay it out
+            with contextlib.suppress(
+                OSError
+            ):  # a file system without locks: both lay it out
                 lock(handle, wait=True)
             yield
         finally:

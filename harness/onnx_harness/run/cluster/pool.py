@@ -73,13 +73,17 @@ class Pool:
         if not able:
             tags = " and ".join(f"'{tag}'" for tag in load.tags)
             mend = f'start workers with --resources "{load.tags[0]}=1"'
-            return Availability(provider, False, f"no worker of the cluster has {tags}", mend)
+            return Availability(
+                provider, False, f"no worker of the cluster has {tags}", mend
+            )
         availability = Availability(provider, False, "no worker answered", None)
         for place in able[:_MOST_ASKED]:
             future = self.submit(worker.probe_provider, place, provider)
             try:
                 answer = unpack(future.result(timeout=ANSWER_SECONDS))
-            except Exception as error:  # Dask's own have no common class; another worker is asked
+            except (
+                Exception
+            ) as error:  # Dask's own have no common class; another worker is asked
                 availability = Availability(
                     provider, False, f"on {place.address}, {first_line(error)}", None
                 )
@@ -133,7 +137,11 @@ class Pool:
         return machine.limit if machine is not None else 0
 
     def submit(
-        self, function: Callable[..., Any], place: Place, *args: Any, load: Load | None = None
+        self,
+        function: Callable[..., Any],
+        place: Place,
+        *args: Any,
+        load: Load | None = None,
     ) -> Any:
         """Have one worker call a function; the answer is Dask's future.
 

@@ -143,7 +143,9 @@ def _timed(runner: Runner, cell: Cell, accurate: CellResult) -> RemoteVerdict:
             status=Status.ERROR,
             stage=Stage.LATENCY,
             reason=f"can't be timed: {named(error)}",
-            symptom=Symptom.ENVIRONMENT if of_the_machine or is_of_the_machine(error) else None,
+            symptom=Symptom.ENVIRONMENT
+            if of_the_machine or is_of_the_machine(error)
+            else None,
         )
     return RemoteVerdict(result, machine)
 
@@ -177,7 +179,9 @@ def _runner(settings: Settings, threads: int | None) -> Iterator[Runner]:
         others = [] if runner is not None else [idle_runner for _, idle_runner in _idle]
         if others:
             _idle.clear()
-    for idle_runner in others:  # of other settings: its process holds memory that this one needs
+    for (
+        idle_runner
+    ) in others:  # of other settings: its process holds memory that this one needs
         idle_runner.close()
     # What fails for this machine's sake is tried on another one: the coordinator counts.
     runner = runner or Runner(settings, threads=threads, machine_retries=0)
@@ -200,7 +204,11 @@ def _is_awaited() -> bool:
         from distributed.worker import thread_state
 
         task = get_worker().state.tasks.get(thread_state.key)
-    except (ImportError, ValueError, AttributeError):  # no worker of Dask: a test's own process
+    except (
+        ImportError,
+        ValueError,
+        AttributeError,
+    ):  # no worker of Dask: a test's own process
         return True
     return task is not None and task.state not in ("cancelled", "released", "forgotten")
 

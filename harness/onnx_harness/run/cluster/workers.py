@@ -95,7 +95,9 @@ def rank(
     fitting = [place for place in places if load.fits(place)]
     others = [place for place in fitting if place.address not in avoided]
     able = [
-        place for place in others or fitting if _has_room(place, load, used.get(place.address, ()))
+        place
+        for place in others or fitting
+        if _has_room(place, load, used.get(place.address, ()))
     ]
     return sorted(able, key=lambda place: len(used.get(place.address, ())))
 

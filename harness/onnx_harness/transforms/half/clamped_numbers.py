@@ -18,7 +18,13 @@ from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind
 from onnx_harness.transforms.half.graph import Reading, Scope, Step
 from onnx_harness.transforms.half.masks import masks
-from onnx_harness.transforms.half.schemas import BFLOAT16, COMPUTES_EACH, DOUBLE, FLOAT, FLOAT16
+from onnx_harness.transforms.half.schemas import (
+    BFLOAT16,
+    COMPUTES_EACH,
+    DOUBLE,
+    FLOAT,
+    FLOAT16,
+)
 from onnx_harness.transforms.half.weights import Rounder
 
 _LARGEST = 65504.0  # the largest finite float16
@@ -28,7 +34,20 @@ _COMPUTES = _ARITHMETIC | _ORDERS
 _ADDS = frozenset({"Add", "Max", "Sub"})
 # What may follow a factor beyond float16 before its result is brought back.
 _AFTER_SCALING = frozenset(
-    {"Abs", "Add", "Ceil", "Clip", "Div", "Floor", "Log", "Max", "Min", "Mul", "Neg", "Round"}
+    {
+        "Abs",
+        "Add",
+        "Ceil",
+        "Clip",
+        "Div",
+        "Floor",
+        "Log",
+        "Max",
+        "Min",
+        "Mul",
+        "Neg",
+        "Round",
+    }
     | {"Sqrt", "Sub"}
 )
 _HANDS_ON = MOVES | {"Cast"}
@@ -87,7 +106,9 @@ def _until_brought_back(reading: Reading, scaled: set[str]) -> set[Step]:
         if step.op not in _AFTER_SCALING or scaled.isdisjoint(step.ins):
             continue
         floats = [name for name in step.ins if reading.types[name] == FLOAT]
-        if all(name in scaled or constant_behind(reading, name) is not None for name in floats):
+        if all(
+            name in scaled or constant_behind(reading, name) is not None for name in floats
+        ):
             steps.add(step)
             if step.op not in ("Div", "Log"):
                 scaled.update(step.outs)
@@ -221,7 +242,9 @@ def _makes_mask(reading: Reading, name: str, depth: int = _DEPTH) -> bool:
         return False
     if maker.op == "Cast":
         source = maker.ins[0]
-        return reading.types[source] not in _FLOATS or _makes_mask(reading, source, depth - 1)
+        return reading.types[source] not in _FLOATS or _makes_mask(
+            reading, source, depth - 1
+        )
     if maker.op in ("ConstantOfShape", "Trilu"):
         return True
     if maker.op not in COMPUTES_EACH and maker.op not in MOVES:

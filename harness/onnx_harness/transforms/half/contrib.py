@@ -77,7 +77,7 @@ def _schemas() -> Mapping[tuple[str, str], dict[int, onnx.defs.OpSchema]]:
     schemas: dict[tuple[str, str], dict[int, onnx.defs.OpSchema]] = {}
     for operator in get_all_operator_schema():
         if operator.domain in _DOMAINS:
-            schemas.setdefault((operator.domain, operator.name), {})[operator.since_version] = (
-                operator
-            )
+            schemas.setdefault((operator.domain, operator.name), {})[
+                operator.since_version
+            ] = operator
     return schemas

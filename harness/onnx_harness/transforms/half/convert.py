@@ -26,7 +26,12 @@ from onnx_harness.transforms.half.integer_products import (
 from onnx_harness.transforms.half.masks import lower_fillings
 from onnx_harness.transforms.half.requests import Request, names_of_functions
 from onnx_harness.transforms.half.rewrite import Rewiring
-from onnx_harness.transforms.half.schemas import BFLOAT16, DEFAULT_OP_BLOCK_LIST, FLOAT, FLOAT16
+from onnx_harness.transforms.half.schemas import (
+    BFLOAT16,
+    DEFAULT_OP_BLOCK_LIST,
+    FLOAT,
+    FLOAT16,
+)
 from onnx_harness.transforms.half.unfuse import unfuse
 from onnx_harness.transforms.half.vain import refuse_vain
 from onnx_harness.transforms.half.weights import Rounder
@@ -44,7 +49,9 @@ _NAMED_READERS = 3
 _CASTS_INFER = 6
 
 
-def convert_to_half(model: onnx.ModelProto, rounder: Rounder, request: Request) -> onnx.ModelProto:
+def convert_to_half(
+    model: onnx.ModelProto, rounder: Rounder, request: Request
+) -> onnx.ModelProto:
     """Convert the float32 tensors and operators of a model to the half type.
 
     That is the type that ``rounder`` rounds to.
@@ -67,7 +74,9 @@ def convert_to_half(model: onnx.ModelProto, rounder: Rounder, request: Request) 
         return _converted(model, rounder, request)
 
 
-def converted_copy(model: onnx.ModelProto, rounder: Rounder, request: Request) -> onnx.ModelProto:
+def converted_copy(
+    model: onnx.ModelProto, rounder: Rounder, request: Request
+) -> onnx.ModelProto:
     """Convert a copy of a model, as `convert_to_half` does.
 
     Of large weights only what stays float32 is copied.
@@ -109,7 +118,9 @@ def _is_large(tensor: onnx.TensorProto) -> bool:
     return tensor.data_type == FLOAT and math.prod(tensor.dims[:]) > _COPIED
 
 
-def _converted(model: onnx.ModelProto, rounder: Rounder, request: Request) -> onnx.ModelProto:
+def _converted(
+    model: onnx.ModelProto, rounder: Rounder, request: Request
+) -> onnx.ModelProto:
     blocked_ops = (
         _BLOCKED_OPS if request.op_block_list is None else frozenset(request.op_block_list)
     )
@@ -215,7 +226,9 @@ def _is_small(reading: Reading, name: str) -> bool:
     return tensor is not None and math.prod(tensor.dims) == 1
 
 
-def _unconverted(model: onnx.ModelProto, reading: Reading, request: Request) -> onnx.ModelProto:
+def _unconverted(
+    model: onnx.ModelProto, reading: Reading, request: Request
+) -> onnx.ModelProto:
     """The model, which has no float32 tensor."""
     why = "the model has no float32 tensor"
     if request.refuse_vain:

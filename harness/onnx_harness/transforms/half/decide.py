@@ -23,7 +23,14 @@ from onnx_harness.transforms.half.positions import exact_steps
 from onnx_harness.transforms.half.ranges import Squares, variance_notes
 from onnx_harness.transforms.half.requests import Request, label
 from onnx_harness.transforms.half.running_sums import FIRST_BODY_INPUT, NO_SUMS, running_sums
-from onnx_harness.transforms.half.schemas import EITHER, FLOAT, FLOAT16, SCATTERS, takes, takes_at
+from onnx_harness.transforms.half.schemas import (
+    EITHER,
+    FLOAT,
+    FLOAT16,
+    SCATTERS,
+    takes,
+    takes_at,
+)
 from onnx_harness.transforms.half.weights import Rounder
 
 _SCAN_LIKE_LOOP = 9
@@ -123,7 +130,11 @@ class Halving:
         # Where readers differ it will be made twice.
         names = []
         for name in self.flexible:
-            if name in self.read_half and name not in self.read_float and name not in read_exact:
+            if (
+                name in self.read_half
+                and name not in self.read_float
+                and name not in read_exact
+            ):
                 names.append(name)
         self.halves.update(names)
         if self._request.force_initializers:
@@ -180,7 +191,9 @@ class Halving:
             for index, name in enumerate(step.ins):
                 if name in sums:
                     readers[name].append((step, index))
-        once = ((sums[name], *reader[0]) for name, reader in readers.items() if len(reader) == 1)
+        once = (
+            (sums[name], *reader[0]) for name, reader in readers.items() if len(reader) == 1
+        )
         means: set[Step] = set()
         for made, reader, index in once:
             if self._scales(reader, index):
@@ -194,11 +207,17 @@ class Halving:
             return index == 0
         factor = step.ins[1 - index] if step.op == "Mul" else ""
         return bool(factor) and (
-            factor in self._reading.defaults or constant_behind(self._reading, factor) is not None
+            factor in self._reading.defaults
+            or constant_behind(self._reading, factor) is not None
         )
 
     def _decide_nodes(self) -> None:
-        half, halves, blocked_ops, movers = self.half, self.halves, self._blocked_ops, self._movers
+        half, halves, blocked_ops, movers = (
+            self.half,
+            self.halves,
+            self._blocked_ops,
+            self._movers,
+        )
         exceptions = self._kept | self._exact
         by_name = bool(self._blocked_nodes)
         for step in self._reading.floating:
@@ -230,7 +249,8 @@ class Halving:
             return
         # Sequences and what nothing is known about can't be cast.
         if step.unclear or (
-            rule.unbound and any(self._types[step.outs[index]] == FLOAT for index in rule.unbound)
+            rule.unbound
+            and any(self._types[step.outs[index]] == FLOAT for index in rule.unbound)
         ):
             return
         if step in self._exact or (step.op in SCATTERS and _reduces(step.node)):
@@ -264,7 +284,9 @@ class Halving:
 
         Some of them are the half type because the caller wants it.
         """
-        wants = [step.want] * len(step.ins) if isinstance(step.want, int) else list(step.want)
+        wants = (
+            [step.want] * len(step.ins) if isinstance(step.want, int) else list(step.want)
+        )
         for place in self._request.force_inputs[step.op]:
             if place < len(wants) and takes_at(step.op, self._opset, self.half, place):
                 wants[place] = self.half
@@ -281,7 +303,9 @@ class Halving:
             source = self._types[step.ins[0]]
             if self._types[result] == FLOAT and source not in (FLOAT, self.half):
                 self.flexible[result] = None
-        elif self._types[result] == FLOAT and (step.tensor is not None or not _is_sparse(step)):
+        elif self._types[result] == FLOAT and (
+            step.tensor is not None or not _is_sparse(step)
+        ):
             self.flexible[result] = None
 
     def _exact_normalizations(self) -> set[Step]:
@@ -360,9 +384,13 @@ class Halving:
             return
         sums = self._sums.inputs(step)
         if sums:
-            step.want = tuple(FLOAT if place in sums else want for place in range(len(step.ins)))
+            step.want = tuple(
+                FLOAT if place in sums else want for place in range(len(step.ins))
+            )
         exact = self._sums.outputs(step)
-        self.halves.update(name for place, name in enumerate(step.outs) if place not in exact)
+        self.halves.update(
+            name for place, name in enumerate(step.outs) if place not in exact
+        )
         for body in step.bodies:
             body.exact = self._sums.body_outputs(step)
             first = FIRST_BODY_INPUT[step.op]
@@ -382,7 +410,9 @@ class Halving:
         first = FIRST_BODY_INPUT[step.op]
         for body in step.bodies if step.op != "If" else ():
             pairs += zip(step.ins[first:], body.inputs[first:], strict=False)
-        return all(self._types[outer] == self._types[inner] for outer, inner in pairs if outer)
+        return all(
+            self._types[outer] == self._types[inner] for outer, inner in pairs if outer
+        )
 
     def _outputs_wanted(self) -> list[tuple[str, int]]:
         """Of each graph's float32 outputs, the names and the types in which they are wanted."""
@@ -479,7 +509,9 @@ class Halving:
 
 
 def _epsilon(step: Step) -> float:
-    epsilons = [attribute.f for attribute in step.node.attribute if attribute.name == "epsilon"]
+    epsilons = [
+        attribute.f for attribute in step.node.attribute if attribute.name == "epsilon"
+    ]
     return epsilons[0] if epsilons else _DEFAULT_EPSILON
 
 
@@ -488,5 +520,7 @@ def _is_sparse(step: Step) -> bool:
 
 
 def _reduces(node: onnx.NodeProto) -> bool:
-    reductions = (attribute.s for attribute in node.attribute if attribute.name == "reduction")
+    reductions = (
+        attribute.s for attribute in node.attribute if attribute.name == "reduction"
+    )
     return any(reduction != b"none" for reduction in reductions)

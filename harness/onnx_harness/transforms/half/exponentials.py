@@ -15,7 +15,9 @@ from onnx_harness.transforms.half.schemas import FLOAT
 _SUMS = frozenset({"Add", "Clip", "Max", "Mul", "ReduceSum", "Sub", "Sum"}) | MOVES
 _GREATEST = frozenset({"Max", "ReduceMax"})
 # What these give is never negative.
-_POSITIVE = frozenset({"Abs", "Exp", "ReduceL2", "ReduceSumSquare", "Relu", "Softplus", "Sqrt"})
+_POSITIVE = frozenset(
+    {"Abs", "Exp", "ReduceL2", "ReduceSumSquare", "Relu", "Softplus", "Sqrt"}
+)
 
 
 def exponential_quotients(reading: Reading) -> set[Step]:

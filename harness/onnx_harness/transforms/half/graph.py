@@ -156,7 +156,11 @@ class Reading:
     """
 
     def __init__(
-        self, model: onnx.ModelProto, opset: int, half: int, blocked_ops: Set[str] = frozenset()
+        self,
+        model: onnx.ModelProto,
+        opset: int,
+        half: int,
+        blocked_ops: Set[str] = frozenset(),
     ) -> None:
         """Read a model.
 
@@ -174,7 +178,9 @@ class Reading:
         self.half = half
         self._opset = opset
         self._rules = rules_of(opset, half)
-        functions = {(function.domain, function.name): function for function in model.functions}
+        functions = {
+            (function.domain, function.name): function for function in model.functions
+        }
         self._functions = functions
         # A function in the standard domain takes the place of an operator.
         names = set()
@@ -294,11 +300,15 @@ class Reading:
         step = Step(node, op if standard else "", ins, outs, index, scope)
         if standard:
             if op not in _HOLD_GRAPHS:
-                step.rule = _CONSTANT if op == "Constant" else self._rules[op, len(ins), len(outs)]
+                step.rule = (
+                    _CONSTANT if op == "Constant" else self._rules[op, len(ins), len(outs)]
+                )
         elif (domain, op) not in self._functions and not any(
             each.type in _GRAPHS for each in node.attribute
         ):
-            opset = next((each.version for each in self._imports if each.domain == domain), 1)
+            opset = next(
+                (each.version for each in self._imports if each.domain == domain), 1
+            )
             step.rule = rules_of(opset, self.half, domain)[op, len(ins), len(outs)]
         return step
 
@@ -320,7 +330,8 @@ class Reading:
                     makers_here[name] = step
         names = outer
         if inner and (
-            outer or not all(map(makers.keys().isdisjoint, (inputs, tensors, sparse, makers_here)))
+            outer
+            or not all(map(makers.keys().isdisjoint, (inputs, tensors, sparse, makers_here)))
         ):
             names = self._rename(
                 scope, outer, dict.fromkeys((*inputs, *tensors, *sparse, *makers_here))
@@ -364,7 +375,10 @@ class Reading:
         if not names:
             return names
         for step in scope.steps:
-            for values, field in ((step.ins, step.node.input), (step.outs, step.node.output)):
+            for values, field in (
+                (step.ins, step.node.input),
+                (step.outs, step.node.output),
+            ):
                 for index, name in enumerate(values):
                     if name in names:
                         values[index] = field[index] = names[name]
@@ -380,7 +394,12 @@ class Reading:
     # Types.
 
     def _infer(self, scope: Scope) -> None:
-        types, sized, constants, floating = self.types, self.sized, self.constants, self.floating
+        types, sized, constants, floating = (
+            self.types,
+            self.sized,
+            self.constants,
+            self.floating,
+        )
         type_of = types.__getitem__
         inputs_given = frozenset(scope.inputs)
         # Asked once, as most models have neither.
@@ -503,7 +522,9 @@ class Reading:
         domain = step.node.domain if not step.op else ""
         opset = self._opset
         if domain not in STANDARD_DOMAINS:
-            opset = next((entry.version for entry in self._imports if entry.domain == domain), 1)
+            opset = next(
+                (entry.version for entry in self._imports if entry.domain == domain), 1
+            )
         inferred: Mapping[str, onnx.TypeProto] = {}
         try:
             schema = onnx.defs.get_schema(step.node.op_type, opset, domain)
@@ -518,7 +539,9 @@ class Reading:
                 opset_imports=self._imports,
                 ir_version=self._model.ir_version,
             )
-        except Exception:  # inference isn't defined for every valid node, and what it raises varies
+        except (
+            Exception
+        ):  # inference isn't defined for every valid node, and what it raises varies
             inferred = {}
         return self._set(name, inferred.get(name) or self._said(name))
 
@@ -533,11 +556,17 @@ class Reading:
             # body.
             if step.op == "Loop":
                 self.types.update(
-                    zip(body.inputs, (onnx.TensorProto.INT64, onnx.TensorProto.BOOL), strict=False)
+                    zip(
+                        body.inputs,
+                        (onnx.TensorProto.INT64, onnx.TensorProto.BOOL),
+                        strict=False,
+                    )
                 )
             if step.op == "Loop" or len(step.ins) == len(body.inputs):
                 first = 2 if step.op == "Loop" else 0
-                for name, argument in zip(body.inputs[first:], step.ins[first:], strict=False):
+                for name, argument in zip(
+                    body.inputs[first:], step.ins[first:], strict=False
+                ):
                     self._copy(argument, name)
             self._infer(body)
             inside = body.outputs[1:] if step.op == "Loop" else body.outputs
@@ -558,9 +587,13 @@ class Reading:
             if name:
                 self._set(name, kind or self._said(name))
 
-    def _inside(self, function: onnx.FunctionProto, step: Step) -> Iterator[onnx.TypeProto | None]:
+    def _inside(
+        self, function: onnx.FunctionProto, step: Step
+    ) -> Iterator[onnx.TypeProto | None]:
         """The types that a function of the model gives for the inputs of this call."""
-        model = onnx.ModelProto(ir_version=self._model.ir_version, functions=self._model.functions)
+        model = onnx.ModelProto(
+            ir_version=self._model.ir_version, functions=self._model.functions
+        )
         model.opset_import.extend(function.opset_import)
         model.graph.node.extend(function.node)
         for name, argument in zip(function.input, step.ins, strict=False):
@@ -577,7 +610,11 @@ class Reading:
 
     def _kind(self, name: str) -> onnx.TypeProto:
         kind = self._kinds.get(name)
-        return onnx.helper.make_tensor_type_proto(self.types[name], None) if kind is None else kind
+        return (
+            onnx.helper.make_tensor_type_proto(self.types[name], None)
+            if kind is None
+            else kind
+        )
 
     def _set(self, name: str, kind: onnx.TypeProto | None) -> int:
         """Enter the type of a value."""

@@ -46,7 +46,9 @@ def dequantizing(reading: Reading) -> tuple[set[Step], set[str]]:
                         names.append(name)
                 totals.update(names)
             elif (
-                step.op == "Cast" and step.ins[0] in totals and reading.types[step.outs[0]] == FLOAT
+                step.op == "Cast"
+                and step.ins[0] in totals
+                and reading.types[step.outs[0]] == FLOAT
             ):
                 casts[step.outs[0]] = step
             elif step.op == "Mul" and not casts.keys().isdisjoint(step.ins):
@@ -68,7 +70,9 @@ def may_multiply_before_moving(reading: Reading) -> bool:
     if not {"MatMul", "Transpose"} <= reading.op_types:
         return False
     # The operator of a step is empty where a function of the model has the name of a standard one.
-    movers = (step for scope in reading.scopes for step in scope.steps if step.op in _TRANSPOSES)
+    movers = (
+        step for scope in reading.scopes for step in scope.steps if step.op in _TRANSPOSES
+    )
     return any(_moves_first_axis(step.node) for step in movers)
 
 
@@ -136,9 +140,12 @@ def _multiply_first(
     read = {name for node in nodes for name in node.input[:]}
     read |= {info.name for info in graph.output}
     unread = movers.keys() - read
-    _delete(graph.node, [at for at, node in enumerate(graph.node) if node.output[0] in unread])
     _delete(
-        graph.value_info, [at for at, info in enumerate(graph.value_info) if info.name in unread]
+        graph.node, [at for at, node in enumerate(graph.node) if node.output[0] in unread]
+    )
+    _delete(
+        graph.value_info,
+        [at for at, info in enumerate(graph.value_info) if info.name in unread],
     )
 
 
@@ -147,7 +154,8 @@ def _moves_first_axis(node: onnx.NodeProto) -> bool:
     if not is_standard(node, "Transpose"):
         return False
     perm = next(
-        (list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"), []
+        (list(attribute.ints) for attribute in node.attribute if attribute.name == "perm"),
+        [],
     )
     return len(perm) > 2 and perm == [*range(1, len(perm) - 1), 0, len(perm) - 1]
 

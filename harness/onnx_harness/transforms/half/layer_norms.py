@@ -13,7 +13,15 @@ from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.graph import Reading, Step
 
 # What follows the subtraction of the mean: the variance, its root, the quotient, scale and bias.
-_FOLLOWS = (("Pow", "Mul"), ("ReduceMean",), ("Add",), ("Sqrt",), ("Div",), ("Mul",), ("Add",))
+_FOLLOWS = (
+    ("Pow", "Mul"),
+    ("ReduceMean",),
+    ("Add",),
+    ("Sqrt",),
+    ("Div",),
+    ("Mul",),
+    ("Add",),
+)
 
 
 class LayerNorm(NamedTuple):
@@ -58,7 +66,11 @@ def _mean_subtracted(reading: Reading, step: Step) -> Step | None:
     It's None where the step subtracts no such mean.
     """
     maker = reading.makers.get(step.ins[1])
-    if not isinstance(maker, Step) or maker.op != "ReduceMean" or maker.ins[0] != step.ins[0]:
+    if (
+        not isinstance(maker, Step)
+        or maker.op != "ReduceMean"
+        or maker.ins[0] != step.ins[0]
+    ):
         return None
     return maker
 

@@ -16,7 +16,9 @@ _MANY_TERMS = 4096
 # Elements of a constant whose numbers are read, 4 MB: weights of large models are larger, and
 # reading all of theirs would take as long as rounding them.
 _READ = 1 << 20
-_SUMS = frozenset({"ReduceL1", "ReduceLogSum", "ReduceLogSumExp", "ReduceSum", "ReduceSumSquare"})
+_SUMS = frozenset(
+    {"ReduceL1", "ReduceLogSum", "ReduceLogSumExp", "ReduceSum", "ReduceSumSquare"}
+)
 
 
 def long_sums(reading: Reading, rounder: Rounder) -> set[Step]:

@@ -28,7 +28,9 @@ def masks(reading: Reading, step: Step) -> bool:
     if step.op == "ConstantOfShape":
         filling = constant_tensor(step.node) if step.node.attribute else None
         numbers = (
-            [] if filling is None else onnx.numpy_helper.to_array(filling).reshape(-1).tolist()
+            []
+            if filling is None
+            else onnx.numpy_helper.to_array(filling).reshape(-1).tolist()
         )
     elif step.op in ("Mul", "Where"):
         floats = [name for name in step.ins if reading.types[name] == FLOAT]

@@ -68,7 +68,8 @@ class Plan:
             if (
                 place >= first
                 and self.reading.types[name] == FLOAT
-                and (wants if isinstance(wants, int) else wants[place]) not in (FLOAT, EITHER)
+                and (wants if isinstance(wants, int) else wants[place])
+                not in (FLOAT, EITHER)
             ):
                 places.append(place)
         return places

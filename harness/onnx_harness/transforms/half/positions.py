@@ -74,7 +74,9 @@ _WEIGHS = frozenset(
 SMALL_MATRIX = 1 << 16
 
 
-def exact_steps(reading: Reading, blocked_ops: Iterable[str], totals: Iterable[str]) -> set[Step]:
+def exact_steps(
+    reading: Reading, blocked_ops: Iterable[str], totals: Iterable[str]
+) -> set[Step]:
     """Return the steps that stay float32 for what they compute.
 
     Args:
@@ -114,7 +116,9 @@ class _Exact:
         self._reading = reading
         self._types = reading.types
         self._sources = _COUNTS & blocked_ops
-        self._reads_exactly = _ALWAYS_EXACT | ((_COORDINATES.keys() | {"TopK"}) & blocked_ops)
+        self._reads_exactly = _ALWAYS_EXACT | (
+            (_COORDINATES.keys() | {"TopK"}) & blocked_ops
+        )
         self._totals = totals
         self._masked: set[str] = set()
         self.counted: set[str] = set()
@@ -256,7 +260,9 @@ class _Exact:
                 for name in step.ins:
                     weighed.add(name)
         indices = (
-            self._indices() if any(step.op in ("ArgMax", "ArgMin") for step in ends) else set()
+            self._indices()
+            if any(step.op in ("ArgMax", "ArgMin") for step in ends)
+            else set()
         )
         for step in ends:
             if step.op in ("Cast", "Mod", "Sub"):

@@ -23,7 +23,9 @@ from onnx_harness.transforms.half.schemas import FLOAT
 _SUMS_SQUARES = frozenset({"ReduceL2", "ReduceSumSquare"})
 _SQUARES = _SUMS_SQUARES | {"Pow"}
 _AVERAGES = frozenset({"GlobalAveragePool", "ReduceMean"})
-_ADDS_UP = frozenset({"Add", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Sum"})
+_ADDS_UP = frozenset(
+    {"Add", "AveragePool", "GlobalAveragePool", "ReduceMean", "ReduceSum", "Sum"}
+)
 # From a square to the sum of its neighbours lie these, as in a response normalization.
 _SPREADS = MOVES | {"Pad"}
 # How many operators a constant exponent may be computed by.
@@ -47,7 +49,9 @@ class Squares:
             reading: the graphs.
         """
         self._reading = reading
-        self._sums: set[str] = set()  # of squares, and what is computed of them and constants
+        self._sums: set[str] = (
+            set()
+        )  # of squares, and what is computed of them and constants
         self._rooted: set[str] = set()
         self._members: set[Step] = set()
         self._ends: set[Step] = set()
@@ -101,7 +105,9 @@ class Squares:
         if not of_sums:
             return
         if all(name in self._sums or self._is_constant(name) for name in floats):
-            self._enter(step, rooted=step.op in _ROOTS or not self._rooted.isdisjoint(of_sums))
+            self._enter(
+                step, rooted=step.op in _ROOTS or not self._rooted.isdisjoint(of_sums)
+            )
         elif (step.op == "Mul" and not self._rooted.isdisjoint(of_sums)) or (
             step.op == "Div" and step.ins[1] in self._rooted
         ):
@@ -113,7 +119,9 @@ class Squares:
         stays: set[Step] = set()
         reads: set[str] = set()
         for step in reversed(self._reading.floating):
-            if step in self._ends or (step in self._members and not reads.isdisjoint(step.outs)):
+            if step in self._ends or (
+                step in self._members and not reads.isdisjoint(step.outs)
+            ):
                 stays.add(step)
                 reads.update(step.ins)
         return stays

@@ -99,9 +99,9 @@ class Rewiring:
 
     def _retype(self, node: onnx.NodeProto, name: str, at_once: bool = False) -> None:
         if node.op_type == "Cast":
-            next(attribute for attribute in node.attribute if attribute.name == "to").CopyFrom(
-                _to(self._half)
-            )
+            next(
+                attribute for attribute in node.attribute if attribute.name == "to"
+            ).CopyFrom(_to(self._half))
             return
         if node.op_type == "Constant":
             tensor = constant_tensor(node)
@@ -125,7 +125,11 @@ class Rewiring:
         for step in self._casts:
             source, result = step.ins[0], step.outs[0]
             maker = self._reading.makers.get(source)
-            if self._types[source] == DOUBLE and isinstance(maker, Step) and maker.op == "Cast":
+            if (
+                self._types[source] == DOUBLE
+                and isinstance(maker, Step)
+                and maker.op == "Cast"
+            ):
                 self._doubled.append(maker)
                 source = maker.ins[0]
                 source = self._same.get(source, source)
@@ -184,7 +188,11 @@ class Rewiring:
             there = ""
             if name in self._widened:
                 there = self._current(self._widened[name])
-            elif isinstance(maker, Step) and maker.op == "Cast" and maker.ins[0] in self._floats:
+            elif (
+                isinstance(maker, Step)
+                and maker.op == "Cast"
+                and maker.ins[0] in self._floats
+            ):
                 there = self._view(maker.ins[0])
             if there and as_output:
                 self._append_identity(self._reading.scopes[0], there, as_output)
@@ -314,7 +322,9 @@ class Rewiring:
             return
         graphs = {step.scope for step in steps}
         stated = {
-            info.name for scope in graphs for info in (*scope.graph.value_info, *scope.graph.output)
+            info.name
+            for scope in graphs
+            for info in (*scope.graph.value_info, *scope.graph.output)
         }
         original = {new: name for name, new in self._inside.items()}
         for step in steps:
@@ -389,7 +399,9 @@ class Rewiring:
         edits: list[tuple[Scope, int, onnx.NodeProto | None]] = []
         for step in removed:
             edits.append((step.scope, step.index, None))
-        edits += reversed(self._inserted)  # of two in one place, the later may read the earlier
+        edits += reversed(
+            self._inserted
+        )  # of two in one place, the later may read the earlier
         for scope, index, node in sorted(edits, key=lambda edit: -edit[1]):
             if node is None:
                 del scope.graph.node[index]

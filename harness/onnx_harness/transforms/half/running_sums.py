@@ -101,7 +101,9 @@ def _path_of_sum(reading: Reading, step: Step, body: Scope, place: int) -> set[S
     for inner in body.steps:
         if leads.isdisjoint(inner.ins):
             continue
-        if inner.op in _CARRIES or (inner.op in _SCALES and _scales(reading, inner, leads, body)):
+        if inner.op in _CARRIES or (
+            inner.op in _SCALES and _scales(reading, inner, leads, body)
+        ):
             leads.update(out for out in inner.outs if reading.types[out] == FLOAT)
             path.add(inner)
     needed, end = {body.outputs[result]}, set()
@@ -118,6 +120,10 @@ def _scales(reading: Reading, step: Step, leads: set[str], body: Scope) -> bool:
         maker = reading.makers.get(name)
         if name in leads or constant_behind(reading, name) is not None:
             continue
-        if maker is None or maker is body or (isinstance(maker, Step) and maker.scope is body):
+        if (
+            maker is None
+            or maker is body
+            or (isinstance(maker, Step) and maker.scope is body)
+        ):
             return False
     return step.op == "Mul" or step.ins[0] in leads

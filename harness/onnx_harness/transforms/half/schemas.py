@@ -154,7 +154,9 @@ class Rules(dict[tuple[str, int, int], Rule]):
             return Rule((ASK,) * outputs)
         read = [_variable(formal.inputs, index) for index in range(inputs)]
         variables = [_variable(formal.outputs, index) for index in range(outputs)]
-        first = {variable: FIRST - index for index, variable in reversed(list(enumerate(read)))}
+        first = {
+            variable: FIRST - index for index, variable in reversed(list(enumerate(read)))
+        }
         names = []
         for name in variables:
             names.append(
@@ -188,7 +190,9 @@ class Rules(dict[tuple[str, int, int], Rule]):
             unbound = tuple(entries)
         free = {variables[index] for index in unbound}
         stays = {
-            name for index, name in enumerate(read) if index in _FLOAT32_INPUTS.get(op_type, ())
+            name
+            for index, name in enumerate(read)
+            if index in _FLOAT32_INPUTS.get(op_type, ())
         } | free
         inputs_want = _together([self._want(name, formal, stays) for name in read])
         outputs_want = _together([self._want(name, formal, stays) for name in variables])
@@ -206,7 +210,9 @@ class Rules(dict[tuple[str, int, int], Rule]):
         """FLOAT, the half type, or EITHER for what never is float32."""
         if name not in formal.float32:
             return EITHER
-        return self._half if self._half in formal.float32[name] and name not in stays else FLOAT
+        return (
+            self._half if self._half in formal.float32[name] and name not in stays else FLOAT
+        )
 
 
 @cache
@@ -234,7 +240,9 @@ def takes(op_type: str, opset: int, half: int) -> bool:
 def takes_at(op_type: str, opset: int, half: int, place: int) -> bool:
     """Return whether the input of a standard operator at a place may be of the half type."""
     formal = _formal(op_type, opset, "")
-    return formal is not None and half in formal.float32.get(_variable(formal.inputs, place), ())
+    return formal is not None and half in formal.float32.get(
+        _variable(formal.inputs, place), ()
+    )
 
 
 def _together(wants: list[int]) -> int | tuple[int, ...]:
@@ -314,9 +322,15 @@ def _known_to_onnx(op_type: str, opset: int, domain: str) -> bool:
     return True
 
 
-def _attribute(parameter: onnx.defs.OpSchema.FormalParameter, name: str, fallback: str) -> Any:
+def _attribute(
+    parameter: onnx.defs.OpSchema.FormalParameter, name: str, fallback: str
+) -> Any:
     """An attribute of a parameter that ONNX Runtime's schemas spell otherwise."""
-    return getattr(parameter, name) if hasattr(parameter, name) else getattr(parameter, fallback)
+    return (
+        getattr(parameter, name)
+        if hasattr(parameter, name)
+        else getattr(parameter, fallback)
+    )
 
 
 def _variable(types: tuple[tuple[str, ...], bool], index: int) -> str:

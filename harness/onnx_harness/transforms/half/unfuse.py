@@ -74,7 +74,9 @@ def _parts(node: onnx.NodeProto, opset: int, names: set[str]) -> Iterator[onnx.N
     )
     product.input.extend(node.input[:3])
     product.attribute.extend(attributes)
-    current = result if not addend and not activation else fresh_name(f"{result}_product", names)
+    current = (
+        result if not addend and not activation else fresh_name(f"{result}_product", names)
+    )
     product.output.append(current)
     yield product
     if addend:
@@ -108,7 +110,9 @@ def _activation(
         inputs = [source]
         for name in names:
             inputs.append(fresh_name(f"{node.output[0]}_{name}", taken))
-            yield onnx.helper.make_node("Constant", [], inputs[-1:], value_float=parameters[name])
+            yield onnx.helper.make_node(
+                "Constant", [], inputs[-1:], value_float=parameters[name]
+            )
         yield onnx.helper.make_node("Clip", inputs, list(node.output))
         return
     yield onnx.helper.make_node(activation, [source], list(node.output), **parameters)

@@ -94,7 +94,9 @@ def _readers(reading: Reading, left: Mapping[str, int]) -> dict[str, list[Step]]
     return readers
 
 
-def _only_for(name: str, readers: Mapping[str, list[Step]], blocked_nodes: Collection[str]) -> bool:
+def _only_for(
+    name: str, readers: Mapping[str, list[Step]], blocked_nodes: Collection[str]
+) -> bool:
     """Return whether all that read a value, moved or not, are nodes of the list."""
     steps = readers.get(name, ())
     for step in steps:

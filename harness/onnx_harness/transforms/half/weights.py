@@ -103,7 +103,11 @@ class Rounder:
         return tensor if entry is None else entry[1]
 
     def add(
-        self, source: onnx.TensorProto, target: onnx.TensorProto, name: str, at_once: bool = False
+        self,
+        source: onnx.TensorProto,
+        target: onnx.TensorProto,
+        name: str,
+        at_once: bool = False,
     ) -> None:
         """Have a float32 tensor rounded, by `flush` or at once.
 
@@ -171,13 +175,19 @@ class Rounder:
         buffers = self._buffers(tensor for tensor, _ in variances)
         values = np.frombuffer(b"".join(buffers), "<f4")
         sizes = [len(buffer) // _FLOAT_BYTES for buffer in buffers]
-        epsilons = np.repeat(np.array([epsilon for _, epsilon in variances], np.float32), sizes)
-        raised = np.where(values > 0, np.maximum(values, np.float32(self._limits[0])), values)
+        epsilons = np.repeat(
+            np.array([epsilon for _, epsilon in variances], np.float32), sizes
+        )
+        raised = np.where(
+            values > 0, np.maximum(values, np.float32(self._limits[0])), values
+        )
         with np.errstate(over="ignore"):  # what is too large is clipped, and another matter
             rounded = raised.astype(np.float16).astype(np.float32)
         lost = np.abs(rounded - values) > _DROWNED * (values + epsilons)
         starts = accumulate(sizes, initial=0)
-        return [bool(lost[at : at + size].any()) for at, size in zip(starts, sizes, strict=False)]
+        return [
+            bool(lost[at : at + size].any()) for at, size in zip(starts, sizes, strict=False)
+        ]
 
     def _values(self, tensors: Iterable[onnx.TensorProto]) -> npt.NDArray[np.float32]:
         return np.frombuffer(b"".join(self._buffers(tensors)), "<f4")
@@ -322,10 +332,12 @@ class Rounder:
         low = bits < np.float32(self._limits[0]).view(np.uint32)
         raised = np.add.reduceat(low, starts, dtype=np.intp)
         counts = np.diff(starts, append=len(of))
-        smallest = np.minimum.reduceat(np.where(low, bits, np.uint32(_INFINITY)), starts).view(
+        smallest = np.minimum.reduceat(
+            np.where(low, bits, np.uint32(_INFINITY)), starts
+        ).view(np.float32)
+        largest = np.maximum.reduceat(np.where(low, np.uint32(0), bits), starts).view(
             np.float32
         )
-        largest = np.maximum.reduceat(np.where(low, np.uint32(0), bits), starts).view(np.float32)
         columns = []
         for column in (of[starts], raised, counts - raised, smallest, largest):
             columns.append(column.tolist())
@@ -355,7 +367,10 @@ class Rounder:
             )
         unnamed = clipped[_NAMED:]
         if unnamed:
-            count, largest = sum(each[0] for each in unnamed), max(each[2] for each in unnamed)
+            count, largest = (
+                sum(each[0] for each in unnamed),
+                max(each[2] for each in unnamed),
+            )
             yield (
                 f"{_weights(count)} of {len(unnamed)} more tensors {_were(count)} clipped at "
                 f"{high:g}; "

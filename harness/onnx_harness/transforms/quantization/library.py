@@ -45,7 +45,9 @@ class Samples:
         return next(self._rest, None)
 
 
-def feeds_of(model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def feeds_of(
+    model: onnx.ModelProto, samples: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
     """The samples as the model takes them, which a step before this one may have changed."""
     import numpy as np
     import onnx
@@ -93,14 +95,22 @@ def through_files(
     from onnx_harness.model.unread_defaults import unread_defaults
     from onnx_harness.transforms.declared_types import declare_float_types
     from onnx_harness.transforms.quantization.draws import seed_draws, take_seeds_back
-    from onnx_harness.transforms.quantization.nodes import captured, is_quantized, tied_tables
+    from onnx_harness.transforms.quantization.nodes import (
+        captured,
+        is_quantized,
+        tied_tables,
+    )
 
     tied = tied_tables(model.graph)
     unread = unread_defaults(model)
     seeded = seed_draws(model)
     inside = captured(model.graph)
     floats = [tensor for tensor in model.graph.initializer if tensor.name in inside]
-    with tempfile.TemporaryDirectory(prefix="int8-") as name, quiet(), aliased(model) as aliases:
+    with (
+        tempfile.TemporaryDirectory(prefix="int8-") as name,
+        quiet(),
+        aliased(model) as aliases,
+    ):
         source, target = Path(name) / "model.onnx", Path(name) / "quantized.onnx"
         declare_float_types(model, Path(name))
         onnx.save_model(model, source)

@@ -97,7 +97,9 @@ def _is_no_activation(tensor: onnx.TensorProto) -> bool:
     return bool(values.size) and float(np.abs(values).max()) >= least
 
 
-def _steps_before(name: str, producers: Mapping[str, onnx.NodeProto]) -> list[onnx.NodeProto]:
+def _steps_before(
+    name: str, producers: Mapping[str, onnx.NodeProto]
+) -> list[onnx.NodeProto]:
     """The nodes that lead to a value by steps of masking alone."""
     steps: dict[str, onnx.NodeProto] = {}
     waiting = [name]

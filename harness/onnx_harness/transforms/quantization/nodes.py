@@ -101,7 +101,9 @@ def is_quantized(node: onnx.NodeProto) -> bool:
     op_type = node.op_type
     return (
         "quantize" in op_type.lower()
-        or op_type.startswith(("QLinear", "QAttention", "QEmbed", "QGemm", "QMoE", "QOrdered"))
+        or op_type.startswith(
+            ("QLinear", "QAttention", "QEmbed", "QGemm", "QMoE", "QOrdered")
+        )
         or op_type.endswith(("Integer", "IntegerToFloat", "NBits", "Bnb4"))
     )
 
@@ -117,7 +119,9 @@ def spared(graph: onnx.GraphProto) -> frozenset[str]:
     They're operators of another domain than the library takes them for, and what computes sizes,
     scales and places.
     """
-    names = {name for node in graph.node if not is_of_its_domain(node) for name in node.output}
+    names = {
+        name for node in graph.node if not is_of_its_domain(node) for name in node.output
+    }
     sizes = size_values(graph)
     for node in graph.node:
         if _computes_sizes(node) and not sizes.isdisjoint(node.output):
@@ -157,7 +161,9 @@ def _computes_sizes(node: onnx.NodeProto) -> bool:
 def _size_inputs(node: onnx.NodeProto) -> Iterator[str]:
     if node.domain in STANDARD_DOMAINS:
         yield from (
-            node.input[index] for index in _SIZES.get(node.op_type, ()) if index < len(node.input)
+            node.input[index]
+            for index in _SIZES.get(node.op_type, ())
+            if index < len(node.input)
         )
 
 
@@ -248,7 +254,9 @@ def _reading_defaults(model: onnx.ModelProto) -> frozenset[str]:
     graph = model.graph
     if model.ir_version < FREE_INITIALIZERS:
         return frozenset()
-    defaults = {info.name for info in graph.input} & {tensor.name for tensor in graph.initializer}
+    defaults = {info.name for info in graph.input} & {
+        tensor.name for tensor in graph.initializer
+    }
     outputs = set()
     for node in graph.node:
         if not defaults.isdisjoint(node.input):
@@ -314,7 +322,9 @@ def nodes_that_exist(
         elif allow_missing:
             remark(f"{option} names '{name}', and the model has no such node")
         else:
-            hint = did_you_mean(name, existing) if existing else "None of its nodes has a name."
+            hint = (
+                did_you_mean(name, existing) if existing else "None of its nodes has a name."
+            )
             raise ValueError(
                 f"{option}: the model has no node '{name}' outside bodies. {hint} "
                 f"allow_missing=True lets names be that a model doesn't have."

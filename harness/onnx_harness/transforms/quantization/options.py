@@ -12,8 +12,18 @@ from onnx_harness.transforms import remark
 # From the docstrings of quantize_static and quantize_dynamic, onnxruntime 1.32: those whose value
 # can be written.
 _BOOLS = (
-    *("ActivationSymmetric", "ActivationRestrictedAsymmetric", "WeightSymmetric", "EnableSubgraph"),
-    *("ForceQuantizeNoInputCheck", "MatMulConstBOnly", "AddQDQPairToWeight", "DedicatedQDQPair"),
+    *(
+        "ActivationSymmetric",
+        "ActivationRestrictedAsymmetric",
+        "WeightSymmetric",
+        "EnableSubgraph",
+    ),
+    *(
+        "ForceQuantizeNoInputCheck",
+        "MatMulConstBOnly",
+        "AddQDQPairToWeight",
+        "DedicatedQDQPair",
+    ),
     "CalibTensorRangeSymmetric",
     "CalibMovingAverage",
     "QuantizeBias",
@@ -22,7 +32,12 @@ _BOOLS = (
     "UseQDQContribOps",
     "QDQKeepRemovableActivations",
 )
-_FLOATS = ("CalibMovingAverageConstant", "SmoothQuantAlpha", "MinimumRealRange", "CalibPercentile")
+_FLOATS = (
+    "CalibMovingAverageConstant",
+    "SmoothQuantAlpha",
+    "MinimumRealRange",
+    "CalibPercentile",
+)
 _INTS = ("CalibMaxIntermediateOutputs",)
 _TENSOR_TYPE = "DefaultTensorType"
 # As onnx.TensorProto numbers them, written down because options are checked before onnx is
@@ -44,7 +59,12 @@ _READ_WITH = {
 }
 _STATIC_ONLY = frozenset(
     {
-        *("AddQDQPairToWeight", "CalibTensorRangeSymmetric", "DedicatedQDQPair", "QuantizeBias"),
+        *(
+            "AddQDQPairToWeight",
+            "CalibTensorRangeSymmetric",
+            "DedicatedQDQPair",
+            "QuantizeBias",
+        ),
         *("QDQKeepRemovableActivations", "SmoothQuant", "UseQDQContribOps"),
         *_READ_BY_METHOD,
         *_READ_WITH,
@@ -69,7 +89,9 @@ def extra_options(written: Sequence[str] | Mapping[str, Any]) -> dict[str, Any]:
     return {key: _value(key, value) for key, value in items}
 
 
-def static_options(written: Sequence[str] | Mapping[str, Any], calibration: str) -> dict[str, Any]:
+def static_options(
+    written: Sequence[str] | Mapping[str, Any], calibration: str
+) -> dict[str, Any]:
     """Return the options of static quantization, with a remark on those that it doesn't read.
 
     Args:
@@ -170,7 +192,9 @@ def _item(text: str) -> tuple[str, str]:
 
 def _value(key: str, value: Any) -> Any:
     if key not in KNOWN:
-        raise ValueError(f"extra_options: '{key}' isn't known. {did_you_mean(key, KNOWN, most=30)}")
+        raise ValueError(
+            f"extra_options: '{key}' isn't known. {did_you_mean(key, KNOWN, most=30)}"
+        )
     try:
         return _converted(key, value)
     except (ValueError, KeyError):
@@ -183,5 +207,7 @@ def _converted(key: str, value: Any) -> Any:
     if key in _BOOLS:
         return {"true": True, "false": False, "1": True, "0": False}[str(value).lower()]
     if key == _TENSOR_TYPE:
-        return value if value in _TENSOR_TYPES.values() else _TENSOR_TYPES[str(value).upper()]
+        return (
+            value if value in _TENSOR_TYPES.values() else _TENSOR_TYPES[str(value).upper()]
+        )
     return float(value) if key in _FLOATS else int(value)

@@ -43,7 +43,9 @@ def refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | No
     if before is not None:
         raise NotApplicable(f"the model is quantized already: it holds {before}")
     kinds = {*types, "Gemm"} if "MatMul" in types else set(types)
-    if not any(node.op_type in kinds and is_of_its_domain(node) for node in model.graph.node):
+    if not any(
+        node.op_type in kinds and is_of_its_domain(node) for node in model.graph.node
+    ):
         raise NotApplicable(nothing_to_quantize(types))
     opset = opset_of(model)
     if float16_since is None or opset < float16_since:
@@ -88,7 +90,11 @@ def present_nodes(
 
 def left_alone(model: onnx.ModelProto, dynamic: bool) -> list[str]:
     """The names of nodes that are never quantized; those without one get one."""
-    from onnx_harness.transforms.quantization.nodes import captured, name_nodes, never_quantized
+    from onnx_harness.transforms.quantization.nodes import (
+        captured,
+        name_nodes,
+        never_quantized,
+    )
 
     outputs = set(never_quantized(model, static=not dynamic))
     if dynamic:  # the library gives what these hand on another name, and looks into no body
@@ -104,7 +110,10 @@ def left_alone(model: onnx.ModelProto, dynamic: bool) -> list[str]:
 
 
 def refuse_stacked_weights(
-    model: onnx.ModelProto, types: Sequence[str], excluded: Sequence[str], included: Sequence[str]
+    model: onnx.ModelProto,
+    types: Sequence[str],
+    excluded: Sequence[str],
+    included: Sequence[str],
 ) -> None:
     """Raise ValueError for a MatMul whose weight has more than two dimensions.
 
@@ -156,7 +165,9 @@ def nothing_to_quantize(
     The graph is given where it has such operators: their weights may be what the reason is.
     """
     named = (
-        f"{', '.join(types[:6])} or {len(types) - 6} more" if len(types) > 7 else ", ".join(types)
+        f"{', '.join(types[:6])} or {len(types) - 6} more"
+        if len(types) > 7
+        else ", ".join(types)
     )
     weights = "" if graph is None else _because_of_defaults(graph)
     aside = ""
@@ -188,7 +199,11 @@ def _because_of_defaults(graph: onnx.GraphProto) -> str:
 
 def prepare(model: onnx.ModelProto, opset: int) -> None:
     """Bring a model into the form in which the library finds its weights."""
-    from onnx_harness.model.rewrite import bypass_identities, lift_constants, unlist_constants
+    from onnx_harness.model.rewrite import (
+        bypass_identities,
+        lift_constants,
+        unlist_constants,
+    )
 
     # Constants there, but defaults of inputs in any later version. The converter finds none of
     # those that aren't listed as inputs before it.
@@ -256,7 +271,9 @@ def _forget_unused_fillings(model: onnx.ModelProto) -> None:
     for node in model.graph.node:
         if node.op_type != "Pad" or not is_standard(node):
             continue
-        copies = any(each.name == "mode" and each.s != b"constant" for each in node.attribute)
+        copies = any(
+            each.name == "mode" and each.s != b"constant" for each in node.attribute
+        )
         for index in reversed(range(len(node.attribute))):
             if copies and node.attribute[index].name == "value":
                 del node.attribute[index]

@@ -120,7 +120,9 @@ def find_unbounded(path: Path, feeds: Sequence[Mapping[str, Any]]) -> Unbounded:
     )
     unbounded: set[str] = set()
     for feed in feeds:
-        for name, total in zip(probes.values(), session.run(list(probes), feed), strict=True):
+        for name, total in zip(
+            probes.values(), session.run(list(probes), feed), strict=True
+        ):
             if not np.isfinite(total):
                 unbounded.add(name)
     names = []
@@ -149,6 +151,8 @@ def _add_probes(model: onnx.ModelProto, floats: set[str]) -> dict[str, str]:
                 helper.make_node("ReduceSum", [wide], [total], keepdims=0),
             ]
         )
-        model.graph.output.append(helper.make_tensor_value_info(total, TensorProto.FLOAT, []))
+        model.graph.output.append(
+            helper.make_tensor_value_info(total, TensorProto.FLOAT, [])
+        )
         probes[total] = name
     return probes

@@ -32,13 +32,21 @@ def affine_of(editing: Editing, node: ir.Node, facts: Facts) -> Affine | None:
     """Return the scale and the shift that a node is; None where it is none."""
     if editing.is_standard(node, "BatchNormalization"):
         terms = normalization(editing, node)
-        return None if terms is None or node.inputs[0] is None else Affine(node.inputs[0], *terms)
+        return (
+            None
+            if terms is None or node.inputs[0] is None
+            else Affine(node.inputs[0], *terms)
+        )
     if not editing.is_standard(node, "Mul", "Add", "Sub", "Div") or len(node.inputs) != 2:
         return None
     first, second = node.inputs
     for source, factor in ((first, second), (second, first)):
         constant = constant_array(factor)
-        if source is None or constant is None or constant.dtype not in (np.float32, np.float64):
+        if (
+            source is None
+            or constant is None
+            or constant.dtype not in (np.float32, np.float64)
+        ):
             continue
         channels = along_channels(constant, _rank_of(editing, source, facts))
         if channels is None:
@@ -63,7 +71,9 @@ def affine_of(editing: Editing, node: ir.Node, facts: Facts) -> Affine | None:
     return None
 
 
-def _with_scale_before(editing: Editing, node: ir.Node, shifted: Affine, facts: Facts) -> Affine:
+def _with_scale_before(
+    editing: Editing, node: ir.Node, shifted: Affine, facts: Facts
+) -> Affine:
     """Take the product before a sum along, as a normalization is spelt.
 
     Alone it may change the sign of a zero.
@@ -112,7 +122,10 @@ def normalization(editing: Editing, node: ir.Node) -> tuple[Doubles, Doubles] | 
     """
     training = node.attributes.get("training_mode")
     spatial = node.attributes.get("spatial")
-    if any(value.name and (value.uses() or value.is_graph_output()) for value in node.outputs[1:]):
+    if any(
+        value.name and (value.uses() or value.is_graph_output())
+        for value in node.outputs[1:]
+    ):
         return None
     if editing.opset >= _TRAINING_MODE and training is not None and training.as_int() != 0:
         return None

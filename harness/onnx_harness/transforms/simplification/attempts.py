@@ -24,7 +24,12 @@ from onnx_harness.model.types import conflicting_outputs, is_consistent, skeleto
 from onnx_harness.transforms import remark
 from onnx_harness.transforms.simplification.dimensions import hiding_shapes
 from onnx_harness.transforms.simplification.functions import fold_functions
-from onnx_harness.transforms.simplification.rounds import FOLDING, INLINING, Rounds, RuleFailed
+from onnx_harness.transforms.simplification.rounds import (
+    FOLDING,
+    INLINING,
+    Rounds,
+    RuleFailed,
+)
 from onnx_harness.transforms.simplification.rule_names import RULES
 from onnx_harness.transforms.simplification.shapes import forget_shapes
 
@@ -51,7 +56,11 @@ class Attempts:
     """
 
     def __init__(
-        self, model: onnx.ModelProto, max_growth_bytes: int, in_place: bool, forgets_shapes: bool
+        self,
+        model: onnx.ModelProto,
+        max_growth_bytes: int,
+        in_place: bool,
+        forgets_shapes: bool,
     ) -> None:
         self._model = model
         self._growth = max_growth_bytes
@@ -188,5 +197,7 @@ class Attempts:
 def _simplify_constants(model: onnx.ModelProto, budget: int) -> onnx.ModelProto:
     """Simplify a model without inputs: within the budget, nothing but constants is left."""
     editing = open_model(model)
-    Rounds(editing, budget, [rule for rule in RULES if rule.startswith(("merge", "fuse"))]).run()
+    Rounds(
+        editing, budget, [rule for rule in RULES if rule.startswith(("merge", "fuse"))]
+    ).run()
     return close_model(editing)

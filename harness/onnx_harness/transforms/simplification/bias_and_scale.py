@@ -58,7 +58,9 @@ def fuse_affine(
                 continue
             affine = affine_of(editing, node, facts)
             copied = (
-                None if affine is None else _absorb(editing, node, affine, facts, budget - growth)
+                None
+                if affine is None
+                else _absorb(editing, node, affine, facts, budget - growth)
             )
             if copied is not None:
                 fused += 1
@@ -88,7 +90,9 @@ def fuse_matmul_add(editing: Editing, facts: Facts) -> int:
                     first = product.producer()
                     assert first is not None
                     output = node.outputs[0]
-                    gemm = ir.node("Gemm", [*first.inputs, row], num_outputs=1, name=node.name)
+                    gemm = ir.node(
+                        "Gemm", [*first.inputs, row], num_outputs=1, name=node.name
+                    )
                     graph.insert_before(node, gemm)
                     take_over(output, gemm.outputs[0])
                     graph.remove(node, safe=True)
@@ -239,7 +243,9 @@ def _into_weights(
         groups = first.attributes.get("group")
         scale = np.broadcast_to(affine.scale, channels).reshape(shape)
         if first.op_type == "ConvTranspose" and groups is not None:
-            grouped = weight.astype(np.float64).reshape(groups.as_int(), -1, *weight.shape[1:])
+            grouped = weight.astype(np.float64).reshape(
+                groups.as_int(), -1, *weight.shape[1:]
+            )
             tail = (1,) * (weight.ndim - 2)
             new[1] = (
                 (grouped * scale.reshape(groups.as_int(), 1, -1, *tail))
@@ -264,7 +270,12 @@ def _into_bias(
         if fact is not None and fact.shape is not None and len(fact.shape) > 1
         else None
     )
-    if fact is None or channels is None or fact.dtype not in DTYPES or (affine.scale != 1).any():
+    if (
+        fact is None
+        or channels is None
+        or fact.dtype not in DTYPES
+        or (affine.scale != 1).any()
+    ):
         return None
     shift = _new_shift(first, bias, affine, channels)
     return None if shift is None else {2: shift.astype(ir.DataType(fact.dtype).numpy())}
@@ -299,7 +310,11 @@ def _by_output_channel(first: ir.Node, shape: tuple[int, ...]) -> tuple[int, ...
         return None
     if first.op_type == "Gemm":
         transposed = first.attributes.get("transB")
-        return (shape[0], 1) if transposed is not None and transposed.as_int() else (1, shape[1])
+        return (
+            (shape[0], 1)
+            if transposed is not None and transposed.as_int()
+            else (1, shape[1])
+        )
     if first.op_type == "ConvTranspose":
         attribute = first.attributes.get("group")
         groups = 1 if attribute is None else attribute.as_int()
@@ -313,13 +328,18 @@ def _fits(affine: Affine, channels: int) -> bool:
     return affine.scale.size in (1, channels) and affine.shift.size in (1, channels)
 
 
-def _set_input(editing: Editing, node: ir.Node, index: int, array: npt.NDArray[np.generic]) -> None:
+def _set_input(
+    editing: Editing, node: ir.Node, index: int, array: npt.NDArray[np.generic]
+) -> None:
     old = node.inputs[index] if index < len(node.inputs) else None
     stem = old.name if old is not None and old.name else f"{node.outputs[0].name}_bias"
     name = editing.fresh_name(stem)
     tensor = ir.tensor(np.ascontiguousarray(array), name=name)
     value = ir.Value(
-        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+        name=name,
+        type=ir.TensorType(tensor.dtype),
+        shape=ir.Shape(array.shape),
+        const_value=tensor,
     )
     editing.graph.register_initializer(value)
     if index >= len(node.inputs):

@@ -8,7 +8,10 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from onnx_harness.model.graph import Editing, all_graphs
-from onnx_harness.transforms.simplification.constants import constant_array, replace_by_initializer
+from onnx_harness.transforms.simplification.constants import (
+    constant_array,
+    replace_by_initializer,
+)
 from onnx_harness.transforms.simplification.no_ops import remove_whole
 
 
@@ -23,7 +26,11 @@ def lift_initializers(editing: Editing) -> int:
         if graph is editing.graph:
             continue
         for name, value in list(graph.initializers.items()):
-            if value.is_graph_input() or value.is_graph_output() or value.const_value is None:
+            if (
+                value.is_graph_input()
+                or value.is_graph_output()
+                or value.const_value is None
+            ):
                 continue
             del graph.initializers[name]
             replace_by_initializer(editing, value, value.const_value)
@@ -79,7 +86,10 @@ def put_branch(editing: Editing, graph: ir.Graph, node: ir.Node, branch: ir.Grap
         if not output.name:
             continue
         handed_on = ir.node(
-            "Identity", [result], num_outputs=1, name=editing.fresh_name(f"{output.name}_inlined")
+            "Identity",
+            [result],
+            num_outputs=1,
+            name=editing.fresh_name(f"{output.name}_inlined"),
         )
         graph.insert_before(node, handed_on)
         name, kind, shape = output.name, output.type, output.shape

@@ -46,9 +46,15 @@ def merge_chains(editing: Editing, facts: Facts) -> int:
     for graph in all_graphs(editing.graph):
         for node in list(graph):
             first = (
-                node.inputs[0].producer() if node.inputs and node.inputs[0] is not None else None
+                node.inputs[0].producer()
+                if node.inputs and node.inputs[0] is not None
+                else None
             )
-            if first is None or not editing.is_standard(node) or not editing.is_standard(first):
+            if (
+                first is None
+                or not editing.is_standard(node)
+                or not editing.is_standard(first)
+            ):
                 continue
             if first.inputs and first.inputs[0] is not None:
                 merged += _merge(editing, first, node, facts)
@@ -149,7 +155,9 @@ def fuse_transposes(editing: Editing, facts: Facts) -> int:
                 if first is None or not editing.is_standard(first, "Transpose"):
                     continue
                 flag = node.attributes.get(name)
-                if permutation(first, facts) == [1, 0] and (flag is None or not flag.is_ref()):
+                if permutation(first, facts) == [1, 0] and (
+                    flag is None or not flag.is_ref()
+                ):
                     node.attributes[name] = ir.AttrInt64(
                         name, int(flag is None or flag.as_int() == 0)
                     )
@@ -183,13 +191,17 @@ def _unsqueezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts)
     kept = [axis for axis in range(total) if axis not in placed]
     merged = sorted(placed | {kept[axis] for axis in added})
     second.replace_input_with(0, first.inputs[0])
-    second.replace_input_with(1, constant_value(editing, f"{second.outputs[0].name}_axes", merged))
+    second.replace_input_with(
+        1, constant_value(editing, f"{second.outputs[0].name}_axes", merged)
+    )
     return True
 
 
 def _squeezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:
     """As two Unsqueezes; each axis counts in what its own node reads."""
-    if editing.opset < _AXES_ARE_INPUTS or any(len(node.inputs) < 2 for node in (first, second)):
+    if editing.opset < _AXES_ARE_INPUTS or any(
+        len(node.inputs) < 2 for node in (first, second)
+    ):
         return False
     before = fact_of(first.inputs[0], facts)
     axes = [constant_array(node.inputs[1]) for node in (first, second)]
@@ -209,7 +221,9 @@ def _squeezes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -
     if len(merged) != len(inner) + len(outer):
         return False
     second.replace_input_with(0, first.inputs[0])
-    second.replace_input_with(1, constant_value(editing, f"{second.outputs[0].name}_axes", merged))
+    second.replace_input_with(
+        1, constant_value(editing, f"{second.outputs[0].name}_axes", merged)
+    )
     return True
 
 
@@ -227,7 +241,9 @@ def _slices(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> 
     before = fact_of(first.inputs[0], facts)
     both: dict[int, tuple[int, int, int]] = {}
     for axis in cuts[0].keys() & cuts[1].keys():
-        known = before is not None and before.shape is not None and 0 <= axis < len(before.shape)
+        known = (
+            before is not None and before.shape is not None and 0 <= axis < len(before.shape)
+        )
         size = before.shape[axis] if known and before is not None and before.shape else None
         cut = _cut_twice(cuts[0][axis], cuts[1][axis], size)
         if cut is None:
@@ -258,7 +274,9 @@ def _cut_twice(
     """
     if size is not None:
         # Python starts before the first element where ONNX starts at it.
-        if any(step == 0 or (step < 0 and start < -size) for start, _, step in (inner, outer)):
+        if any(
+            step == 0 or (step < 0 and start < -size) for start, _, step in (inner, outer)
+        ):
             return None
         left = range(size)[slice(*inner)][slice(*outer)]
         if not left:
@@ -290,7 +308,12 @@ def cuts_of(node: ir.Node, rank: int | None) -> dict[int, tuple[int, int, int]] 
     for value, default in zip(given, defaults, strict=True):
         entries.append(default if value is None else constant_array(value))
     axes, steps = entries
-    if axes is None or steps is None or axes.shape != starts.shape or steps.shape != starts.shape:
+    if (
+        axes is None
+        or steps is None
+        or axes.shape != starts.shape
+        or steps.shape != starts.shape
+    ):
         return None
     bounds = zip(starts.tolist(), ends.tolist(), steps.tolist(), strict=True)
     if any(axis < 0 for axis in axes) and not rank:

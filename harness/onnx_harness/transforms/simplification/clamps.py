@@ -25,7 +25,9 @@ _BOUNDS_ARE_INPUTS, _BROADCASTS, _SINCE = 11, 8, 6
 # Before, ONNX Runtime's Clip is of float32 alone.
 _CLIPPED = np.dtype("f4")
 _CLIPS_INTEGERS = 12
-_DTYPES = tuple(np.dtype(code) for code in ("f2", "f4", "f8", "i1", "i4", "i8", "u1", "u4", "u8"))
+_DTYPES = tuple(
+    np.dtype(code) for code in ("f2", "f4", "f8", "i1", "i4", "i8", "u1", "u4", "u8")
+)
 
 _BOUNDS = ("min", "max")
 
@@ -79,12 +81,18 @@ def _merge(editing: Editing, node: ir.Node, facts: Facts) -> bool:
         return False
     outer = _clamp_of(node, facts, dtype)
     first = outer.source.producer() if outer is not None else None
-    if outer is None or first is None or not editing.is_standard(first, *_mergeable(editing)):
+    if (
+        outer is None
+        or first is None
+        or not editing.is_standard(first, *_mergeable(editing))
+    ):
         return False
     inner = _clamp_of(first, facts, dtype)
     if inner is None or not _overlap(inner, outer):
         return False
-    unsure = _gives_signed_zero(first, inner, dtype) or _gives_signed_zero(node, outer, dtype)
+    unsure = _gives_signed_zero(first, inner, dtype) or _gives_signed_zero(
+        node, outer, dtype
+    )
     if unsure and not _is_never_negative_zero(editing, inner.source, (inner, outer)):
         return False
     low = outer.low if inner.low is None else outer.of(inner.low)
@@ -131,7 +139,11 @@ def _clamp_of(node: ir.Node, facts: Facts, dtype: np.dtype) -> _Clamp | None:
         ):
             continue
         number = bound.reshape(-1)[0]
-        return _Clamp(value, number, None) if node.op_type == "Max" else _Clamp(value, None, number)
+        return (
+            _Clamp(value, number, None)
+            if node.op_type == "Max"
+            else _Clamp(value, None, number)
+        )
     return None
 
 
@@ -146,7 +158,10 @@ def _clip(node: ir.Node, source: ir.Value, dtype: np.dtype) -> _Clamp | None:
         given = node.inputs[index] if len(node.inputs) > index else None
         bound = constant_array(given)
         if given is not None and (
-            bound is None or bound.size != 1 or bound.dtype != dtype or (bound != bound).any()
+            bound is None
+            or bound.size != 1
+            or bound.dtype != dtype
+            or (bound != bound).any()
         ):
             return None
         bounds.append(limits[index - 1] if bound is None else bound.reshape(-1)[0])
@@ -180,10 +195,14 @@ def _gives_signed_zero(node: ir.Node, clamp: _Clamp, dtype: np.dtype) -> bool:
 
     Which, depends on the order and the place.
     """
-    return dtype.kind == "f" and node.op_type in ("Min", "Max") and 0 in (clamp.low, clamp.high)
+    return (
+        dtype.kind == "f" and node.op_type in ("Min", "Max") and 0 in (clamp.low, clamp.high)
+    )
 
 
-def _is_never_negative_zero(editing: Editing, source: ir.Value, clamps: Sequence[_Clamp]) -> bool:
+def _is_never_negative_zero(
+    editing: Editing, source: ir.Value, clamps: Sequence[_Clamp]
+) -> bool:
     """Return whether neither the source nor a bound is -0.
 
     A sum with a constant that isn't 0 rounds to +0 where it is 0.
@@ -199,10 +218,14 @@ def _is_never_negative_zero(editing: Editing, source: ir.Value, clamps: Sequence
     ):
         return False
     constants = [constant_array(value) for value in node.inputs]
-    return any(array is not None and array.size and (array != 0).all() for array in constants)
+    return any(
+        array is not None and array.size and (array != 0).all() for array in constants
+    )
 
 
-def _rewrite(editing: Editing, node: ir.Node, clamp: _Clamp, op_type: str, dtype: np.dtype) -> None:
+def _rewrite(
+    editing: Editing, node: ir.Node, clamp: _Clamp, op_type: str, dtype: np.dtype
+) -> None:
     bounds = [clamp.low, clamp.high]
     if op_type == "Clip":
         least, greatest = _limits(dtype)
@@ -225,5 +248,7 @@ def _rewrite(editing: Editing, node: ir.Node, clamp: _Clamp, op_type: str, dtype
     node.replace_input_with(0, clamp.source)
     for index, bound in enumerate(bounds, start=1):
         stem = f"{node.outputs[0].name}_bound"
-        constant = None if bound is None else new_constant(editing, stem, np.array(bound, dtype))
+        constant = (
+            None if bound is None else new_constant(editing, stem, np.array(bound, dtype))
+        )
         node.replace_input_with(index, constant)

@@ -50,13 +50,18 @@ def new_constant(editing: Editing, stem: str, array: np.ndarray) -> ir.Value:
     name = editing.fresh_name(stem)
     tensor = ir.tensor(array, name=name)
     value = ir.Value(
-        name=name, type=ir.TensorType(tensor.dtype), shape=ir.Shape(array.shape), const_value=tensor
+        name=name,
+        type=ir.TensorType(tensor.dtype),
+        shape=ir.Shape(array.shape),
+        const_value=tensor,
     )
     editing.graph.register_initializer(value)
     return value
 
 
-def replace_by_initializer(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+def replace_by_initializer(
+    editing: Editing, value: ir.Value, tensor: ir.TensorProtocol
+) -> None:
     """Let an initializer of the same name take the place of ``value``.
 
     The caller removes its node.
@@ -103,7 +108,9 @@ def _is_free_output(editing: Editing, value: ir.Value) -> bool:
     return isinstance(graph, ir.Graph) and can_be_output(editing, graph)
 
 
-def replace_by_constant(editing: Editing, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+def replace_by_constant(
+    editing: Editing, value: ir.Value, tensor: ir.TensorProtocol
+) -> None:
     """Let a constant take the place of ``value``, whose node the caller removes.
 
     It is an initializer of the main graph, or a ``Constant`` node where that can't be an output of

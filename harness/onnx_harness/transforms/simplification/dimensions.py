@@ -66,7 +66,9 @@ class Tracer:
             return None
         if len(fact.static_shape) > 1 or sum(fact.static_shape) > _LONGEST:
             return None
-        return [None] * (fact.static_shape[0] if fact.static_shape else 1), not fact.static_shape
+        return [None] * (
+            fact.static_shape[0] if fact.static_shape else 1
+        ), not fact.static_shape
 
     def _followed(self, value: ir.Value) -> tuple[list[Entry], bool] | None:
         node = value.producer()
@@ -93,7 +95,9 @@ class Tracer:
                 parts = [self.trace(part) for part in node.inputs]
                 if any(part is None or part[1] for part in parts):
                     return None
-                return [entry for part in parts if part is not None for entry in part[0]], False
+                return [
+                    entry for part in parts if part is not None for entry in part[0]
+                ], False
             case "Unsqueeze" | "Squeeze":
                 source = self.trace(node.inputs[0])
                 scalar = node.op_type == "Unsqueeze"
@@ -116,7 +120,9 @@ class Tracer:
             return None
         start, end = node.attributes.get("start"), node.attributes.get("end")
         return dims[
-            start.as_int() if start is not None else 0 : end.as_int() if end is not None else None
+            start.as_int() if start is not None else 0 : end.as_int()
+            if end is not None
+            else None
         ], False
 
     def _slice(self, node: ir.Node) -> tuple[list[Entry], bool] | None:
@@ -198,7 +204,9 @@ def fold_dimensions(editing: Editing, facts: Facts) -> int:
                 continue
             array = np.array(numbers, np.int64).astype(ir.DataType(fact.dtype).numpy())
             replace_by_constant(
-                editing, node.outputs[0], ir.tensor(array.reshape(()) if traced[1] else array)
+                editing,
+                node.outputs[0],
+                ir.tensor(array.reshape(()) if traced[1] else array),
             )
             graph.remove(node, safe=True)
             folded += 1
@@ -226,7 +234,11 @@ def fold_reshapes(editing: Editing, facts: Facts) -> int:
                 continue
             allowzero = node.attributes.get("allowzero")
             traced = tracer.trace(node.inputs[1])
-            if traced is None or traced[1] or (allowzero is not None and allowzero.as_int() != 0):
+            if (
+                traced is None
+                or traced[1]
+                or (allowzero is not None and allowzero.as_int() != 0)
+            ):
                 continue
             shape = reshape_numbers(traced[0], tracer.trace_shape(node.inputs[0]) or ())
             if shape is None:

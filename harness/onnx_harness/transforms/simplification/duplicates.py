@@ -127,7 +127,12 @@ def _key(node: ir.Node) -> Hashable:
     keys = []
     for name, attribute in node.attributes.items():
         keys.append(
-            (name, ir.serde.serialize_attribute(attribute).SerializeToString(deterministic=True))
+            (
+                name,
+                ir.serde.serialize_attribute(attribute).SerializeToString(
+                    deterministic=True
+                ),
+            )
         )
     attributes = sorted(keys)
     named = tuple(bool(value.name) for value in node.outputs)

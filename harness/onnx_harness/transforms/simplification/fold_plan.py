@@ -64,7 +64,9 @@ def reads(node: ir.Node) -> Iterator[ir.Value]:
         inside.update(graph.inputs)
         inside.update(graph.initializers.values())
     for inner in nodes:
-        yield from (value for value in inner.inputs if value is not None and value not in inside)
+        yield from (
+            value for value in inner.inputs if value is not None and value not in inside
+        )
 
 
 def is_constant(node: ir.Node | None) -> bool:
@@ -77,7 +79,11 @@ def tensor_of(value: ir.Value) -> ir.TensorProtocol | None:
     producer = value.producer()
     if producer is None:
         return value.const_value
-    if producer.op_type == "Identity" and producer.domain == "" and producer.inputs[0] is not None:
+    if (
+        producer.op_type == "Identity"
+        and producer.domain == ""
+        and producer.inputs[0] is not None
+    ):
         return tensor_of(producer.inputs[0])
     return ir_constant(producer) if is_constant(producer) else None
 
@@ -105,7 +111,10 @@ def _rounds_nothing(node: ir.Node) -> bool:
 
 
 def make_plan(
-    editing: Editing, constant: Sequence[ir.Node], unfolded: set[ir.Node], facts: Mapping[str, Fact]
+    editing: Editing,
+    constant: Sequence[ir.Node],
+    unfolded: set[ir.Node],
+    facts: Mapping[str, Fact],
 ) -> Plan:
     """Choose the nodes that go, readers first.
 
@@ -137,7 +146,9 @@ def make_plan(
     return Plan(tuple(nodes), tuple(reversed(results)))
 
 
-def first_of(targets: Sequence[ir.Value], costs: Mapping[ir.Value, int | None]) -> list[ir.Value]:
+def first_of(
+    targets: Sequence[ir.Value], costs: Mapping[ir.Value, int | None]
+) -> list[ir.Value]:
     """The wanted values that one run computes.
 
     All of them, unless that would take a lot of memory.

@@ -111,7 +111,9 @@ class ConstantFolder:
         self._collect(editing.graph, constants, nodes)
         return [node for node in nodes if not _hands_on_a_constant(node)]
 
-    def _collect(self, graph: ir.Graph, constants: set[ir.Value], nodes: list[ir.Node]) -> None:
+    def _collect(
+        self, graph: ir.Graph, constants: set[ir.Value], nodes: list[ir.Node]
+    ) -> None:
         for node in graph:
             if self._editing.is_standard(node, "Constant"):
                 constants.update(node.outputs)
@@ -240,7 +242,9 @@ class ConstantFolder:
 def _session_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4  # a node that can't run is expected here, and not worth a line
+    options.log_severity_level = (
+        4  # a node that can't run is expected here, and not worth a line
+    )
     return options
 
 
@@ -261,4 +265,6 @@ def _hands_on_a_constant(node: ir.Node) -> bool:
     An output of the model, then, and as good as can be.
     """
     source = node.inputs[0] if node.op_type == "Identity" else None
-    return source is not None and (source.producer() is None or is_constant(source.producer()))
+    return source is not None and (
+        source.producer() is None or is_constant(source.producer())
+    )

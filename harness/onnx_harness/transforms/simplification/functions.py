@@ -61,13 +61,19 @@ def fold_functions(model: onnx.ModelProto, budget: int, simplify: Simplify) -> i
     return folded
 
 
-def _constant_part(function: onnx.FunctionProto, redefined: set[str]) -> list[onnx.NodeProto]:
+def _constant_part(
+    function: onnx.FunctionProto, redefined: set[str]
+) -> list[onnx.NodeProto]:
     """The nodes that depend on constants alone, in order."""
     opset = opset_of(function)
     constants: set[str] = set()
     part: list[onnx.NodeProto] = []
     for node in function.node:
-        if not is_standard(node) or node.op_type in redefined or keeps_integers(node.op_type):
+        if (
+            not is_standard(node)
+            or node.op_type in redefined
+            or keeps_integers(node.op_type)
+        ):
             continue
         if not is_deterministic(node.op_type, opset) or any(map(_is_open, node.attribute)):
             continue
@@ -100,7 +106,9 @@ def _folded(
     read = {name for node in others for name in reads(node)} | set(function.output)
     graph = onnx.GraphProto(name=function.name)
     graph.node.extend(part)
-    graph.output.extend(onnx.ValueInfoProto(name=name) for name in sorted(constants_made & read))
+    graph.output.extend(
+        onnx.ValueInfoProto(name=name) for name in sorted(constants_made & read)
+    )
     model = onnx.ModelProto(ir_version=10, graph=graph, opset_import=function.opset_import)
     inferred = infer_types(model)
     if not all(info.type.tensor_type.elem_type for info in inferred.graph.output):

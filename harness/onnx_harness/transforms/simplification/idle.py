@@ -17,7 +17,12 @@ from onnx_harness.model.graph import Editing, all_graphs
 from onnx_harness.transforms.simplification.chains import axis_of
 from onnx_harness.transforms.simplification.concats import concat_axis
 from onnx_harness.transforms.simplification.constants import constant_array
-from onnx_harness.transforms.simplification.no_ops import Facts, bypass, fact_of, widens_nothing
+from onnx_harness.transforms.simplification.no_ops import (
+    Facts,
+    bypass,
+    fact_of,
+    widens_nothing,
+)
 from onnx_harness.transforms.simplification.pairs import axes_of
 
 # Exporters write "to the end" as the greatest number of either width.
@@ -169,14 +174,20 @@ def _gathers_all(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | No
     if axis is None:
         return None
     size = fact.shape[axis]
-    return node.inputs[0] if size == indices.size and (indices == np.arange(size)).all() else None
+    return (
+        node.inputs[0]
+        if size == indices.size and (indices == np.arange(size)).all()
+        else None
+    )
 
 
 def _pools_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
     """Return what a pool of single elements reads. Precondition: it pads and skips nothing."""
     ones = [node.attributes.get(name) for name in ("kernel_shape", "strides")]
     pads = node.attributes.get("pads")
-    if ones[0] is None or any(attribute is not None and attribute.is_ref() for attribute in ones):
+    if ones[0] is None or any(
+        attribute is not None and attribute.is_ref() for attribute in ones
+    ):
         return None
     if any(set(attribute.as_ints()) != {1} for attribute in ones if attribute is not None):
         return None
@@ -188,7 +199,11 @@ def _pools_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | 
 def _moves_no_blocks(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:  # noqa: ARG001
     """Return what a DepthToSpace or SpaceToDepth reads whose blocks are single elements."""
     size = node.attributes.get("blocksize")
-    return node.inputs[0] if size is not None and not size.is_ref() and size.as_int() == 1 else None
+    return (
+        node.inputs[0]
+        if size is not None and not size.is_ref() and size.as_int() == 1
+        else None
+    )
 
 
 def _resizes_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | None:
@@ -237,7 +252,12 @@ def _read_by_producer(editing: Editing, node: ir.Node, op_type: str) -> ir.Value
 
 def _has_shape_of(result: ir.Value, source: ir.Value | None, facts: Facts) -> bool:
     before, after = fact_of(source, facts), fact_of(result, facts)
-    if before is None or after is None or before.dimensions is None or None in before.dimensions:
+    if (
+        before is None
+        or after is None
+        or before.dimensions is None
+        or None in before.dimensions
+    ):
         return False
     return before.dimensions == after.dimensions
 

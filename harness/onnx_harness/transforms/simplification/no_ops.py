@@ -74,7 +74,9 @@ def remove_nops(editing: Editing, facts: Facts) -> int:
     return removed
 
 
-def bypass(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value | None) -> bool:
+def bypass(
+    editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value | None
+) -> bool:
     """Let ``source`` take the place of the first output, and remove the node.
 
     False when it has to stay.
@@ -102,7 +104,9 @@ def bypass(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value | 
     return True
 
 
-def _give_constant(editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value) -> bool:
+def _give_constant(
+    editing: Editing, graph: ir.Graph, node: ir.Node, source: ir.Value
+) -> bool:
     """Let a constant itself be the output that ``node`` hands it on to, and remove the node.
 
     One that something else reads is copied if it's small: each output has a name of its own.
@@ -151,7 +155,9 @@ def is_private(value: ir.Value | None, reader: ir.Node) -> bool:
         and producer.graph is reader.graph
         and len(value.uses()) == 1
         and not value.is_graph_output()
-        and not any(output.uses() or output.is_graph_output() for output in producer.outputs[1:])
+        and not any(
+            output.uses() or output.is_graph_output() for output in producer.outputs[1:]
+        )
     )
 
 
@@ -179,7 +185,11 @@ def permutation(node: ir.Node, facts: Facts) -> list[int] | None:
     perm, fact = node.attributes.get("perm"), fact_of(node.inputs[0], facts)
     if perm is not None:
         return None if perm.is_ref() else list(perm.as_ints())
-    return None if fact is None or fact.shape is None else list(reversed(range(len(fact.shape))))
+    return (
+        None
+        if fact is None or fact.shape is None
+        else list(reversed(range(len(fact.shape))))
+    )
 
 
 def _keeps_order(node: ir.Node, facts: Facts) -> bool:
@@ -236,7 +246,11 @@ def _is_neutral(node: ir.Node, facts: Facts, constant_at: int = 1) -> bool:
         constant_array(node.inputs[constant_at]),
         fact_of(node.inputs[1 - constant_at], facts),
     )
-    if constant is None or constant.dtype.kind not in "iuf" or not widens_nothing(constant, fact):
+    if (
+        constant is None
+        or constant.dtype.kind not in "iuf"
+        or not widens_nothing(constant, fact)
+    ):
         return False
     neutral = 1.0 if node.op_type in ("Mul", "Div") else 0.0
     if neutral == 0 and node.op_type == "Add" and constant.dtype.kind == "f":
@@ -290,7 +304,9 @@ def fold_sizes(editing: Editing, facts: Facts) -> int:
     folded = 0
     for graph in all_graphs(editing.graph):
         for node in list(graph):
-            fact = fact_of(node.inputs[0], facts) if editing.is_standard(node, "Size") else None
+            fact = (
+                fact_of(node.inputs[0], facts) if editing.is_standard(node, "Size") else None
+            )
             if (
                 fact is not None
                 and fact.static_shape is not None

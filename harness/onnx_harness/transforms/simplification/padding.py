@@ -110,14 +110,20 @@ def padding_value(pad: ir.Node) -> np.float64 | None:
     if len(pad.inputs) < 3 or pad.inputs[2] is None:
         return np.float64(0)
     constant = constant_array(pad.inputs[2])
-    return None if constant is None or constant.size != 1 else np.float64(constant.reshape(-1)[0])
+    return (
+        None
+        if constant is None or constant.size != 1
+        else np.float64(constant.reshape(-1)[0])
+    )
 
 
 def padded_amounts(pad: ir.Node, rank: int) -> list[int] | None:
     """Begin and end of every axis; None when they aren't constant."""
     if len(pad.inputs) == 1:
         attribute = pad.attributes.get("pads")
-        amounts = None if attribute is None or attribute.is_ref() else list(attribute.as_ints())
+        amounts = (
+            None if attribute is None or attribute.is_ref() else list(attribute.as_ints())
+        )
         return amounts if amounts is not None and len(amounts) == 2 * rank else None
     constant = constant_array(pad.inputs[1])
     if constant is None:

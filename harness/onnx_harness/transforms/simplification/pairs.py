@@ -64,7 +64,11 @@ def _keep_dimensions(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     """
     value = node.inputs[0]
     first = value.producer() if value is not None else None
-    if value is None or first is None or not editing.is_standard(first, *_REDUCTIONS, *_ARGS):
+    if (
+        value is None
+        or first is None
+        or not editing.is_standard(first, *_REDUCTIONS, *_ARGS)
+    ):
         return False
     keeps = first.attributes.get("keepdims")
     keeps_dims = keeps is None or (not keeps.is_ref() and keeps.as_int() != 0)
@@ -98,7 +102,9 @@ def _reduced_axes(node: ir.Node, rank: int) -> set[int] | None:
     axes = axes_of(node, rank)
     if axes is not None:
         return axes
-    absent = "axes" not in node.attributes and (len(node.inputs) < 2 or node.inputs[1] is None)
+    absent = "axes" not in node.attributes and (
+        len(node.inputs) < 2 or node.inputs[1] is None
+    )
     idle = node.attributes.get("noop_with_empty_axes")
     reduces_all = idle is None or (not idle.is_ref() and idle.as_int() == 0)
     return set(range(rank)) if absent and reduces_all else None
@@ -161,12 +167,19 @@ def _fill_with_target_type(editing: Editing, node: ir.Node, facts: Facts) -> boo
     first = value.producer() if value is not None else None
     if value is None or first is None or not editing.is_standard(first, "ConstantOfShape"):
         return False
-    if to is None or to.is_ref() or to.as_int() not in _FILLABLE or not is_private(value, node):
+    if (
+        to is None
+        or to.is_ref()
+        or to.as_int() not in _FILLABLE
+        or not is_private(value, node)
+    ):
         return False
     filled = first.attributes.get("value")
     if filled is not None and (filled.is_ref() or filled.as_tensor().dtype not in _FILLABLE):
         return False
-    number = np.zeros(1, np.float32) if filled is None else filled.as_tensor().numpy().reshape(-1)
+    number = (
+        np.zeros(1, np.float32) if filled is None else filled.as_tensor().numpy().reshape(-1)
+    )
     target = ir.DataType(to.as_int()).numpy()
     if number.size != 1 or not _is_in_range(number, target):
         return False

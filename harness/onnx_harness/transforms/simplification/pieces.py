@@ -84,7 +84,9 @@ def _join_neighbours(editing: Editing, node: ir.Node, facts: Facts) -> bool:
             numbers.append(constant_value(editing, f"{name}_{word}", [number]))
         slices = run[0][0].producer()
         assert slices is not None
-        joined = ir.node("Slice", [slices.inputs[0], *numbers], name=editing.fresh_name(name))
+        joined = ir.node(
+            "Slice", [slices.inputs[0], *numbers], name=editing.fresh_name(name)
+        )
         joined.outputs[0].name = editing.fresh_name(name)
         assert isinstance(node.graph, ir.Graph)
         node.graph.insert_before(node, joined)
@@ -137,7 +139,9 @@ def _slice_part(editing: Editing, node: ir.Node, facts: Facts) -> bool:
             node.resize_inputs(4)
             node.replace_input_with(0, value)
             for index, (word, number) in enumerate(bounds_of_part, start=1):
-                node.replace_input_with(index, constant_value(editing, f"{name}_{word}", [number]))
+                node.replace_input_with(
+                    index, constant_value(editing, f"{name}_{word}", [number])
+                )
             return True
         if size is None:
             return False
@@ -159,7 +163,11 @@ def _split_into_parts(editing: Editing, node: ir.Node, facts: Facts) -> bool:
         return False
     parts = [_size(value, axis, facts) for value in concat.inputs]
     sizes = [_size(value, axis, facts) for value in node.outputs]
-    if None in parts or parts != sizes or any(output.is_graph_output() for output in node.outputs):
+    if (
+        None in parts
+        or parts != sizes
+        or any(output.is_graph_output() for output in node.outputs)
+    ):
         return False
     for output, part in zip(node.outputs, concat.inputs, strict=True):
         assert part is not None
@@ -184,7 +192,9 @@ def _gather_once(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     if outer.size == 0 or outer.min() < -inner.size or outer.max() >= inner.size:
         return False
     name = f"{node.outputs[0].name}_indices"
-    node.replace_input_with(1, new_constant(editing, name, np.asarray(inner[outer], inner.dtype)))
+    node.replace_input_with(
+        1, new_constant(editing, name, np.asarray(inner[outer], inner.dtype))
+    )
     node.replace_input_with(0, first.inputs[0])
     return True
 
@@ -233,7 +243,9 @@ def _pad_once(editing: Editing, node: ir.Node, facts: Facts) -> bool:
         return False
     total = np.add(before, after).tolist()
     node.replace_input_with(0, first.inputs[0])
-    node.replace_input_with(1, constant_value(editing, f"{node.outputs[0].name}_pads", total))
+    node.replace_input_with(
+        1, constant_value(editing, f"{node.outputs[0].name}_pads", total)
+    )
     return True
 
 

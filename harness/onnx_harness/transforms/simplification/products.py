@@ -67,7 +67,12 @@ def _matrix(editing: Editing, node: ir.Node) -> ir.TensorProtocol | None:
     if value is None or value.is_graph_input() or not value.is_initializer():
         return None
     tensor = value.const_value
-    if tensor is None or tensor.dtype not in _DTYPES or len(tensor.shape) != 2 or not tensor.size:
+    if (
+        tensor is None
+        or tensor.dtype not in _DTYPES
+        or len(tensor.shape) != 2
+        or not tensor.size
+    ):
         return None
     return tensor
 
@@ -89,7 +94,9 @@ def _merge(editing: Editing, graph: ir.Graph, nodes: Sequence[ir.Node]) -> int:
     widths = [matrix.shape[1] for matrix in matrices if matrix is not None]
     stem = str(nodes[0].outputs[0].name)
     joined = new_constant(
-        editing, f"{stem}_matrices", np.concatenate([m for m in matrices if m is not None], axis=1)
+        editing,
+        f"{stem}_matrices",
+        np.concatenate([m for m in matrices if m is not None], axis=1),
     )
     product = ir.node(
         "MatMul",
@@ -98,7 +105,9 @@ def _merge(editing: Editing, graph: ir.Graph, nodes: Sequence[ir.Node]) -> int:
         name=editing.fresh_name(f"{stem}_products"),
     )
     made = [product]
-    sums = [_row_sum(editing, node, width) for node, width in zip(nodes, widths, strict=True)]
+    sums = [
+        _row_sum(editing, node, width) for node, width in zip(nodes, widths, strict=True)
+    ]
     rows = [row for row in sums if row is not None]
     lasts = list(nodes)
     if len(rows) == len(nodes):

@@ -25,8 +25,29 @@ _CONVOLUTIONS = ("Conv", "ConvTranspose")
 # Their first input and their output have one rank.
 _KEEPS_RANK = frozenset(
     (
-        *("Abs", "Cast", "Ceil", "Clip", "Elu", "Erf", "Exp", "Floor", "HardSigmoid", "Identity"),
-        *("LeakyRelu", "Log", "Neg", "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign"),
+        *(
+            "Abs",
+            "Cast",
+            "Ceil",
+            "Clip",
+            "Elu",
+            "Erf",
+            "Exp",
+            "Floor",
+            "HardSigmoid",
+            "Identity",
+        ),
+        *(
+            "LeakyRelu",
+            "Log",
+            "Neg",
+            "Not",
+            "Reciprocal",
+            "Relu",
+            "Round",
+            "Sigmoid",
+            "Sign",
+        ),
         *("Softplus", "Sqrt", "Tanh"),
     )
 )
@@ -58,7 +79,9 @@ def drop_impossible_branches(editing: Editing, facts: Facts) -> int:
             if any(len(branch.outputs) != len(node.outputs) for branch in possible):
                 continue
             possible = [
-                branch for branch in possible if not _is_impossible(editing, node, branch, facts)
+                branch
+                for branch in possible
+                if not _is_impossible(editing, node, branch, facts)
             ]
             if len(possible) == 1:
                 put_branch(editing, graph, node, possible[0])
@@ -70,7 +93,11 @@ def _is_impossible(editing: Editing, node: ir.Node, branch: ir.Graph, facts: Fac
     for output, result in zip(node.outputs, branch.outputs, strict=True):
         accepted = _accepted_rank(editing, output, facts)
         possible_ranks = _possible_ranks(editing, result, facts)
-        if accepted is not None and possible_ranks is not None and accepted not in possible_ranks:
+        if (
+            accepted is not None
+            and possible_ranks is not None
+            and accepted not in possible_ranks
+        ):
             return True
     return False
 
@@ -88,19 +115,27 @@ def _possible_ranks(
         place = list(node.outputs).index(value)
         parts = []
         for attribute in node.attributes.values():
-            if not attribute.is_ref() and len(attribute.as_graph().outputs) == len(node.outputs):
+            if not attribute.is_ref() and len(attribute.as_graph().outputs) == len(
+                node.outputs
+            ):
                 parts.append(
-                    _possible_ranks(editing, attribute.as_graph().outputs[place], facts, far + 1)
+                    _possible_ranks(
+                        editing, attribute.as_graph().outputs[place], facts, far + 1
+                    )
                 )
         ranks = [part for part in parts if part is not None]
         return frozenset().union(*ranks) if len(ranks) == 2 else None
     step = _rank_step(editing, node)
     source = node.inputs[0] if step is not None else None
     before = None if source is None else _possible_ranks(editing, source, facts, far + 1)
-    return None if before is None or step is None else frozenset(rank + step for rank in before)
+    return (
+        None if before is None or step is None else frozenset(rank + step for rank in before)
+    )
 
 
-def _accepted_rank(editing: Editing, value: ir.Value, facts: Facts, far: int = 0) -> int | None:
+def _accepted_rank(
+    editing: Editing, value: ir.Value, facts: Facts, far: int = 0
+) -> int | None:
     """The one rank of ``value`` with which the graph that computes it runs to its end."""
     producer = value.producer()
     if producer is None or far > _FARTHEST:

@@ -150,7 +150,9 @@ class Rounds:
                 self._apply(
                     done,
                     "merge products",
-                    lambda: self._spend(*products.merge_products(self._editing, self._room())),
+                    lambda: self._spend(
+                        *products.merge_products(self._editing, self._room())
+                    ),
                 )
             total.update(done)
             if settled and not any(done[rule] for rule in _LAST):
@@ -171,7 +173,9 @@ class Rounds:
         )
         apply("inline branches", lambda: branches.inline_branches(editing))
         apply("remove dead", lambda: no_ops.remove_dead(editing))
-        apply("merge initializers", lambda: duplicates.merge_initializers(editing, small=True))
+        apply(
+            "merge initializers", lambda: duplicates.merge_initializers(editing, small=True)
+        )
         apply("merge nodes", lambda: duplicates.merge_nodes(editing, weighted=False))
         known = types.infer(editing)
         apply("inline branches", lambda: ranks.drop_impossible_branches(editing, known))

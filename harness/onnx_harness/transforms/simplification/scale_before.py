@@ -78,7 +78,9 @@ def _scaled(
         return None
     by_channel = np.broadcast_to(factors, channels)
     by_group = by_channel.reshape(groups, 1, weights.shape[1], 1)
-    grouped = weights.astype(np.float64).reshape(groups, -1, weights.shape[1], _tail(weights))
+    grouped = weights.astype(np.float64).reshape(
+        groups, -1, weights.shape[1], _tail(weights)
+    )
     with np.errstate(all="ignore"):
         result = (grouped * by_group).reshape(weights.shape).astype(weights.dtype)
     # What overflows, or underflows to 0, isn't the same weight.

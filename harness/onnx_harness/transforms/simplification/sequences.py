@@ -43,7 +43,9 @@ def merge_sequences(editing: Editing, facts: Facts) -> int:
 def _maker(editing: Editing, node: ir.Node, op_type: str) -> ir.Node | None:
     """The node that makes the sequence which ``node`` reads, if it is of that type."""
     producer = node.inputs[0].producer() if node.inputs[0] is not None else None
-    return producer if producer is not None and editing.is_standard(producer, op_type) else None
+    return (
+        producer if producer is not None and editing.is_standard(producer, op_type) else None
+    )
 
 
 def _concat(editing: Editing, node: ir.Node) -> bool:
@@ -51,7 +53,10 @@ def _concat(editing: Editing, node: ir.Node) -> bool:
 
     Precondition: no axis is added, which would take an Unsqueeze for each.
     """
-    first, added = _maker(editing, node, "SequenceConstruct"), node.attributes.get("new_axis")
+    first, added = (
+        _maker(editing, node, "SequenceConstruct"),
+        node.attributes.get("new_axis"),
+    )
     axis = node.attributes.get("axis")
     if first is None or axis is None or axis.is_ref():
         return False
@@ -204,7 +209,9 @@ def _split(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     return True
 
 
-def _lengths(node: ir.Node, facts: Facts, *, drops: bool = False) -> tuple[int, list[int]] | None:
+def _lengths(
+    node: ir.Node, facts: Facts, *, drops: bool = False
+) -> tuple[int, list[int]] | None:
     """The axis of a SplitToSequence and the lengths of its parts.
 
     None where they aren't certain, or where the axis is dropped, unless it may be.
@@ -234,7 +241,11 @@ def _lengths(node: ir.Node, facts: Facts, *, drops: bool = False) -> tuple[int, 
 
 
 def _place(editing: Editing, reader: ir.Node, parts: int) -> int | None:
-    place = constant_array(reader.inputs[1]) if editing.is_standard(reader, "SequenceAt") else None
+    place = (
+        constant_array(reader.inputs[1])
+        if editing.is_standard(reader, "SequenceAt")
+        else None
+    )
     if place is None or place.size != 1 or not -parts <= int(place.reshape(-1)[0]) < parts:
         return None
     return int(place.reshape(-1)[0]) % parts

@@ -14,7 +14,9 @@ from onnx_harness.model.types import Fact, infer
 
 @contextmanager
 def overwritten(
-    model: onnx.ModelProto, shapes: Sequence[tuple[str, tuple[int, ...]]], for_good: bool = False
+    model: onnx.ModelProto,
+    shapes: Sequence[tuple[str, tuple[int, ...]]],
+    for_good: bool = False,
 ) -> Iterator[None]:
     """Let inputs of the model have these shapes.
 
@@ -81,7 +83,9 @@ def _declare_outputs(model: onnx.ModelProto) -> None:
                 dim.Clear()
 
 
-def _overwrite(inputs: dict[str, onnx.ValueInfoProto], name: str, dims: tuple[int, ...]) -> None:
+def _overwrite(
+    inputs: dict[str, onnx.ValueInfoProto], name: str, dims: tuple[int, ...]
+) -> None:
     if name not in inputs:
         raise ValueError(
             f"overwrite_input_shapes names {name!r}, which is no input of the "
