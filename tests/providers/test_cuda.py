@@ -63,9 +63,8 @@ def test_a_cnn_lies_on_the_device_and_its_shape_arithmetic_may_lie_on_the_cpu() 
         1.0,
         {},
     )
-    assert (
-        found.nodes["CUDAExecutionProvider"] >= 5
-    )  # two Conv, two Relu and the pooling at least
+    # Two Conv, two Relu and the pooling at least.
+    assert found.nodes["CUDAExecutionProvider"] >= 5
     assert shortfall(found, CUDA) is None
     reference = open_session(cnn(layers=2), CPU, purpose=Purpose.ACCURACY, level="disable")
     expected = reference.run(None, {"image": IMAGE})[0]

@@ -30,9 +30,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder without a pyproject.toml, and a cache of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv(
-        "COLUMNS", "200"
-    )  # sentences in one piece, whatever the tests' own terminal
+    # Sentences in one piece, whatever the tests' own terminal.
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 def linear(weights: Any = WEIGHTS) -> onnx.ModelProto:

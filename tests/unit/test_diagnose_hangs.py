@@ -103,9 +103,8 @@ def searched(
 def test_a_slow_model_has_as_long_as_it_takes_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        hangs, "_HANGS_AFTER", 60.0
-    )  # of 0.1 s: a busy machine stalls for a second
+    # Of 0.1 s: a busy machine stalls for a second.
+    monkeypatch.setattr(hangs, "_HANGS_AFTER", 60.0)
     diagnosis = searched(save(slow_model(8_000), tmp_path / "m.onnx"))
 
     assert diagnosis.found
@@ -131,9 +130,8 @@ def test_a_slow_step_of_a_cell_that_was_judged_has_as_long_as_there_is(
 def test_a_step_that_ends_after_all_is_slow_and_looked_at_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        hangs, "_HANGS_AFTER", 0.0
-    )  # so that it is taken for a hang at first
+    # So that it is taken for a hang at first.
+    monkeypatch.setattr(hangs, "_HANGS_AFTER", 0.0)
     monkeypatch.setattr(hangs, "_LONGER", 300.0)
     path = save(linear(), tmp_path / "m.onnx")
 

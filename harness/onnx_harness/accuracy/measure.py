@@ -231,9 +231,8 @@ def measure(
             real_parts(flat_reference),
             real_parts(flat_candidate),
         )
-    with np.errstate(
-        all="ignore"
-    ):  # overflow and 0/0 are expected here, and dealt with by value
+    # Overflow and 0/0 are expected here, and dealt with by value.
+    with np.errstate(all="ignore"):
         for start in range(0, flat_reference.size, CHUNK):
             _measure_chunk(
                 result,

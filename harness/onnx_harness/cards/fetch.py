@@ -29,7 +29,10 @@ from onnx_harness.results.files import cannot_write
 from onnx_harness.results.locks import lock
 from onnx_harness.results.workbench import workbench
 
-_TRY_AGAIN = "then run `onnx-harness zoo fetch` again: what is already in the cache isn't fetched twice"
+_TRY_AGAIN = (
+    "then run `onnx-harness zoo fetch` again: "
+    "what is already in the cache isn't fetched twice"
+)
 _OUT_OF_REACH = re.compile(
     r"connection|timed out|timeout|name resolution|unreachable|proxy|ssl|max retries|certificate",
     re.IGNORECASE,

@@ -142,7 +142,10 @@ def _declare_accept(commands: Commands) -> None:
 
 
 def _declare_reference(commands: Commands) -> None:
-    summary = "make the pinned reference environment from the accepted lock file, unless it's up to date"
+    summary = (
+        "make the pinned reference environment from the accepted lock file, "
+        "unless it's up to date"
+    )
     making = commands.add_parser(
         "reference", help=summary, description=f"{summary[0].upper()}{summary[1:]}."
     )

@@ -353,7 +353,8 @@ def _applied(
             try:
                 try:
                     model = run_step(model, samples, choose)
-                except NothingConverted:  # no verdict on it means anything, but the file that was asked for is right
+                except NothingConverted:
+                    # No verdict on it means anything, but the file asked for is right.
                     model = even_in_vain(run_step)(model, samples, choose)
             except NotApplicable as error:
                 raise _not_applicable(step, before, error) from None

@@ -86,9 +86,8 @@ def run(args: argparse.Namespace) -> int:
             _explore(args, models, folder)
         return DONE
     netron = importlib.import_module("netron")
-    logging.getLogger("netron").setLevel(
-        logging.WARNING
-    )  # it would tell the address once more
+    # It would tell the address once more.
+    logging.getLogger("netron").setLevel(logging.WARNING)
     for place, (title, path) in enumerate(models):
         port = args.port and args.port + place
         _serve(netron, title, path, port, browse=not args.no_browser)

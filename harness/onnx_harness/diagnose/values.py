@@ -140,9 +140,8 @@ class _Watcher:
         self._sessions = 0
         self._runs = 0
         self._half: set[str] = set()
-        self._watching: ort.InferenceSession | None = (
-            None  # the candidate, its values exposed
-        )
+        # The candidate, its values exposed.
+        self._watching: ort.InferenceSession | None = None
 
     def watch(self) -> Watch:
         model = self._explicit()

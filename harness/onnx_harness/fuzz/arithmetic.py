@@ -53,9 +53,8 @@ def two(g: Graph) -> None:
 def cast(g: Graph) -> None:
     """Add one Cast or two, and what brings the result back to a common type."""
     x = g.pick("fdhijub")
-    kind = g.random.choice(
-        "fdijub" if x.kind != "f" else "dh"
-    )  # NaN to an integer is undefined
+    # NaN to an integer is undefined.
+    kind = g.random.choice("fdijub" if x.kind != "f" else "dh")
     if x.kind in "dh":
         kind = g.random.choice("fdh")
     y = g.add("Cast", [x.name], kind, x.shape, to=CODES[kind])

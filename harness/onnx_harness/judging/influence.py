@@ -109,9 +109,8 @@ def _measured(model: Model, reference: Reference) -> tuple[Counts, list[str]]:
         try:
             with risking(f"what is reached of {what} {model.sha256[:16]}"):
                 counts |= measure(model, reference)
-        except (
-            Exception
-        ) as error:  # ONNX Runtime's errors have no common class below Exception
+        except Exception as error:
+            # ONNX Runtime's errors have no common class below Exception.
             notes.append(f"what is reached of {what} can't be counted: {first_line(error)}")
     return counts, notes
 

@@ -210,7 +210,8 @@ class _Reader:
                     if last - first <= 10 * SMALL_ITEMS and len(stored) <= SMALL_ITEMS:
                         stored += self._integers(wire, first, last, value)
                 case 4 | 10 | 11 if wire != 2:
-                    break  # unpacked numbers, millions of fields; what matters comes before them
+                    # Unpacked numbers, millions of fields; what matters comes before them.
+                    break
                 case 13 if wire == 2:
                     key, text = self._entry(first, last)
                     tensor.external[key] = text
@@ -246,11 +247,8 @@ class _Reader:
                 continue
             if number == 1:
                 kind, dims = self._tensor_type(first, last)
-            elif number in (
-                4,
-                5,
-                9,
-            ):  # of a sequence, a map, an optional: types inside types
+            elif number in (4, 5, 9):
+                # Of a sequence, a map, an optional: types inside types.
                 for inner, inner_wire, begin, stop, _ in self._fields(first, last):
                     if inner_wire == 2 and (inner, number) in ((1, 4), (2, 5), (1, 9)):
                         self._type(begin, stop, level + 2)

@@ -142,9 +142,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.stash[SELECTIONS] and config.args_source is not pytest.Config.ArgsSource.ARGS:
         # The suite alone was asked for, and not this project's own tests.
         config.args, config.args_source = [], pytest.Config.ArgsSource.ARGS
-        config.option.reportchars = (
-            "fE"  # the account counts what is skipped or known, by the thousand
-        )
+        # The account counts what is skipped or known, by the thousand.
+        config.option.reportchars = "fE"
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporter(config), "onnx-harness-reporter")
         config.pluginmanager.register(Failures(), "onnx-harness-failures")
@@ -272,9 +271,8 @@ def pytest_make_collect_report(
         and report.passed
         and collector.config.stash[SELECTIONS]
     ):
-        folder = (
-            collector.config.rootpath / suite_options.NAME
-        )  # it needn't be there: node ids begin with it
+        # It needn't be there: node ids begin with it.
+        folder = collector.config.rootpath / suite_options.NAME
         report.result.append(BackendSuite.from_parent(collector, path=folder))
     return report
 

@@ -102,7 +102,8 @@ class Reporter:
             from onnx_harness.run.selection import planned_cells
 
             self._planned = planned_cells(cells)
-            self._join_cluster()  # before it's asked what is done: its machines' verdicts count
+            # Before it's asked what is done: its machines' verdicts count.
+            self._join_cluster()
             timed = sum(
                 getattr(item, "originalname", "") == "test_latency" for item in cells
             )
@@ -203,9 +204,8 @@ class Reporter:
             return
         terminalreporter.section("onnx-harness", sep="=")
         width = self._config.get_terminal_writer().fullwidth
-        if (
-            not terminalreporter.isatty()
-        ):  # a log has no width of its own: it gets every column
+        # A log has no width of its own: it gets every column.
+        if not terminalreporter.isatty():
             width = max(width, _LOG_WIDTH)
         from onnx_harness.results.cache_root import fallback_note
 

@@ -391,9 +391,8 @@ def _convert(
     singles = to_odd_single(chunk) if chunk.itemsize == 8 else chunk
     round_to_half(singles, halves)
     magnitudes = halves.view(np.uint16) & 0x7FFF
-    magnitudes -= (
-        limits.half[0] + 1
-    )  # what isn't above the lower limit turns over to the top
+    # What isn't above the lower limit turns over to the top.
+    magnitudes -= limits.half[0] + 1
     least = max(limits.half[1] - limits.half[0] - 1, 0)
     if magnitudes.max() < least:
         return

@@ -49,7 +49,8 @@ def constant_sets(
                 most_remaining = max(most_remaining, remaining)
         if attempt(values) is not None:
             shape = shape_text(np.shape(values[next(iter(compared))]))
-            name = f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}{f', {turn + 1}' if turn else ''})"
+            again = f", {turn + 1}" if turn else ""
+            name = f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}{again})"
             sets.append(InputSet(name, values, ON_CONSTANTS, poised=True))
         if most_remaining <= 0:
             break

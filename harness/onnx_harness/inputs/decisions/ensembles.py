@@ -20,9 +20,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 TREE_OPS = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"})
-_MOST_PAYLOAD = (
-    1 << 22
-)  # elements of the leaf weights; beyond, targets are folded into one number
+# Elements of the leaf weights; beyond, targets are folded into one number.
+_MOST_PAYLOAD = 1 << 22
 
 
 class Mode(IntEnum):

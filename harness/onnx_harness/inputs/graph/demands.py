@@ -238,9 +238,8 @@ def _gather(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterat
     if slot != 1:
         return
     data = node.input[0]
-    rank_free = (
-        1 if "Block" in node.op_type else 0
-    )  # GatherBlockQuantized has the axis under another name
+    # GatherBlockQuantized has the axis under another name.
+    rank_free = 1 if "Block" in node.op_type else 0
     axis = int(attribute(node, "gather_axis" if rank_free else "axis", 0))
     yield _indexes(_axis(scope.shape(data), axis), f"axis {axis} of '{data}'", where)
 
@@ -307,7 +306,10 @@ def _roi_align(
 
 
 def _suppression(
-    scope: Scope, node: onnx.NodeProto, slot: int, where: str
+    scope: Scope,  # noqa: ARG001
+    node: onnx.NodeProto,
+    slot: int,
+    where: str,
 ) -> Iterator[Demand]:
     if slot == 0 and not attribute(node, "center_point_box", 0):
         yield Demand(Kind.BOXES, f"it holds the corners of boxes {where}", low=0, high=1)

@@ -11,7 +11,7 @@ from onnx_harness.inputs.graph.spatial_rules import SPATIAL, Made, Rule, Shape
 from onnx_harness.inputs.graph.terms import Maybe
 
 
-def _same(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _same(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     return [inputs[0] if inputs else None]
 
 
@@ -26,7 +26,7 @@ def _broadcast(
     ]
 
 
-def _matmul(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _matmul(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     first, second = inputs[0], inputs[1]
     if first is None or second is None or not first or not second:
         return [None]
@@ -100,7 +100,7 @@ def _reshape(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: s
     return [tuple(resolved)]
 
 
-def _flatten(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _flatten(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     data = inputs[0]
     if data is None:
         return [(None, None)]
@@ -167,9 +167,8 @@ def _split(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
     if parts is None and (len(node.input) > 1 and node.input[1]):
         sizes: list[Maybe] = [None] * count
     elif parts is None:
-        uneven = (
-            attribute(node, "num_outputs", None) is not None
-        )  # the last part may be shorter then
+        # The last part may be shorter then.
+        uneven = attribute(node, "num_outputs", None) is not None
         sizes = [
             terms.divide(terms.add(data[axis], count - 1) if uneven else data[axis], count)
         ] * count
@@ -190,7 +189,7 @@ def _split(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
     return [(*data[:axis], size, *data[axis + 1 :]) for size in sizes]
 
 
-def _slice(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _slice(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     data = inputs[0]
     if data is None:
         return [None]
@@ -223,7 +222,7 @@ def _slice(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
     return [tuple(sliced_dims)]
 
 
-def _gather(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _gather(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     data, indices = inputs[0], inputs[1]
     if data is None or indices is None:
         return [None]
@@ -231,7 +230,7 @@ def _gather(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: st
     return [(*data[:axis], *indices, *data[axis + 1 :])]
 
 
-def _second(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _second(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     return [inputs[1]]
 
 
@@ -242,7 +241,7 @@ def _expand(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: st
     return [shapes.broadcast([inputs[0], target], f"it is stretched {where}")]
 
 
-def _tile(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _tile(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     data, repeats = inputs[0], shapes.contents(node.input[1])
     if data is None:
         return [None]
@@ -253,18 +252,18 @@ def _tile(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str)
     ]
 
 
-def _filled(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _filled(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     return [shapes.contents(node.input[0])]
 
 
-def _range(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _range(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     start, limit, delta = (shapes.contents(name) for name in node.input)
     if start is None or limit is None or delta != (1,):
         return [(None,)]
     return [(terms.subtract(limit[0], start[0]),)]
 
 
-def _reduce(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _reduce(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     data = inputs[0]
     if data is None:
         return [None]

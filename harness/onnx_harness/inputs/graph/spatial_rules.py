@@ -148,7 +148,7 @@ def _pad(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) 
     return [tuple(output_dims)]
 
 
-def _resize(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _resize(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     data = inputs[0]
     if data is None:
         return [None]

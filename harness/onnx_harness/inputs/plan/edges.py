@@ -45,10 +45,10 @@ Dying there is no variant's fault.
 Attempt = Callable[[dict[str, Value]], Any]
 """Runs the reference: its outputs by name, or None where it doesn't run."""
 
-_INDEX = 41  # 41 = 1 (mod 4): of the signals that sets take turns with, the one that is normal noise
-_MOST_WEIGHTS = (
-    1 << 18
-)  # elements; beyond these, and the two below, a run isn't next to free any more
+# 41 = 1 (mod 4): of the signals that sets take turns with, the one that is normal noise.
+_INDEX = 41
+# Elements; beyond these, and the two below, a run isn't next to free any more.
+_MOST_WEIGHTS = 1 << 18
 _MOST_ELEMENTS = 1 << 16
 _MOST_NODES = 300
 _MOST_EMPTY = 3

@@ -218,9 +218,8 @@ class _Quantizing:
             try:
                 session = self._open(file, "all", provider)
                 outputs = self._runs(session)
-            except (
-                Exception
-            ) as error:  # ONNX Runtime's errors have no common class below Exception
+            except Exception as error:
+                # ONNX Runtime's errors have no common class below Exception.
                 self._refused = True
                 return f"provider '{provider}' doesn't run it: {first_line(error, 160)}"
         return shortfall(self._standard, self._conversion, outputs)
@@ -265,7 +264,8 @@ def shortfall(
     reference = standard.reference
     for output, place in zip(outputs, reference.usual, strict=True):
         if reference.sets[place].large:
-            continue  # nothing was calibrated at that size, and the verdict doesn't ask either
+            # Nothing was calibrated at that size, and the verdict doesn't ask either.
+            continue
         for name, value in _floats(reference.outputs[place]):
             ratio = sqnr_db(value, output[name])
             if ratio < conversion.sqnr_db:

@@ -124,9 +124,8 @@ class Target:
             return ""
         try:
             outputs = self._runs(self._opened(candidate), self._standard.reference.usual)
-        except (
-            Exception
-        ) as error:  # ONNX Runtime's errors have no common class below Exception
+        except Exception as error:
+            # ONNX Runtime's errors have no common class below Exception.
             return (
                 f"provider '{self.provider.name}' doesn't run it: {first_line(error, 160)}"
             )
@@ -164,9 +163,8 @@ class Target:
         try:
             session = self._opened(candidate)
             self._runs(session, self._standard.reference.usual[:1])
-        except (
-            Exception
-        ) as error:  # ONNX Runtime's errors have no common class below Exception
+        except Exception as error:
+            # ONNX Runtime's errors have no common class below Exception.
             return str(error).strip() or type(error).__name__
         elsewhere = self._off_provider(session)
         if elsewhere:

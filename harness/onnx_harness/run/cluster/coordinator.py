@@ -204,9 +204,8 @@ class Cluster:
             hosts = {self._pool.host(work.place) for work in running}
             avoided = share.avoided | self._refusing.get(share.load.provider, set())
             able = rank(places, share.load, used, avoided)
-            if (
-                share.timed
-            ):  # alone on its machine, the one that judged it where that is there
+            # Alone on its machine, the one that judged it where that is there.
+            if share.timed:
                 able = [place for place in able if self._pool.host(place) not in hosts]
                 able.sort(key=lambda place: self._pool.host(place) != share.host)
             if able:
@@ -239,9 +238,8 @@ class Cluster:
         if reply.missing:
             try:
                 self._deliver(work, reply)
-            except (
-                Exception
-            ) as error:  # of Dask, the disk or the network: the next try may do
+            except Exception as error:
+                # Of Dask, the disk or the network: the next try may do.
                 progress(f"to {work.place.address}: {first_line(error)}")
                 return self._again(work, nothing_begun=first_line(error))
             return [work.share]

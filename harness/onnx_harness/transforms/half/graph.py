@@ -539,9 +539,8 @@ class Reading:
                 opset_imports=self._imports,
                 ir_version=self._model.ir_version,
             )
-        except (
-            Exception
-        ):  # inference isn't defined for every valid node, and what it raises varies
+        except Exception:
+            # Inference isn't defined for every valid node, and what it raises varies.
             inferred = {}
         return self._set(name, inferred.get(name) or self._said(name))
 

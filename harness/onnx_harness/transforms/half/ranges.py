@@ -49,9 +49,8 @@ class Squares:
             reading: the graphs.
         """
         self._reading = reading
-        self._sums: set[str] = (
-            set()
-        )  # of squares, and what is computed of them and constants
+        # Of squares, and what is computed of them and constants.
+        self._sums: set[str] = set()
         self._rooted: set[str] = set()
         self._members: set[Step] = set()
         self._ends: set[Step] = set()

@@ -399,9 +399,8 @@ class Rewiring:
         edits: list[tuple[Scope, int, onnx.NodeProto | None]] = []
         for step in removed:
             edits.append((step.scope, step.index, None))
-        edits += reversed(
-            self._inserted
-        )  # of two in one place, the later may read the earlier
+        # Of two in one place, the later may read the earlier.
+        edits += reversed(self._inserted)
         for scope, index, node in sorted(edits, key=lambda edit: -edit[1]):
             if node is None:
                 del scope.graph.node[index]
