@@ -80,12 +80,7 @@ def generate(
     if not recipe.inputs:
         return [recipe.named(0, seed, {})]
     if try_run is None:
-        input_sets: list[InputSet] = []
-        for k in range(count):
-            input_sets.append(
-                recipe.named(k, seed, recipe.values(k, seed, recipe.first_guess(k)))
-            )
-        return input_sets
+        return [_untried(recipe, k, seed) for k in range(count)]
     ranks: tuple[int | None, ...] = (
         (None, *_RANKS) if has_unknown_rank(model, specs) else (None,)
     )
@@ -100,6 +95,11 @@ def generate(
         failures.append(search)
     tried = sum(search.tried for search in failures)
     raise failures[-1].given_up(model, tried)
+
+
+def _untried(recipe: Recipe, index: int, seed: int) -> InputSet:
+    """Return the first guess at an input set."""
+    return recipe.named(index, seed, recipe.values(index, seed, recipe.first_guess(index)))
 
 
 @dataclass
