@@ -10,13 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from onnx_harness.accuracy.explain import (
-    MOST_ELEMENT,
-    MOST_L2,
-    MOST_STEPS,
-    Bound,
-    Yardstick,
-)
+from onnx_harness.accuracy.explain import MOST_ELEMENT, MOST_L2, MOST_STEPS, Bound, Yardstick
 from onnx_harness.accuracy.measure import Measured, extent, measure, same_bits
 from onnx_harness.accuracy.noise import FEW_ELEMENTS, Gap, Noise, gap_of
 from onnx_harness.accuracy.ranking import agreement, changed_choices, distribution_axis

@@ -11,10 +11,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness import transforms
 from onnx_harness.cards.card import Card
 from onnx_harness.cell import matrix
-from onnx_harness.cli.writing import (
-    Written,
-    write,
-)
+from onnx_harness.cli.writing import Written, write
 from onnx_harness.errors import (
     InputError,
     NotApplicable,

@@ -27,15 +27,8 @@ from onnx_harness.cli.common import (
 )
 from onnx_harness.cli.show import console, size, write_json
 from onnx_harness.cli.transformed import show
-from onnx_harness.cli.writing import (
-    check_output,
-    find_objections,
-    folder_for,
-    publish,
-)
-from onnx_harness.errors import (
-    UsageError,
-)
+from onnx_harness.cli.writing import check_output, find_objections, folder_for, publish
+from onnx_harness.errors import UsageError
 from onnx_harness.judging.card_options import takes_nodes
 from onnx_harness.model.custom_ops import WithLibraries
 from onnx_harness.model.file import INLINE_BYTES

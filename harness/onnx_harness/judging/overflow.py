@@ -9,14 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from onnx_harness.inputs import InputSet
-from onnx_harness.judging.half_range import (
-    LARGEST,
-    OUTPUT,
-    OVERFLOWS,
-    Place,
-    rounded,
-    watch,
-)
+from onnx_harness.judging.half_range import LARGEST, OUTPUT, OVERFLOWS, Place, rounded, watch
 from onnx_harness.judging.half_runs import float32_inputs, in_type_of, open_simulated
 from onnx_harness.judging.reference import runtime_key
 from onnx_harness.judging.standard import Standard

@@ -8,9 +8,7 @@ from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.accuracy.failures import listed
 from onnx_harness.inputs.graph.reach import empty_outputs, reached_outputs
 from onnx_harness.judging.standard import Standard
-from onnx_harness.judging.untouched import (
-    is_of,
-)
+from onnx_harness.judging.untouched import is_of
 
 if TYPE_CHECKING:
     pass

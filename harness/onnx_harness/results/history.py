@@ -29,9 +29,7 @@ from onnx_harness.results.history_rows import (
     night_figures,
     run_info,
 )
-from onnx_harness.results.history_rows import (
-    MIGRATIONS as MIGRATIONS,
-)
+from onnx_harness.results.history_rows import MIGRATIONS as MIGRATIONS
 from onnx_harness.results.levels import Level
 from onnx_harness.results.run import RunInfo
 

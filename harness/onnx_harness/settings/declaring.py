@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from onnx_harness.settings.kinds import (
-    Kind,
-)
+from onnx_harness.settings.kinds import Kind
 
 if TYPE_CHECKING:
     pass

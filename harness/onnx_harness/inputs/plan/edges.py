@@ -27,13 +27,7 @@ from onnx_harness.inputs.plan.recipe import Guess, Recipe
 from onnx_harness.inputs.plan.rule import Make
 from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.generators import find, seeded
-from onnx_harness.inputs.values.sets import (
-    Array,
-    InputSet,
-    Value,
-    arrays_of,
-    shape_text,
-)
+from onnx_harness.inputs.values.sets import Array, InputSet, Value, arrays_of, shape_text
 from onnx_harness.isolate import noting
 
 UNUSUAL = "unusual inputs"

@@ -27,13 +27,7 @@ from onnx_harness.results.cache import source_digest
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.run.cluster import worker
 from onnx_harness.run.cluster.address import connected, parse_address
-from onnx_harness.run.cluster.messages import (
-    REPLY,
-    VERDICT,
-    RemoteVerdict,
-    Reply,
-    Request,
-)
+from onnx_harness.run.cluster.messages import REPLY, VERDICT, RemoteVerdict, Reply, Request
 from onnx_harness.run.cluster.parcels import INLINE_BYTES, pieces
 from onnx_harness.run.cluster.pool import ANSWER_SECONDS, FETCH_SECONDS, Pool
 from onnx_harness.run.cluster.shares import (

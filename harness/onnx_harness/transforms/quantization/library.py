@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.custom_ops import in_foreign_sessions
 from onnx_harness.transforms.quantization.aliases import Aliases
-from onnx_harness.transforms.quantization.preparing import (
-    nothing_to_quantize,
-    remark_tied,
-)
+from onnx_harness.transforms.quantization.preparing import nothing_to_quantize, remark_tied
 
 if TYPE_CHECKING:
     import onnx
