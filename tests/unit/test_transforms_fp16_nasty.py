@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.transforms.fp16 import convert_float_to_float16
-from onnx_harness.transforms.half.graph import Step
+from onnx_harness.transforms.half.steps import Step
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
 X = {"x": floats(3)}

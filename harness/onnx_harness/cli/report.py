@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_harness.cards.card import Card
-from onnx_harness.cell import matrix
 from onnx_harness.cli import DONE, NEGATIVE
 from onnx_harness.cli.node_data import kept_models, write_of_kept
+from onnx_harness.cli.report_headers import headers_of
 from onnx_harness.cli.show import console, error_console, labelled, text
 from onnx_harness.diagnose.repro import FOLDER
 from onnx_harness.errors import HarnessError, ResultsError, UsageError, did_you_mean
-from onnx_harness.names import is_model_file
 from onnx_harness.report import changes, comparison, export, figures
-from onnx_harness.report.figures import ModelHeader
 from onnx_harness.report.merge import differences, merge, shards_amiss, shards_of_one_plan
 from onnx_harness.report.rejudge import Bounds, rejudge
 from onnx_harness.report.write import REPORT, SUMMARY, write_reports
@@ -30,7 +25,7 @@ from onnx_harness.results.store import Results, ResultsWriter, read_results
 from onnx_harness.results.union import unite_verdicts
 from onnx_harness.results.verdicts import VerdictFiles
 from onnx_harness.run.background import background
-from onnx_harness.settings import nearest_settings
+from onnx_harness.settings.project import nearest_settings
 
 MOST_NAMED = 20
 """Cells that are named on the terminal; the report has all of them."""
@@ -144,7 +139,7 @@ def run(args: argparse.Namespace) -> int:
     if len(sources) > 1 and bounds is None and not amiss:
         _write_history(folder, results)
     past = background(sources[0].folder or reports, results.run, results.cells)
-    write_reports(_made(folder), results.run, results.cells, _headers(results), past)
+    write_reports(_made(folder), results.run, results.cells, headers_of(results), past)
     _say(
         f"{figures.sentence(results.cells)} · {folder / REPORT} · {folder / SUMMARY}",
         args.csv,
@@ -374,34 +369,3 @@ def _say(line: str, csv: str | None) -> None:
     """Tell what was written, and not into a CSV."""
     out = error_console() if csv == "-" else console()
     out.print(text(line), soft_wrap=True)
-
-
-def _headers(results: Results) -> dict[str, ModelHeader]:
-    """Return what is known about the models.
-
-    From the cells, and from the cards that the run's command names.
-    """
-    named = {card.name: (path, card) for path, card in _cards(results.run.command)}
-    headers: dict[str, ModelHeader] = {}
-    for cell in results.cells:
-        path, card = named.get(cell.model, (None, None))
-        size = cell.graph.bytes_before if cell.graph else None
-        spdx = card.license if card else ""
-        headers[cell.model] = ModelHeader(spdx, size, cell.opset, str(path) if path else "")
-    return headers
-
-
-def _cards(command: str) -> list[tuple[Path, Card]]:
-    """Return the cards of the models that a command names, as far as they are still there."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return []
-    cards: list[tuple[Path, Card]] = []
-    for word in words:
-        path = Path(word.partition("::")[0])
-        with contextlib.suppress(HarnessError, OSError, ValueError):
-            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-                if file.is_file() and is_model_file(file):
-                    cards.append((file, matrix.card_for(file)))
-    return cards

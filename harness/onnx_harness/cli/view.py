@@ -22,7 +22,7 @@ from onnx_harness.cli.show import console, text
 from onnx_harness.cli.transform import one_variant
 from onnx_harness.diagnose.repro import FOLDER, MODEL, TRANSFORMED
 from onnx_harness.errors import HarnessError, UsageError
-from onnx_harness.settings import nearest_settings
+from onnx_harness.settings.project import nearest_settings
 
 
 def declare(parser: argparse.ArgumentParser) -> None:

@@ -14,8 +14,10 @@ def _pads(g: Graph, x: Value, low: int, spatial_alone: bool) -> tuple[list[int],
     spatial = range(2, len(x.shape)) if spatial_alone else range(len(x.shape))
     begin, end = [0] * len(x.shape), [0] * len(x.shape)
     for axis in spatial:
-        begin[axis], end[axis] = g.random.randint(low, 2), g.random.randint(low, 2)
-    return begin + end, tuple(s + b + e for s, b, e in zip(x.shape, begin, end, strict=True))
+        begin[axis] = g.random.randint(low, 2)
+        end[axis] = g.random.randint(low, 2)
+    sizes = zip(x.shape, begin, end, strict=True)
+    return begin + end, tuple(map(sum, sizes))
 
 
 def pad(g: Graph, usual: bool = False) -> Value:

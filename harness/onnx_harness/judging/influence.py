@@ -138,7 +138,8 @@ def _sides(model: Model, reference: Reference) -> Counts:
     for kind in (SIDES, BRANCHES):
         mine = np.asarray([place == kind for place in places])
         if mine.any():
-            counts[kind] = (int(true[mine].sum() + false[mine].sum()), 2 * int(mine.sum()))
+            reached = int(true[mine].sum() + false[mine].sum())
+            counts[kind] = (reached, 2 * int(mine.sum()))
     return counts
 
 

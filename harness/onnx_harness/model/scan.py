@@ -302,10 +302,13 @@ class _Reader:
     def _raw_integers(
         self, raw: tuple[int, int] | None, code: str, width: int
     ) -> list[int] | None:
-        if raw is None or raw[1] - raw[0] > width * SMALL_ITEMS or (raw[1] - raw[0]) % width:
+        if raw is None:
             return None
-        count = (raw[1] - raw[0]) // width
-        return [*struct.unpack(f"<{count}{code}", self._data[raw[0] : raw[1]])]
+        start, end = raw
+        count, surplus = divmod(end - start, width)
+        if surplus or count > SMALL_ITEMS:
+            return None
+        return [*struct.unpack(f"<{count}{code}", self._data[start:end])]
 
     def _go_down(self, level: int) -> None:
         if level > MOST_DEPTH:

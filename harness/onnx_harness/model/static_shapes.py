@@ -259,7 +259,8 @@ def _shape(node: ScannedNode, inputs: Sequence[Static]) -> Static:
     dims = inputs[0].dims
     if dims is None:
         return UNKNOWN
-    start, end = node.numbers.get("start", [0])[0], node.numbers.get("end", [len(dims)])[0]
+    start = node.numbers.get("start", [0])[0]
+    end = node.numbers.get("end", [len(dims)])[0]
     dims = dims[start:end]
     return Static((len(dims),), dims, _INT64)
 

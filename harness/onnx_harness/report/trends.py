@@ -186,7 +186,8 @@ def draw(trend: Trend) -> Drawing:
     line = " ".join(f"{mark.x:.1f},{mark.y:.1f}" for mark in marks if mark.timed)
     steps = _steps([night.level for night in trend.nights], across, up)
     moved = tuple(LEFT + (place - 0.5) * across for place in trend.moved)
-    ticks = tuple((up(math.exp(value)), f"{math.exp(value):.3g}") for value in (low, high))
+    ends = (math.exp(low), math.exp(high))
+    ticks = tuple((up(value), f"{value:.3g}") for value in ends)
     return Drawing(tuple(marks), line, steps, moved, ticks)
 
 

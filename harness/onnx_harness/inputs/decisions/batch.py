@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
-from onnx_harness.inputs.plan.sizes import Role
+from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.values.sets import Value
 
 INDEX = 72

@@ -32,11 +32,14 @@ def _matmul(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: st
     if first is None or second is None or not first or not second:
         return [None]
     why = f"the matrices have to agree {where}"
-    shapes.demand(Sort.EQUAL, first[-1], second[-2] if len(second) > 1 else second[0], why)
+    is_vector = len(second) == 1
+    rows = second[0] if is_vector else second[-2]
+    columns = () if is_vector else second[-1:]
+    shapes.demand(Sort.EQUAL, first[-1], rows, why)
     batch = shapes.broadcast(
         [first[:-2], second[:-2]], f"matrices are multiplied in pairs {where}"
     )
-    return [(*batch, *first[-2:-1], *(second[-1:] if len(second) > 1 else ()))]
+    return [(*batch, *first[-2:-1], *columns)]
 
 
 def _einsum(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:

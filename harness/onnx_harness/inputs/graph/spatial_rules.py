@@ -115,7 +115,10 @@ def _unsliding(
 def _global_pool(
     shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
 ) -> Made:
-    return [None if inputs[0] is None else (*inputs[0][:2], *[1] * (len(inputs[0]) - 2))]
+    data = inputs[0]
+    if data is None:
+        return [None]
+    return [(*data[:2], *[1] * (len(data) - 2))]
 
 
 def _pad(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:

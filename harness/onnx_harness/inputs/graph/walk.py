@@ -12,7 +12,8 @@ import onnx
 
 from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.controls import among, compared
-from onnx_harness.inputs.graph.demands import Demand, Kind, demands_of
+from onnx_harness.inputs.graph.demand import Demand, Kind
+from onnx_harness.inputs.graph.demands import demands_of
 from onnx_harness.inputs.graph.passage import State, _origin, moved_back, outward, through
 from onnx_harness.inputs.graph.scopes import GraphView
 from onnx_harness.inputs.graph.signature import Input

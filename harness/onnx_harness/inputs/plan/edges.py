@@ -20,12 +20,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_harness.inputs.graph.demands import IS_DEFINED, Kind
+from onnx_harness.inputs.graph.demand import Kind
+from onnx_harness.inputs.graph.demands import IS_DEFINED
 from onnx_harness.inputs.graph.signature import Input
 from onnx_harness.inputs.plan.float_edges import FLOAT_EDGES, Edge, scaled
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
+from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.plan.rule import Make
-from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.generators import find, seeded
 from onnx_harness.inputs.values.sets import Array, InputSet, Value, arrays_of, shape_text
 from onnx_harness.isolate import noting

@@ -20,8 +20,8 @@ from onnx_harness.inputs.plan.constant_faults import constant_fault
 from onnx_harness.inputs.plan.fitting import Sizes
 from onnx_harness.inputs.plan.guesses import candidates, learned
 from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
+from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.plan.rule import Make
-from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.plan.unsolved import feed_shapes, no_inputs, nothing_runs
 from onnx_harness.inputs.values.sets import InputSet, Value
 from onnx_harness.isolate import noting

@@ -120,7 +120,8 @@ class _Quantizing:
         errors = np.stack(
             [output.pop(ERRORS).astype(np.float64).reshape(-1, 2) for output in outputs]
         )
-        ratios = np.sqrt(errors[..., 0] / np.maximum(errors[..., 1], _TINY)).max(axis=0)
+        error, signal = errors[..., 0], np.maximum(errors[..., 1], _TINY)
+        ratios = np.sqrt(error / signal).max(axis=0)
         if not self._good(outputs):
             raise NotApplicable(
                 "which nodes need float can't be found: with all of them in float the model departs"

@@ -26,10 +26,10 @@ from onnx_harness.model.ops import MOVES, STANDARD_DOMAINS
 from onnx_harness.providers.placement import keeps_record, placement
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.transforms.half.graph import Step
 from onnx_harness.transforms.half.mixed import MixedConversion
 from onnx_harness.transforms.half.plan import Plan
 from onnx_harness.transforms.half.schemas import FLOAT16
+from onnx_harness.transforms.half.steps import Step
 
 if TYPE_CHECKING:
     import onnxruntime as ort

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind
-from onnx_harness.transforms.half.graph import Reading, Scope, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.schemas import FLOAT
+from onnx_harness.transforms.half.steps import Scope, Step
 
 FIRST_BODY_INPUT: Mapping[str, int] = {"If": 0, "Loop": 2, "Scan": 0}
 """The place, among the inputs of a node and of its body, of the first value that the body takes."""
