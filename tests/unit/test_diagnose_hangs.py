@@ -95,7 +95,7 @@ def test_a_slow_model_has_as_long_as_it_takes_by_itself(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hangs, "_HANGS_AFTER", 60.0)  # of 0.1 s: a busy machine stalls for a second
-    diagnosis = searched(save(slow_model(8_000), tmp_path / "m.onnx"))
+    diagnosis = searched(save(slow_model(20_000), tmp_path / "m.onnx"))
 
     assert diagnosis.found
     assert diagnosis.cause.passes == ("pass_3",)
@@ -146,7 +146,7 @@ def test_a_hang_is_confirmed_by_a_longer_limit(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("short_limits")
 def test_a_verdict_that_timed_out_had_longer_than_any_trial(tmp_path: Path) -> None:
-    path = save(slow_model(8_000), tmp_path / "m.onnx")
+    path = save(slow_model(20_000), tmp_path / "m.onnx")
     known_failure = "during transform, did not end within 300 s (--cell-timeout)"
 
     diagnosis = searched(path, sleeps=600.0, seconds=30, known_failure=known_failure)
@@ -157,7 +157,7 @@ def test_a_verdict_that_timed_out_had_longer_than_any_trial(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("short_limits")
 def test_a_model_too_slow_for_the_budget_is_no_hang(tmp_path: Path) -> None:
-    diagnosis = searched(save(slow_model(8_000), tmp_path / "m.onnx"), seconds=0.1)
+    diagnosis = searched(save(slow_model(20_000), tmp_path / "m.onnx"), seconds=0.1)
 
     assert not diagnosis.found
     assert "nothing was narrowed down" in diagnosis.sentence
