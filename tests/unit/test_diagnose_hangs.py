@@ -146,7 +146,7 @@ def test_a_hang_is_confirmed_by_a_longer_limit(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("short_limits")
 def test_a_verdict_that_timed_out_had_longer_than_any_trial(tmp_path: Path) -> None:
-    path = save(slow_model(20_000), tmp_path / "m.onnx")
+    path = save(slow_model(8_000), tmp_path / "m.onnx")
     known_failure = "during transform, did not end within 300 s (--cell-timeout)"
 
     diagnosis = searched(path, sleeps=600.0, seconds=30, known_failure=known_failure)
