@@ -1,4 +1,4 @@
-"""What a report says of the models besides their cells: size, license, place."""
+"""The facts about the models that a report names: size, license, place."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from onnx_harness import providers, transforms
 from onnx_harness.cards.keep_float32 import write_keep_float32
@@ -35,10 +34,6 @@ from onnx_harness.model.file import INLINE_BYTES
 from onnx_harness.names import CARD_SUFFIX, Step, Variant, parse_variant
 from onnx_harness.settings import Settings
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
-
-if TYPE_CHECKING:
-    pass
-
 
 _EPILOG = (
     "The steps run one after another in a worker process, within its limits. A step such as "

@@ -7,16 +7,11 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onnx_harness.errors import UsageError, did_you_mean
 from onnx_harness.settings import OPTIONS, Settings
-from onnx_harness.settings.kinds import (
-    TABLE,
-)
-
-if TYPE_CHECKING:
-    pass
+from onnx_harness.settings.kinds import TABLE
 
 
 def read_project(folder: Path) -> dict[str, Any]:
