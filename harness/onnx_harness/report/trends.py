@@ -197,7 +197,8 @@ def _range(trend: Trend) -> tuple[float, float]:
     for night in trend.nights:
         values += night.interval or ()
         values += [night.level] if night.level is not None else []
-    low, high = math.log(min(values)), math.log(max(values))
+    low = math.log(min(values))
+    high = math.log(max(values))
     pad = max((high - low) * 0.08, (2 * _FLAT - (high - low)) / 2)
     return low - pad, high + pad
 

@@ -84,7 +84,8 @@ class Limits:
             raise ValueError(
                 f"min_positive_val is {low:g}, which is 2^-25 in {dtype} and rounds to 0 in float16"
             )
-        least, greatest = working.type(exact[0]), working.type(exact[1])
+        least = working.type(exact[0])
+        greatest = working.type(exact[1])
         if least < exact[0]:
             least = np.nextafter(least, working.type(np.inf))
         if greatest > exact[1]:

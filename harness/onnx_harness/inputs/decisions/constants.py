@@ -75,6 +75,7 @@ def _on(
         # Each may be what another column is compared with: all of them go through every place.
         shift, remaining = turn, len(near) - (turn + 1)
     else:
-        shift, remaining = turn * count, len(near) - (turn + 1) * count
+        shift = turn * count
+        remaining = len(near) - (turn + 1) * count
     flat[rng.permutation(flat.size)[:count]] = np.resize(np.roll(near, -shift), count)
     return changed, remaining

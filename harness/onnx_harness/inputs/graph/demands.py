@@ -196,7 +196,8 @@ def _gather_nd(
 ) -> Iterator[Demand]:
     if slot != 1:
         return
-    data, batch = scope.shape(node.input[0]), int(attribute(node, "batch_dims", 0))
+    data = scope.shape(node.input[0])
+    batch = int(attribute(node, "batch_dims", 0))
     depth = _axis(scope.shape(node.input[1]), -1)
     if data is None or not isinstance(depth, int):
         yield _indexes(None, f"'{node.input[0]}'", where)

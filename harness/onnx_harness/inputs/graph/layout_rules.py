@@ -111,7 +111,8 @@ def _split(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
     data, parts = inputs[0], shapes.integers(node, 1, "split")
     if data is None:
         return [None] * len(node.output)
-    axis, count = int(attribute(node, "axis", 0)) % len(data), len(node.output)
+    axis = int(attribute(node, "axis", 0)) % len(data)
+    count = len(node.output)
     if parts is None and (len(node.input) > 1 and node.input[1]):
         sizes: list[Maybe] = [None] * count
     elif parts is None:
@@ -142,7 +143,8 @@ def _slice(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
     if data is None:
         return [None]
     if len(node.input) > 2:
-        starts, ends = shapes.contents(node.input[1]), shapes.contents(node.input[2])
+        starts = shapes.contents(node.input[1])
+        ends = shapes.contents(node.input[2])
     else:
         starts, ends = attribute(node, "starts", None), attribute(node, "ends", None)
     if starts is None and ends is None:

@@ -19,7 +19,8 @@ Rule = Callable[[Shapes, onnx.NodeProto, list[Shape], str], Made]
 
 def _sliding(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     """Conv and the poolings: a kernel with strides, dilations and padding."""
-    data, weight = inputs[0], inputs[1] if len(inputs) > 1 else None
+    data = inputs[0]
+    weight = inputs[1] if len(inputs) > 1 else None
     if data is None:
         return [None]
     pooling = node.op_type != "Conv"

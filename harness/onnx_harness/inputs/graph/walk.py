@@ -275,7 +275,8 @@ class _Walk:
             state, 1, weight[1] * group, f"the weight takes that many channels {where}"
         )
         self._rank(state, len(weight))
-        kernel, strides = weight[2:], attribute(node, "strides", [1] * (len(weight) - 2))
+        kernel = weight[2:]
+        strides = attribute(node, "strides", [1] * (len(weight) - 2))
         dilations = attribute(node, "dilations", [1] * len(kernel))
         self.signal = self.signal or (len(kernel) == 1 and kernel[0] >= 16)
         for number, size in enumerate(kernel):

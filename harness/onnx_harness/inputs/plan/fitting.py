@@ -44,7 +44,8 @@ def telling(relations: Sequence[Relation]) -> list[Relation]:
 
 def holds(relation: Relation, sizes: Mapping[str, Any]) -> Any:
     """Return whether sizes, or arrays of sizes, fulfil a relation."""
-    first, second = terms.value(relation.left, sizes), terms.value(relation.right, sizes)
+    first = terms.value(relation.left, sizes)
+    second = terms.value(relation.right, sizes)
     match relation.sort:
         case Sort.EQUAL:
             return first == second

@@ -198,7 +198,8 @@ def _audio(rng: np.random.Generator, shape: Shape) -> Floats:
     """
     if not shape:
         return np.asarray(rng.uniform(-1.0, 1.0), np.float32)
-    rows, length = int(np.prod(shape[:-1])), shape[-1]
+    rows = int(np.prod(shape[:-1]))
+    length = shape[-1]
     time = np.arange(length, dtype=np.float32) / np.float32(_SAMPLE_RATE)
     out = np.empty((rows, length), np.float32)
     for row in out:

@@ -120,7 +120,8 @@ class _Quantizing:
         errors = np.stack(
             [output.pop(ERRORS).astype(np.float64).reshape(-1, 2) for output in outputs]
         )
-        error, signal = errors[..., 0], np.maximum(errors[..., 1], _TINY)
+        error = errors[..., 0]
+        signal = np.maximum(errors[..., 1], _TINY)
         ratios = np.sqrt(error / signal).max(axis=0)
         if not self._good(outputs):
             raise NotApplicable(

@@ -91,7 +91,8 @@ def _count_of_states(step: Step) -> int:
 
 def _path_of_sum(reading: Reading, step: Step, body: Scope, place: int) -> set[Step]:
     """Return what adds to the state at a place; nothing where it isn't a sum."""
-    source, result = FIRST_BODY_INPUT[step.op] + place, _FIRST_STATE_OUTPUT[step.op] + place
+    source = FIRST_BODY_INPUT[step.op] + place
+    result = _FIRST_STATE_OUTPUT[step.op] + place
     if source >= len(body.inputs) or result >= len(body.outputs):
         return set()
     state = body.inputs[source]
