@@ -196,6 +196,7 @@ def test_a_subject_is_read_anew_where_something_of_it_changed(
 def test_a_subject_is_read_with_what_its_cell_asks_for(
     path: Path, monkeypatch: pytest.MonkeyPatch, recorded: Path | None
 ) -> None:
+    path = path.rename(path.with_name("file.onnx"))
     generate: Any = SimpleNamespace()
     task = task_of(path, generate=generate)
     task = replace(task, recorded=recorded, unusual=False)
