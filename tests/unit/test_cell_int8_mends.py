@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,8 @@ from onnx_harness.model.file import Model
 from onnx_harness.names import parse_variant
 from onnx_harness.providers.sessions import Purpose
 from onnx_harness.transforms import Precision, Transform
-from tests.models import linear, save
+from tests.models import linear, model, save
+from tests.unit.test_cell_pairs import spied
 from tests.unit.test_cell_parts import task_of
 
 MIX = Mix(("a", "b"), 2, 9, None, True, True, 0, 1, 1, 1.0, kind="float")
@@ -113,6 +115,7 @@ def test_a_mend_is_made_and_judged_as_the_cell_is(
     variant = parse_variant("one+two+ort.basic")
     cache: Any = "the cache"
 
+    folders = spied(monkeypatch, tempfile, "TemporaryDirectory")
     with transforms.remarks() as told:
         assert int8_mends._passes(way, subject, cache, variant) == words
 
@@ -131,6 +134,8 @@ def test_a_mend_is_made_and_judged_as_the_cell_is(
     [((file, provider), options)] = asked["open_session"]
     assert provider is providers.get("cpu")
     assert not file.parent.exists()  # any more
+    # On Windows a file that is still mapped can't be removed: that costs no verdict.
+    assert [more["ignore_cleanup_errors"] for _, more in folders] == [True]
     [((judged, outputs, candidate), judging)] = asked["judge_outputs"]
     assert (judged, judging) == ("the standard", {"emulated": False})
     assert (candidate.path, candidate.name) == (file, "net")
@@ -147,3 +152,88 @@ def test_a_mend_is_made_and_judged_as_the_cell_is(
         "level": "basic",
         "config": {"a": "configuration"},
     }
+
+
+def chain_of(
+    tmp_path: Path, products: int, variant: str, timeout: float = 80
+) -> tuple[Way, Any]:
+    nodes = [f"h{place + 1} = MatMul(h{place}, w)" for place in range(products)]
+    text = f"{{ h0 = Neg(x)  {'  '.join(nodes)}  y = Relu(h{products}) }}"
+    made = model(f"(float[n,4] x, float[4,4] w) => (float[n,4] y) {text}")
+    task = task_of(save(made, tmp_path / "net.onnx"), variant)
+    task = replace(task, settings=replace(task.settings, cell_timeout=timeout))
+    return Way(task), SimpleNamespace(model=Model(task.model))
+
+
+def test_no_more_than_twelve_nodes_are_left_out_one_by_one(tmp_path: Path) -> None:
+    for products, count in ((12, 12), (14, 12)):
+        way, subject = chain_of(tmp_path, products, "int8.dynamic")
+        nodes = [each.node for each in int8_mends._candidates(way, subject)]
+        assert nodes == ["", "", *(f"h{place + 1}" for place in range(count))]
+    # of those that are left out already none is tried again
+    listed = "int8.dynamic(nodes_to_exclude=['h1', 'h12'])"
+    way, subject = chain_of(tmp_path, 14, listed)
+    nodes = [each.node for each in int8_mends._candidates(way, subject) if each.node]
+    assert nodes == [f"h{place}" for place in range(2, 12)]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "clock", "tried"),
+    [
+        (80, [0, 20.0, 20.0, 20.0, 20.1], 3),
+        (80, [0, 20.1], 0),
+        (40, [0, 20.0, 20.1], 1),
+        # A quarter of the cell's time, but no longer than twenty seconds for the nodes.
+        (160, [0, 40.0, 40.0, 20.1], 2),
+        (160, [0, 40.1], 0),
+    ],
+)
+def test_no_mend_is_begun_after_its_time(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout: float,
+    clock: list[float],
+    tried: int,
+) -> None:
+    way, subject = chain_of(tmp_path, 3, "int8.dynamic", timeout)
+    asked: list[str] = []
+    seconds = iter([100 + second for second in clock])
+    monkeypatch.setattr(int8_mends.time, "monotonic", lambda: next(seconds))  # type: ignore[attr-defined]
+    monkeypatch.setattr(
+        int8_mends, "_passes", lambda *words: asked.append(words[3].spelling)
+    )
+    cache: Any = None
+    found, words = int8_mends.int8_mend_of(way, subject, cache)
+    assert (found, len(asked), words == "") == (None, tried, tried == 0)
+    assert next(seconds, None) is None
+
+
+def test_a_model_of_the_most_bytes_is_not_too_large(tmp_path: Path) -> None:
+    way, _ = chain_of(tmp_path, 1, "simplify")
+    cache: Any = None
+    for more, words in (
+        (0, ""),
+        (1, "No mend is offered: the model is too large to try one"),
+    ):
+        size = int8_mends._MOST_BYTES + more
+        subject: Any = SimpleNamespace(model=SimpleNamespace(size_bytes=size))
+        assert int8_mends.int8_mend_of(way, subject, cache) == (None, words)
+
+
+@pytest.mark.parametrize(
+    ("tried", "reason", "words"),
+    [
+        ("", "unused", ""),
+        ("ab", "", "none of a, b passes"),
+        ("a", "no kernel", "none of a passes (no kernel)"),
+        ("aN", "", "none of a passes, nor what leaves out one node (1 tried)"),
+        ("abNN", "why", "none of a, b passes, nor what leaves out one node (2 tried) (why)"),
+    ],
+)
+def test_what_was_tried_in_vain_is_listed(tried: str, reason: str, words: str) -> None:
+    candidates = [
+        int8_mends._Candidate(parse_variant(name.lower()), node="n" if name == "N" else "")
+        for name in tried
+    ]
+    told = int8_mends._not_found(candidates, reason)
+    assert told == (words and f"No mend was found: {words}")

@@ -28,9 +28,10 @@ from onnx_harness.judging.verdict import Verdict
 from onnx_harness.results.cells import Status, Symptom
 from tests.unit.test_cell_parts import task_of
 
+NUMBERS: list[Any] = [0.0, 1.0, 2.0]
 SETS = tuple(
-    InputSet(f"set {place}", {"x": float(place)}, unusual="odd" if place == 2 else "")
-    for place in range(3)
+    InputSet(f"set {place}", {"x": number}, unusual="odd" if place == 2 else "")
+    for place, number in enumerate(NUMBERS)
 )
 REFERENCE = Reference(SETS, ({"y": 0},) * 3, frozenset())
 MODEL: Any = SimpleNamespace(skeleton="the skeleton")
@@ -146,7 +147,8 @@ def test_the_notes_name_sets_by_their_place_in_the_whole_reference(
     noted: list[RunNote | None],
 ) -> None:
     subject: Any = SimpleNamespace(model=MODEL, reference=REFERENCE)
-    run_sets(way_on("cpu", skipped=(0, 2)), subject, Session())  # type: ignore[arg-type]
+    session: Any = Session()
+    run_sets(way_on("cpu", skipped=(0, 2)), subject, session)
     places = [note.place for note in noted if note is not None]
     assert places == [1, 1, 3, 4, 1]
 
