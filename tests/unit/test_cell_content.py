@@ -18,6 +18,7 @@ from onnx_harness.cell.content import content_key, external_locations, model_dig
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import ModelError
 from onnx_harness.model.scan import scan
+from onnx_harness.names import Variant, parse_variant
 from onnx_harness.providers import Provider
 from onnx_harness.results.cache import Cache
 from onnx_harness.settings import Settings
@@ -42,6 +43,7 @@ def a_cell(
     return replace(task_of(path, variant, **card).cell, provider=provider)
 
 
+OPTIONS = ("", "(skip_fuse_bn=True)", "(skip_fuse_bn=False)", "+ort.basic")
 MACHINE = content.machine_of(RUN.host)
 
 
@@ -79,6 +81,12 @@ def test_each_part_of_a_key_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ),
     }
     assert len(set(changes.values())) == len(changes)
+    # Of a variant that the project names its id says nothing.
+    named = [
+        Variant("ours", parse_variant(f"simplify{options}").steps) for options in OPTIONS
+    ]
+    keys = {key(replace(a_cell(path), variant=variant)) for variant in named}
+    assert len(keys) == len(OPTIONS)
     # Other facts of the machine decide no verdict; nor does whose a library is.
     assert key(machine=replace(MACHINE, host=replace(RUN.host, cores=99))) == key()
     assert key(machine=replace(MACHINE, fingerprint="x")) == key()
