@@ -16,7 +16,7 @@ import pytest
 from onnx_harness import transforms
 from onnx_harness.cards.specs import GenerateSpec
 from onnx_harness.cell import artifacts, checks, generation, matrix, timing
-from onnx_harness.cell.matrix import expand_variants
+from onnx_harness.cell.matrix import expand_variants, with_distinct_names
 from onnx_harness.cell.state import (
     CellEnded,
     Judged,
@@ -250,6 +250,20 @@ def test_what_could_not_be_loaded_is_said_where_a_name_is_unknown(
     monkeypatch.setattr(transforms, "left_out", lambda: ("'mine' was left out: why.",))
     with pytest.raises(UsageError, match=r"group 'mine'\. .*'mine' was left out: why\.$"):
         expand_variants(["mine"], {})
+
+
+def test_models_of_a_run_that_lie_elsewhere_are_told_from_those_of_a_folder(
+    tmp_path: Path,
+) -> None:
+    text = "(float[2] x) => (float[2] y) { y = Neg(x) }"
+    names = ("one/model.onnx", "one/deep/model.onnx", "far/model.onnx")
+    paths = [save(model(text), tmp_path / name) for name in names]
+    cards = [task_of(path).cell.card for path in (paths[0], paths[2])]
+    named = with_distinct_names(cards, [tmp_path / "one", tmp_path / "nowhere"])
+    assert [(path, card.name) for path, card in named.items()] == [
+        (paths[0], "one.model"),
+        (paths[2], "far.model"),
+    ]
 
 
 # times
