@@ -231,3 +231,38 @@ def test_everything_is_on_the_disk_before_it_has_its_name(
     files.close()
     files.close()
     assert log == [log_path] * 2
+
+
+def test_a_list_is_given_up_whatever_the_disk_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = begun(tmp_path)
+    closed: list[int] = []
+    close = os.close
+
+    def fails(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    monkeypatch.setattr(os, "close", lambda handle: closed.append(handle) or close(handle))  # type: ignore[func-returns-value]
+    files.close()
+    files.close()
+    assert len(closed) == 1
+
+
+def test_a_folder_that_another_process_makes_meanwhile_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    looked: list[Path] = []
+    is_dir = Path.is_dir
+
+    def not_yet(self: Path, **_: Any) -> bool:
+        looked.append(self)
+        first = looked.count(self) == 1 and self in (folder, folder.parent)
+        return is_dir(self) and not first
+
+    monkeypatch.setattr(Path, "is_dir", not_yet)
+    verdicts._make_folder(folder)
+    assert looked[:3] == [folder, folder.parent, tmp_path]
