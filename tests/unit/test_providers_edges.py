@@ -71,6 +71,24 @@ def test_several_distributions_are_named_each_once(
         )
 
 
+@pytest.mark.parametrize(
+    ("folder", "found"),
+    [
+        ("onnxruntime_gpu-1.24.0.dist-info", True),
+        ("ORT_nightly-1.0.egg-info", True),
+        ("onnxruntime_gpu", False),
+        ("my_onnxruntime_gpu-1.0.dist-info", False),
+    ],
+)
+def test_a_distribution_is_known_by_the_folder_of_its_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, found: bool
+) -> None:
+    (tmp_path / folder).mkdir()
+    (tmp_path / "onnxruntime-1.24.0.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path / "nowhere"), str(tmp_path)])
+    assert (conflict() is not None) is found
+
+
 def test_a_release_that_does_not_say_its_distribution_is_the_plain_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -264,6 +282,29 @@ def test_what_is_no_kernel_of_a_node_takes_no_time(tmp_path: Path) -> None:
     assert read_profile(file, CPU).microseconds == {OFF: 5}
     assert [dict(run) for run in read_runs(file).runs] == [{"Mul": 5.0}]
     assert read_nodes(file) == {"Mul": NodeRun(5.0, OFF, "")}
+
+
+def test_nameless_nodes_come_by_their_index_and_those_without_one_first(
+    tmp_path: Path,
+) -> None:
+    first = {**event("Add", took=7), "name": "_kernel_time"}
+    second = {**event("Add", took=9, node_index="1"), "name": "Add_1_kernel_time"}
+    [run] = read_runs(written(tmp_path, second, first, END)).runs
+    assert run == {"Add_0": 7.0, "Add_1": 9.0}
+
+
+def test_a_profile_that_cannot_be_read_says_what_python_says(tmp_path: Path) -> None:
+    gone = tmp_path / "gone.json"
+    what = rf"ONNX Runtime's profile can't be read \(FileNotFoundError: .*{gone.name}.*\)"
+    place = "where the nodes ran on provider 'cpu' can't be told"
+    with pytest.raises(ProviderError, match=rf"^{place}: {what}$"):
+        read_profile(gone, CPU)
+    for read in (read_runs, read_nodes):
+        with pytest.raises(ProviderError, match=rf"^{what}$"):
+            read(gone)
+    empty = written(tmp_path, event("Add"))
+    with pytest.raises(ProviderError, match=r"\(ValueError: it holds no run\)$"):
+        read_profile(empty, CPU)
 
 
 @pytest.mark.parametrize(
