@@ -43,6 +43,10 @@ def test_a_file_has_its_head_and_the_cell_s_line(tmp_path: Path) -> None:
     assert not files.holds(KEY, cell("simplify"))
     assert not files.holds(OTHER, cell())
     assert files.get(OTHER) is None
+    # a stage of that name is no end of the head
+    named = cell(seconds={"load": 0.25, "cell": 1.0})
+    files.put(named, OTHER)
+    assert files.get(OTHER) == Verdict(OTHER, named)
     # a newer state in its place, by the line that another file has of it
     files.put(cell(), KEY, line=line_of(cell(latency=latency())))
     stored = files.get(KEY)
