@@ -62,9 +62,15 @@ def test_b_s_session_avoids_the_kernels_that_saturate_in_either(
     opened = spied(monkeypatch, comparison, "open_session")
     measured = spied(monkeypatch, comparison, "is_emulated")
     judged = spied(monkeypatch, comparison, "judge_outputs")
+    reads = comparison.pair_reference
+    monkeypatch.setattr(
+        comparison,
+        "pair_reference",
+        lambda *words: replace(reads(*words), notes=("a note",)),
+    )
     asked_pair = pair(tmp_path, model(SQUARE), model(HALF), recorded=recorded(tmp_path))
     outcome = compare_models(asked_pair)
-    assert (outcome.reason, outcome.emulated) == (None, True)
+    assert (outcome.reason, outcome.emulated, outcome.notes[0]) == (None, True, "a note")
     [(a, b)] = asked
     assert [len(each.graph.node) for each in (a, b)] == [1, 3]
     [((path, _), options)] = opened
