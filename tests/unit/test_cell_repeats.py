@@ -163,8 +163,9 @@ def test_a_large_model_s_session_is_opened_anew_for_another_run(
         opened.append(Session())
         return opened[-1]
 
-    session: Any = Session()
+    session: Any = Session(profiling=True)
     runs = run_sets(way_on("cpu"), subject, session, opens)
+    assert runs.profile == Path("a profile")
     before = len(session.log)
     # what it draws goes on where the call before ended
     assert [runs.again()["y"] for _ in range(3)] == [(0.0, 2), (0.0, 3), (0.0, 4)]

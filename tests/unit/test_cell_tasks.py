@@ -15,8 +15,10 @@ import pytest
 
 from onnx_harness import transforms
 from onnx_harness.cards.specs import GenerateSpec
-from onnx_harness.cell import artifacts, checks, generation, matrix, timing
+from onnx_harness.cell import artifacts, checks, generation, matrix, outputs, timing
 from onnx_harness.cell.matrix import expand_variants, with_distinct_names
+from onnx_harness.cell.repeats import Runs
+from onnx_harness.cell.session import NoKernel
 from onnx_harness.cell.state import (
     CellEnded,
     Judged,
@@ -28,6 +30,7 @@ from onnx_harness.cell.state import (
 from onnx_harness.errors import InputError, ModelTooLarge, ResultsError, UsageError
 from onnx_harness.inputs.values.sets import InputSet
 from onnx_harness.judging.reference import Reference
+from onnx_harness.judging.verdict import Verdict
 from onnx_harness.model.file import Model
 from onnx_harness.results.cells import Stage, Status, Symptom
 from onnx_harness.settings import Settings
@@ -220,6 +223,30 @@ def test_the_check_compares_interfaces_as_the_variant_allows(
     assert (found.status, found.symptom) == (Status.FAIL, Symptom.CHANGED_TYPES)
     assert found.reason == "the model's interface changed: the first"
     assert found.detail == ("the second", "the third")
+
+
+# the comparison
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+def test_what_passes_is_held_to_the_recorded_outputs_as_well(
+    monkeypatch: pytest.MonkeyPatch, simulated: bool
+) -> None:
+    passed = Verdict(Status.PASS)
+    recorded: list[Any] = []
+    monkeypatch.setattr(artifacts, "judged_by", lambda *_: "the standard")
+    monkeypatch.setattr(outputs, "judge_outputs", lambda *_, **__: passed)
+    monkeypatch.setattr(outputs, "judge_simulated", lambda *_: passed)
+    monkeypatch.setattr(outputs, "_judge_recorded", noting(recorded, None))
+    way, runs = Way(task_of(NET)), Runs([{}], [], dict, None)
+    subject: Any = "the subject"
+    artifact: Any = SimpleNamespace(model="the model")
+    cache: Any = "the cache"
+    if simulated:
+        outputs.compare_simulated(way, subject, artifact, NoKernel("Mul"), cache)
+    else:
+        outputs.compare(way, subject, artifact, runs, cache)
+    assert recorded == [(way, subject)]
 
 
 # what a run asks for
