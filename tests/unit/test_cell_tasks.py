@@ -182,18 +182,20 @@ def test_the_untouched_model_is_decoded_on_the_cpu(monkeypatch: pytest.MonkeyPat
     assert asked == [(("opened", NET), "a decoder", {"a": 1}, (7,), 3)]
 
 
-def test_what_is_the_same_in_each_step_comes_from_the_first_set_where_all_are_large() -> (
-    None
-):
-    large = replace(InputSet("large", {"b": np.zeros((2, 3))}), large=True)
+@pytest.mark.parametrize(
+    ("shape", "row"), [(("n", 3), (1, 3)), (("n",), (1,)), ((2,), (2,))]
+)
+def test_what_is_the_same_in_each_step_is_a_row_of_the_first_set_where_all_are_large(
+    shape: tuple[Any, ...], row: tuple[int, ...]
+) -> None:
+    large = replace(InputSet("large", {"b": np.zeros((2, 3)[: len(shape)])}), large=True)
+    declared = SimpleNamespace(inputs=[SimpleNamespace(name="b", shape=shape)])
     subject: Any = SimpleNamespace(
         reference=Reference((large, large), ({}, {}), frozenset()),
-        model=SimpleNamespace(
-            signature=SimpleNamespace(inputs=[SimpleNamespace(name="b", shape=("n", 3))])
-        ),
+        model=SimpleNamespace(signature=declared),
     )
     decoder: Any = SimpleNamespace(ids=SimpleNamespace(name="ids"), cache={}, roles={})
-    assert generation._fixed(subject, decoder)["b"].shape == (1, 3)
+    assert generation._fixed(subject, decoder)["b"].shape == row
 
 
 # the check of what a step made
