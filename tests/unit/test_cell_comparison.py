@@ -386,6 +386,10 @@ def test_recorded_inputs_are_what_both_are_run_on(tmp_path: Path) -> None:
     assert (outcome.reason, len(outcome.input_sets), outcome.unusual_sets) == (None, 1, 0)
     [values] = usual_inputs(asked)
     assert values["x"].tolist() == [[7.0] * 4] * 3
+    half = replace(
+        asked, b=save(model(HALF.replace("Mul(h, h)", "Neg(h)")), tmp_path / "h.onnx")
+    )
+    assert (compare_models(half).reason, compare_models(half).emulated) == (None, True)
 
 
 # outputs from elsewhere

@@ -451,6 +451,7 @@ def test_decoding_is_judged_with_the_reference_s_tokens(
     spec: Any = SimpleNamespace(prompt=(7,), steps=3, said=lambda: "spec")
     way = Way(task_of(Path("net.onnx"), generate=spec))
     way.found = replace(way.found, inputs_sha256="sets")
+    way.notes.append("before")
     subject: Any = SimpleNamespace(
         model=SimpleNamespace(sha256="ab"), reference=SimpleNamespace(unstable=frozenset())
     )
@@ -511,7 +512,7 @@ def test_decoding_is_judged_with_the_reference_s_tokens(
         "judge_generation": ("decoder", spec, expected, "got", 0.5),
     }
     record: Any = way.found.generation
-    assert (record, list(way.notes)) == ("record", ["note"])
+    assert (record, list(way.notes)) == ("record", ["before", "note"])
 
 
 def test_what_is_not_to_be_decoded_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -79,7 +79,8 @@ def read_subject(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
         settings.tolerance_override,
         settings.custom_ops,
     )
-    key = (states, card, *chosen, task.unusual)
+    # A recorded file may be the one that lies beside the model, or not be there.
+    key = (states, card, *chosen, task.unusual, task.recorded)
     return workbench().last("subject", key, lambda: _read(task, cache))
 
 
