@@ -106,6 +106,18 @@ def test_two_runs_are_compared_side_by_side(capsys: pytest.CaptureFixture[str]) 
     )
 
 
+def test_times_of_two_processors_are_not_compared() -> None:
+    """The same medians and speedups as above, of a run on another machine."""
+    other = replace(LATER, host=replace(RUN.host, cpu="Another CPU"))
+    left("a", cell("simplify", latency=latency(20.0, 1.5, (1.4, 1.6))))
+    left("b", cell("simplify", latency=latency(10.0, 3.0, (2.9, 3.1))), run=other)
+    assert main(["report", "a", "b"]) == 0
+    page = Path("reports/compared/report.html").read_text("utf-8")
+    assert "1 cell: end as before" in page
+    assert "(2.00x)" not in page
+    assert "Another CPU; times can" in page
+
+
 def test_runs_without_a_common_cell_are_no_comparison(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
