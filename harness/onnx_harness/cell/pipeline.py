@@ -109,6 +109,7 @@ def _judge(way: Way, cache: Cache, scratch: Path, *, mending: bool) -> Judged:
     except CellEnded as end:
         failing = tuple(way.task.place(place) for place in end.failing)
         detail = end.detail
+        mending = mending and way.task.mending
         if mending and subject is not None and may_be_mended(way, end):
             mend = tried_early_mend(way, subject, cache, judge_alone)
             detail = (*detail, mend) if mend else detail
