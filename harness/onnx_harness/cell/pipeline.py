@@ -70,7 +70,8 @@ def _judged(task: Task, *, mending: bool) -> Judged:
     with tempfile.TemporaryDirectory(
         prefix="onnx-harness-profile-", ignore_cleanup_errors=True
     ) as scratch:
-        return _judge(way, cache, Path(scratch), mending=mending)
+        judged = _judge(way, cache, Path(scratch), mending=mending)
+        return replace(judged, warnings=tuple(bench.cache.warnings))
 
 
 def _judge(way: Way, cache: Cache, scratch: Path, *, mending: bool) -> Judged:

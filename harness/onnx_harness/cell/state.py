@@ -131,6 +131,8 @@ class Judged:
             fail, or that the worker died of.
         crashed: the worker died of it, by itself.
         starved: it hangs on the limit of memory: with more, it might be another one.
+        warnings: what the worker's cache couldn't do; they're about the machine, and no part of the
+            result.
     """
 
     result: CellResult
@@ -139,6 +141,7 @@ class Judged:
     failing: tuple[int, ...] = ()
     crashed: bool = False
     starved: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 from onnx_harness.errors import HarnessError, ResultsError, UsageError
 from onnx_harness.plugin.collectors import ModelModule
 from onnx_harness.plugin.state import (
+    RUNNER,
     SELECTIONS,
     SHARD,
     asked_for_cells,
@@ -209,7 +210,10 @@ class Reporter:
             width = max(width, _LOG_WIDTH)
         from onnx_harness.results.cache_root import fallback_note
 
-        if note := fallback_note():
+        runner = self._config.stash.get(RUNNER, None)
+        # A cell process that follows another one meets the same full disk: it's told once.
+        unkept = next(iter(runner.warnings), None) if runner is not None else None
+        for note in filter(None, (fallback_note(), unkept)):
             terminalreporter.write_line(f"onnx-harness: {note}", yellow=True)
         from onnx_harness.report.github import inert
 

@@ -52,6 +52,7 @@ class Runner:
 
     Attributes:
         past: what earlier runs found out.
+        warnings: what caches couldn't do, each once.
         devices: by provider that was probed, the name of the device that its sessions run on, where
             it has one.
     """
@@ -86,6 +87,7 @@ class Runner:
         self._cluster: Remote | None = None
         self._closed = False
         self.devices: dict[str, str] = {}
+        self.warnings: dict[str, None] = {}
         self.past = Past(settings)
         self._worker: Worker | None = None
         self._judged: dict[str, Judged] = {}
@@ -198,6 +200,7 @@ class Runner:
                     judged, result=replace(judged.result, peak_bytes=self._worker.peak_bytes)
                 )
             self._judged[cell.id] = judged
+        self.warnings |= dict.fromkeys(self._judged[cell.id].warnings)
         return self._judged[cell.id].result
 
     def forget(self, cell: Cell) -> None:
