@@ -25,7 +25,7 @@ from onnx_harness.report.merge import differences, merge
 from onnx_harness.report.rejudge import Bounds, rejudge
 from onnx_harness.report.shards import Part, shards_amiss, shards_of_one_plan
 from onnx_harness.report.write import REPORT, SUMMARY, write_reports
-from onnx_harness.results import history
+from onnx_harness.results import history, store
 from onnx_harness.results.files import cannot_write, replace_text
 from onnx_harness.results.shard_plan import read_plan
 from onnx_harness.results.store import Results, ResultsWriter, read_results
@@ -128,7 +128,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(
             "--merge: name the folders of the parts, as in: report --merge DIR…"
         )
-    sources = [_source(name, reports) for name in args.runs or [str(reports)]]
+    names = args.runs or [str(reports)]
+    if args.merge:
+        names = [name for name in names if not _never_began(Path(name))] or names
+    sources = [_source(name, reports) for name in names]
     all_results = [source.results for source in sources]
     several = len(sources) > 1
     merged = args.merge or len(sources) > 2 or (several and shards_of_one_plan(all_results))
@@ -164,6 +167,19 @@ def run(args: argparse.Namespace) -> int:
     for sentence in amiss:
         error_console().print(labelled("error: ", "red", sentence), soft_wrap=True)
     return NEGATIVE if amiss else DONE
+
+
+def _never_began(folder: Path) -> bool:
+    """Return whether a part of a run ended before its first result: the merger lacks it."""
+    if (
+        read_plan(folder) is None
+        or (folder / store.FILE_NAME).exists()
+        or VerdictFiles(folder).runs()
+    ):
+        return False
+    words = f"{folder} has a shard's plan and no results: that part is left out"
+    error_console().print(labelled("note: ", "yellow", words), soft_wrap=True)
+    return True
 
 
 def _part(source: Source) -> Part:
