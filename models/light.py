@@ -149,9 +149,8 @@ class _Weights:
             case "Sum":
                 parts = [self.moments[name] for name in node.input]
                 # Branches of a residual network see different weights: as good as independent.
-                moments = _Moments(
-                    sum(p.mean for p in parts), sum(p.variance for p in parts)
-                )  # type: ignore[arg-type]
+                mean, variance = sum(p.mean for p in parts), sum(p.variance for p in parts)
+                moments = _Moments(mean, variance)  # type: ignore[arg-type]
             case "Concat":
                 parts = [self.moments[name] for name in node.input]
                 moments = _Moments(

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness.errors import UsageError, did_you_mean
 from onnx_harness.run.runner import Runner
 from onnx_harness.run.verification import CHOICES, Question, Verdict, answer, verdict_of
-from onnx_harness.settings import Settings, nearest_settings
+from onnx_harness.settings import Settings
+from onnx_harness.settings.project import nearest_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -110,9 +110,8 @@ def test_filters_go_into_the_address_and_the_figure_can_be_changed(opened: Opene
     page.locator("[name=status][value=pass]").uncheck()
     page.locator("[name=q]").fill("cuda fp16.io32")
     assert page.url.endswith("#q=cuda%20fp16.io32&status=fail&value=placement")
-    shown = page.locator(
-        "#list tbody tr"
-    ).all_text_contents()  # off the screen nothing is rendered
+    # Off the screen nothing is rendered.
+    shown = page.locator("#list tbody tr").all_text_contents()
     assert shown
     assert [row for row in shown if "fp16.io32-cuda" not in row] == []
 

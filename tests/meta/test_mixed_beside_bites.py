@@ -73,9 +73,8 @@ def test_nodes_that_another_order_shows_to_be_enough_are_counted(
     case = next(int8_cases(quick=True))
     outcome = int8_beside.judge(case)
     assert (outcome.count, outcome.bad) == (1, 0), outcome.words
-    assert outcome.figures[
-        "other_right"
-    ]  # the library measured, and what it put first is enough
+    # The library measured, and what it put first is enough.
+    assert outcome.figures["other_right"]
     assert 0 < outcome.figures["nodes"] < outcome.figures["other_nodes"]
 
     monkeypatch.setattr(int8_beside, "ranked", lambda *_: int8_beside.Ranking(names=()))

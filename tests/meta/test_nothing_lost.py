@@ -143,9 +143,8 @@ def test_a_full_disk_loses_nothing_that_was_kept(tmp_path: Path) -> None:
     whole = json.loads((tmp_path / "results.json").read_text("utf-8"))
     assert 0 < len(whole["cells"]) < 60
     assert integrity(tmp_path) == "ok"
-    kept = VerdictFiles(tmp_path).read_run(RUN.id)[
-        1
-    ]  # small files, for which there was room
+    # Small files, for which there was room.
+    kept = VerdictFiles(tmp_path).read_run(RUN.id)[1]
     assert len(kept) == 60
     Recorder(tmp_path, replace(RUN, id="z")).finish()
     with History(tmp_path / FILE_NAME) as past:

@@ -186,9 +186,10 @@ def test_a_fault_that_the_verdicts_inputs_do_not_show_is_missed_on_others(
 
 
 def test_noise_of_a_float16_model_is_what_float16_does(bench: Bench) -> None:
+    # Behind a Cast.
     weight = (
         next(k for k, node in enumerate(linear().graph.node) if node.op_type == "MatMul") + 1
-    )  # behind a Cast
+    )
     small, large = (fault(NUDGE, weight, 1, 3, factor=1 + change) for change in (1e-3, 0.5))
     assert bench.attempt(linear(), small, "fp16.io32").fate is Fate.EQUIVALENT
     assert bench.attempt(linear(), large, "fp16.io32").fate is Fate.CAUGHT

@@ -122,10 +122,14 @@ def beside_others() -> Iterator[Row]:
             "test_the_default_matrix_costs_little_beside_onnx_runtime_itself[accuracy alone]",
             "1.3x",
         ),
-        (
-            "zoo under two levels: polygraphy's time beside ours",
-            "test_one_run_over_the_zoo_is_five_times_faster_than_polygraphy_model_by_model",
-            "5x",
+        *(
+            (
+                f"zoo under two levels: polygraphy's time beside ours, --jobs {jobs}",
+                "test_one_run_over_the_zoo_is_five_times_faster_than_polygraphy_model_by_model"
+                f"[{jobs}]",
+                "5x",
+            )
+            for jobs in ("1", "auto")
         ),
     ):
         _, said = run_pytest(

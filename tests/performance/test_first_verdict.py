@@ -38,9 +38,8 @@ def run_seconds(installed: Path, folder: Path, words: Sequence[str]) -> float:
     """Return how long pytest takes in a repository, from a cold cache of ours."""
     environment = {**os.environ, "PYTHONPATH": str(installed)}
     environment["ONNX_HARNESS_CACHE"] = str(folder / "cache")
-    environment.pop(
-        "PYTHONDONTWRITEBYTECODE", None
-    )  # users have bytecode from their second run on
+    # Users have bytecode from their second run on.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     started = time.perf_counter()
     command = [sys.executable, "-m", "pytest", "-q", *words]
     run = subprocess.run(

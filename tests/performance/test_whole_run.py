@@ -107,8 +107,9 @@ def test_the_default_matrix_costs_little_beside_onnx_runtime_itself(
     assert median(ratios) <= 1.3
 
 
+@pytest.mark.parametrize("jobs", ["1", "auto"])
 def test_one_run_over_the_zoo_is_five_times_faster_than_polygraphy_model_by_model(
-    tmp_path: Path,
+    tmp_path: Path, jobs: str
 ) -> None:
     env = environment()
     words = [
@@ -122,6 +123,7 @@ def test_one_run_over_the_zoo_is_five_times_faster_than_polygraphy_model_by_mode
         "--benchmark-skip",
     ]
     words += ["--input-sets", "1", "--variant", "ort.disable", "--variant", "ort.all"]
+    words += ["--jobs", jobs]
     process([*words, "--report-dir", str(tmp_path / "first")], env)
     models = {
         card: fetch.materialize(card_for(card))
@@ -154,7 +156,7 @@ def test_one_run_over_the_zoo_is_five_times_faster_than_polygraphy_model_by_mode
             )
         )
         print(
-            f"\n{len(models)} models: {ours[-1]:.1f} s here, {theirs[-1]:.1f} s there: "
+            f"\n{len(models)} models: {ours[-1]:.1f} s here (--jobs {jobs}), {theirs[-1]:.1f} s there: "
             f"{theirs[-1] / ours[-1]:.1f}x"
         )
     ratio = median(there / here for here, there in zip(ours, theirs, strict=True))

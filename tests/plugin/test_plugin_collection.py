@@ -190,9 +190,8 @@ def test_the_models_that_an_earlier_run_wrote_are_left_alone_unless_named(
         folder.mkdir(parents=True)
         save(linear(), folder / "m.onnx")
     asked = ("--collect-only", "-q", "--variant", "simplify")
-    pytester.runpytest_inprocess(".", *asked).stdout.fnmatch_lines(
-        ["rep/repro/*"]
-    )  # of a user
+    # Of a user.
+    pytester.runpytest_inprocess(".", *asked).stdout.fnmatch_lines(["rep/repro/*"])
     (pytester.path / "rep/results.json").write_text("{}")
     pytester.runpytest_inprocess(".", *asked).stdout.no_fnmatch_line("rep/repro/*")
     for named in ("rep", "rep/repro/cell/m.onnx"):

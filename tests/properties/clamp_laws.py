@@ -87,9 +87,8 @@ def order_is_kept(clamp: Clamp, array: Floats, limits: Limits) -> None:
             array.dtype
         )
     values, got = compared(near), clamp(near, *limits).array
-    order = np.argsort(values)[
-        : np.count_nonzero(~np.isnan(values))
-    ]  # NaN is sorted to the end
+    # NaN is sorted to the end.
+    order = np.argsort(values)[: np.count_nonzero(~np.isnan(values))]
     values, got = values[order], got[order]
     _all(
         got[:-1] <= got[1:], "is above its greater neighbour", values[:-1], got[:-1], limits

@@ -127,9 +127,8 @@ def judged(number: int) -> tuple[list[str], list[str]]:
     try:
         onnx.checker.check_model(model, full_check=True)
         answers = outputs(session(model), inputs)
-    except (
-        Exception
-    ):  # what the checker, inference and ONNX Runtime raise has no common base
+    except Exception:
+        # What the checker, inference and ONNX Runtime raise has no common base.
         return ["not valid"], []
     if answers is None:
         return ["not valid"], []

@@ -53,9 +53,8 @@ def test_longdoubles_are_what_the_library_gives(seed: int, limits: Limits) -> No
     with np.errstate(all="ignore"):
         array = bulk(seed, 500, np.dtype(np.float64)).astype(np.longdouble)
         array = np.nextafter(array, rng.normal(size=array.size).astype(np.longdouble))
-        array = np.ldexp(
-            array, rng.choice([0, 0, 0, 900, -900], array.size)
-        )  # beyond float64 too
+        # Beyond float64 too.
+        array = np.ldexp(array, rng.choice([0, 0, 0, 900, -900], array.size))
     bit_for_bit_what_the_library_gives(clamp, array, limits)
 
 

@@ -25,9 +25,8 @@ def test_a_converted_model_is_valid_and_runs(seed: int, size: int, keep: bool) -
     try:
         onnx.checker.check_model(model, full_check=True)
         before = session(model)
-    except (
-        Exception
-    ):  # what the checker, inference and ONNX Runtime raise has no common base
+    except Exception:
+        # What the checker, inference and ONNX Runtime raise has no common base.
         assume(False)
     inputs = feeds(Random(seed), 2)
     expected = outputs(before, inputs)

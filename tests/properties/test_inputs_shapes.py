@@ -56,9 +56,8 @@ def test_the_shapes_of_every_official_case_are_told_right() -> None:
     known = 0
     wrong: dict[str, list[str]] = {}
     for case in cases:
-        if case.name.endswith(
-            "_expanded"
-        ):  # a function's body: the same shapes by more nodes
+        # A function's body: the same shapes by more nodes.
+        if case.name.endswith("_expanded"):
             continue
         model = onnx.ModelProto()
         model.CopyFrom(case.model)

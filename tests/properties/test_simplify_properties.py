@@ -90,9 +90,8 @@ def check(seed_of_model: Random, size: int) -> None:
     try:
         onnx.checker.check_model(model, full_check=True)
         before = session(model)
-    except (
-        Exception
-    ):  # what the checker, inference and ONNX Runtime raise has no common base
+    except Exception:
+        # What the checker, inference and ONNX Runtime raise has no common base.
         assume(False)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)

@@ -18,9 +18,10 @@ from onnx_harness.latency.sessions import timed_session
 from onnx_harness.names import parse_variant
 from onnx_harness.providers import get
 from onnx_harness.providers.binding import bound_runner
+from onnx_harness.providers.contradiction import contradiction
 from onnx_harness.providers.placement import assignments, placement, shortfall
 from onnx_harness.providers.probe import probe
-from onnx_harness.providers.profile import contradiction, read_profile
+from onnx_harness.providers.profile import read_profile
 from onnx_harness.providers.sessions import Purpose, open_session, provider_options
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.settings import Settings
@@ -63,9 +64,8 @@ def test_a_cnn_lies_on_the_device_and_its_shape_arithmetic_may_lie_on_the_cpu() 
         1.0,
         {},
     )
-    assert (
-        found.nodes["CUDAExecutionProvider"] >= 5
-    )  # two Conv, two Relu and the pooling at least
+    # Two Conv, two Relu and the pooling at least.
+    assert found.nodes["CUDAExecutionProvider"] >= 5
     assert shortfall(found, CUDA) is None
     reference = open_session(cnn(layers=2), CPU, purpose=Purpose.ACCURACY, level="disable")
     expected = reference.run(None, {"image": IMAGE})[0]

@@ -13,9 +13,10 @@ from onnx_harness.cli import main
 from onnx_harness.errors import ProviderError
 from onnx_harness.providers import get
 from onnx_harness.providers.binding import bound_runner
+from onnx_harness.providers.contradiction import contradiction
 from onnx_harness.providers.placement import assignments, placement, shortfall
 from onnx_harness.providers.probe import probe
-from onnx_harness.providers.profile import Profile, contradiction, precision, read_profile
+from onnx_harness.providers.profile import Profile, precision, read_profile
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cells import Stage, Status
 from onnx_harness.transforms.fp16 import convert_float_to_float16

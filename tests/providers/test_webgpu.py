@@ -19,9 +19,10 @@ from onnx_harness.latency.sessions import timed_session
 from onnx_harness.names import parse_variant
 from onnx_harness.providers import get
 from onnx_harness.providers.binding import bound_runner
+from onnx_harness.providers.contradiction import contradiction
 from onnx_harness.providers.placement import assignments, placement, shortfall
 from onnx_harness.providers.probe import probe
-from onnx_harness.providers.profile import contradiction, read_profile
+from onnx_harness.providers.profile import read_profile
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.settings import Settings

@@ -10,13 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from onnx_harness.accuracy.explain import (
-    MOST_ELEMENT,
-    MOST_L2,
-    MOST_STEPS,
-    Bound,
-    Yardstick,
-)
+from onnx_harness.accuracy.explain import MOST_ELEMENT, MOST_L2, MOST_STEPS, Bound, Yardstick
 from onnx_harness.accuracy.measure import Measured, extent, measure, same_bits
 from onnx_harness.accuracy.noise import FEW_ELEMENTS, Gap, Noise, gap_of
 from onnx_harness.accuracy.ranking import agreement, changed_choices, distribution_axis
@@ -458,11 +452,8 @@ def test_an_output_reacts_by_more_than_its_resolution(
     ("first", "second", "moves"),
     [
         (np.array([1.0, 2.0]), np.array([[1.0, 2.0]]), True),  # another rank
-        (
-            np.array([[1.0, 2.0]]),
-            np.array([[1.0], [3.0]]),
-            False,
-        ),  # they overlap in one element
+        # They overlap in one element.
+        (np.array([[1.0, 2.0]]), np.array([[1.0], [3.0]]), False),
         (np.array([[1.0, 2.0]]), np.array([[4.0], [3.0]]), True),
         (np.zeros((0, 2)), np.zeros((3, 2)), False),
         (np.array([1, 2]), np.array([1, 2, 3]), False),

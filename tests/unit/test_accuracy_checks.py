@@ -198,9 +198,8 @@ def test_the_failure_says_what_departs_most() -> None:
     small = faithful({0: 0.05}, Bound(Gap(l2=0.001)), 0.01 * ONES)
     assert small.what.startswith("departs by 5.0e-01 (relative L2), 50 times")
     exactly = faithful({0: 2.0}, Bound(Gap(l2=0.5, greatest=0.125), norm=10.0))
-    assert exactly.what.startswith(
-        "departs by 2 at [0, 0]"
-    )  # as a whole no more than it may
+    # As a whole no more than it may.
+    assert exactly.what.startswith("departs by 2 at [0, 0]")
     many = faithful({0: 0.5}, Bound(Gap(l2=0.0002)))
     assert "2,500 times" in many.what
 

@@ -544,9 +544,8 @@ def test_a_default_bound_knows_how_large_the_output_is(
 
 
 def test_a_default_bound_asks_for_a_signal_to_noise_ratio_too() -> None:
-    candidate = LARGE + np.float32(0.009) * np.sign(
-        LARGE
-    )  # each within 1e-2 + 5e-3, at 36 dB
+    # Each within 1e-2 + 5e-3, at 36 dB.
+    candidate = LARGE + np.float32(0.009) * np.sign(LARGE)
     assert [
         failure.check
         for failure in by_default(candidate).failures

@@ -306,9 +306,8 @@ def test_a_cosine_that_is_said_to_pass_is_rounded_down() -> None:
     failed = check_cosine("y", one, made, replace(LETTER, cosine=0.9))
     assert failed is not None
     assert (failed.output, failed.check, failed.enough) == ("y", Check.COSINE, "cosine 0.6")
-    opposite = measure(
-        np.array([0.5]), np.array([-0.5]), rtol=0.0, atol=0.0
-    )  # an error of 1
+    # An error of 1.
+    opposite = measure(np.array([0.5]), np.array([-0.5]), rtol=0.0, atol=0.0)
     assert check_cosine("y", one, opposite, replace(LETTER, cosine=0.9)) is not None
 
 

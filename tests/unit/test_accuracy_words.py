@@ -10,9 +10,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from onnx_harness.accuracy.explain import (
-    Bound,
-)
+from onnx_harness.accuracy.explain import Bound
 from onnx_harness.accuracy.failures import (
     Check,
     OutputFailure,

@@ -84,9 +84,8 @@ def test_a_copy_computes_the_same_and_both_sides_are_described(tmp_path: Path) -
         assert (side.sha256, side.bytes, side.opset) == (read.sha256, read.size_bytes, 17)
     assert (outcome.precision, outcome.emulated) == (Precision.FP32, False)
     assert len(outcome.input_sets) > outcome.unusual_sets > 0
-    assert (
-        len(outcome.input_sets) - outcome.unusual_sets == 3
-    )  # two usual ones, one of many rows
+    # Two usual ones, one of many rows.
+    assert len(outcome.input_sets) - outcome.unusual_sets == 3
     assert outcome.placement is not None
     assert outcome.placement.share == 1.0
     assert outcome.accuracy is not None

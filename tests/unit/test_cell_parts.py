@@ -297,9 +297,8 @@ def test_a_choice_of_nodes_depends_on_what_its_verdicts_depend_on() -> None:
     ]
     assert len(set(keys)) == len(keys)
     assert keyed(reference=fewer) == keyed(level="basic") == keys[0]
-    assert (
-        keyed(provider="cuda", level="basic") not in keys
-    )  # what it refuses hangs on the level
+    # What it refuses hangs on the level.
+    assert keyed(provider="cuda", level="basic") not in keys
 
 
 def test_the_checker_s_word_is_asked_for_at_its_stage(

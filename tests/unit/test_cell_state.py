@@ -545,12 +545,8 @@ ON, OFF = "CUDAExecutionProvider", "CPUExecutionProvider"
         ({(ON, "Conv"): 18, (OFF, "Det"): 2}, None, {}, True),
         ({(ON, "Conv"): 18, (OFF, "Det"): 2}, 0.9, {}, False),
         ({(ON, "Conv"): 19, (OFF, "Det"): 1}, 0.96, {}, True),
-        (
-            {(ON, "Conv"): 18, (OFF, "Add"): 2},
-            None,
-            {},
-            False,
-        ),  # it may be arithmetic on shapes
+        # It may be arithmetic on shapes.
+        ({(ON, "Conv"): 18, (OFF, "Add"): 2}, None, {}, False),
     ],
 )
 def test_nodes_elsewhere_are_counted_against_the_demand(

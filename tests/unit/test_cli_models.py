@@ -13,7 +13,7 @@ import pytest
 from onnx import numpy_helper, parser
 
 from onnx_harness.cell.comparison import Pair, PairOutcome, compare_models
-from onnx_harness.cli import UNDONE, main, transform, writing
+from onnx_harness.cli import UNDONE, applying, main, transform, writing
 from onnx_harness.errors import TransformError
 from onnx_harness.judging.precision import loosest
 from onnx_harness.names import parse_variant
@@ -30,9 +30,8 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder without a pyproject.toml, and a cache of its own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ONNX_HARNESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv(
-        "COLUMNS", "200"
-    )  # sentences in one piece, whatever the tests' own terminal
+    # Sentences in one piece, whatever the tests' own terminal.
+    monkeypatch.setenv("COLUMNS", "200")
 
 
 def linear(weights: Any = WEIGHTS) -> onnx.ModelProto:
@@ -195,7 +194,7 @@ def test_a_large_model_is_written_with_its_weights_beside_it() -> None:
     weights = np.arange(1200, dtype=np.float32).reshape(4, 300)
     wide.graph.initializer.append(numpy_helper.from_array(weights, "w"))
     steps = parse_variant("optimize").steps
-    written = transform.apply(
+    written = applying.apply(
         Path(saved("m.onnx", wide)), steps, Path("out.onnx"), inline_bytes=1000
     )
     assert written.external_data == "out.onnx.data"
@@ -409,7 +408,7 @@ def test_a_step_that_does_not_apply_leaves_an_older_file_alone() -> None:
         Exception,
         match=r"step 'int8.dynamic' doesn't apply to m\.onnx: .* Nothing was written\.",
     ):
-        transform.apply(
+        applying.apply(
             Path(saved("m.onnx", half)),
             parse_variant("int8.dynamic").steps,
             Path("out.onnx"),
@@ -427,7 +426,7 @@ def test_a_disk_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) 
         TransformError,
         match=r"out\.onnx can't be written: No space left on device\. Mend: free some",
     ):
-        transform.apply(
+        applying.apply(
             Path(saved("m.onnx")), parse_variant("optimize").steps, Path("out.onnx"), 10**9
         )
     assert not list(Path().glob(".out.onnx*"))
@@ -613,7 +612,7 @@ def test_given_inputs_make_options_of_generated_ones_an_error(
 
 def test_float16_inputs_are_a_difference_until_they_are_allowed() -> None:
     saved("a.onnx")
-    transform.apply(Path("a.onnx"), parse_variant("fp16").steps, Path("b.onnx"), 10**9)
+    applying.apply(Path("a.onnx"), parse_variant("fp16").steps, Path("b.onnx"), 10**9)
     refused = compared("a.onnx", "b.onnx")
     assert refused.accuracy is None
     assert refused.reason is not None

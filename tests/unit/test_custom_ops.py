@@ -30,7 +30,8 @@ from onnx_harness.model.custom_ops import (
 )
 from onnx_harness.names import Variant, parse_variant
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.settings import Settings, combine, read_project
+from onnx_harness.settings import Settings
+from onnx_harness.settings.project import combine, read_project
 from onnx_harness.transforms.fp16 import convert_float_to_float16
 from onnx_harness.transforms.simplify import simplify
 from onnx_harness.transforms.variant import bind_variant

@@ -121,9 +121,8 @@ def script(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         ("values", "outputs depart"),
         ("raise", "planted"),
         ("die", "SIGABRT"),
-        pytest.param(
-            "hang", "did not end", marks=pytest.mark.nightly
-        ),  # a minute of waiting
+        # A minute of waiting.
+        pytest.param("hang", "did not end", marks=pytest.mark.nightly),
     ],
 )
 def test_a_planted_pass_is_shown_by_two_of_36_nodes(
@@ -148,9 +147,8 @@ def test_a_planted_pass_is_shown_by_two_of_36_nodes(
         assert sum(array.size for array in inputs.values()) <= 2
     if how == "values":
         again = diagnosed(folder / handout.MODEL, "original", harmful(how))
-        assert again.cause.passes == (
-            "harmful",
-        )  # the cause at the end is that at the start
+        # The cause at the end is that at the start.
+        assert again.cause.passes == ("harmful",)
         assert script(folder, "--control").returncode == 0
         assert script(folder).returncode == 1
 

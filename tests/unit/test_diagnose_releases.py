@@ -201,10 +201,10 @@ def test_the_release_since_which_a_step_never_ends_is_found(wheels: Path) -> Non
     for number, effect in enumerate([RIGHT, HANGS]):
         wheel(wheels, f"1.{number}", effect)
 
-    diagnosis = searched(wheels.parent, 2, cell_timeout=4.0)
+    diagnosis = searched(wheels.parent, 2, cell_timeout=8.0)
 
     assert diagnosis.cause.release == "planted-release 1.1", diagnosis.evidence
-    assert "did not end within 4 s" in diagnosis.sentence
+    assert "did not end within 8 s" in diagnosis.sentence
 
 
 def test_where_no_older_release_can_be_judged_nothing_is_found(wheels: Path) -> None:

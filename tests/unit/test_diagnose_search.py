@@ -363,11 +363,8 @@ def test_a_library_s_conversion_names_the_operator_of_the_model_and_no_cast(
 @pytest.mark.parametrize(
     ("name", "variant", "mend"),
     [
-        (
-            "53_fp16_unnamed_nodes_keep_io",
-            "fp16.onnxmltools.io32",
-            "fp16.io32",
-        ),  # no valid model
+        # No valid model.
+        ("53_fp16_unnamed_nodes_keep_io", "fp16.onnxmltools.io32", "fp16.io32"),
         ("67_fp16_lstm_optional_names", "fp16.onnxmltools", "fp16()"),  # no model at all
     ],
 )

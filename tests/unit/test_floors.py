@@ -115,9 +115,8 @@ def imports(names: dict[str, Path]) -> dict[str, set[str]]:
 
 
 def test_no_files_import_one_another_not_even_inside_functions() -> None:
-    graphlib.TopologicalSorter(
-        imports(modules())
-    ).prepare()  # raises CycleError, with the circle
+    # Raises CycleError, with the circle.
+    graphlib.TopologicalSorter(imports(modules())).prepare()
 
 
 def test_a_circle_hidden_in_a_function_would_be_seen(tmp_path: Path) -> None:

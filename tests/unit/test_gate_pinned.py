@@ -268,9 +268,8 @@ def test_what_goes_wrong_in_the_reference_ends_no_run(
     assert (record.reason, record.ratio) == (reason, None)
     assert record.status is (Status.ERROR if request_ == "judge" else Status.PASS)
     environment.fails = set()
-    assert recorded(environment, run).ratio == pytest.approx(
-        0.5, rel=0.01
-    )  # in a fresh process
+    # In a fresh process.
+    assert recorded(environment, run).ratio == pytest.approx(0.5, rel=0.01)
     run.close()
     assert environment.running == 0
 

@@ -35,9 +35,8 @@ def compared(accepted: CellResult, tonight: CellResult) -> Compared:
 
 def with_output(**fields: object) -> CellResult:
     """Return a cell whose second output has ``fields``; the first stays as it is."""
-    return timed(
-        "original", accuracy=AccuracyRecord(4, {"y": output(), "z": output(**fields)})
-    )  # type: ignore[arg-type]
+    second = output(**fields)  # type: ignore[arg-type]
+    return timed("original", accuracy=AccuracyRecord(4, {"y": output(), "z": second}))
 
 
 def outcomes(seen: Compared) -> list[tuple[Outcome, str]]:

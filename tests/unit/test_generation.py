@@ -84,9 +84,8 @@ def test_keys_of_an_encoder_are_those_of_the_first_step(tmp_path: Path) -> None:
         made.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     spec = replace(SPEC, cache={"past_encoder_key": "out"})
     decoder = interface(made, tmp_path, spec)
-    assert decoder.cache == {
-        "past_encoder_key": "out"
-    }  # and no complaint of past_key_cross_0
+    # And no complaint of past_key_cross_0.
+    assert decoder.cache == {"past_encoder_key": "out"}
     cross = {"past_key_cross_0": np.zeros((1, 2, 3), np.float32)}
     state = _State(open_cpu(tmp_path / "d.onnx"), decoder, cross)
     state.feed([1, 2, 3])

@@ -21,9 +21,8 @@ def unusual(
 ) -> dict[str, InputSet]:
     """The unusual sets of a model by their words."""
     options = ort.SessionOptions()
-    options.graph_optimization_level = (
-        ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    )  # as the reference is run
+    # As the reference is run.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = ort.InferenceSession(
         made.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )

@@ -13,7 +13,7 @@ from onnx_harness.errors import InputError
 from onnx_harness.inputs.graph.shapes import Relation, Sort
 from onnx_harness.inputs.plan.fitting import fitted, holds, telling
 from onnx_harness.inputs.plan.recipe import recipe_for
-from onnx_harness.inputs.plan.sizes import Role
+from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.values.sets import Value
 
 

@@ -13,11 +13,12 @@ from onnx_harness import inputs
 from onnx_harness.cards.card import InputSpec
 from onnx_harness.errors import InputError, UsageError
 from onnx_harness.inputs import InputSet
-from onnx_harness.inputs.graph.demands import Demand, Kind
+from onnx_harness.inputs.graph.demand import Demand, Kind
 from onnx_harness.inputs.graph.signature import Input
 from onnx_harness.inputs.graph.walk import Findings
+from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.plan.rules import rule_for
-from onnx_harness.inputs.plan.sizes import Dimension, Role, neighbours
+from onnx_harness.inputs.plan.sizes import Dimension, neighbours
 from onnx_harness.inputs.values.sets import Value
 
 

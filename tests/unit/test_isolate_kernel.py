@@ -69,9 +69,8 @@ class RecordingLibrary:
             plain = [
                 word.value if isinstance(word, ctypes.c_long) else word for word in words
             ]
-            assert not any(
-                isinstance(word, int) for word in words
-            )  # each of a register's width
+            # Each of a register's width.
+            assert not any(isinstance(word, int) for word in words)
             return int(getattr(self, f"call_{plain[0]}")(*plain[1:]))
 
         return syscall
@@ -91,11 +90,8 @@ class RecordingLibrary:
         return self.handle
 
     def call_445(self, ruleset: int, rule: int, attributes: Any, flags: int) -> int:
-        assert (ruleset, rule, flags) == (
-            self.handles[0],
-            1,
-            0,
-        )  # LANDLOCK_RULE_PATH_BENEATH
+        # LANDLOCK_RULE_PATH_BENEATH.
+        assert (ruleset, rule, flags) == (self.handles[0], 1, 0)
         allowed, handle = struct.unpack("=Qi", attributes)  # packed
         assert fcntl.fcntl(handle, fcntl.F_GETFL) & os.O_PATH
         assert fcntl.fcntl(handle, fcntl.F_GETFD) & fcntl.FD_CLOEXEC
@@ -200,11 +196,8 @@ def test_everything_is_given_up_that_the_version_knows_of_but_what_rules_allow(
     assert library.done == [
         ("create", handled),
         ("rule", str(folder), int(CHANGE) & handled),
-        (
-            "rule",
-            str(file),
-            1 << 1 | 1 << 2 | truncate,
-        ),  # write and read; the rest is of folders
+        # Write and read; the rest is of folders.
+        ("rule", str(file), 1 << 1 | 1 << 2 | truncate),
         ("rule", str(file), 1 << 0 | 1 << 2),  # execute and read
         ("rule", str(folder), 1 << 2 | 1 << 3),
         ("rule", os.devnull, 1 << 1 | 1 << 2),

@@ -110,9 +110,8 @@ def test_what_a_worker_may_open_already_is_nothing_new(store: Path, tmp_path: Pa
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "link").symlink_to(store / "data.npz")
     fresh = Files([], [tmp_path / "out"])
-    assert not fresh.include(
-        [tmp_path / "out" / "link"]
-    )  # a worker can make such a link itself
+    # A worker can make such a link itself.
+    assert not fresh.include([tmp_path / "out" / "link"])
 
 
 def test_modules_are_run_and_those_of_the_environment_are_nothing_new(

@@ -108,9 +108,8 @@ def test_what_a_step_function_reads_moves_inside_a_branch_too() -> None:
         f"{{ h = {C}0.1> () t = Mul(x, h) u = Floor(t) }}, else_branch = k () => (float[n,64] v) "
         f"{{ v = Neg(x) }}> }}"
     )
-    x = np.full(
-        (1, 64), 30.0, np.float32
-    )  # 30 * 0.1 is 3, or less where the last bit of 0.1 is
+    # 30 * 0.1 is 3, or less where the last bit of 0.1 is.
+    x = np.full((1, 64), 30.0, np.float32)
     session = open_cpu(with_last_bits(made))
     feeds = {"x": x, "c": np.array(True), AMOUNT: ONE_UNIT, EDGES: ONE_UNIT}
     assert {

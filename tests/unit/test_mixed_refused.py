@@ -20,7 +20,7 @@ from onnx import numpy_helper
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
-from onnx_harness.cli import USAGE, main, transform
+from onnx_harness.cli import USAGE, applying, main
 from onnx_harness.judging.mixed import quantized, target
 from onnx_harness.judging.mixed.source import Source
 from onnx_harness.model.file import Model
@@ -298,7 +298,7 @@ def test_transform_chooses_by_the_provider_that_is_named(
         card_for(path),
         Settings(input_sets=1),
     )
-    transform.apply(*arguments, provider="openvino")
+    applying.apply(*arguments, provider="openvino")
     assert names == ["openvino"]
 
 

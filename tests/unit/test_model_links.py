@@ -53,6 +53,8 @@ def test_a_model_of_a_hub_is_read_through_its_links_and_has_the_hash_of_the_plai
     assert not (copy.parent / "model.onnx_data").is_symlink()
     assert Model(copy).sha256 == Model(tmp_path / "plain/model.onnx").sha256
     assert unlinked(path) == copy  # once for a content
+    (path.parent / "test_data_set_0").mkdir()
+    assert (unlinked(path).parent / "test_data_set_0").is_dir(), "a set that was added since"
     assert Model(copy).load().graph.initializer[0].raw_data
 
 

@@ -160,6 +160,17 @@ def test_a_card_with_a_seed_is_judged_on_another_file_and_says_so(tmp_path: Path
     )
 
 
+def test_equal_models_in_two_places_keep_their_own_recorded_sets(tmp_path: Path) -> None:
+    drawing = model("(float[n] x) => (float[n] y) { r = RandomNormalLike(x) y = Add(x, r) }")
+    folders = []
+    for number in range(2):
+        folder = tmp_path / f"place{number}"
+        (folder / f"test_data_set_{number}").mkdir(parents=True)
+        folders.append(judged_file(*card_in(folder, "[random]\nseed = 7\n", drawing)).parent)
+    recorded = [[file.name for file in folder.glob("test_data_set_*")] for folder in folders]
+    assert recorded == [["test_data_set_0"], ["test_data_set_1"]]
+
+
 def test_a_seed_that_has_no_effect_is_said(tmp_path: Path) -> None:
     steady = model("(float[n] x) => (float[n] y) { y = Neg(x) }")
     path, card = card_in(tmp_path, "[random]\nseed = 7\n", steady)

@@ -203,9 +203,8 @@ def test_a_sample_takes_its_share_of_every_file() -> None:
 
 def test_the_interval_of_a_sample_is_wilsons() -> None:
     assert interval(0, 0) == (0.0, 100.0)
-    assert interval(95, 100) == pytest.approx(
-        (88.82, 97.85), abs=0.01
-    )  # Brown, Cai, DasGupta 2001
+    # Brown, Cai, DasGupta 2001.
+    assert interval(95, 100) == pytest.approx((88.82, 97.85), abs=0.01)
     assert interval(10, 10) == pytest.approx((72.25, 100.0), abs=0.01)
 
 

@@ -97,9 +97,8 @@ def test_the_floor_of_unusual_sets_is_theirs_alone(tmp_path: Path) -> None:
     usual, rare = noise_floor(model, made, kept).sets[0], unusual_floor(model, made, kept)
     assert rare.sets[0] == {}
     gap = rare.sets[1]["y"]
-    assert (
-        gap.l2 / gap.norm > 3 * usual["y"].l2 / usual["y"].norm > 0
-    )  # exp of ten times as much
+    # Exp of ten times as much.
+    assert gap.l2 / gap.norm > 3 * usual["y"].l2 / usual["y"].norm > 0
     assert not any("level" in source for source in rare.sources)
     assert rare.sources
     assert not any("can't be run" in note for note in rare.notes)
@@ -109,9 +108,8 @@ def test_a_tie_of_great_scores_on_an_unusual_set_is_noise(tmp_path: Path) -> Non
     nodes = [helper.make_node("Softmax", ["x"], ["y"])]
     model = built(nodes, [value("x", 1, 100)], [value("y", 1, 100)])
     feeds = []
-    for place in range(
-        0, 32, 2
-    ):  # two equal scores: every other draw moves both of them alike
+    # Two equal scores: every other draw moves both of them alike.
+    for place in range(0, 32, 2):
         scores = np.zeros((1, 100), np.float32)
         scores[0, place : place + 2] = 98765.4
         feeds.append({"x": scores})
@@ -298,9 +296,8 @@ def test_static_ranges_come_from_the_reference_and_dynamic_ones_from_the_run(
         ).digits
         errors[static] = [each["y"].l2 / each["y"].norm for each in noise.sets]
         assert all(1e-3 < error < 0.2 for error in errors[static])
-    assert (
-        errors[True][1] > errors[False][1]
-    )  # a range for both sets is too wide for the smaller
+    # A range for both sets is too wide for the smaller.
+    assert errors[True][1] > errors[False][1]
 
 
 def test_the_floor_is_measured_and_kept(

@@ -14,13 +14,8 @@ import pytest
 
 from onnx_harness.errors import ProviderError
 from onnx_harness.providers import get
-from onnx_harness.providers.profile import (
-    Profile,
-    breach,
-    contradiction,
-    precision,
-    read_profile,
-)
+from onnx_harness.providers.contradiction import breach, contradiction
+from onnx_harness.providers.profile import Profile, precision, read_profile
 from onnx_harness.providers.profile_runs import NodeRun, read_nodes, read_runs
 from onnx_harness.providers.sessions import Purpose, open_session
 from onnx_harness.transforms.fp16 import convert_float_to_float16

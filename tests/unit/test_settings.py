@@ -10,7 +10,8 @@ import pytest
 
 from onnx_harness.errors import NameGrammarError, UsageError
 from onnx_harness.isolate import Limits
-from onnx_harness.settings import Settings, combine, read_project
+from onnx_harness.settings import Settings
+from onnx_harness.settings.project import combine, read_project
 
 
 def project(folder: Path, table: str) -> dict[str, Any]:

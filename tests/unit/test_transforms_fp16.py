@@ -239,9 +239,8 @@ def test_a_default_that_the_caller_may_override_keeps_its_type() -> None:
 )
 def test_what_breaks_the_library_converts(path: Path) -> None:
     model, feeds = onnx.load(path), dict(np.load(path.with_suffix(".npz")).items())
-    limit = (
-        65504 if "clamps_weights_at_1e4" in path.stem else 10000
-    )  # the documented default is what's wrong there
+    # The documented default is what's wrong there.
+    limit = 65504 if "clamps_weights_at_1e4" in path.stem else 10000
     result = converted(f"fp16.io32(max_finite_val={limit})", copy_of(model))
     assert list(result.graph.output) == list(model.graph.output)
     for one, other in zip(

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.transforms.fp16 import convert_float_to_float16
-from onnx_harness.transforms.half.graph import Step
+from onnx_harness.transforms.half.steps import Step
 from tests.unit.transform_models import copy_of, floats, model_of, ops, run
 
 X = {"x": floats(3)}
@@ -272,11 +272,8 @@ def test_a_sparse_weight_is_rounded_where_it_is() -> None:
     [
         ("float c = {0.1}", "", 3),
         ("float unread = {0}", "c = Constant<value_float = 0.1>()", 3),
-        (
-            "float c = {0.1}",
-            "",
-            (1 << 16) + 1,
-        ),  # more than is computed in float32 for its size
+        # More than is computed in float32 for its size.
+        ("float c = {0.1}", "", (1 << 16) + 1),
     ],
 )
 def test_a_constant_that_goes_on_to_double_is_not_rounded(
@@ -456,9 +453,8 @@ def test_a_constant_under_the_long_name_of_the_standard_domain_is_made_in_float1
         "agraph (float[3] x) => (float[3] z) { w = Constant<value = float[3] {1, 2, 3}>() z = "
         "Mul(x, w) }"
     )
-    model.graph.node[
-        0
-    ].domain = "ai.onnx"  # which ONNX Runtime takes, and onnx's checker doesn't
+    # Which ONNX Runtime takes, and onnx's checker doesn't.
+    model.graph.node[0].domain = "ai.onnx"
     result = convert_float_to_float16(copy_of(model), keep_io_types=True)
     (constant,) = (node for node in result.graph.node if node.op_type == "Constant")
     assert constant.attribute[0].t.data_type == TensorProto.FLOAT16

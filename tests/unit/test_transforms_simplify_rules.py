@@ -226,11 +226,8 @@ def test_a_neutral_constant_that_gives_an_axis_more_stays(text: str) -> None:
     [
         (Fact(1, (2, None), (None, "N")), Fact(1, (2, None), (None, "N")), True),
         (Fact(1, (2, None), (None, "N")), Fact(1, (2, None), (None, "M")), False),
-        (
-            Fact(1, (2, None)),
-            Fact(1, (2, None)),
-            False,
-        ),  # nothing is known of the second size
+        # Nothing is known of the second size.
+        (Fact(1, (2, None)), Fact(1, (2, None)), False),
         (Fact(1, None), Fact(1, None), False),
         (None, None, False),
     ],

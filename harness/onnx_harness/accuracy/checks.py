@@ -281,8 +281,10 @@ def _beyond(
 ) -> str:
     """Describe the worst element of numbers, with what was allowed."""
     number = int if reference.dtype.kind in "iu" else float
-    expected, actual = number(element(reference, at)), number(element(candidate, at))
-    gap, allowed = abs(actual - expected), departure.rtol * abs(expected) + departure.atol
+    expected = number(element(reference, at))
+    actual = number(element(candidate, at))
+    gap = abs(actual - expected)
+    allowed = departure.rtol * abs(expected) + departure.atol
     what = (
         f"beyond the tolerance; worst {gap:.3g}{place(reference, at)} "
         f"({pair(reference, candidate, at)}, allowed {allowed:.2g})"

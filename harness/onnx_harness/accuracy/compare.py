@@ -172,11 +172,7 @@ def compare(
     failures: list[OutputFailure] = []
     together = magnitudes([compared.reference for compared in sets if not compared.unusual])
     for place, compared in enumerate(sets):
-        # An unusual set may lie on an edge on purpose, where a last bit decides: there the bound
-        # alone is asked for, which yields to the noise where that was measured.
-        explain = None
-        if yardstick is not None and (not compared.unusual or yardstick.floor.sets[place]):
-            explain = partial(yardstick.bound, place)
+        explain = _explainer(yardstick, place, compared)
         where = f"input set {place + 1} of {len(sets)} ({compared.name})"
         for failure in _compare_set(
             compared, tolerance_for, float_io, totals, together, explain
@@ -199,6 +195,19 @@ def compare(
         (*_notes(vacuous), *_forgiven(totals, yardstick), *flips),
         frozenset(inert),
     )
+
+
+def _explainer(
+    yardstick: Yardstick | None, place: int, compared: ComparedSet
+) -> Explain | None:
+    """Return what explains departures on the input set, where something may.
+
+    An unusual set may lie on an edge on purpose, where a last bit decides: there the bound alone is
+    asked for, which yields to the noise where that was measured.
+    """
+    if yardstick is None or (compared.unusual and not yardstick.floor.sets[place]):
+        return None
+    return partial(yardstick.bound, place)
 
 
 def _with_greatest_atol(
@@ -320,13 +329,8 @@ def _compare_tensors(
         return before
     tolerance = total.tolerance
     scale = own_scale if scale is None else scale
-    if not rare:
-        total.usual_scale = max(total.usual_scale, scale)
     bound = None if explain is None else explain(reference, scale)
-    known = total.usual_scale if rare else 0.0
-    if total.magnitude is not None and tolerance.by_default:
-        known = max(known, total.magnitude.scale)
-    rtol, atol = _bounds(reference, tolerance, max(scale, known), bound)
+    rtol, atol = _bounds(reference, tolerance, _known_scale(total, scale, rare=rare), bound)
     steadiness = bound
     if rare:
         bound = None
@@ -358,6 +362,19 @@ def _compare_tensors(
             standing.append(problem)
     total.add(reference, departure, standing, bound)
     return problems
+
+
+def _known_scale(total: Total, scale: float, *, rare: bool) -> float:
+    """Return the greatest scale that is known of an output, its scale on this set included.
+
+    Those of usual sets are remembered.
+    """
+    if not rare:
+        total.usual_scale = max(total.usual_scale, scale)
+    known = max(scale, total.usual_scale) if rare else scale
+    if total.magnitude is not None and total.tolerance.by_default:
+        known = max(known, total.magnitude.scale)
+    return known
 
 
 def _bounds(

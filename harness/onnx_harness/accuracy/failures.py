@@ -36,9 +36,8 @@ class Check(StrEnum):
 class Question(StrEnum):
     """The question that a failure answers with no."""
 
-    NEITHER = (
-        ""  # nothing could be compared, or nothing is known that would tell the two apart
-    )
+    # Nothing could be compared, or nothing is known that would tell the two apart.
+    NEITHER = ""
     FAITHFUL = "faithful"  # is it explained by the model's noise, or by what the type costs?
     USABLE = "usable"  # is it within the user's bound?
 

@@ -231,9 +231,8 @@ def measure(
             real_parts(flat_reference),
             real_parts(flat_candidate),
         )
-    with np.errstate(
-        all="ignore"
-    ):  # overflow and 0/0 are expected here, and dealt with by value
+    # Overflow and 0/0 are expected here, and dealt with by value.
+    with np.errstate(all="ignore"):
         for start in range(0, flat_reference.size, CHUNK):
             _measure_chunk(
                 result,
@@ -262,19 +261,14 @@ def _measure_chunk(
     result: Measured, start: int, reference_chunk: Array, candidate_chunk: Array
 ) -> None:
     """Add one piece to ``result``."""
-    reference, candidate = (
-        reference_chunk.astype(np.float64),
-        candidate_chunk.astype(np.float64),
-    )
+    reference = reference_chunk.astype(np.float64)
+    candidate = candidate_chunk.astype(np.float64)
     positions: NDArray[np.intp] | None = None
     signal, power = _dot(reference, reference), _dot(candidate, candidate)
     if not (math.isfinite(signal) and math.isfinite(power)):
         positions = _finite_positions(result, start, reference, candidate)
-        reference_chunk, candidate_chunk = (
-            reference_chunk[positions],
-            candidate_chunk[positions],
-        )
-        reference, candidate = reference[positions], candidate[positions]
+        reference_chunk, reference = reference_chunk[positions], reference[positions]
+        candidate_chunk, candidate = candidate_chunk[positions], candidate[positions]
         signal, power = _dot(reference, reference), _dot(candidate, candidate)
     if reference.size == 0:
         return
@@ -307,12 +301,7 @@ def _measure_chunk(
     allowed = np.multiply(magnitude, result.rtol, out=candidate)
     allowed += result.atol
     result.beyond += int(np.count_nonzero(difference > allowed))
-    nonzero = np.count_nonzero(magnitude)
-    if nonzero:
-        if nonzero < magnitude.size:
-            magnitude[magnitude == 0] = math.inf
-        greatest = float(np.divide(difference, magnitude, out=magnitude).max())
-        result.max_rel = max(result.max_rel or 0.0, greatest)
+    _see_relative(result, difference, magnitude)
     # With both bounds 0 every difference is infinitely beyond them: the greatest is then the worst.
     exact = result.rtol == 0 and result.atol == 0
     ratio = difference if exact else np.divide(difference, allowed, out=allowed)
@@ -324,6 +313,22 @@ def _measure_chunk(
     if ratio[index] > result.worst:
         result.worst = float(ratio[index])
         result.worst_at = place(index)
+
+
+def _see_relative(result: Measured, difference: Float64s, magnitude: Float64s) -> None:
+    """Keep the greatest relative difference where the reference isn't 0.
+
+    Args:
+        result: what was measured so far.
+        difference: its magnitude by element.
+        magnitude: of the reference by element; overwritten.
+    """
+    nonzero = np.count_nonzero(magnitude)
+    if nonzero:
+        if nonzero < magnitude.size:
+            magnitude[magnitude == 0] = math.inf
+        greatest = float(np.divide(difference, magnitude, out=magnitude).max())
+        result.max_rel = max(result.max_rel or 0.0, greatest)
 
 
 def _measure_text(result: Measured, reference: Array, candidate: Array) -> None:

@@ -172,11 +172,9 @@ def gaps(
         if output not in rerun:
             continue
         for part in walk(output, value, rerun[output]):
-            if (
-                not isinstance(part, Leaf)
-                or part.reference is None
-                or part.candidate is None
-            ):
+            if not isinstance(part, Leaf):
+                continue
+            if part.reference is None or part.candidate is None:
                 continue
             if part.reference.shape != part.candidate.shape:
                 continue

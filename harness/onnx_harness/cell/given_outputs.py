@@ -137,9 +137,8 @@ def compare_with_snapshot(pair: Pair, folder: Path) -> PairOutcome:
     ours = _outputs(model, pair.provider, [dict(input_set.values) for input_set in sets])
     standard = Standard(
         model,
-        Reference(
-            sets, tuple(ours), frozenset()
-        ),  # its noise is that of the model as it is now
+        # Its noise is that of the model as it is now.
+        Reference(sets, tuple(ours), frozenset()),
         pair.card,
         Precision.FP32,
         conversion=None,

@@ -184,9 +184,8 @@ def _passes(way: Way, subject: Subject, cache: Cache, variant: Variant) -> str |
         subject.model, task.cell.card, task.settings, cache, task.recorded
     )
     mixes: list[Mix] = []
-    choose = chooser(
-        standard, lambda _: None, mixes, Effort(_MOST_SECONDS, known_to_fail=True)
-    )
+    effort = Effort(_MOST_SECONDS, known_to_fail=True)
+    choose = chooser(standard, lambda _: None, mixes, effort)
     model = subject.model.load()
     with transforms.remarks():  # they were told when the cell's own model was made
         for step in bound.changing:

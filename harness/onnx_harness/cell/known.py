@@ -33,8 +33,8 @@ def with_ledger(result: CellResult, entry: KnownFailure, card: str) -> CellResul
         )
         return replace(result, reason=reason)
     if result.stage != entry.stage:
-        reason = f"fails at {result.stage}, not at {entry.stage} as the card knows it: {result.reason}"
-        return replace(result, reason=reason)
+        where = f"fails at {result.stage}, not at {entry.stage} as the card knows it"
+        return replace(result, reason=f"{where}: {result.reason}")
     return replace(
         result,
         status=Status.KNOWN_FAILURE,
@@ -50,7 +50,8 @@ def _mended(result: CellResult, entry: KnownFailure, card: str) -> CellResult:
     if outside:
         note = f"mended by {outside}: {entry.reason}"
         return replace(result, notes=(*result.notes, note), known=known)
-    reason = f"passes, though the card {card} knows it to fail ({entry.reason}; seen in {_seen(entry)})"
+    history = f"{entry.reason}; seen in {_seen(entry)}"
+    reason = f"passes, though the card {card} knows it to fail ({history})"
     mend = "Mend: take that entry out of the card."
     if other:
         reason += f"; mended by {other}"

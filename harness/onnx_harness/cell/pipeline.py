@@ -11,27 +11,23 @@ from __future__ import annotations
 import tempfile
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from onnx_harness import providers
 from onnx_harness.cell import artifacts
-from onnx_harness.cell.repeats import run_sets
-from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subject, Task, Way
-from onnx_harness.providers.running import run
-from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache
-from onnx_harness.results.cells import Stage, Status
-from onnx_harness.results.workbench import workbench
-
-if TYPE_CHECKING:
-    pass
 from onnx_harness.cell.checks import check_artifact
 from onnx_harness.cell.generation import judge_decoding
 from onnx_harness.cell.mends import may_be_mended, tried_early_mend
 from onnx_harness.cell.outputs import compare, compare_simulated
 from onnx_harness.cell.placement import cross_check, prove_placement
+from onnx_harness.cell.repeats import run_sets
 from onnx_harness.cell.session import NoKernel, open_cell, reopening
+from onnx_harness.cell.state import Artifact, CellEnded, Findings, Judged, Subject, Task, Way
 from onnx_harness.cell.subjects import load, read_subject, subject_of
+from onnx_harness.providers.running import run
+from onnx_harness.providers.sessions import Purpose, open_session
+from onnx_harness.results.cache import Cache
+from onnx_harness.results.cells import Stage, Status
+from onnx_harness.results.workbench import workbench
 
 
 def judge(task: Task) -> Judged:

@@ -12,9 +12,10 @@ from onnx_harness.cards.card import PlacementSpec
 from onnx_harness.cell.state import Artifact, CellEnded, Way
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.providers import Provider
+from onnx_harness.providers.contradiction import breach, contradiction
 from onnx_harness.providers.placement import assignments, keeps_record, shortfall
 from onnx_harness.providers.placement import judge as judge_placement
-from onnx_harness.providers.profile import breach, contradiction, precision, read_profile
+from onnx_harness.providers.profile import precision, read_profile
 from onnx_harness.results.cells import PlacementRecord, Status
 
 if TYPE_CHECKING:

@@ -99,9 +99,8 @@ def run_sets(
             values = feeds_for(session, input_set.values)
             outputs.append(run(session, values))
             if index == 0 and provider.fallback:
-                run(
-                    session, values
-                )  # a device compiles its kernels in its first run: the next tells where time goes
+                # A device compiles its kernels in its first run: the next tells where time goes.
+                run(session, values)
         if index == 0 and session.get_session_options().enable_profiling:
             profile = Path(session.end_profiling())
         if index == 0 and looks_again:

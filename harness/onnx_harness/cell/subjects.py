@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from onnx_harness import providers
 from onnx_harness.cards.seeded import seed_note
@@ -22,9 +21,6 @@ from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import GraphChange, Status, Symptom
 from onnx_harness.results.coverage import CoverageRecord, Reached
 from onnx_harness.results.workbench import workbench
-
-if TYPE_CHECKING:
-    pass
 
 
 def load(way: Way, cache: Cache) -> Subject:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onnx_harness import providers
+from onnx_harness.cell.pipeline import place_of_artifact
 from onnx_harness.cell.state import Judged, Task
+from onnx_harness.cell.subjects import subject_of
 from onnx_harness.inputs.values.sets import shapes_of
 from onnx_harness.latency import measure
 from onnx_harness.latency.plain import PlainRounds
@@ -16,11 +18,6 @@ from onnx_harness.latency.taking_turns import LARGE_BYTES, taking_turns
 from onnx_harness.model.custom_ops import custom_operators
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.timings import LatencyRecord
-
-if TYPE_CHECKING:
-    pass
-from onnx_harness.cell.pipeline import place_of_artifact
-from onnx_harness.cell.subjects import subject_of
 
 
 def timing_inputs(task: Task) -> list[dict[str, Any]]:

@@ -26,7 +26,8 @@ from onnx_harness.errors import (
 from onnx_harness.isolate import Worker
 from onnx_harness.names import CARD_SUFFIX
 from onnx_harness.results.cache_root import cache_root
-from onnx_harness.settings import OPTIONS, Settings, nearest_settings
+from onnx_harness.settings import OPTIONS, Settings
+from onnx_harness.settings.project import nearest_settings
 
 
 def add_model(

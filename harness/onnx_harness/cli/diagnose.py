@@ -26,7 +26,8 @@ from onnx_harness.cli.show import console, error_console, labelled, text, write_
 from onnx_harness.diagnose.budget import DEFAULT_SECONDS
 from onnx_harness.errors import ModelError, UsageError, did_you_mean
 from onnx_harness.names import Variant, is_model_file
-from onnx_harness.settings import Settings, nearest_settings
+from onnx_harness.settings import Settings
+from onnx_harness.settings.project import nearest_settings
 
 if TYPE_CHECKING:
     from onnx_harness.diagnose.search import Search

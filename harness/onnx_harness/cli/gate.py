@@ -10,12 +10,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeAlias
 
-from onnx_harness import providers
 from onnx_harness.cli import DONE, NEGATIVE, UNDONE
 from onnx_harness.cli.common import add_json, settings_of
+from onnx_harness.cli.gate_init import begin
 from onnx_harness.cli.show import console, error_console, text, write_json
 from onnx_harness.errors import ResultsError, UsageError
-from onnx_harness.gate import environment, models, scaffold
+from onnx_harness.gate import environment, models
 from onnx_harness.gate.accept import accept
 from onnx_harness.gate.decide import MAX_AGE, gate
 from onnx_harness.gate.nights import BETWEEN_NIGHTS
@@ -142,7 +142,10 @@ def _declare_accept(commands: Commands) -> None:
 
 
 def _declare_reference(commands: Commands) -> None:
-    summary = "make the pinned reference environment from the accepted lock file, unless it's up to date"
+    summary = (
+        "make the pinned reference environment from the accepted lock file, "
+        "unless it's up to date"
+    )
     making = commands.add_parser(
         "reference", help=summary, description=f"{summary[0].upper()}{summary[1:]}."
     )
@@ -269,50 +272,6 @@ def make_reference(args: argparse.Namespace) -> int:
         ):
             hashes.add(sha256)
     models.forget(args.path / models.FOLDER, hashes)
-    return DONE
-
-
-def begin(args: argparse.Namespace) -> int:
-    """Write the first files of a gate."""
-    provider = providers.get(args.provider).name
-    reports = settings_of(args, "report_dir").report_dir or Path("reports")
-    models = args.models or ["models"]
-    missing = [model for model in models if not Path(model).exists()]
-    if missing:
-        raise UsageError(
-            f"there is no {missing[0]} here. Name what pytest is to judge: a folder, .onnx files "
-            f"or cards"
-        )
-    scaffolding = scaffold.plan(
-        models, provider, reports, gitlab=args.gitlab, root=Path.cwd()
-    )
-    scaffold.write(scaffolding)
-    out = console()
-    for path in scaffolding.files:
-        out.print(text(f"wrote {os.path.relpath(path)}"), soft_wrap=True)
-    if scaffolding.omitted:
-        names = ", ".join(scaffolding.omitted)
-        out.print(
-            text(
-                f"not in the lock file, since they come from a folder or an address: {names}"
-            ),
-            soft_wrap=True,
-        )
-    commands = scaffolding.commands
-    lines = [
-        "a night:",
-        f"  {commands.reference}",
-        f"  {commands.matrix}",
-        f"  {commands.gate}",
-        "the first night, before the third, once you have looked at the run:",
-        f'  {commands.accept} --why "the first night"',
-        (
-            f"then commit the files above and the accepted levels, and have git ignore "
-            f"{scaffold.REFERENCE}"
-        ),
-    ]
-    for line in lines:
-        out.print(text(line), soft_wrap=True)
     return DONE
 
 

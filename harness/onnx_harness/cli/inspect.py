@@ -265,21 +265,7 @@ def _show(out: Console, stated: Facts, card: Card, path: Path) -> None:
         )
     out.print(facts(rows))
 
-    _heading(out, "inputs", "none" if not stated.signature.inputs else "")
-    if stated.signature.inputs:
-        why = {value.name: value.why for value in stated.generated}
-        default = "has a default" if stated.generated else "unknown"
-        inputs = []
-        for value in stated.signature.inputs:
-            inputs.append(
-                (
-                    value.name,
-                    value.kind or "?",
-                    shape(value.shape),
-                    why.get(value.name, default),
-                )
-            )
-        out.print(indented(table(["name", "type", "shape", "would be fed with"], inputs)))
+    _show_inputs(out, stated)
     if stated.coverage or stated.remarks:
         _heading(out, "reached", "by sets that are made on purpose, if they run")
         counts = [
@@ -295,14 +281,7 @@ def _show(out: Console, stated: Facts, card: Card, path: Path) -> None:
         outputs.append((output.name, output.kind or "?", shape(output.shape)))
     out.print(indented(table(["name", "type", "shape"], outputs)))
 
-    places = [f"{stated.graphs} graphs"] * (stated.graphs > 1)
-    places += [f"{stated.functions} function{'s' if stated.functions > 1 else ''}"] * bool(
-        stated.functions
-    )
-    count = (
-        f"{sum(stated.nodes.values()):,}{' in ' + ' and '.join(places) if places else ''}"
-    )
-    _heading(out, "nodes", count)
+    _heading(out, "nodes", _node_count(stated))
     cells = [
         labelled(f"{number:>5,} ", "cyan", name) for name, number in stated.nodes.items()
     ]
@@ -310,6 +289,30 @@ def _show(out: Console, stated: Facts, card: Card, path: Path) -> None:
     for problem in stated.problems:
         out.print()
         out.print(labelled("problem: ", "bold red", problem))
+
+
+def _show_inputs(out: Console, stated: Facts) -> None:
+    inputs = stated.signature.inputs
+    _heading(out, "inputs", "" if inputs else "none")
+    if inputs:
+        why = {value.name: value.why for value in stated.generated}
+        default = "has a default" if stated.generated else "unknown"
+        rows = []
+        for value in inputs:
+            fed = why.get(value.name, default)
+            rows.append((value.name, value.kind or "?", shape(value.shape), fed))
+        out.print(indented(table(["name", "type", "shape", "would be fed with"], rows)))
+
+
+def _node_count(stated: Facts) -> str:
+    """Return how many nodes there are, and in how many graphs and functions."""
+    places = []
+    if stated.graphs > 1:
+        places.append(f"{stated.graphs} graphs")
+    if stated.functions:
+        places.append(f"{stated.functions} function{'s' if stated.functions > 1 else ''}")
+    total = f"{sum(stated.nodes.values()):,}"
+    return f"{total} in {' and '.join(places)}" if places else total
 
 
 def _heading(out: Console, word: str, remark: str = "") -> None:

@@ -10,7 +10,8 @@ from onnx_harness.cell.matrix import Cell
 from onnx_harness.cli.common import named_death, shown_progress, started_worker
 from onnx_harness.cli.show import console, error_console, labelled, text
 from onnx_harness.diagnose.repro import FOLDER, MODEL, TRANSFORMED
-from onnx_harness.settings import Settings, nearest_settings
+from onnx_harness.settings import Settings
+from onnx_harness.settings.project import nearest_settings
 
 NODE_DATA = "node_data"
 """The folder of what Model Explorer shows on a cell's nodes."""

@@ -3,36 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import math
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from onnx_harness.cards.card import Card
-from onnx_harness.cell import matrix
 from onnx_harness.cli import DONE, NEGATIVE
 from onnx_harness.cli.node_data import kept_models, write_of_kept
+from onnx_harness.cli.report_headers import headers_of
+from onnx_harness.cli.report_parts import never_began
 from onnx_harness.cli.show import console, error_console, labelled, text
 from onnx_harness.diagnose.repro import FOLDER
 from onnx_harness.errors import HarnessError, ResultsError, UsageError, did_you_mean
-from onnx_harness.names import is_model_file
 from onnx_harness.report import changes, comparison, export, figures
-from onnx_harness.report.figures import ModelHeader
 from onnx_harness.report.merge import differences, merge
 from onnx_harness.report.rejudge import Bounds, rejudge
 from onnx_harness.report.shards import Part, shards_amiss, shards_of_one_plan
 from onnx_harness.report.write import REPORT, SUMMARY, write_reports
-from onnx_harness.results import history, store
+from onnx_harness.results import history
 from onnx_harness.results.files import cannot_write, replace_text
 from onnx_harness.results.shard_plan import read_plan
 from onnx_harness.results.store import Results, ResultsWriter, read_results
 from onnx_harness.results.union import unite_verdicts
 from onnx_harness.results.verdicts import VerdictFiles
 from onnx_harness.run.background import background
-from onnx_harness.settings import nearest_settings
+from onnx_harness.settings.project import nearest_settings
 
 MOST_NAMED = 20
 """Cells that are named on the terminal; the report has all of them."""
@@ -130,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         )
     names = args.runs or [str(reports)]
     if args.merge:
-        names = [name for name in names if not _never_began(Path(name))] or names
+        names = [name for name in names if not never_began(Path(name))] or names
     sources = [_source(name, reports) for name in names]
     all_results = [source.results for source in sources]
     several = len(sources) > 1
@@ -156,7 +152,7 @@ def run(args: argparse.Namespace) -> int:
         if not amiss:
             _write_history(folder, results)
     past = background(sources[0].folder or reports, results.run, results.cells)
-    write_reports(_made(folder), results.run, results.cells, _headers(results), past)
+    write_reports(_made(folder), results.run, results.cells, headers_of(results), past)
     _say(
         f"{figures.sentence(results.cells)} · {folder / REPORT} · {folder / SUMMARY}",
         args.csv,
@@ -167,19 +163,6 @@ def run(args: argparse.Namespace) -> int:
     for sentence in amiss:
         error_console().print(labelled("error: ", "red", sentence), soft_wrap=True)
     return NEGATIVE if amiss else DONE
-
-
-def _never_began(folder: Path) -> bool:
-    """Return whether a part of a run ended before its first result: the merger lacks it."""
-    if (
-        read_plan(folder) is None
-        or (folder / store.FILE_NAME).exists()
-        or VerdictFiles(folder).runs()
-    ):
-        return False
-    words = f"{folder} has a shard's plan and no results: that part is left out"
-    error_console().print(labelled("note: ", "yellow", words), soft_wrap=True)
-    return True
 
 
 def _part(source: Source) -> Part:
@@ -414,34 +397,3 @@ def _say(line: str, csv: str | None) -> None:
     """Tell what was written, and not into a CSV."""
     out = error_console() if csv == "-" else console()
     out.print(text(line), soft_wrap=True)
-
-
-def _headers(results: Results) -> dict[str, ModelHeader]:
-    """Return what is known about the models.
-
-    From the cells, and from the cards that the run's command names.
-    """
-    named = {card.name: (path, card) for path, card in _cards(results.run.command)}
-    headers: dict[str, ModelHeader] = {}
-    for cell in results.cells:
-        path, card = named.get(cell.model, (None, None))
-        size = cell.graph.bytes_before if cell.graph else None
-        spdx = card.license if card else ""
-        headers[cell.model] = ModelHeader(spdx, size, cell.opset, str(path) if path else "")
-    return headers
-
-
-def _cards(command: str) -> list[tuple[Path, Card]]:
-    """Return the cards of the models that a command names, as far as they are still there."""
-    try:
-        words = shlex.split(command)
-    except ValueError:
-        return []
-    cards: list[tuple[Path, Card]] = []
-    for word in words:
-        path = Path(word.partition("::")[0])
-        with contextlib.suppress(HarnessError, OSError, ValueError):
-            for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-                if file.is_file() and is_model_file(file):
-                    cards.append((file, matrix.card_for(file)))
-    return cards

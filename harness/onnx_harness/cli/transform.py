@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import time
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from onnx_harness import providers, transforms
-from onnx_harness.cards.card import Card
 from onnx_harness.cards.keep_float32 import write_keep_float32
 from onnx_harness.cell import matrix
 from onnx_harness.cell.matrix import GROUPS
 from onnx_harness.cli import DONE, NEGATIVE
+from onnx_harness.cli.applying import apply
 from onnx_harness.cli.common import (
     add_json,
     add_limits,
@@ -30,38 +26,14 @@ from onnx_harness.cli.common import (
 )
 from onnx_harness.cli.show import console, size, write_json
 from onnx_harness.cli.transformed import show
-from onnx_harness.cli.writing import (
-    Written,
-    check_output,
-    find_objections,
-    folder_for,
-    publish,
-    write,
-)
-from onnx_harness.errors import (
-    InputError,
-    NotApplicable,
-    NothingConverted,
-    TransformError,
-    UsageError,
-    words_of,
-)
-from onnx_harness.isolate import note_stage
-from onnx_harness.judging.card_options import even_in_vain, takes_nodes, with_card
-from onnx_harness.model.bounds import check_bounds
-from onnx_harness.model.custom_ops import WithLibraries, load_libraries
-from onnx_harness.model.file import INLINE_BYTES, Model, node_count
+from onnx_harness.cli.writing import check_output, find_objections, folder_for, publish
+from onnx_harness.errors import UsageError
+from onnx_harness.judging.card_options import takes_nodes
+from onnx_harness.model.custom_ops import WithLibraries
+from onnx_harness.model.file import INLINE_BYTES
 from onnx_harness.names import CARD_SUFFIX, Step, Variant, parse_variant
-from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
-from onnx_harness.transforms import BoundStep
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
-
-if TYPE_CHECKING:
-    import onnx
-
-    from onnx_harness.judging.mixed.account import Mix
-
 
 _EPILOG = (
     "The steps run one after another in a worker process, within its limits. A step such as "
@@ -145,11 +117,9 @@ def run(args: argparse.Namespace) -> int:
     idle = [step.name for step in bound.steps if step.transform.session]
     steps = tuple(step for step in variant.steps if step.name not in idle)
     if not steps:
-        why = (
-            f"{', '.join(idle)} is an option of the session"
-            if idle
-            else "it is the empty chain"
-        )
+        why = "it is the empty chain"
+        if idle:
+            why = f"{', '.join(idle)} is an option of the session"
         raise UsageError(
             f"variant '{variant.spelling}' changes no file: {why}. Nothing was written."
         )
@@ -189,14 +159,8 @@ def run(args: argparse.Namespace) -> int:
             | {"problems": verdict.problems(), "notes": [*written.remarks, *verdict.notes()]}
         )
     else:
-        show(
-            console(),
-            out,
-            variant,
-            replace(written, did=()) if args.quiet else written,
-            verdict,
-            idle,
-        )
+        told = replace(written, did=()) if args.quiet else written
+        show(console(), out, variant, told, verdict, idle)
     return NEGATIVE if verdict.problems() else DONE
 
 
@@ -263,154 +227,6 @@ def one_variant(word: str, settings: Settings) -> Variant:
             raise UsageError(f"'{word}' is a group of variants; name one, such as {names}")
         return parse_variant(word)
     return matrix.expand_variants([word], settings.variants)[0]
-
-
-def apply(
-    path: Path,
-    steps: tuple[Step, ...],
-    out: Path,
-    inline_bytes: int,
-    card: Card | None = None,
-    settings: Settings | None = None,
-    said: Path | None = None,
-    provider: str = "cpu",
-) -> Written:
-    """Run the steps and write what they make. Meant for the worker.
-
-    Args:
-        path: the model.
-        steps: the chain, session steps left out.
-        out: the file to write.
-        inline_bytes: above it, weights go to a file of their own.
-        card: the model's, for the inputs that calibrated steps need.
-        settings: how many of those, and from which seed.
-        said: how an error calls the file that is written, where it isn't its place yet.
-        provider: whose verdicts nodes are chosen by.
-
-    Raises:
-        ModelError: the model can't be read, or doesn't run where calibration needs it to.
-        InputError: no inputs can be had for calibration.
-        TransformError: a step failed or doesn't apply, or the result can't be written.
-    """
-    before = Model(path)
-    note_stage("load")
-    load_libraries()
-    if settings is not None:
-        check_bounds(path, settings.cell_memory, trusted=settings.trust_models)
-    card = card or matrix.card_for(path)
-    bound = list(
-        zip(steps, with_card(bind_variant(Variant("", steps)), card).steps, strict=True)
-    )
-    samples = (
-        _samples(before, card, settings)
-        if any(bound_step.transform.calibrated for _, bound_step in bound)
-        else []
-    )
-    choose: Callable[..., Any] | None = None
-    mixes: list[Mix] = []
-    if any(bound_step.transform.chosen for _, bound_step in bound):
-        bound_variant = with_card(bind_variant(Variant("", steps)), card)
-        choose = _chooser(
-            before, bound_variant, card, settings or Settings(), provider, mixes
-        )
-    nodes = node_count(before.skeleton.graph)
-    with transforms.details() as did, transforms.remarks() as remarks:
-        model, seconds = _applied(before, bound, samples, choose)
-    note_stage("write")
-    external = write(model, out, min(inline_bytes, before.inline_bytes), said)
-    return Written(
-        nodes,
-        node_count(model.graph),
-        before.size_bytes,
-        Model(out, "written").size_bytes,
-        seconds,
-        external,
-        tuple(dict.fromkeys((*card.keep_float32, *mixes[-1].names))) if mixes else None,
-        tuple(did),
-        tuple(remarks),
-    )
-
-
-def _applied(
-    before: Model,
-    bound: Sequence[tuple[Step, BoundStep]],
-    samples: Sequence[Mapping[str, Any]],
-    choose: Callable[..., Any] | None,
-) -> tuple[onnx.ModelProto, float]:
-    """Return the product of the steps, and the seconds that they took.
-
-    Whoever holds the model before them holds its weights too, so nobody does.
-    """
-    step, first = bound[0]
-    with contextlib.ExitStack() as source:
-        try:
-            model = source.enter_context(first.opened(before))
-        except NotApplicable as error:
-            raise _not_applicable(step, before, error) from None
-        started = time.perf_counter()
-        for step, run_step in bound:
-            note_stage(f"step {step.name}")
-            try:
-                try:
-                    model = run_step(model, samples, choose)
-                except NothingConverted:  # no verdict on it means anything, but the file that was asked for is right
-                    model = even_in_vain(run_step)(model, samples, choose)
-            except NotApplicable as error:
-                raise _not_applicable(step, before, error) from None
-            except Exception as error:  # whatever a library raises
-                raise TransformError(
-                    f"step '{step}' failed on {before.path.name}: {words_of(error)}. Nothing was "
-                    f"written."
-                ) from None
-    return model, time.perf_counter() - started
-
-
-def _not_applicable(step: Step, before: Model, error: NotApplicable) -> NotApplicable:
-    return NotApplicable(
-        f"step '{step}' doesn't apply to {before.path.name}: {error}. Nothing was written."
-    )
-
-
-def _samples(
-    model: Model, card: Card | None, settings: Settings | None
-) -> list[dict[str, Any]]:
-    """The input sets that pytest would calibrate on."""
-    from onnx_harness.judging.reference import calibration_sets
-
-    note_stage("inputs")
-    card = card or matrix.card_for(model.path)
-    try:
-        input_sets = calibration_sets(model, card, settings or Settings(), workbench().cache)
-    except InputError as error:
-        raise InputError(
-            f"nothing was written, for there are no inputs to calibrate on: {error}"
-        ) from None
-    return [input_set.values for input_set in input_sets]
-
-
-def _chooser(
-    model: Model,
-    bound: BoundVariant,
-    card: Card,
-    settings: Settings,
-    provider: str,
-    mixes: list[Mix],
-) -> Callable[..., Any]:
-    """Return what chooses by the verdicts that pytest would give on a provider."""
-    from onnx_harness.judging.mixed.choose import chooser
-    from onnx_harness.judging.reference import reference
-    from onnx_harness.judging.standard import standard
-
-    note_stage("inputs")
-    cache = workbench().cache
-    try:
-        answers = reference(model, card, settings, cache)
-    except InputError as error:
-        raise InputError(
-            f"nothing was written, for there are no inputs to judge on: {error}"
-        ) from None
-    judging = standard(model, answers, card, bound, provider, settings, cache)
-    return chooser(judging, transforms.remark, mixes)
 
 
 def _card_to_write(model: Path) -> Path:

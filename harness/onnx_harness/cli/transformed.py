@@ -7,10 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from onnx_harness.cli.show import facts, labelled, size, text
-from onnx_harness.cli.writing import (
-    Objections,
-    Written,
-)
+from onnx_harness.cli.writing import Objections, Written
 from onnx_harness.names import Variant
 
 

@@ -22,7 +22,7 @@ from onnx_harness.cli.show import console, text
 from onnx_harness.cli.transform import one_variant
 from onnx_harness.diagnose.repro import FOLDER, MODEL, TRANSFORMED
 from onnx_harness.errors import HarnessError, UsageError
-from onnx_harness.settings import nearest_settings
+from onnx_harness.settings.project import nearest_settings
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -86,9 +86,8 @@ def run(args: argparse.Namespace) -> int:
             _explore(args, models, folder)
         return DONE
     netron = importlib.import_module("netron")
-    logging.getLogger("netron").setLevel(
-        logging.WARNING
-    )  # it would tell the address once more
+    # It would tell the address once more.
+    logging.getLogger("netron").setLevel(logging.WARNING)
     for place, (title, path) in enumerate(models):
         port = args.port and args.port + place
         _serve(netron, title, path, port, browse=not args.no_browser)

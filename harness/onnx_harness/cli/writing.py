@@ -10,12 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnx_harness.errors import (
-    HarnessError,
-    TransformError,
-    UsageError,
-    words_of,
-)
+from onnx_harness.errors import HarnessError, TransformError, UsageError, words_of
 from onnx_harness.model.file import Model
 from onnx_harness.names import Variant
 from onnx_harness.transforms.variant import bind_variant

@@ -246,7 +246,8 @@ def bound_of(reduced: Reduced) -> float:
     The geometric mean of the control's and the fault's.
     """
     gap = reduced.sign.gap if math.isfinite(reduced.sign.gap) else 1.0
-    return float(f"{min(math.sqrt(max(reduced.sign.right, _RIGHT) * gap), gap / 2):.3g}")
+    mean = math.sqrt(max(reduced.sign.right, _RIGHT) * gap)
+    return float(f"{min(mean, gap / 2):.3g}")
 
 
 def _title(fault: Fault, call: Call | None) -> str:

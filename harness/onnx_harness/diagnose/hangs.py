@@ -54,9 +54,8 @@ def tell_hang(
         raise OutOfBudget from None
     except OutOfBudget:
         raise
-    except (
-        Exception
-    ):  # it isn't judged by itself, or ends its process: nothing to measure by
+    except Exception:
+        # It isn't judged by itself, or ends its process: nothing to measure by.
         findings.remark = ""
         return hanging
     findings.remark = f"the untouched model takes {untouched:.2g} s of that: it may be slow"

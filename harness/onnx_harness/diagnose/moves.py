@@ -163,9 +163,8 @@ def first_axis(case: Case) -> Iterator[Case]:
 
 
 def _sliced(array: Array, size: int, indices: Sequence[int]) -> Array:
-    if (
-        array.dtype == np.int64 and array.ndim == 1 and array.size <= 8
-    ):  # shapes, ends, repeats
+    # Shapes, ends, repeats.
+    if array.dtype == np.int64 and array.ndim == 1 and array.size <= 8:
         array = np.where(array == size, len(indices), array)
     for axis, length in enumerate(array.shape):
         if length == size:

@@ -59,9 +59,8 @@ def replacements(
         two that has room for them; from their range; the same sorted; their least.
     """
     generator = np.random.default_rng(number)
-    sparse = (
-        np.count_nonzero(array) <= 1 and array.size > 1
-    )  # zeros that a reduction left stay
+    # Zeros that a reduction left stay.
+    sparse = np.count_nonzero(array) <= 1 and array.size > 1
     for drawn in _drawn(array, generator):
         values = np.where(array != 0, drawn.array, 0) if sparse else drawn.array
         cast = np.asarray(values).astype(array.dtype)

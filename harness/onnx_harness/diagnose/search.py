@@ -28,6 +28,7 @@ from onnx_harness.diagnose.found_releases import found_release
 from onnx_harness.diagnose.hangs import confirm_hang, tell_hang
 from onnx_harness.diagnose.localization import find_input, find_node
 from onnx_harness.diagnose.minimal import OutOfBudget
+from onnx_harness.diagnose.repeats import repeated
 from onnx_harness.diagnose.trial_runner import TrialRunner
 from onnx_harness.diagnose.trials import Outcome, Question, Trial
 from onnx_harness.errors import WorkerDied, words_of
@@ -37,8 +38,6 @@ from onnx_harness.results.diagnosis import Diagnosis, Mend
 from onnx_harness.transforms import Precision
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
-# So often a failure that doesn't repeat at once is tried again, to tell its share.
-_REPEATS = 10
 # Of what is left: writing the smallest model and running its script, which may hang, takes the rest
 # or a little more.
 _REDUCTION_SHARE, _WRITING_SECONDS = 0.7, 30.0
@@ -205,20 +204,7 @@ class Search:
             return failure
         if self._narrowed(whole, failure) != whole:  # it repeats, on one of the input sets
             return failure
-        repeated = self._runner.trial(replace(whole, attempt=2))
-        if trials.same_failure(failure, repeated):
-            return failure
-        outcomes = [failure, repeated]
-        for number in range(3, _REPEATS + 1):
-            outcomes.append(self._runner.trial(replace(whole, attempt=number)))
-        failing = [outcome for outcome in outcomes if outcome.fails]
-        if len(failing) == len(outcomes):
-            # In one way or another, and what is searched for is the last one.
-            return failing[-1]
-        self.findings.end = "flaky" if failing else "passes"
-        self.findings.remark = f"{len(failing)} of {len(outcomes)}"
-        self.findings.failure = next((outcome.reason or "" for outcome in failing), "")
-        return None
+        return repeated(self._runner, self.findings, whole, failure)
 
     def _narrowed(self, whole: Trial, failure: Outcome) -> Trial:
         """Return the trial on the failing input sets alone, where it still fails alike."""
@@ -248,10 +234,8 @@ class Search:
         for count in range(base.count + 1):
             shorter = count < base.count
             outcome = self._runner.trial(replace(base, count=count)) if shorter else failure
-            chain = (
-                "+".join(step.name for step in bound.changing[:count])
-                or "the untouched model"
-            )
+            names = [step.name for step in bound.changing[:count]]
+            chain = "+".join(names) or "the untouched model"
             if shorter:
                 self.findings.note(f"{chain}: {outcome.in_words}")
             if trials.same_failure(failure, outcome):

@@ -127,7 +127,8 @@ def _runtime(findings: Findings) -> str:
     )
     before = f", on what `{cause.transform}` made" if cause.transform is not None else ""
     if cause.optimizers:
-        return f"ONNX Runtime's {_listed(cause.optimizers)} (level '{cause.level}'){operators}{before}"
+        passes = f"{_listed(cause.optimizers)} (level '{cause.level}')"
+        return f"ONNX Runtime's {passes}{operators}{before}"
     return f"ONNX Runtime's optimization level '{cause.level}'{before}"
 
 

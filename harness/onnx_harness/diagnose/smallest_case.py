@@ -90,7 +90,8 @@ def _written(order: Order, reduced: Reduced, before: int) -> Answer:
     sentence = "" if order.public else order.sentence
     shown = handout.write(order.folder, reduced.fault, reduced, sentence)
     nodes, rate = reduced.case.nodes, reduced.checks / max(reduced.seconds, 1e-6)
-    words = f"smallest model: {nodes} of {before} nodes ({reduced.checks} checks, {rate:.0f} a second)"
+    effort = f"{reduced.checks} checks, {rate:.0f} a second"
+    words = f"smallest model: {nodes} of {before} nodes ({effort})"
     if reduced.kept:
         words += "; it isn't public altogether, see the warning"
     if not shown:

@@ -67,9 +67,8 @@ class TrialRunner:
         self._spent = Spent()
         self._outcomes: dict[Trial, Outcome] = {}
         self._worker: Worker | None = None
-        self._preparing = (
-            0.0  # seconds of the first warm-up, which a run has behind it already
-        )
+        # Seconds of the first warm-up, which a run has behind it already.
+        self._preparing = 0.0
         self._cold = True
         self._call_seconds = 0.0  # of the last call of the worker, which was warm
 
@@ -232,9 +231,8 @@ class TrialRunner:
         worker = self._started_worker()
         share = min(self.limit if limit is None else limit, self.left)
         seconds = max(share, LEAST_HANG_SECONDS) + grace
-        worker.limit(
-            seconds + (LEAST_SECONDS if self.forked else 0.0)
-        )  # the forked one ends first
+        # The forked one ends first.
+        worker.limit(seconds + (LEAST_SECONDS if self.forked else 0.0))
         started = time.monotonic()
         try:
             return worker.call(

@@ -9,7 +9,6 @@ at once: it runs all that it holds, so values that don't get sessions of parts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,13 @@ import numpy as np
 import onnx
 
 from onnx_harness.diagnose.bench import Bench, bench_of, open_candidate
+from onnx_harness.diagnose.blame import (
+    NodeError,
+    blamed,
+    greatest_change,
+    observer_words,
+    relative_error,
+)
 from onnx_harness.diagnose.smaller_case import copied
 from onnx_harness.diagnose.trials import Question, Trial
 from onnx_harness.diagnose.watched_graph import (
@@ -34,7 +40,6 @@ from onnx_harness.isolate import note_stage
 from onnx_harness.judging.emulation import half_as_hardware
 from onnx_harness.judging.half_range import computes_in_half, half_values
 from onnx_harness.judging.runs import open_cpu
-from onnx_harness.judging.simulation import PREFIX
 from onnx_harness.judging.verdict import verdict
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.saving import save
@@ -50,30 +55,6 @@ if TYPE_CHECKING:
 
 _MOST_BYTES = 1 << 28
 """Of values that are held at a time, of each of the two models."""
-# The first node whose own error is so near the greatest one is the cause: others are as wrong for
-# its like.
-_NEAR = 0.1
-# A node that departs by less is no cause: it is the order of its additions.
-_LEAST = 3e-6
-
-
-@dataclass(frozen=True, slots=True)
-class NodeError:
-    """The departure of a node.
-
-    Attributes:
-        name: of the node; of its first output where it has none.
-        value: the output that departs.
-        own: relative L2 error of that output where its inputs are the reference's; infinite where
-            it isn't finite.
-        inherited: the greatest of the errors of its inputs as the candidate runs.
-    """
-
-    name: str
-    op_type: str
-    value: str
-    own: float
-    inherited: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +121,8 @@ class _Watcher:
         self._sessions = 0
         self._runs = 0
         self._half: set[str] = set()
-        self._watching: ort.InferenceSession | None = (
-            None  # the candidate, its values exposed
-        )
+        # The candidate, its values exposed.
+        self._watching: ort.InferenceSession | None = None
 
     def watch(self) -> Watch:
         model = self._explicit()
@@ -155,7 +135,7 @@ class _Watcher:
             sessions, runs = self._sessions, self._runs
             return Watch(None, 0, values, observer=observer, sessions=sessions, runs=runs)
         errors = self._errors(original, model, matched)
-        node = _cause(original.graph, graph, errors, matched)
+        node = blamed(original.graph, graph, errors, matched)
         mended = None if node is None else self._mended(original, model, node, matched)
         return Watch(
             node, len(matched), values, mended, observer, self._sessions, self._runs
@@ -219,11 +199,11 @@ class _Watcher:
         if trial.level == "disable" and trial.provider == "cpu":
             self._watching = session  # it's what every value is read from
         right = bench.standard.reference.outputs[self._place]
-        change = _change(right, unwatched, watched)
+        change = greatest_change(right, unwatched, watched)
         if change is None:
             return ""
         passes = self._passes(watched) and not self._passes(unwatched)
-        return _observer_words(trial.level, change, passes=passes)
+        return observer_words(trial.level, change, passes=passes)
 
     def _outputs_of(self, session: ort.InferenceSession) -> dict[str, Any]:
         """Run a session on the input set; its outputs that the reference has."""
@@ -254,8 +234,8 @@ class _Watcher:
             own = self._run(nodes, [MADE + name for name in chunk], self._fed(nodes, fed))
             for name in chunk:
                 errors[name] = (
-                    _relative(right[name], own[MADE + name]),
-                    _relative(right[name], whole[name]),
+                    relative_error(right[name], own[MADE + name]),
+                    relative_error(right[name], whole[name]),
                 )
         return errors
 
@@ -368,105 +348,3 @@ def _through_half(value: Any) -> Any:
 
 def _half_names(skeleton: onnx.ModelProto) -> set[str]:
     return set(half_values(inline_functions(skeleton)))
-
-
-def _relative(right: Any, actual: Any) -> float:
-    """||found - right|| / ||right||; infinite where shapes, NaN or infinities differ."""
-    if getattr(right, "shape", None) != getattr(actual, "shape", None):
-        return math.inf
-    if right.dtype.kind not in "f":
-        return 0.0 if np.array_equal(right, actual) else 1.0
-    a, b = right.astype(np.float64), actual.astype(np.float64)
-    finite = np.isfinite(a) & np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
-        return math.inf
-    norm = float(np.linalg.norm(a[finite]))
-    gap = float(np.linalg.norm((b - a)[finite]))
-    if gap == 0:
-        return 0.0
-    return gap / norm if norm else math.inf
-
-
-def _change(
-    right: Mapping[str, Any], unwatched: Mapping[str, Any], watched: Mapping[str, Any]
-) -> tuple[float, float] | None:
-    """Return the greatest errors of the outputs without and with values exposed.
-
-    Returns:
-        Relative L2 errors; None where an output changes by less than a tenth of its error, or by
-        the order of its additions.
-    """
-    for name, value in right.items():
-        if name not in unwatched or name not in watched:
-            continue
-        change, error = (
-            _relative(unwatched[name], watched[name]),
-            _relative(value, unwatched[name]),
-        )
-        if change > max(_LEAST, _NEAR * error if math.isfinite(error) else 0.0):
-            break
-    else:
-        return None
-    names = []
-    for name in right:
-        if name in unwatched and name in watched:
-            names.append(name)
-    before = max(_relative(right[name], unwatched[name]) for name in names)
-    return before, max(_relative(right[name], watched[name]) for name in names)
-
-
-def _observer_words(level: str, change: tuple[float, float], *, passes: bool) -> str:
-    before, error = change
-    after = (
-        "it passes" if passes else f"its error is {error:.1e} in the place of {before:.1e}"
-    )
-    if level == "disable":
-        return f"watching values changes the result: with them as outputs {after}"
-    return (
-        "watching values changes the result: with them as outputs ONNX Runtime optimizes less, "
-        f"and {after}; so its optimized graph was replayed, cut into its nodes"
-    )
-
-
-def _cause(
-    original: onnx.GraphProto,
-    graph: onnx.GraphProto,
-    errors: Mapping[str, tuple[float, float]],
-    matched: Mapping[str, int],
-) -> NodeError | None:
-    """The first node in order whose own error is about as great as any."""
-    greatest = max((own for own, _ in errors.values()), default=0.0)
-    if greatest <= _LEAST:
-        return None
-    read_by = sources(graph, matched)
-    least = _NEAR * greatest if math.isfinite(greatest) else math.inf
-    name = next(name for name in matched if errors.get(name, (0.0, 0.0))[0] >= least)
-    inherited = max(
-        (errors[source][1] for source in read_by[name] if source in errors), default=0.0
-    )
-    node = _maker_of(name, original, graph)
-    return NodeError(node.name or name, node.op_type, name, errors[name][0], inherited)
-
-
-def _maker_of(
-    name: str, original: onnx.GraphProto, graph: onnx.GraphProto
-) -> onnx.NodeProto:
-    """The node that a value is blamed on.
-
-    It's the candidate's, but for a Cast that a conversion put behind a node: the value is that
-    node's, and the Cast only shows what the type makes of it. Then it's the untouched model's.
-    """
-    makers, untouched = _makers(graph), _makers(original)
-    node = makers[name]
-    while node.op_type == "Cast" and node.input[0].startswith(
-        PREFIX
-    ):  # what rounds it in simulated float16
-        node = makers[node.input[0]]
-    return untouched[name] if node.op_type == "Cast" else node
-
-
-def _makers(graph: onnx.GraphProto) -> dict[str, onnx.NodeProto]:
-    makers: dict[str, onnx.NodeProto] = {}
-    for node in graph.node:
-        makers.update(dict.fromkeys(node.output, node))
-    return makers

@@ -53,9 +53,8 @@ def two(g: Graph) -> None:
 def cast(g: Graph) -> None:
     """Add one Cast or two, and what brings the result back to a common type."""
     x = g.pick("fdhijub")
-    kind = g.random.choice(
-        "fdijub" if x.kind != "f" else "dh"
-    )  # NaN to an integer is undefined
+    # NaN to an integer is undefined.
+    kind = g.random.choice("fdijub" if x.kind != "f" else "dh")
     if x.kind in "dh":
         kind = g.random.choice("fdh")
     y = g.add("Cast", [x.name], kind, x.shape, to=CODES[kind])
@@ -77,7 +76,8 @@ def where(g: Graph) -> None:
 def reduce(g: Graph) -> None:
     """Add a ReduceMax over one axis."""
     x = g.pick("f", lambda value: len(value.shape) > 0 and min(value.shape) > 0)
-    axis, keep = g.random.randrange(len(x.shape)), g.random.choice((0, 1))
+    axis = g.random.randrange(len(x.shape))
+    keep = g.random.choice((0, 1))
     reduced = []
     for n, size in enumerate(x.shape):
         if keep or n != axis:
@@ -153,7 +153,8 @@ def clip(g: Graph) -> None:
 
 
 def _clip_of(g: Graph, x: Value) -> None:
-    low, high = g.random.choice((-1.0, 0.0, 0.5)), g.random.choice((0.25, 1.0, 6.0))
+    low = g.random.choice((-1.0, 0.0, 0.5))
+    high = g.random.choice((0.25, 1.0, 6.0))
     if g.opset < 11:
         g.add("Clip", [x.name], "f", x.shape, min=low, max=high)
         return
@@ -191,7 +192,8 @@ def quantized(g: Graph) -> None:
     """Add a QuantizeLinear and a DequantizeLinear."""
     if g.opset < 10:
         return
-    x, scale = g.pick("f"), g.constant(np.array(g.random.choice((0.1, 0.5)), np.float32))
+    x = g.pick("f")
+    scale = g.constant(np.array(g.random.choice((0.1, 0.5)), np.float32))
     zero = g.constant(np.array(g.random.choice((0, 128)), np.uint8))
     q = g.add("QuantizeLinear", [x.name, scale, zero], "u", x.shape)
     g.add("DequantizeLinear", [q.name, scale, zero], "f", x.shape)

@@ -188,7 +188,8 @@ def shape(g: Graph) -> None:
     """Add a Shape, of some axes where the version allows it."""
     x = g.pick("fi")
     if g.opset >= 15 and g.random.random() < 0.4:
-        start, end = g.random.randint(-5, 5), g.random.randint(-5, 5)
+        start = g.random.randint(-5, 5)
+        end = g.random.randint(-5, 5)
         rank = len(x.shape)
         bounds = []
         for bound in (start, end):

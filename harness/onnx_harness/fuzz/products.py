@@ -12,10 +12,13 @@ from onnx_harness.fuzz.graph import Array, Graph, Shape, Value
 
 def _pads(g: Graph, x: Value, low: int, spatial_alone: bool) -> tuple[list[int], Shape]:
     spatial = range(2, len(x.shape)) if spatial_alone else range(len(x.shape))
-    begin, end = [0] * len(x.shape), [0] * len(x.shape)
+    begin = [0] * len(x.shape)
+    end = [0] * len(x.shape)
     for axis in spatial:
-        begin[axis], end[axis] = g.random.randint(low, 2), g.random.randint(low, 2)
-    return begin + end, tuple(s + b + e for s, b, e in zip(x.shape, begin, end, strict=True))
+        begin[axis] = g.random.randint(low, 2)
+        end[axis] = g.random.randint(low, 2)
+    sizes = zip(x.shape, begin, end, strict=True)
+    return begin + end, tuple(map(sum, sizes))
 
 
 def pad(g: Graph, usual: bool = False) -> Value:
@@ -104,7 +107,8 @@ def _window_sizes(
     """The spatial sizes of the result; without pads they are those of ``SAME``."""
     if pads is None:
         return tuple(-(-size // stride) for size, stride in zip(sizes, strides, strict=True))
-    before, after = pads[: len(sizes)], pads[len(sizes) :]
+    before = pads[: len(sizes)]
+    after = pads[len(sizes) :]
     result = []
     for size, stride, k, a, b in zip(sizes, strides, kernel, before, after, strict=True):
         if op == "ConvTranspose":
@@ -133,7 +137,8 @@ def _affine(g: Graph, y: Value) -> Value:
     shape: Shape = g.random.choice(
         ((), (1,), (y.shape[1], *(1,) * (len(y.shape) - 2)), y.shape[-1:])
     )
-    op, constant = g.random.choice(("Add", "Mul", "Sub")), g.constant(_weights(g, shape))
+    op = g.random.choice(("Add", "Mul", "Sub"))
+    constant = g.constant(_weights(g, shape))
     inputs = [y.name, constant] if g.random.random() < 0.7 else [constant, y.name]
     return g.add(op, inputs, "f", y.shape)
 

@@ -194,7 +194,10 @@ def _vanished(level: Level, tonight: _Tonight) -> GatedCell:
             successors.append(cell.id)
     advice = "A run that was for some providers only names them: --provider."
     if successors:
-        advice = f"Perhaps its id is {successors[0]} now, which is judged anew: ids are history's keys."
+        advice = (
+            f"Perhaps its id is {successors[0]} now, which is judged anew: "
+            "ids are history's keys."
+        )
     reason = f"accepted on {level.accepted[:10]}, and not in this run. {advice}"
     finding = Finding(Outcome.FAIL, "cell", reason)
     return GatedCell(level.cell.id, Outcome.FAIL, (finding,))

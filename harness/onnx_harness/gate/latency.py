@@ -255,4 +255,5 @@ def _sentence(nights: Nights) -> str:
     is_watched = nights.z * nights.smallest_step > 0
     if is_watched and math.log(slowdown) > math.log1p(nights.smallest_step):
         return f"{step}: {slowdown - 1:+.1%} ({z}). A second night in a row would fail it"
-    return f"its nights vary so much that a slowdown of {nights.smallest_step:.0%} wouldn't be noticed"
+    unseen = f"a slowdown of {nights.smallest_step:.0%}"
+    return f"its nights vary so much that {unseen} wouldn't be noticed"

@@ -160,7 +160,8 @@ def _blame(now: CellResult) -> str:
         return ""
     if now.pinned.status is now.status:
         return " (with the pinned versions too: it's the model, the card or the machine)"
-    return f" (with the pinned versions it ends as {now.pinned.status}: it's the versions under test)"
+    pinned = now.pinned.status
+    return f" (with the pinned versions it ends as {pinned}: it's the versions under test)"
 
 
 def _compare_graph(compared: Compared, accepted: CellResult, now: CellResult) -> None:

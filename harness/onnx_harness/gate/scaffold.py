@@ -172,7 +172,10 @@ def lock_text(installed: Iterable[Distribution]) -> tuple[str, tuple[str, ...]]:
             omitted.add(name)
         else:
             pinned[name] = f"{name}=={distribution.version}\n"
-    head = "# The versions that the gate's pinned reference is made of: onnx-harness gate reference.\n"
+    head = (
+        "# The versions that the gate's pinned reference is made of: "
+        "onnx-harness gate reference.\n"
+    )
     return head + "".join(pinned[name] for name in sorted(pinned)), tuple(sorted(omitted))
 
 

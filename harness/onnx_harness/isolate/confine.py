@@ -29,17 +29,10 @@ try:
 except ImportError:  # Windows has no such limits: what runs is watched from outside alone
     resource = None  # type: ignore[assignment]
 
-_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = (
-    38,
-    22,
-    2,
-)  # linux/prctl.h, linux/seccomp.h
-_LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = (
-    0x20,
-    0x15,
-    0x35,
-    0x06,
-)  # linux/bpf_common.h
+# linux/prctl.h, linux/seccomp.h.
+_PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _MODE_FILTER = 38, 22, 2
+# linux/bpf_common.h.
+_LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000
 _ARCHITECTURE, _NUMBER, _FIRST_ARGUMENT = 4, 0, 16  # offsets in struct seccomp_data
 _X32 = 0x40000000

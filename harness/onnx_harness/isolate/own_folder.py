@@ -25,9 +25,8 @@ CACHE_PREFIX = "onnx-harness-cache-"
 """Begins folders that outlive the process that made them: what could not be put into the cache."""
 
 _YOUNG_SECONDS = 1.0  # between making a folder and taking its lock
-_RECYCLED_SECONDS = (
-    60.0  # a free lock counts more than a number that another process may have now
-)
+# A free lock counts more than a number that another process may have now.
+_RECYCLED_SECONDS = 60.0
 
 
 class OwnFolder:

@@ -42,9 +42,8 @@ Result = TypeVar("Result")
 
 _START_SECONDS = 120
 _WATCH_SECONDS = 0.05
-_REAPED_SECONDS = (
-    10  # a process that has closed its pipe is about to end: a busy machine takes its time
-)
+# A process that has closed its pipe is about to end: a busy machine takes its time.
+_REAPED_SECONDS = 10
 _LAST_WORDS_BYTES = 2000
 _TRACEBACK_CHARACTERS = 20_000
 

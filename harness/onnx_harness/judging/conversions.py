@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from onnx_harness.judging.ideal import Conversion
 from onnx_harness.judging.quantizing import Scheme
 from onnx_harness.judging.rounding import Clamp
@@ -17,10 +15,6 @@ from onnx_harness.transforms.quantization.operators import (
 )
 from onnx_harness.transforms.quantization.options import extra_options
 from onnx_harness.transforms.variant import BoundVariant
-
-if TYPE_CHECKING:
-    pass
-
 
 _LIMITS = {"min_positive_val": MIN_POSITIVE_VAL, "max_finite_val": MAX_FINITE_VAL}
 """The limits of a conversion to float16 for magnitudes of weights.

@@ -277,9 +277,8 @@ class _Choice:
                 yield reader
 
     def _can_grow(self, node: onnx.NodeProto) -> bool:
-        if (
-            node.op_type == "Cast"
-        ):  # from a float32 that float16 may not hold; a weight's is ours
+        # From a float32 that float16 may not hold; a weight's is ours.
+        if node.op_type == "Cast":
             return node.input[0] not in self.half and not node.input[0].startswith(PREFIX)
         if node.op_type == "Relu":
             return self._passes(node.input[0])

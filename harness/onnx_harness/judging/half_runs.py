@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     import onnxruntime as ort
 
 
-NARROW = {
-    "float16": 10,
-    "bfloat16": 16,
-}  # of TensorProto: onnx is imported where it's needed
+# Of TensorProto: onnx is imported where it's needed.
+NARROW = {"float16": 10, "bfloat16": 16}
 
 
 def open_simulated(model: onnx.ModelProto, size: int, *, level: str) -> ort.InferenceSession:

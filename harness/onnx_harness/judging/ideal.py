@@ -89,22 +89,7 @@ def ideal_conversion(
     Raises:
         Exception: the graph can't be changed so, or ONNX Runtime can't run it then.
     """
-    draws = _draws(conversion, reference)
-
-    def measured(
-        details: list[object], change: Callable[[onnx.ModelProto], onnx.ModelProto]
-    ) -> Noise:
-        def make() -> Noise:
-            session = open_cpu(change(in_memory(model)))
-            # No conversion to a narrower type has to be usable on an unusual set.
-            found = dict(gaps_of(session, reference, reference.usual, draws))
-            sets = tuple(found.get(index, {}) for index in range(len(reference.sets)))
-            return Noise(sets, (f"ideal {conversion.type}",))
-
-        return kept_noise(
-            "ideal", model, reference, cache, [conversion.type, *details], make
-        )
-
+    measured = partial(_measured, model, reference, conversion, cache)
     scheme = conversion.scheme
     if scheme is not None:
         sets = list(calibration) or [reference.sets[place] for place in reference.usual]
@@ -130,6 +115,27 @@ def ideal_conversion(
         unlimited = conversion.clamp and replace(conversion.clamp, most=float("inf"))
         return Ideal(through(unlimited, ranged=False), ranged)
     return Ideal(ranged, ranged)
+
+
+def _measured(
+    model: Model,
+    reference: Reference,
+    conversion: Conversion,
+    cache: Cache,
+    details: list[object],
+    change: Callable[[onnx.ModelProto], onnx.ModelProto],
+) -> Noise:
+    """Return the gaps of the changed model; ``details`` tell the change from others."""
+
+    def make() -> Noise:
+        session = open_cpu(change(in_memory(model)))
+        # No conversion to a narrower type has to be usable on an unusual set.
+        draws = _draws(conversion, reference)
+        gaps = dict(gaps_of(session, reference, reference.usual, draws))
+        sets = tuple(gaps.get(index, {}) for index in range(len(reference.sets)))
+        return Noise(sets, (f"ideal {conversion.type}",))
+
+    return kept_noise("ideal", model, reference, cache, [conversion.type, *details], make)
 
 
 def _draws(conversion: Conversion, reference: Reference) -> list[Draw]:

@@ -109,9 +109,8 @@ def _measured(model: Model, reference: Reference) -> tuple[Counts, list[str]]:
         try:
             with risking(f"what is reached of {what} {model.sha256[:16]}"):
                 counts |= measure(model, reference)
-        except (
-            Exception
-        ) as error:  # ONNX Runtime's errors have no common class below Exception
+        except Exception as error:
+            # ONNX Runtime's errors have no common class below Exception.
             notes.append(f"what is reached of {what} can't be counted: {first_line(error)}")
     return counts, notes
 
@@ -139,7 +138,8 @@ def _sides(model: Model, reference: Reference) -> Counts:
     for kind in (SIDES, BRANCHES):
         mine = np.asarray([place == kind for place in places])
         if mine.any():
-            counts[kind] = (int(true[mine].sum() + false[mine].sum()), 2 * int(mine.sum()))
+            reached = int(true[mine].sum() + false[mine].sum())
+            counts[kind] = (reached, 2 * int(mine.sum()))
     return counts
 
 

@@ -35,9 +35,8 @@ _MIXED = {Precision.FP16: "fp16.mixed", Precision.BF16: "bf16.mixed"}
 # A mend is a courtesy within the cell's own time limit: the search gives up nodes no longer than
 # this.
 _MOST_SECONDS = 20.0
-_MOST_BYTES = (
-    1 << 28
-)  # a larger model takes longer to convert and run once than a person waits for advice
+# A larger model takes longer to convert and run once than a person waits for advice.
+_MOST_BYTES = 1 << 28
 _NAMED = 3
 _LISTS = frozenset({"op_block_list", "node_block_list"})
 
@@ -78,9 +77,8 @@ def mend_of(
         return None, f"No mend is offered: {error}"
     except NotApplicable as error:
         return None, f"No mend was found: {error}"
-    except (
-        Exception
-    ) as error:  # what a transform, onnx and ONNX Runtime raise has no common class
+    except Exception as error:
+        # What a transform, onnx and ONNX Runtime raise has no common class.
         return None, f"No mend is offered: {first_line(error, 160)}"
 
 

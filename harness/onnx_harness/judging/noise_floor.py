@@ -301,9 +301,8 @@ def _runs(
                 for index, gaps in start():
                     gaps_by_set[index][source] = gaps
             sources.append(source)
-        except (
-            Exception
-        ) as error:  # ONNX Runtime's errors have no common class below Exception
+        except Exception as error:
+            # ONNX Runtime's errors have no common class below Exception.
             notes.append(f"{source} can't be run: {first_line(error, 160)}")
     return gaps_by_set
 

@@ -9,13 +9,7 @@ import numpy as np
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.judging.float64 import to_double, without_kernel
-from onnx_harness.judging.last_bits import (
-    AMOUNT,
-    EDGES,
-    FOUR_UNITS,
-    NOTHING,
-    ONE_UNIT,
-)
+from onnx_harness.judging.last_bits import AMOUNT, EDGES, FOUR_UNITS, NOTHING, ONE_UNIT
 from onnx_harness.judging.runs import in_memory, nudged, open_cpu
 from onnx_harness.model.file import Model
 

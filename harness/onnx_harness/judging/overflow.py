@@ -6,17 +6,9 @@ import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from onnx_harness.inputs import InputSet
-from onnx_harness.judging.half_range import (
-    LARGEST,
-    OUTPUT,
-    OVERFLOWS,
-    Place,
-    rounded,
-    watch,
-)
+from onnx_harness.judging.half_range import LARGEST, OUTPUT, OVERFLOWS, Place, rounded, watch
 from onnx_harness.judging.half_runs import float32_inputs, in_type_of, open_simulated
 from onnx_harness.judging.reference import runtime_key
 from onnx_harness.judging.standard import Standard
@@ -25,10 +17,6 @@ from onnx_harness.model.file import Model
 from onnx_harness.providers.running import run
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.codec import as_data
-
-if TYPE_CHECKING:
-    pass
-
 
 _MOST = 8
 

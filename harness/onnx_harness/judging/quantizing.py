@@ -301,11 +301,8 @@ def _quantize_inputs(
         if name not in floats or is_size(node, index):
             continue
         weight = constants.get(name)
-        key = (
-            name
-            if weight is None
-            else f"{name}/{node.op_type if scheme.per_channel else ''}"
-        )
+        operator = node.op_type if scheme.per_channel else ""
+        key = name if weight is None else f"{name}/{operator}"
         if key not in quantized_names:
             if weight is not None:
                 array = numpy_helper.to_array(weight)

@@ -153,6 +153,7 @@ def _above(noise: Noise, output: str, default: Tolerance) -> Tolerance:
     gaps = [by_output[output] for by_output in noise.sets if output in by_output]
     if not gaps:
         return default
-    scale, greatest = max(gap.scale for gap in gaps), max(gap.greatest for gap in gaps)
+    scale = max(gap.scale for gap in gaps)
+    greatest = max(gap.greatest for gap in gaps)
     _, atol = default.bounds(scale)
     return replace(default, atol=max(atol, _NOISES * greatest))

@@ -362,7 +362,10 @@ def _refused(error: Exception) -> str:
             "needs that locale on this machine, and the model isn't at fault"
         )
     elif "opset" in words.lower():
-        mend = " Mend: a newer ONNX Runtime, or the model in an older opset (onnx.version_converter)"
+        mend = (
+            " Mend: a newer ONNX Runtime, or the model in an older opset "
+            "(onnx.version_converter)"
+        )
     return (
         f"ONNX Runtime {runtime_version()} can't open the untouched model, so nothing can be "
         f"judged: {words}{mend}"

@@ -86,7 +86,8 @@ def with_rounded(node: onnx.NodeProto, types: Mapping[str, int]) -> list[onnx.No
     nodes = [node]
     for index, name in enumerate(node.output):
         if name in types:
-            raw, narrow = f"{PREFIX}_raw_{name}", f"{PREFIX}_half_{name}"
+            raw = f"{PREFIX}_raw_{name}"
+            narrow = f"{PREFIX}_half_{name}"
             node.output[index] = raw
             nodes.append(helper.make_node("Cast", [raw], [narrow], to=types[name]))
             nodes.append(helper.make_node("Cast", [narrow], [name], to=_FLOAT))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from onnx_harness.cards.card import Card
@@ -18,9 +17,6 @@ from onnx_harness.results.cache import Cache
 from onnx_harness.settings import Settings
 from onnx_harness.transforms import Precision
 from onnx_harness.transforms.variant import BoundVariant
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)

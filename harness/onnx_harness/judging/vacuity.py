@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.accuracy.failures import listed
 from onnx_harness.inputs.graph.reach import empty_outputs, reached_outputs
 from onnx_harness.judging.standard import Standard
-from onnx_harness.judging.untouched import (
-    is_of,
-)
-
-if TYPE_CHECKING:
-    pass
+from onnx_harness.judging.untouched import is_of
 
 
 def proves_nothing(

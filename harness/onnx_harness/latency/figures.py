@@ -60,7 +60,8 @@ def speedup_interval(
     standard_error = stdev(replicates) / math.sqrt(len(replicates))
     half = student(len(replicates) - 1, confidence) * standard_error
     middle, centre = median(log_ratios), fmean(log_ratios)
-    low, high = min(centre - half, middle), max(centre + half, middle)
+    low = min(centre - half, middle)
+    high = max(centre + half, middle)
     return math.exp(low), math.exp(high)
 
 

@@ -59,9 +59,8 @@ def register(options: Any) -> None:
         _require(library)
         try:
             options.register_custom_ops_library(str(library))
-        except (
-            Exception
-        ) as error:  # ONNX Runtime's errors have no common class below Exception
+        except Exception as error:
+            # ONNX Runtime's errors have no common class below Exception.
             words = " ".join(str(error).split())
             raise ModelError(
                 f"ONNX Runtime can't load the custom-operator library {library}: {words}. "

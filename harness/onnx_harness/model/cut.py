@@ -46,16 +46,7 @@ def cut(
     copy_fields(model, part, but="graph")
     part.graph.name = model.graph.name or "part"
     part.graph.node.extend(nodes)
-    tensors = []
-    for tensor in model.graph.initializer:
-        if tensor.name in read and tensor.name not in starts:
-            tensors.append(tensor)
-    part.graph.initializer.extend(tensors)
-    initializers = []
-    for sparse in model.graph.sparse_initializer:
-        if sparse.values.name in read:
-            initializers.append(sparse)
-    part.graph.sparse_initializer.extend(initializers)
+    _add_weights(part.graph, model.graph, read, starts)
     infos = []
     for info in model.graph.input:
         if info.name in read | starts:
@@ -72,6 +63,18 @@ def cut(
         types.get(name) or onnx.ValueInfoProto(name=name) for name in outputs
     )
     return part
+
+
+def _add_weights(
+    part: onnx.GraphProto, graph: onnx.GraphProto, read: set[str], starts: set[str]
+) -> None:
+    """Add those of a graph's initializers that a part of it reads and doesn't begin with."""
+    for tensor in graph.initializer:
+        if tensor.name in read and tensor.name not in starts:
+            part.initializer.append(tensor)
+    for sparse in graph.sparse_initializer:
+        if sparse.values.name in read:
+            part.sparse_initializer.append(sparse)
 
 
 def _values(graph: onnx.GraphProto) -> set[str]:

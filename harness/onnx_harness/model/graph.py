@@ -290,9 +290,8 @@ def inner_graphs(node: ir.Node) -> Iterator[ir.Graph]:
 def all_graphs(graph: ir.Graph) -> Iterator[ir.Graph]:
     """The graph and every graph inside it, outer ones first."""
     yield graph
-    if graph.meta.get(
-        _PLAIN
-    ):  # no rule makes graphs, and looking for them is what takes most time
+    # No rule makes graphs, and looking for them is what takes most time.
+    if graph.meta.get(_PLAIN):
         return
     for node in graph:
         for inner in inner_graphs(node):

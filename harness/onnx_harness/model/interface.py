@@ -28,7 +28,8 @@ def interface_changes(
         ("output", before.outputs, after.outputs),
     ):
         names, now = [value.name for value in old], [value.name for value in new]
-        gone, come = [n for n in names if n not in now], [n for n in now if n not in names]
+        gone = [n for n in names if n not in now]
+        come = [n for n in now if n not in names]
         changes += [f"{what} '{name}' is gone" for name in gone] + [
             f"{what} '{name}' is new" for name in come
         ]

@@ -16,7 +16,8 @@ from onnx_harness.model.unchanged import Unchanged
 from onnx_harness.model.walk import walk
 
 WEIGHTS = "weights.bin"
-_LEAST_BYTES = 1024  # smaller tensors stay in the model: shapes and axes, which are read without the weights
+# Smaller tensors stay in the model: shapes and axes, which are read without the weights.
+_LEAST_BYTES = 1024
 _PAGE = 4096  # where a tensor begins, so that a runtime can map the file
 
 

@@ -210,7 +210,8 @@ class _Reader:
                     if last - first <= 10 * SMALL_ITEMS and len(stored) <= SMALL_ITEMS:
                         stored += self._integers(wire, first, last, value)
                 case 4 | 10 | 11 if wire != 2:
-                    break  # unpacked numbers, millions of fields; what matters comes before them
+                    # Unpacked numbers, millions of fields; what matters comes before them.
+                    break
                 case 13 if wire == 2:
                     key, text = self._entry(first, last)
                     tensor.external[key] = text
@@ -246,11 +247,8 @@ class _Reader:
                 continue
             if number == 1:
                 kind, dims = self._tensor_type(first, last)
-            elif number in (
-                4,
-                5,
-                9,
-            ):  # of a sequence, a map, an optional: types inside types
+            elif number in (4, 5, 9):
+                # Of a sequence, a map, an optional: types inside types.
                 for inner, inner_wire, begin, stop, _ in self._fields(first, last):
                     if inner_wire == 2 and (inner, number) in ((1, 4), (2, 5), (1, 9)):
                         self._type(begin, stop, level + 2)
@@ -304,10 +302,13 @@ class _Reader:
     def _raw_integers(
         self, raw: tuple[int, int] | None, code: str, width: int
     ) -> list[int] | None:
-        if raw is None or raw[1] - raw[0] > width * SMALL_ITEMS or (raw[1] - raw[0]) % width:
+        if raw is None:
             return None
-        count = (raw[1] - raw[0]) // width
-        return [*struct.unpack(f"<{count}{code}", self._data[raw[0] : raw[1]])]
+        start, end = raw
+        count, surplus = divmod(end - start, width)
+        if surplus or count > SMALL_ITEMS:
+            return None
+        return [*struct.unpack(f"<{count}{code}", self._data[start:end])]
 
     def _go_down(self, level: int) -> None:
         if level > MOST_DEPTH:

@@ -171,13 +171,15 @@ class Writer:
 
 def _normal(writer: Writer) -> None:
     drawn = writer.draw("normal", writer.shape())
-    scale, mean = writer.attributes.get("scale", 1.0), writer.attributes.get("mean", 0.0)
+    scale = writer.attributes.get("scale", 1.0)
+    mean = writer.attributes.get("mean", 0.0)
     _finish_draw(writer, writer.scaled(drawn, scale, mean))
 
 
 def _uniform(writer: Writer) -> None:
     drawn = writer.draw("uniform", writer.shape())
-    low, high = writer.attributes.get("low", 0.0), writer.attributes.get("high", 1.0)
+    low = writer.attributes.get("low", 0.0)
+    high = writer.attributes.get("high", 1.0)
     _finish_draw(writer, writer.scaled(drawn, high - low, low))
 
 

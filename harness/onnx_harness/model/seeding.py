@@ -23,13 +23,7 @@ from onnx_harness.model.inference import infer_types
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import is_standard, opset_of
 from onnx_harness.model.rewrite import fresh_name, replace_nodes, value_names
-from onnx_harness.model.seeded_nodes import (
-    FIRST_OPSET,
-    PERIOD,
-    REPLACE,
-    Refused,
-    Writer,
-)
+from onnx_harness.model.seeded_nodes import FIRST_OPSET, PERIOD, REPLACE, Refused, Writer
 from onnx_harness.model.walk import graphs, reads, subgraphs, walk
 
 DRAWING = frozenset(

@@ -17,9 +17,8 @@ from onnx_harness.model.scan import SMALL_ITEMS
 from onnx_harness.model.scanned import ScannedNode
 
 _FLOAT, _INT64 = 1, 7
-_LARGEST = (
-    1 << 80
-)  # a product beyond this is as good as any larger one, and stays cheap to compute
+# A product beyond this is as good as any larger one, and stays cheap to compute.
+_LARGEST = 1 << 80
 
 # By the number of TensorProto.DataType; a string is at least its own record.
 WIDTHS = {
@@ -260,7 +259,8 @@ def _shape(node: ScannedNode, inputs: Sequence[Static]) -> Static:
     dims = inputs[0].dims
     if dims is None:
         return UNKNOWN
-    start, end = node.numbers.get("start", [0])[0], node.numbers.get("end", [len(dims)])[0]
+    start = node.numbers.get("start", [0])[0]
+    end = node.numbers.get("end", [len(dims)])[0]
     dims = dims[start:end]
     return Static((len(dims),), dims, _INT64)
 

@@ -39,7 +39,10 @@ def lfs_pointer_bytes(path: Path) -> int | None:
 
 def lfs_sentence(size: int) -> str:
     """Return what to say of a pointer to a file of ``size`` bytes."""
-    return f"a Git LFS pointer, not the file of {size:,} bytes that it stands for. Mend: git lfs pull"
+    return (
+        f"a Git LFS pointer, not the file of {size:,} bytes that it stands for. "
+        "Mend: git lfs pull"
+    )
 
 
 def describe(path: Path, problem: str) -> str:
@@ -93,9 +96,8 @@ def _text_start(head: bytes) -> str | None:
     try:
         text = head.decode("utf-8")
     except UnicodeDecodeError as error:
-        if (
-            error.start < len(head) - 4
-        ):  # not merely a character that the 512 bytes cut in two
+        # Not merely a character that the 512 bytes cut in two.
+        if error.start < len(head) - 4:
             return None
         text = head[: error.start].decode("utf-8")
     if any(not letter.isprintable() and letter not in "\r\n\t" for letter in text):

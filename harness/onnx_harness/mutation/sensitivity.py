@@ -108,9 +108,8 @@ def examine(
     is_measured = result.sensitivity is not None
     if result.status is not Status.PASS or is_measured or cell.card.suite:
         return result
-    if (
-        result.placement is None
-    ):  # its type was simulated: there is no model to plant faults in
+    # Its type was simulated: there is no model to plant faults in.
+    if result.placement is None:
         return result
     try:
         sensitivity = measure(runner, cell, seconds=seconds, progress=progress)
@@ -174,7 +173,8 @@ def measure(
         probes = [fault for fault in faults if fault.kind == NUDGE.name][:_PROBES]
         smallest = smallest_change(probes, lambda fault: _is_caught(runner, cell, fault))
     if cut is None and len(trials) < count:
-        cut = f"{len(trials)} faults were planted, not {count}: the model has no more places for them"
+        planted = f"{len(trials)} faults were planted, not {count}"
+        cut = f"{planted}: the model has no more places for them"
     return Sensitivity(tuple(trials), smallest, cut, time.monotonic() - started)
 
 

@@ -31,9 +31,8 @@ _MARK = re.compile(r"""[()+]|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'""", re.DOTALL)
 _CONTENT_HASH = re.compile(r"[0-9a-f]{20,}")
 # As TOML and JSON write them; a step's own spelling and id have Python's.
 _TRUTH = {"true": True, "false": False}
-_READABLE_OPTION = (
-    40  # letters of an option in an id: a chain of several still makes a file name
-)
+# Letters of an option in an id: a chain of several still makes a file name.
+_READABLE_OPTION = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,8 @@ class Step:
     def __str__(self) -> str:
         if not self.options:
             return self.name
-        return f"{self.name}({', '.join(f'{key}={_written(value)}' for key, value in self.options)})"
+        options = ", ".join(f"{key}={_written(value)}" for key, value in self.options)
+        return f"{self.name}({options})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,9 +154,8 @@ def _folders_that_tell(path: PurePath) -> list[str]:
 
 
 def _short_hash(text: str) -> str:
-    plain = unicodedata.normalize(
-        "NFC", text
-    )  # file systems differ in how they spell one name
+    # File systems differ in how they spell one name.
+    plain = unicodedata.normalize("NFC", text)
     return hashlib.sha256(plain.encode(errors="surrogateescape")).hexdigest()[:8]
 
 
@@ -262,9 +261,8 @@ def _parse_step(part: str, whole: str) -> Step:
 
 def _options(call: str) -> dict[str, OptionValue]:
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore"
-        )  # an escape that Python would rather see written otherwise
+        # An escape that Python would rather see written otherwise.
+        warnings.simplefilter("ignore")
         tree = ast.parse(call, mode="eval").body
     if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
         raise ValueError("something follows the closing parenthesis")

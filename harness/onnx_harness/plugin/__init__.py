@@ -8,8 +8,6 @@ onnxruntime.
 from __future__ import annotations
 
 import contextlib
-import importlib
-import importlib.util
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +20,7 @@ import pytest
 from onnx_harness.cards import suite_options
 from onnx_harness.errors import HarnessError, UsageError
 from onnx_harness.names import is_model_file
+from onnx_harness.plugin.benchmarking import settle_benchmark
 from onnx_harness.plugin.collectors import BackendSuite, ModelModule
 from onnx_harness.plugin.failures import Failures
 from onnx_harness.plugin.reporter import Reporter
@@ -38,12 +37,12 @@ from onnx_harness.plugin.state import (
     dest,
     is_written_by_a_run,
     named_folders,
-    only_models,
     runner_of,
     settings_of,
     settle,
 )
-from onnx_harness.settings import OPTIONS, read_project
+from onnx_harness.settings import OPTIONS
+from onnx_harness.settings.project import read_project
 
 if TYPE_CHECKING:
     from onnx_harness.cards import backend_suite
@@ -142,28 +141,12 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.stash[SELECTIONS] and config.args_source is not pytest.Config.ArgsSource.ARGS:
         # The suite alone was asked for, and not this project's own tests.
         config.args, config.args_source = [], pytest.Config.ArgsSource.ARGS
-        config.option.reportchars = (
-            "fE"  # the account counts what is skipped or known, by the thousand
-        )
+        # The account counts what is skipped or known, by the thousand.
+        config.option.reportchars = "fE"
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Reporter(config), "onnx-harness-reporter")
         config.pluginmanager.register(Failures(), "onnx-harness-failures")
-    if (
-        getattr(config.option, "benchmark_histogram", None)
-        and importlib.util.find_spec("pygal") is None
-    ):
-        # pytest-benchmark finds out when all is measured, and ends with a traceback.
-        raise pytest.UsageError(
-            "--benchmark-histogram needs pygal. Mend: pip install 'pytest-benchmark[histogram]'"
-        )
-    if only_models(config) and hasattr(config.option, "benchmark_quiet"):
-        # The account at the end says what pytest-benchmark's table says, beside the verdicts.
-        # Its files, histograms and comparisons are written where it isn't quiet.
-        words = ("save", "autosave", "compare", "compare_fail", "histogram", "cprofile")
-        is_benchmarked = any(
-            getattr(config.option, f"benchmark_{word}", None) for word in words
-        )
-        config.option.benchmark_quiet = not is_benchmarked
+    settle_benchmark(config)
 
 
 def _chosen_cases(config: pytest.Config) -> Sequence[backend_suite.Selection]:
@@ -272,9 +255,8 @@ def pytest_make_collect_report(
         and report.passed
         and collector.config.stash[SELECTIONS]
     ):
-        folder = (
-            collector.config.rootpath / suite_options.NAME
-        )  # it needn't be there: node ids begin with it
+        # It needn't be there: node ids begin with it.
+        folder = collector.config.rootpath / suite_options.NAME
         report.result.append(BackendSuite.from_parent(collector, path=folder))
     return report
 

@@ -13,12 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from onnx_harness.errors import HarnessError
-from onnx_harness.plugin.state import (
-    MODULES,
-    SELECTIONS,
-    VARIANTS,
-    settings_of,
-)
+from onnx_harness.plugin.state import MODULES, SELECTIONS, VARIANTS, settings_of
 
 if TYPE_CHECKING:
     from onnx_harness.cards.card import Card

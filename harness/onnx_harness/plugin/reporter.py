@@ -14,7 +14,6 @@ import pytest
 from onnx_harness.errors import HarnessError, ResultsError, UsageError
 from onnx_harness.plugin.collectors import ModelModule
 from onnx_harness.plugin.state import (
-    RUNNER,
     SELECTIONS,
     SHARD,
     asked_for_cells,
@@ -24,13 +23,12 @@ from onnx_harness.plugin.state import (
     runner_of,
     settings_of,
 )
+from onnx_harness.plugin.summary import show_account
 
 if TYPE_CHECKING:
     from onnx_harness.results.cells import CellResult
     from onnx_harness.run.account import Account
     from onnx_harness.settings import Settings
-
-_LOG_WIDTH = 120
 
 
 class Reporter:
@@ -63,9 +61,8 @@ class Reporter:
             if config.stash[SELECTIONS]:
                 from onnx_harness.cards import backend_suite
 
-                backend_suite.cards(
-                    config.stash[SELECTIONS]
-                )  # once, before the processes of xdist want them
+                # Once, before the processes of xdist want them.
+                backend_suite.cards(config.stash[SELECTIONS])
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from None
         if config.pluginmanager.hasplugin("dsession"):
@@ -89,11 +86,8 @@ class Reporter:
         When all has run, have the doubtful latencies measured again.
         """
         listed = session.config.option.collectonly
-        cells = (
-            []
-            if listed
-            else [item for item in session.items if isinstance(item.parent, ModelModule)]
-        )
+        items = [] if listed else session.items
+        cells = [item for item in items if isinstance(item.parent, ModelModule)]
         # What couldn't be collected ends the run in pytest's own loop: nothing may be begun, or the
         # last report go.
         broken = (
@@ -103,7 +97,8 @@ class Reporter:
             from onnx_harness.run.selection import planned_cells
 
             self._planned = planned_cells(cells)
-            self._join_cluster()  # before it's asked what is done: its machines' verdicts count
+            # Before it's asked what is done: its machines' verdicts count.
+            self._join_cluster()
             timed = sum(
                 getattr(item, "originalname", "") == "test_latency" for item in cells
             )
@@ -207,32 +202,7 @@ class Reporter:
             terminalreporter.write_line(f"onnx-harness: {remark}", yellow=True)
         if self._account is None or not self._verdicts:
             return
-        terminalreporter.section("onnx-harness", sep="=")
-        width = self._config.get_terminal_writer().fullwidth
-        if (
-            not terminalreporter.isatty()
-        ):  # a log has no width of its own: it gets every column
-            width = max(width, _LOG_WIDTH)
-        from onnx_harness.results.cache_root import fallback_note
-
-        runner = self._config.stash.get(RUNNER, None)
-        # A cell process that follows another one meets the same full disk: it's told once.
-        unkept = next(iter(runner.warnings), None) if runner is not None else None
-        for note in filter(None, (fallback_note(), unkept)):
-            terminalreporter.write_line(f"onnx-harness: {note}", yellow=True)
-        from onnx_harness.report.github import inert
-
-        details = self._config.option.tbstyle == "no"  # else FAILURES has them, each once
-        quiet, worst_first = (
-            terminalreporter.verbosity < 0,
-            settings_of(self._config).worst_first,
-        )
-        lines = self._account.lines(
-            width=width, quiet=quiet, details=details, worst_first=worst_first
-        )
-        for line in lines:
-            markup = {line.style: True} if line.style else {}
-            terminalreporter.write_line(inert(line.text), **markup)
+        show_account(terminalreporter, self._config, self._account)
 
     def _show_pace(self, tests: Sequence[pytest.Item]) -> None:
         """On a terminal, have the progress shown; a quiet run shows none."""

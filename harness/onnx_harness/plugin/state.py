@@ -12,7 +12,8 @@ import pytest
 
 from onnx_harness.errors import UsageError
 from onnx_harness.names import is_model_file
-from onnx_harness.settings import Settings, combine
+from onnx_harness.settings import Settings
+from onnx_harness.settings.project import combine
 
 if TYPE_CHECKING:
     from onnx_harness.cards import backend_suite

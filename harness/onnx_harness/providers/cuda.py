@@ -55,9 +55,8 @@ def driver_problem() -> Problem | None:
     """Return the reason why the driver has no GPU that this ONNX Runtime can use, or None."""
     import onnxruntime as ort
 
-    driver = ctypes.CDLL(
-        "libcuda.so.1"
-    )  # provider libraries link to it: it has just been found
+    # Provider libraries link to it: it has just been found.
+    driver = ctypes.CDLL("libcuda.so.1")
     version = ctypes.c_int()
     # It works before cuInit, and gives 1000 x major + 10 x minor.
     driver.cuDriverGetVersion(ctypes.byref(version))

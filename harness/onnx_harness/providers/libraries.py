@@ -52,7 +52,8 @@ def open_failure(path: Path) -> str | None:
         this machine``.
     """
     if not path.exists():
-        return f"{path.name} is not in the installed distribution of ONNX Runtime ({distribution()})"
+        installed = f"the installed distribution of ONNX Runtime ({distribution()})"
+        return f"{path.name} is not in {installed}"
     try:
         ctypes.CDLL(str(path))
     except OSError as error:

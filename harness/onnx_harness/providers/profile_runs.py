@@ -124,7 +124,8 @@ def _names(events: list[dict[str, Any]]) -> dict[tuple[str, str], str]:
     names: dict[tuple[str, str], str] = {}
     nameless: dict[str, set[tuple[int, str]]] = {}
     for event in filter(_is_kernel, events):
-        op_type, index = event["args"]["op_name"], str(event["args"].get("node_index", ""))
+        op_type = event["args"]["op_name"]
+        index = str(event["args"].get("node_index", ""))
         name = event["name"].removesuffix(_KERNEL)
         # What ONNX Runtime calls a node without a name; its index is that of one graph alone.
         if name in ("", f"{op_type}_{index}"):

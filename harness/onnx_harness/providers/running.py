@@ -65,9 +65,8 @@ def feeds_for(session: ort.InferenceSession, values: Mapping[str, Any]) -> dict[
 
     half_types = {"tensor(float16)": np.float16, "tensor(bfloat16)": ml_dtypes.bfloat16}
     feeds = dict(values)
-    with np.errstate(
-        over="ignore"
-    ):  # what an unusual set holds may be infinite in a half type
+    # What an unusual set holds may be infinite in a half type.
+    with np.errstate(over="ignore"):
         for info in session.get_inputs():
             if info.name not in feeds or info.type not in half_types:
                 continue

@@ -199,7 +199,10 @@ def _refused(
     happened = f"provider '{provider.name}' was asked for and can't be used here"
     unexplained = ""
     if opened:
-        happened = f"provider '{provider.name}' was asked for, but ONNX Runtime would run on {opened[0]}"
+        happened = (
+            f"provider '{provider.name}' was asked for, "
+            f"but ONNX Runtime would run on {opened[0]}"
+        )
         unexplained = " (its own message about that went to standard error)"
     cause = f": {problem.reason}" if problem else unexplained
     mend = f" Mend: {problem.mend}." if problem and problem.mend else ""

@@ -133,9 +133,8 @@ def about(model: str, headers: Mapping[str, ModelHeader]) -> list[str]:
     """``["Apache-2.0", "4.7 MB", "opset 12"]``, as far as known."""
     header = headers.get(model, ModelHeader())
     file = PurePath(header.path).name
-    shown = (
-        model.rpartition(".")[2] in file.lower()
-    )  # a name of another script isn't in the id
+    # A name of another script isn't in the id.
+    shown = model.rpartition(".")[2] in file.lower()
     parts = []
     if file and not shown and is_model_file(PurePath(file)):
         parts.append(file)

@@ -57,8 +57,10 @@ def _annotation(cause: Cause, models: Mapping[str, ModelHeader]) -> str:
     listed = ",".join(entries)
     # The reason, and of what follows it the command that runs the cell alone.
     lines = figures.explanation(cell)
-    message = "\n".join(map(printable, dict.fromkeys((*lines[:1], *lines[-1:]))))
-    return f"::error {listed}::{_data(f'{cell.status} at {cell.stage}: {message}')}"
+    ends = dict.fromkeys((*lines[:1], *lines[-1:]))
+    message = "\n".join(map(printable, ends))
+    sentence = f"{cell.status} at {cell.stage}: {message}"
+    return f"::error {listed}::{_data(sentence)}"
 
 
 def _data(text: str) -> str:

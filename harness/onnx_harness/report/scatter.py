@@ -154,7 +154,8 @@ def _front(times: Sequence[float], shares: Sequence[float]) -> list[int]:
 
 
 def _decades(floor: float, ceiling: float) -> list[float]:
-    first, last = round(math.log10(floor)), math.floor(math.log10(ceiling))
+    first = round(math.log10(floor))
+    last = math.floor(math.log10(ceiling))
     step = max(1, (last - first + 3) // 4)
     return [10.0**exponent for exponent in range(last, first - 1, -step)]
 

@@ -286,8 +286,10 @@ def _reason(cell: CellResult) -> str:
 def _by_reason(reasons: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for reason, ids in reasons.items():
         most = 10
-        more = f" and {len(ids) - most:,} more" if len(ids) > most else ""
-        yield f"- {markdown(reason)} — {', '.join(markdown(name) for name in ids[:most])}{more}"
+        listed = ", ".join(markdown(name) for name in ids[:most])
+        if len(ids) > most:
+            listed += f" and {len(ids) - most:,} more"
+        yield f"- {markdown(reason)} — {listed}"
 
 
 def _about(run: RunInfo) -> Iterator[str]:

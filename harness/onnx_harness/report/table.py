@@ -24,9 +24,8 @@ MOST_CELLS = 500
 
 MOST_FAILURES = 60
 MOST_DETAIL = 24
-_APART = (
-    3  # so many blocks are told apart by empty lines; of more, the screen is better used
-)
+# So many blocks are told apart by empty lines; of more, the screen is better used.
+_APART = 3
 
 _STYLES: dict[Status, Style] = {
     Status.FAIL: "red",

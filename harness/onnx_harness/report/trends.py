@@ -186,7 +186,8 @@ def draw(trend: Trend) -> Drawing:
     line = " ".join(f"{mark.x:.1f},{mark.y:.1f}" for mark in marks if mark.timed)
     steps = _steps([night.level for night in trend.nights], across, up)
     moved = tuple(LEFT + (place - 0.5) * across for place in trend.moved)
-    ticks = tuple((up(math.exp(value)), f"{math.exp(value):.3g}") for value in (low, high))
+    ends = (math.exp(low), math.exp(high))
+    ticks = tuple((up(value), f"{value:.3g}") for value in ends)
     return Drawing(tuple(marks), line, steps, moved, ticks)
 
 
@@ -196,7 +197,8 @@ def _range(trend: Trend) -> tuple[float, float]:
     for night in trend.nights:
         values += night.interval or ()
         values += [night.level] if night.level is not None else []
-    low, high = math.log(min(values)), math.log(max(values))
+    low = math.log(min(values))
+    high = math.log(max(values))
     pad = max((high - low) * 0.08, (2 * _FLAT - (high - low)) / 2)
     return low - pad, high + pad
 

@@ -278,9 +278,8 @@ class Cache:
         folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self._unfinished))
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            with contextlib.suppress(
-                OSError
-            ):  # File systems without locks fall back on age alone.
+            # File systems without locks fall back on age alone.
+            with contextlib.suppress(OSError):
                 lock(handle, wait=False)
             yield folder
         finally:

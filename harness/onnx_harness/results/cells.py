@@ -46,21 +46,23 @@ class Stage(StrEnum):
 class Symptom(StrEnum):
     """The kind of thing that went wrong, where a count of them says more than the stage."""
 
-    NOT_RUN = "not_run"  # ONNX Runtime itself doesn't run the untouched model, or computes something else
+    # ONNX Runtime itself doesn't run the untouched model, or computes something else.
+    NOT_RUN = "not_run"
     UNSTABLE = "unstable"  # the untouched model gives other outputs each time
     EXCEPTION = "exception"  # a transform raised
     INVALID = "invalid"  # the ONNX checker rejects what it made
-    CHANGED_TYPES = (
-        "changed_types"  # names, types or shapes of inputs or outputs aren't what they were
-    )
-    DOES_NOT_RUN = (
-        "does_not_run"  # ONNX Runtime refuses what it made, or fails while running it
-    )
+    # Names, types or shapes of inputs or outputs aren't what they were.
+    CHANGED_TYPES = "changed_types"
+    # ONNX Runtime refuses what it made, or fails while running it.
+    DOES_NOT_RUN = "does_not_run"
     CRASH = "crash"  # the process died, hung or ate its memory
     WRONG_VALUES = "wrong_values"
-    INSENSITIVE = "insensitive"  # the values are right, but too many planted faults would have passed as well
-    ENVIRONMENT = "environment"  # the machine's: no process, no room on a disk; says nothing about the cell
-    VACUOUS = "vacuous"  # no output reacts to the inputs: nothing that was compared could have failed
+    # The values are right, but too many planted faults would have passed as well.
+    INSENSITIVE = "insensitive"
+    # The machine's: no process, no room on a disk; says nothing about the cell.
+    ENVIRONMENT = "environment"
+    # No output reacts to the inputs: nothing that was compared could have failed.
+    VACUOUS = "vacuous"
 
 
 class Departure(StrEnum):

@@ -29,9 +29,7 @@ from onnx_harness.results.history_rows import (
     night_figures,
     run_info,
 )
-from onnx_harness.results.history_rows import (
-    MIGRATIONS as MIGRATIONS,
-)
+from onnx_harness.results.history_rows import MIGRATIONS as MIGRATIONS
 from onnx_harness.results.levels import Level
 from onnx_harness.results.run import RunInfo
 
@@ -316,9 +314,8 @@ class History:
             if version == len(MIGRATIONS):
                 return
             for script in MIGRATIONS[version:]:
-                for statement in script.split(
-                    ";\n"
-                ):  # executescript() would end the transaction.
+                # executescript() would end the transaction.
+                for statement in script.split(";\n"):
                     self._database.execute(statement)
             self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             self._database.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")

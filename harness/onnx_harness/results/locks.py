@@ -4,7 +4,8 @@ from __future__ import annotations
 
 try:
     import fcntl
-except ImportError:  # Windows: two processes may do the same work twice; files still appear whole or not at all
+# Windows: two processes may do the same work twice; files still appear whole or not at all.
+except ImportError:
     fcntl = None  # type: ignore[assignment]
 
 

@@ -63,9 +63,8 @@ class Recorder:
         self.warnings: list[str] = []
         self.incomplete: str | None = None
         self._run_id = run.id
-        self._writer = ResultsWriter(
-            report_dir, run
-        )  # it holds the folder's lock from here on
+        # It holds the folder's lock from here on.
+        self._writer = ResultsWriter(report_dir, run)
         self._pending: list[tuple[CellResult, str]] = []
         self._files: VerdictFiles | None = VerdictFiles(report_dir)
         self._history: History | None = None

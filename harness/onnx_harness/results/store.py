@@ -83,9 +83,8 @@ class ResultsWriter:
             ):  # Of runs that were killed: we hold the lock.
                 leftover.unlink()
             self._twins = [_Twin(report_dir / f".results-{letter}.json") for letter in "ab"]
-            if (
-                self._path.is_file()
-            ):  # the last run's, which stays until this one has a verdict
+            # The last run's, which stays until this one has a verdict.
+            if self._path.is_file():
                 self._twins[0].update(self._head, self._lines)
             else:
                 self._publish()

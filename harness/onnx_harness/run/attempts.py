@@ -79,9 +79,8 @@ class Attempts:
         self.unmended: dict[str, str] = {}
         self.unloadable: dict[Path, Judged] = {}
         self._deaths: Counter[Path] = Counter()  # of what can be done without, by model
-        self._starved: set[Path] = (
-            set()
-        )  # models that lack unusual inputs for want of memory
+        # Models that lack unusual inputs for want of memory.
+        self._starved: set[Path] = set()
 
     def adopt(self, cell: Cell, attempts: Attempts) -> None:
         """Take over what is remembered elsewhere of a cell and its model."""
@@ -191,9 +190,8 @@ class Attempts:
         ended = replace(
             ended, status=Status.FAIL, stage=stage, reason=f"during {doing}, {death.what}"
         )
-        if (
-            cell.card.suite and stage is Stage.LOAD
-        ):  # of the untouched case, before any transform
+        # Of the untouched case, before any transform.
+        if cell.card.suite and stage is Stage.LOAD:
             return Judged(
                 replace(ended, status=Status.NOT_APPLICABLE, symptom=Symptom.NOT_RUN)
             )

@@ -37,9 +37,8 @@ def background(report_dir: Path, run: RunInfo, cells: Sequence[CellResult]) -> B
             by_id = {cell.id: cell for cell in cells}
             before = _before(past, nights, run, set(by_id))
             levels = [*past.accepted(), *read_levels(report_dir / FOLDER).values()]
-    except (
-        ResultsError
-    ):  # a report without a past is better than none; the run said what is wrong
+    except ResultsError:
+        # A report without a past is better than none; the run said what is wrong.
         return NOTHING
     return Background(before, tuple(trends(nights, by_id, levels)))
 

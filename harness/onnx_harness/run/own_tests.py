@@ -24,7 +24,8 @@ from onnx_harness.run.verification import (
     snapshot,
     verdict_of,
 )
-from onnx_harness.settings import Settings, combine
+from onnx_harness.settings import Settings
+from onnx_harness.settings.project import combine
 
 if TYPE_CHECKING:
     from onnx_harness.run.files import InputsLike, ModelLike

@@ -63,10 +63,8 @@ class Past:
             try:
                 model, digest = self._model(cell)
                 key = content_key(cell, model, settings, machine, digest)
-            except (
-                HarnessError,
-                OSError,
-            ):  # the cell's own verdict will say what is wrong with it
+            except (HarnessError, OSError):
+                # The cell's own verdict will say what is wrong with it.
                 key = ""
             self._keys[name] = key
         return self._keys[name]

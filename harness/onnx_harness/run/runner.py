@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -115,15 +116,14 @@ class Runner:
         """
         cores = this_host(self.devices).cores
 
-        def other() -> Runner:
-            return Runner(
-                self.settings,
-                plain=self._plain,
-                recorded=self._recorded,
-                threads=max(1, cores // count),
-                readable=self._readable,
-            )
-
+        other = partial(
+            Runner,
+            self.settings,
+            plain=self._plain,
+            recorded=self._recorded,
+            threads=max(1, cores // count),
+            readable=self._readable,
+        )
         self._jobs = Jobs(groups, count, other)
 
     def join_cluster(self, cluster: Remote) -> None:
@@ -166,9 +166,8 @@ class Runner:
             else:
                 availability = self._started_worker().call(probe, provider)
         except (WorkerDied, WorkerNotStarted) as error:
-            return Availability(
-                provider, usable=False, reason=f"trying it, {error}", mend=None
-            )
+            why = f"trying it, {error}"
+            return Availability(provider, usable=False, reason=why, mend=None)
         if availability.device:
             self.devices[provider] = availability.device
         return availability
@@ -178,30 +177,31 @@ class Runner:
 
         Never raises for what a model does.
         """
-        if cell.id not in self._judged and (earlier := self.past.verdict(cell)) is not None:
-            self._judged[cell.id] = Judged(replace(earlier, latency=None))
-        if cell.id not in self._judged and self._jobs is not None and cell in self._jobs:
-            self._adopt(cell, cast("Runner", self._jobs.judge_of(cell)))
-        if (
-            cell.id not in self._judged
-            and self._cluster is not None
-            and cell in self._cluster
-        ):
-            self._take(cell, self._cluster.verdict(cell))
         if cell.id not in self._judged:
-            unloadable = self._attempts.unloadable.get(cell.card.path)
-            judged = (
-                self._attempts.judge(cell)
-                if unloadable is None
-                else of_another_cell(unloadable, cell)
-            )
-            if self._worker is not None and unloadable is None:
-                judged = replace(
-                    judged, result=replace(judged.result, peak_bytes=self._worker.peak_bytes)
-                )
-            self._judged[cell.id] = judged
+            self._find(cell)
         self.warnings |= dict.fromkeys(self._judged[cell.id].warnings)
         return self._judged[cell.id].result
+
+    def _find(self, cell: Cell) -> None:
+        """Find the verdict: an earlier run's, one from elsewhere, or a new one."""
+        if (earlier := self.past.verdict(cell)) is not None:
+            self._judged[cell.id] = Judged(replace(earlier, latency=None))
+        elif self._jobs is not None and cell in self._jobs:
+            self._adopt(cell, cast("Runner", self._jobs.judge_of(cell)))
+        elif self._cluster is not None and cell in self._cluster:
+            self._take(cell, self._cluster.verdict(cell))
+        else:
+            self._judged[cell.id] = self._judge_here(cell)
+
+    def _judge_here(self, cell: Cell) -> Judged:
+        unloadable = self._attempts.unloadable.get(cell.card.path)
+        if unloadable is not None:
+            return of_another_cell(unloadable, cell)
+        judged = self._attempts.judge(cell)
+        if self._worker is None:
+            return judged
+        result = replace(judged.result, peak_bytes=self._worker.peak_bytes)
+        return replace(judged, result=result)
 
     def forget(self, cell: Cell) -> None:
         """Judge the cell anew when it is asked for again: another model may have its id now."""
@@ -209,10 +209,7 @@ class Runner:
         self._attempts.fatal.pop(cell.id, None)
 
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
-        """Return the verdict on a cell that :meth:`judge` passed, with its latency.
-
-        Where it has none, it has the reason.
-        """
+        """Return the verdict on a cell that :meth:`judge` passed, with its latency or why not."""
         self.end_jobs()
         result = self.judge(cell)
         if self._cluster is not None and self._cluster.times(cell):
@@ -231,16 +228,13 @@ class Runner:
             return replace(result, status=Status.ERROR, stage=Stage.LATENCY, reason=reason)
         # pytest-benchmark was told not to measure: then neither is anything timed beside the
         # reference.
-        result = self.beside(
-            cell, replace(result, latency=record), None if record is None else dict(sets[0])
-        )
+        values = None if record is None else dict(sets[0])
+        result = self.beside(cell, replace(result, latency=record), values)
         self._timed[cell.id] = (cell, result)
         return result
 
     def check_reference(self, cells: int) -> str | None:
-        """Try the pinned reference environment.
-
-        How often a cell is timed in pairs with it is settled too.
+        """Try the pinned reference environment, and settle how many pairs each cell gets.
 
         Args:
             cells: how many are going to be timed.
@@ -253,14 +247,12 @@ class Runner:
             GateError: it doesn't work.
             ResultsError: the accepted levels can't be read.
         """
-        if self.settings.gate_reference is None:
+        reference = self.settings.gate_reference
+        if reference is None:
             return None
         choice = verdicts.lockstep_pairs(max(cells, 1))
         self._pinned = Pinned(
-            self.settings.gate_reference,
-            self.settings,
-            this_host(self.devices),
-            choice.pairs,
+            reference, self.settings, this_host(self.devices), choice.pairs
         )
         self._pinned.check()
         return choice.why if cells else None
@@ -275,14 +267,11 @@ class Runner:
             task = self.task(cell)
         except HarnessError:  # it was told in the verdict: there is no model
             return result
-        return replace(
-            result, pinned=self._pinned.record(task, self._judged[cell.id], values)
-        )
+        pinned = self._pinned.record(task, self._judged[cell.id], values)
+        return replace(result, pinned=pinned)
 
     def settle(self, say: Callable[[str], None]) -> Iterator[CellResult]:
-        """The verdicts on times beside the reference, when all cells were timed.
-
-        Doubtful ones are measured again.
+        """When all is timed: the verdicts beside the reference, doubtful ones measured again.
 
         Args:
             say: takes a line for each part of a measurement that is made again, before it is made.
@@ -337,12 +326,9 @@ class Runner:
     def close(self) -> None:
         """End the worker and the pinned reference, and keep the cache within its limit."""
         self._closed = True
-        if self._jobs is not None:
-            self._jobs.close()
-        if self._cluster is not None:
-            self._cluster.close()
-        if self._pinned is not None:
-            self._pinned.close()
+        for helper in (self._jobs, self._cluster, self._pinned):
+            if helper is not None:
+                helper.close()
         if self._worker is not None:
             self._worker.close()
             self._worker = None
@@ -368,9 +354,8 @@ class Runner:
         """Return what the worker is given to judge a cell; its model is fetched where need be."""
         if cell.card.path not in self._paths:
             path = fetch.materialize(cell.card)
-            self._paths[cell.card.path] = self._started_worker().call(
-                judged_file, path, cell.card
-            )
+            worker = self._started_worker()
+            self._paths[cell.card.path] = worker.call(judged_file, path, cell.card)
         unusual = not self._plain and cell.card.path not in self._attempts.without_unusual
         return Task(
             cell,
@@ -415,9 +400,9 @@ class Runner:
         self._attempts.adopt_deaths(cell, remote.fatal, remote.died)
 
     def _with_times(
-        self, cell: Cell, accurate: CellResult, remote: RemoteVerdict
+        self, cell: Cell, result: CellResult, remote: RemoteVerdict
     ) -> CellResult:
         """Return the verdict on a cell with its latency as another machine took it."""
         here = remote.machine.fingerprint == machine_of(this_host()).fingerprint
         self.past.judged_on(cell, remote.machine)
-        return remote.timed(accurate, None if here else remote.machine.host)
+        return remote.timed(result, None if here else remote.machine.host)

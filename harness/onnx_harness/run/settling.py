@@ -49,9 +49,8 @@ def settled(
         try:
             sets = sets_of(cell)
             record: PinnedRecord | None = pinned.again(name, dict(sets[0]))
-        except (
-            Exception
-        ) as error:  # as in `Runner.time`: whatever a model does, the run goes on
+        except Exception as error:
+            # As in `Runner.time`: whatever a model does, the run goes on.
             record = verdicts.without_second(decided[name], named(error))
         if record is None:
             waiting.append(name)

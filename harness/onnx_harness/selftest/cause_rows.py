@@ -152,9 +152,7 @@ def _defects(bench: Bench) -> Iterator[Step]:
     cases = json.loads(index.read_text(encoding="utf-8"))
     for case in cases[:: len(cases) // _QUICK_DEFECTS] if bench.quick else cases:
         file = bench.defects / f"{case['name']}.onnx"
-        yield Step(
-            case["name"], lambda file=file, case=case: _of_defect(file, case["variant"])
-        )  # type: ignore[misc]
+        yield Step(case["name"], partial(_of_defect, file, case["variant"]))
 
 
 def _of_defect(file: Path, variant: str) -> Outcome:

@@ -157,7 +157,8 @@ def grown(shape: Shape) -> Trees:
                 continue
             trees.feature[at], trees.split[at] = feature, split
             trees.missing[at] = shape.missing and bool(rng.random() < 0.5)
-            trees.yes[at], trees.no[at] = trees.add(tree, count), trees.add(tree, count + 1)
+            trees.yes[at] = trees.add(tree, count)
+            trees.no[at] = trees.add(tree, count + 1)
             count += 2
             below, above = high.copy(), low.copy()
             below[feature] = above[feature] = split

@@ -245,10 +245,8 @@ def _resize() -> Iterator[HalfCase]:
             x="float[1, 2, 6, 6] x",
             y="float[1, 2, h, w] y",
         )
-    for count in (
-        40,
-        4000,
-    ):  # source positions computed as numbers, as exporters write a grid
+    # Source positions computed as numbers, as exporters write a grid.
+    for count in (40, 4000):
         body = """spread = Mul (x, side) place = Floor (spread) whole = Cast <to = 7> (place)
                   y = Gather <axis = 0> (table, whole)"""
         table = np.sin(np.arange(count) * 2.0)

@@ -64,9 +64,8 @@ def _answer_and_verdict(bench: Bench, case: HalfCase) -> tuple[Truth, CellResult
         with transforms.remarks():
             for step in parse_variant(VARIANT).steps:
                 converted = transforms.bind(step)(converted)
-    except (
-        NothingConverted
-    ):  # the rules keep each node in float32: there is no float16 answer
+    except NothingConverted:
+        # The rules keep each node in float32: there is no float16 answer.
         answer = Truth.OPEN
     else:
         answer = truth(case.model, converted, [chosen.values for chosen in sets])

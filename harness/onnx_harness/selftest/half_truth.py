@@ -66,7 +66,8 @@ def error_share(expected: Any, actual: Any) -> float:
     """
     if np.asarray(expected).dtype.kind in "biu":  # an index is right or wrong
         return 0.0 if np.array_equal(expected, actual) else float("inf")
-    wide, half = np.asarray(expected, np.float64), np.asarray(actual, np.float64)
+    wide = np.asarray(expected, np.float64)
+    half = np.asarray(actual, np.float64)
     if (
         wide.shape != half.shape
         or np.isnan(half).any()

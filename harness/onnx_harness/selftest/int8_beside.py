@@ -95,9 +95,8 @@ class Trials:
 def ranked(trials: Trials, folder: Path) -> Ranking:
     """Have the library measure, and keep as few of the worst nodes in float as are enough."""
     ranking = Ranking()
-    with contextlib.suppress(
-        Exception
-    ):  # what the library raises varies: then nothing is found
+    # What the library raises varies: then nothing is found.
+    with contextlib.suppress(Exception):
         order = _order(trials, folder)
         ranking.runs = 2 * len(trials.sets)
         count = _fewest(trials, order)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from onnx_harness.cards.card import Card
@@ -41,9 +42,7 @@ def _steps(bench: Bench) -> Iterator[Step]:
     for card in bench.cards:
         for copy in COPIES:
             key = f"{card.name}, {copy}, {' '.join(variants)}"
-            yield Step(
-                key, lambda card=card, copy=copy: _judge_copy(bench, card, copy, variants)
-            )  # type: ignore[misc]
+            yield Step(key, partial(_judge_copy, bench, card, copy, variants))
 
 
 def _judge_copy(

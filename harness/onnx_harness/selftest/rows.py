@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from onnx_harness.cards.card import Card
@@ -125,9 +126,8 @@ def _defects(bench: Bench) -> Iterator[Step]:
             f"there is no {index}: run this in the repository, or name the folder with --defects"
         )
     for case in json.loads(index.read_text(encoding="utf-8")):
-        yield Step(
-            case["name"], lambda case=case: _defect(bench, case["name"], case["variant"])
-        )  # type: ignore[misc]
+        name, variant = case["name"], case["variant"]
+        yield Step(name, partial(_defect, bench, name, variant))
 
 
 def _defect(bench: Bench, name: str, variant: str) -> Outcome:

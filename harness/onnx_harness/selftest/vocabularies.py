@@ -82,6 +82,11 @@ def mistakes(model: Lookup) -> Iterator[tuple[str, onnx.ModelProto]]:
 def lookups(*, quick: bool = False) -> list[Lookup]:
     """Return the models; a quick look is at small vocabularies."""
     words, numbers = _WORDS[: 5 if quick else None], _NUMBERS[: 5 if quick else None]
+    return [*_encodings(words, numbers), *_bags(words, numbers)]
+
+
+def _encodings(words: Sequence[str], numbers: Sequence[int]) -> list[Lookup]:
+    """Return the models that look up one word, or one number, at a time."""
     return [
         Lookup(
             "one_hot_words",
@@ -119,6 +124,12 @@ def lookups(*, quick: bool = False) -> list[Lookup]:
             {"words": [*words], "weights": _weights(len(words))},
             _category_mapper,
         ),
+    ]
+
+
+def _bags(words: Sequence[str], numbers: Sequence[int]) -> list[Lookup]:
+    """Return the models that count or weigh the words of a text."""
+    return [
         Lookup(
             "word_counts",
             {"pool": [*words], "weights": _weights(len(words))},

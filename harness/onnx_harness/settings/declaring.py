@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from onnx_harness.settings.kinds import (
-    Kind,
-)
-
-if TYPE_CHECKING:
-    pass
+from onnx_harness.settings.kinds import Kind
 
 
 def is_cluster(word: str) -> bool:

@@ -7,13 +7,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from onnx_harness.names import check_name
-
-if TYPE_CHECKING:
-    pass
-
 
 TABLE = "tool.onnx-harness"
 

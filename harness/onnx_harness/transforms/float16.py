@@ -12,9 +12,9 @@ result.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from onnx_harness.transforms.float16_limits import LAYOUTS, Layout, Limits, working_dtype
 from onnx_harness.transforms.float16_rounding import (
     from_longdouble,
     round_to_half,
@@ -22,14 +22,11 @@ from onnx_harness.transforms.float16_rounding import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.floating[Any]]
     Bits = npt.NDArray[np.unsignedinteger[Any]]
-    Caster = Callable[[npt.NDArray[np.float32], npt.NDArray[np.float16]], None]
 
 MIN_POSITIVE_VAL = 1e-7
 MAX_FINITE_VAL = 1e4
@@ -47,22 +44,6 @@ _SMALL = 1 << 13
 
 # Where at most one value in so many may need the clamp, those alone are worked on.
 _FEW = 16
-
-
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """The layout of an IEEE 754 binary interchange format in an unsigned integer of its size."""
-
-    unsigned: str
-    sign: int
-    infinity: int
-
-
-_LAYOUTS = {
-    2: _Layout("uint16", 0x8000, 0x7C00),
-    4: _Layout("uint32", 1 << 31, 0xFF << 23),
-    8: _Layout("uint64", 1 << 63, 0x7FF << 52),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +140,9 @@ def clamp(
 
     check_limits(min_positive_val, max_finite_val)
     source = np.asarray(array)
-    dtype = _working_dtype(source.dtype)
+    dtype = working_dtype(source.dtype)
     with np.errstate(all="ignore"):
-        limits = _Limits.of(source.dtype, dtype, min_positive_val, max_finite_val)
+        limits = Limits.of(source.dtype, dtype, min_positive_val, max_finite_val)
         if source.size <= _SMALL and source.dtype == dtype == np.float32 and source.ndim:
             halves = _rounded_unclamped(source, limits)
             if halves is not None:
@@ -173,34 +154,15 @@ def clamp(
         if source.dtype == dtype and source.flags.aligned and source.flags.c_contiguous:
             flat, halves = source.reshape(-1), result.reshape(-1)
             for start in range(0, flat.size, _CHUNK):
-                tally.start = start
-                _convert(
-                    flat[start : start + _CHUNK],
-                    halves[start : start + _CHUNK],
-                    limits,
-                    tally,
-                )
-            return Clamped(result, *tally.account(dtype))
-        extended = source.dtype.kind == "f" and source.dtype.itemsize > 8
-        # It walks both in the order of memory and copies only what isn't contiguous, aligned and
-        # native.
-        chunks = np.nditer(  # type: ignore[call-overload]  # numpy's stubs spell the flag "contig" as "config"
-            [source, result],
-            flags=["external_loop", "buffered"],
-            op_flags=[["readonly", "nbo", "aligned", "contig"], ["writeonly", "contig"]],
-            op_dtypes=[source.dtype.newbyteorder("=") if extended else dtype, np.float16],
-            casting="unsafe",
-            buffersize=_CHUNK,
-        )
-        with chunks:
-            for chunk, halves in chunks:
-                _convert(chunk, halves, limits, tally)
-                tally.start += chunk.size
+                tally.start, end = start, start + _CHUNK
+                _convert(flat[start:end], halves[start:end], limits, tally)
+        else:
+            _convert_any(source, result, limits, tally)
     return Clamped(result, *tally.account(dtype))
 
 
 def _rounded_unclamped(
-    source: npt.NDArray[np.float32], limits: _Limits
+    source: npt.NDArray[np.float32], limits: Limits
 ) -> npt.NDArray[np.float16] | None:
     """Return a small array rounded to float16; None where some of it needs the clamp.
 
@@ -219,88 +181,28 @@ def _rounded_unclamped(
     return source.astype(np.float16)
 
 
-@lru_cache(maxsize=64)
-def _working_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The native dtype that chunks are worked on in.
-
-    It holds the values exactly, but for those of a longdouble.
-    """
+def _convert_any(
+    source: npt.NDArray[Any], result: npt.NDArray[np.float16], limits: Limits, tally: _Tally
+) -> None:
+    """Write the float16 values of an array of any layout and byte order to ``result``."""
     import numpy as np
 
-    if np.issubdtype(dtype, np.floating):
-        return (
-            dtype.newbyteorder("=") if dtype.itemsize in _LAYOUTS else np.dtype(np.float32)
-        )
-    import ml_dtypes
-
-    try:
-        ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
-    except (TypeError, ValueError):
-        is_supported = False
-    else:
-        is_supported = dtype.kind != "c"
-    if not is_supported:
-        raise TypeError(f"only floating dtypes are converted to float16, not {dtype}")
-    return np.dtype(np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class _Limits:
-    """The two limits as bits of the formats that they are compared in.
-
-    Attributes:
-        half: in float16, where every value that needs the clamp is at or beyond them.
-        single: the same two values in float32. A magnitude brought between them rounds as one
-            brought between the limits themselves, since rounding is monotone.
-        counted: the least value that isn't raised and the greatest that isn't lowered, in the
-            working dtype.
-    """
-
-    half: tuple[int, int]
-    single: tuple[int, int]
-    counted: tuple[int, int]
-
-    @classmethod
-    @lru_cache(maxsize=64, typed=True)
-    def of(
-        cls, dtype: np.dtype[Any], working: np.dtype[Any], low: float, high: float
-    ) -> _Limits:
-        import numpy as np
-
-        first = _compared_in(dtype, low)
-        exact = first.type(low), _compared_in(first, high).type(high)
-        halves = np.float16(exact[0]), np.float16(exact[1])
-        if not halves[0]:
-            raise ValueError(
-                f"min_positive_val is {low:g}, which is 2^-25 in {dtype} and rounds to 0 in float16"
-            )
-        least, greatest = working.type(exact[0]), working.type(exact[1])
-        if least < exact[0]:
-            least = np.nextafter(least, working.type(np.inf))
-        if greatest > exact[1]:
-            greatest = np.nextafter(greatest, working.type(0))
-        return cls(
-            half=(_bits(halves[0]), _bits(halves[1])),
-            single=(_bits(np.float32(halves[0])), _bits(np.float32(halves[1]))),
-            counted=(_bits(least), _bits(greatest)),
-        )
-
-
-def _compared_in(dtype: np.dtype[Any], limit: float) -> np.dtype[Any]:
-    """Return what numpy compares an array of ``dtype`` and a limit in."""
-    import numpy as np
-
-    try:
-        # An int would take the dtype of the array, and bfloat16 makes 65536 of 65504.
-        return np.result_type(
-            dtype, limit if isinstance(limit, np.floating) else float(limit)
-        )
-    except TypeError:  # bfloat16 and float16 have no dtype in common
-        return np.dtype(np.float64)
-
-
-def _bits(value: np.floating[Any]) -> int:
-    return int(value.view(_LAYOUTS[value.itemsize].unsigned))
+    extended = source.dtype.kind == "f" and source.dtype.itemsize > 8
+    dtype = source.dtype.newbyteorder("=") if extended else working_dtype(source.dtype)
+    # It walks both in the order of memory and copies only what isn't contiguous, aligned and
+    # native.
+    chunks = np.nditer(  # type: ignore[call-overload]  # numpy's stubs spell the flag "contig" as "config"
+        [source, result],
+        flags=["external_loop", "buffered"],
+        op_flags=[["readonly", "nbo", "aligned", "contig"], ["writeonly", "contig"]],
+        op_dtypes=[dtype, np.float16],
+        casting="unsafe",
+        buffersize=_CHUNK,
+    )
+    with chunks:
+        for chunk, halves in chunks:
+            _convert(chunk, halves, limits, tally)
+            tally.start += chunk.size
 
 
 @dataclass(slots=True)
@@ -324,7 +226,7 @@ class _Tally:
     def add(
         self,
         bits: Bits,
-        layout: _Layout,
+        layout: Layout,
         limits: tuple[int, int],
         positions: npt.NDArray[np.intp] | None = None,
     ) -> None:
@@ -333,7 +235,7 @@ class _Tally:
         Args:
             bits: of the whole chunk, or of those values of it whose places in it are ``found``.
             layout: of the bits.
-            limits: see `_Limits.counted`.
+            limits: see `Limits.counted`.
             positions: None for the whole chunk.
         """
         import numpy as np
@@ -378,7 +280,7 @@ class _Tally:
 
 
 def _convert(
-    chunk: Floats, halves: npt.NDArray[np.float16], limits: _Limits, tally: _Tally
+    chunk: Floats, halves: npt.NDArray[np.float16], limits: Limits, tally: _Tally
 ) -> None:
     """Write the float16 values of ``chunk`` to ``halves``.
 
@@ -391,9 +293,8 @@ def _convert(
     singles = to_odd_single(chunk) if chunk.itemsize == 8 else chunk
     round_to_half(singles, halves)
     magnitudes = halves.view(np.uint16) & 0x7FFF
-    magnitudes -= (
-        limits.half[0] + 1
-    )  # what isn't above the lower limit turns over to the top
+    # What isn't above the lower limit turns over to the top.
+    magnitudes -= limits.half[0] + 1
     least = max(limits.half[1] - limits.half[0] - 1, 0)
     if magnitudes.max() < least:
         return
@@ -401,7 +302,7 @@ def _convert(
     count = np.count_nonzero(suspects)
     if count == np.count_nonzero(chunk == 0):  # they are the zeros, which stay
         return
-    layout = _LAYOUTS[chunk.itemsize]
+    layout = LAYOUTS[chunk.itemsize]
     if count * _FEW >= chunk.size:
         suspects &= (
             chunk.view(layout.unsigned) & (layout.sign - 1)
@@ -421,7 +322,7 @@ def _settle(
     chunk: Floats,
     singles: Floats,
     halves: npt.NDArray[np.float16],
-    limits: _Limits,
+    limits: Limits,
     tally: _Tally,
     positions: npt.NDArray[np.intp] | None = None,
 ) -> None:
@@ -429,9 +330,9 @@ def _settle(
 
     See `_Tally.add`.
     """
-    layout = _LAYOUTS[chunk.itemsize]
+    layout = LAYOUTS[chunk.itemsize]
     tally.add(chunk.view(layout.unsigned), layout, limits.counted, positions)
-    layout = _LAYOUTS[singles.itemsize]
+    layout = LAYOUTS[singles.itemsize]
     clamped = _clamp(
         singles.view(layout.unsigned),
         layout,
@@ -440,7 +341,7 @@ def _settle(
     round_to_half(clamped.view(singles.dtype), halves)
 
 
-def _clamp(bits: Bits, layout: _Layout, limits: tuple[int, int]) -> Bits:
+def _clamp(bits: Bits, layout: Layout, limits: tuple[int, int]) -> Bits:
     """Bring magnitudes between the limits; zeros, infinities, NaN and signs stay."""
     import numpy as np
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.file import FREE_INITIALIZERS
@@ -53,8 +53,6 @@ def quantize_weights(
             GB.
         ValueError: no node has a name that was given, and none may be missing.
     """
-    import onnx
-
     from onnx_harness.model.rewrite import sort_nodes
     from onnx_harness.model.walk import walk
     from onnx_harness.transforms.quantization.nodes import is_quantized
@@ -63,30 +61,32 @@ def quantize_weights(
     _refuse(model)
     _, excluded = present_nodes(model, (), nodes_to_exclude, allow_missing)
     _make_initializers(model)
-    with (
-        tempfile.TemporaryDirectory(prefix="int4-") as folder,
-        quiet(),
-        aliased(model) as aliases,
-    ):
-        from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
-
-        quantizer = MatMulNBitsQuantizer(
+    with quiet(), aliased(model) as aliases:
+        quantized = _run_library(
             model,
-            bits=4,
             block_size=block_size,
             is_symmetric=symmetric,
             accuracy_level=accuracy_level or None,
             nodes_to_exclude=[aliases.of_node(name) for name in excluded],
         )
-        quantizer.process()
-        target = Path(folder) / "quantized.onnx"
-        quantizer.model.save_model_to_file(str(target), False)
-        quantized = onnx.load_model(target)
         aliases.take_back(quantized)
     if not any(is_quantized(node) for node in walk(quantized.graph)):
         raise NotApplicable("there is nothing to quantize: no MatMul has a constant matrix")
     sort_nodes(quantized.graph)
     return quantized
+
+
+def _run_library(model: onnx.ModelProto, **arguments: Any) -> onnx.ModelProto:
+    """Return what ONNX Runtime's quantizer makes of the model, by way of a file."""
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    quantizer = MatMulNBitsQuantizer(model, bits=4, **arguments)
+    quantizer.process()
+    with tempfile.TemporaryDirectory(prefix="int4-") as folder:
+        target = Path(folder) / "quantized.onnx"
+        quantizer.model.save_model_to_file(str(target), False)
+        return onnx.load_model(target)
 
 
 def _refuse(model: onnx.ModelProto) -> None:

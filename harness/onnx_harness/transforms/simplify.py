@@ -70,9 +70,8 @@ def simplify(
             f"check_n is {check_n}; it says how often to compare the result with the original"
         )
     source = drop_in.loaded(model)
-    whole = drop_in.without_outputs(
-        source, unused_output or (), in_place or source is not model
-    )
+    is_ours = in_place or source is not model
+    whole = drop_in.without_outputs(source, unused_output or (), is_ours)
     simplified, report = simplify_with_report(
         whole,
         max_growth_bytes,
@@ -83,18 +82,21 @@ def simplify(
         skipped_optimizers=skipped_optimizers,
         skip_constant_folding=skip_constant_folding,
     )
-    changes = (
-        ", ".join(f"{rule} {times:,}" for rule, times in report.items()) or "nothing to do"
-    )
-    _log.info("simplify: %s", changes)
-    detail(f"simplify: {changes}")
+    _tell(report)
     if check_n:
-        wrong = drop_in.differences(
-            whole, simplified, check_n, _parsed(overwrite_input_shapes)
-        )
+        shapes = _parsed(overwrite_input_shapes)
+        wrong = drop_in.differences(whole, simplified, check_n, shapes)
         if wrong:
             raise ValueError(f"the simplified model doesn't hold: {'; '.join(wrong)}")
     return simplified
+
+
+def _tell(report: Mapping[str, int]) -> None:
+    """Log how often each rule applied."""
+    applied = ", ".join(f"{rule} {times:,}" for rule, times in report.items())
+    changes = applied or "nothing to do"
+    _log.info("simplify: %s", changes)
+    detail(f"simplify: {changes}")
 
 
 def simplify_as_onnxsim(
@@ -142,13 +144,11 @@ def simplify_as_onnxsim(
     source = drop_in.loaded(model)
     whole = drop_in.without_outputs(source, unused_output or (), source is not model)
     skipped = [*(skipped_optimizers or ())]
-    skipped += (
-        [] if perform_optimization else [rule for rule in RULES if rule not in FOLDING]
-    )
+    if not perform_optimization:
+        skipped += [rule for rule in RULES if rule not in FOLDING]
     shapes = overwrite_input_shapes or ()
-    sample = drop_in.Sample(
-        test_input_shapes or {}, input_data or {}, check_rtol, check_atol
-    )
+    drawn = (test_input_shapes or {}, input_data or {})
+    sample = drop_in.Sample(*drawn, check_rtol, check_atol)
     with custom_operators([Path(custom_lib)] if custom_lib else []):
         simplified, _ = simplify_with_report(
             whole, max_growth_bytes, shapes, inline_functions,
@@ -210,23 +210,34 @@ def simplify_with_report(
 
     from onnx_harness.model.collector import collector_paused
     from onnx_harness.transforms.simplification.attempts import Attempts
+    from onnx_harness.transforms.simplification.shapes import overwritten
+
+    skipped = _skipped(skipped_optimizers or (), skip_fuse_bn, skip_constant_folding)
+    shapes = _parsed(overwrite_input_shapes)
+    with collector_paused(), overwritten(model, shapes, for_good=in_place):
+        attempts = Attempts(model, max_growth_bytes, in_place, forgets_shapes=bool(shapes))
+        return attempts.run(skipped, inline_functions)
+
+
+def _skipped(
+    optimizers: Sequence[str], skip_fuse_bn: bool, skip_constant_folding: bool
+) -> set[str]:
+    """Return the rules to leave out."""
     from onnx_harness.transforms.simplification.rounds import (
         FOLDING,
         FUSE_NORMALIZATIONS,
         rule_of,
     )
-    from onnx_harness.transforms.simplification.shapes import overwritten
 
     skipped = set()
-    for rule in map(rule_of, skipped_optimizers or ()):
+    for rule in map(rule_of, optimizers):
         if rule is not None:
             skipped.add(rule)
-    skipped |= {FUSE_NORMALIZATIONS} if skip_fuse_bn else set()
-    skipped |= set(FOLDING) if skip_constant_folding else set()
-    shapes = _parsed(overwrite_input_shapes)
-    with collector_paused(), overwritten(model, shapes, for_good=in_place):
-        attempts = Attempts(model, max_growth_bytes, in_place, forgets_shapes=bool(shapes))
-        return attempts.run(skipped, inline_functions)
+    if skip_fuse_bn:
+        skipped.add(FUSE_NORMALIZATIONS)
+    if skip_constant_folding:
+        skipped.update(FOLDING)
+    return skipped
 
 
 def _parsed(shapes: Shapes) -> list[tuple[str, tuple[int, ...]]]:

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
-from onnx_harness.inputs.plan.sizes import Role
+from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.values.sets import Value
 
 INDEX = 72
@@ -26,9 +26,8 @@ Attempt = Callable[[dict[str, Value]], Any]
 _MOST_ROWS = 1 << 16  # of a set
 _MOST_ELEMENTS = 1 << 22
 _MOST_SETS = 64  # of each kind, where a set can't have as many rows as there are
-_ROWS_IN_MAPS = (
-    256  # of a set, where each row becomes an output of its own: a sequence of maps
-)
+# Of a set, where each row becomes an output of its own: a sequence of maps.
+_ROWS_IN_MAPS = 256
 
 
 class Batch:

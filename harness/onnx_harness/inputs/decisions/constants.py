@@ -49,7 +49,8 @@ def constant_sets(
                 most_remaining = max(most_remaining, remaining)
         if attempt(values) is not None:
             shape = shape_text(np.shape(values[next(iter(compared))]))
-            name = f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}{f', {turn + 1}' if turn else ''})"
+            again = f", {turn + 1}" if turn else ""
+            name = f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}{again})"
             sets.append(InputSet(name, values, ON_CONSTANTS, poised=True))
         if most_remaining <= 0:
             break
@@ -74,6 +75,7 @@ def _on(
         # Each may be what another column is compared with: all of them go through every place.
         shift, remaining = turn, len(near) - (turn + 1)
     else:
-        shift, remaining = turn * count, len(near) - (turn + 1) * count
+        shift = turn * count
+        remaining = len(near) - (turn + 1) * count
     flat[rng.permutation(flat.size)[:count]] = np.resize(np.roll(near, -shift), count)
     return changed, remaining

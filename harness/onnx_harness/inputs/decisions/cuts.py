@@ -17,9 +17,8 @@ Apply = Callable[[NDArray[Any]], NDArray[Any]]
 
 _STEPS = 66  # halvings: the numbers of a type of 64 bits
 _PROBES = (-1e4, -100.0, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 100.0, 1e4)
-_GREATEST = (
-    1e30  # nobody's feature is beyond it; a product of it and a scale is still finite
-)
+# Nobody's feature is beyond it; a product of it and a scale is still finite.
+_GREATEST = 1e30
 
 
 @dataclass(frozen=True)

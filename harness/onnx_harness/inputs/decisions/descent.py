@@ -71,7 +71,8 @@ def _side(domain: Domain, question: Asked, parents: Boxes, *, holds: bool) -> Bo
     for row in (
         rows[(slot >= 0) & np.isin(at, list(question.allowed))] if question.allowed else ()
     ):
-        first, last = domain.first[slot[row]], domain.first[slot[row] + 1]
+        first = domain.first[slot[row]]
+        last = domain.first[slot[row] + 1]
         allowed = question.allowed[int(at[row])]
         elements[row, first:last] &= allowed if holds else ~allowed
     within = parents.open & (low <= high).all(axis=1)
@@ -94,7 +95,8 @@ def _cut_out(
         domain.stepped(question, at, span[:, 0], -1),
     )
     for row in rows:
-        first, last = low[row, slot[row]], high[row, slot[row]]
+        first = low[row, slot[row]]
+        last = high[row, slot[row]]
         if span[row, 0] <= first <= span[row, 1]:
             low[row, slot[row]] = after[row]
         if span[row, 0] <= last <= span[row, 1]:

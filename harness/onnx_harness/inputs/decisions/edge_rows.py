@@ -15,9 +15,8 @@ from onnx_harness.inputs.decisions.space import Asked
 _TRIES = 5  # for a row whose sides of a branch end in leaves that differ
 _MANY, _TRIES_OF_MANY = 20_000, 2  # branches
 _MORE_TRIES = 24  # where a sigmoid hides the difference
-_VISIBLE = (
-    1e-4  # of a probability; what is judged by the noise of float32 shows a hundredth of it
-)
+# Of a probability; what is judged by the noise of float32 shows a hundredth of it.
+_VISIBLE = 1e-4
 
 
 def edge_rows(chooser: Points, question: Asked, boxes: Boxes) -> tuple[Floats, Floats]:

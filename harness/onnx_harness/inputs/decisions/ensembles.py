@@ -20,9 +20,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 TREE_OPS = frozenset({"TreeEnsembleClassifier", "TreeEnsembleRegressor", "TreeEnsemble"})
-_MOST_PAYLOAD = (
-    1 << 22
-)  # elements of the leaf weights; beyond, targets are folded into one number
+# Elements of the leaf weights; beyond, targets are folded into one number.
+_MOST_PAYLOAD = 1 << 22
 
 
 class Mode(IntEnum):
@@ -202,7 +201,8 @@ def _version_1(node: onnx.NodeProto, attributes: dict[str, Any]) -> Ensemble:
     )
     mode = np.asarray([_MODE_NAMES[name] for name in names], np.int64)
     inner = mode != Mode.LEAF
-    yes, no = np.arange(len(ids)), np.arange(len(ids))
+    yes = np.arange(len(ids))
+    no = np.arange(len(ids))
     yes[inner] = position(
         trees[inner], np.asarray(attributes["nodes_truenodeids"], np.int64)[inner]
     )

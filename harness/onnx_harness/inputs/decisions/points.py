@@ -63,12 +63,11 @@ class Points:
         leaves = question.ensemble.leaf_of(
             question.features(self.domain.slots, points), at_roots(question, len(points))
         )
-        sums = np.sort(
-            question.ensemble.weights[leaves].sum(axis=1) + question.ensemble.base, axis=1
-        )
-        return np.asarray(
-            np.abs(sums[:, 0] if sums.shape[1] == 1 else sums[:, -1] - sums[:, -2])
-        )
+        totals = question.ensemble.weights[leaves].sum(axis=1) + question.ensemble.base
+        sums = np.sort(totals, axis=1)
+        if sums.shape[1] == 1:
+            return np.asarray(np.abs(sums[:, 0]))
+        return np.asarray(np.abs(sums[:, -1] - sums[:, -2]))
 
     def of(self, boxes: Boxes, backgrounds: Floats | None) -> Floats:
         """Return a point of each box.

@@ -237,7 +237,8 @@ def _ask_numbers(
 
 def _around(members: Floats) -> Floats:
     """Return the members of a set, and the integers between them and next to them, sorted."""
-    first, last = np.floor(members.min()) - 1, np.ceil(members.max()) + 1
+    first = np.floor(members.min()) - 1
+    last = np.ceil(members.max()) + 1
     if last - first > _MOST_BETWEEN:
         return np.unique(members)
     return np.union1d(members, np.arange(first, last + 1))

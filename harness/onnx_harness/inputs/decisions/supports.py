@@ -101,4 +101,5 @@ def _fill(values: dict[str, Value], columns: list[Column], rows: Floats) -> None
     for number, column in enumerate(columns):
         array = values[column.source]
         assert isinstance(array, np.ndarray)
-        array.reshape(len(rows), -1)[:, column.place] = rows[:, number].astype(array.dtype)
+        table = array.reshape(len(rows), -1)
+        table[:, column.place] = rows[:, number].astype(array.dtype)

@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 from onnx_harness.inputs.graph.attributes import attribute, label
-from onnx_harness.inputs.graph.demands import Demand, Kind
+from onnx_harness.inputs.graph.demand import Demand, Kind
 from onnx_harness.inputs.graph.scopes import Scope
 from onnx_harness.inputs.graph.signature import Input
 

@@ -7,70 +7,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from onnx_harness.inputs.graph.attributes import attribute, label
+from onnx_harness.inputs.graph.demand import Demand, Kind
 from onnx_harness.inputs.graph.scopes import KnownDims, Scope
 from onnx_harness.inputs.graph.tables import is_open, keys_of, ngrams_of
 from onnx_harness.inputs.graph.texts import texts_of
 from onnx_harness.model.ops import is_standard
-
-
-class Kind(StrEnum):
-    """The subject of a demand."""
-
-    BOUND = "bound"  # low <= value <= high
-    CHOICE = "choice"  # compared with constants: a control value
-    MASK = "mask"  # 0 or 1
-    NONZERO = "nonzero"  # divides integers, and a zero kills the process
-    LENGTH = "length"  # counts elements of a dimension
-    SHAPE = "shape"  # becomes a shape, an axis or a count
-    LOOSE = "loose"  # reaches an index in a way that wasn't followed
-    LOWER = "lower"  # a floor that values are compared with
-    UPPER = "upper"  # a ceiling that values are compared with
-    BOXES = "boxes"  # holds two corners a row, within a picture
-    KEYS = "keys"  # looked up in a table of texts or integers
-    AMONG = "among"  # compared with constants, element by element
-    ANGLE = "angle"  # a position that a sine or cosine is taken of
-    MISSING = "missing"  # asked whether it is NaN
-
-
-@dataclass(frozen=True, slots=True)
-class Demand:
-    """One demand on an input's values, with its reason.
-
-    Attributes:
-        kind: what it is about.
-        why: the end of a sentence, such as ``it indexes the 30522 rows of 'embeddings' in Gather
-            'lookup'``.
-        low: least value, for BOUND.
-        high: greatest value, for BOUND; for LENGTH when the dimension's size is fixed.
-        dim: a dynamic dimension: values are at most its size - 1 (BOUND) or its size (LENGTH).
-        values: constants or keys.
-        role: which argument of a shape-like operator it becomes, such as ``Reshape shape``.
-        otherwise: for CHOICE: a value for which an equality doesn't hold, where no other choice is
-            one.
-        is_closed: for KEYS: whether nothing else is taken.
-        element: for CHOICE: which element of a vector it is about; None for an input of one number.
-    """
-
-    kind: Kind
-    why: str
-    low: float | None = None
-    high: float | None = None
-    dim: str | None = None
-    values: tuple[Any, ...] = ()
-    role: str = ""
-    otherwise: tuple[float, ...] = ()
-    is_closed: bool = False
-    element: int | None = None
-
 
 # op type -> input slot -> what it is, for arguments that become shapes, axes or counts.
 _SHAPE_SLOTS: dict[str, dict[int, str]] = {
@@ -238,9 +185,8 @@ def _gather(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterat
     if slot != 1:
         return
     data = node.input[0]
-    rank_free = (
-        1 if "Block" in node.op_type else 0
-    )  # GatherBlockQuantized has the axis under another name
+    # GatherBlockQuantized has the axis under another name.
+    rank_free = 1 if "Block" in node.op_type else 0
     axis = int(attribute(node, "gather_axis" if rank_free else "axis", 0))
     yield _indexes(_axis(scope.shape(data), axis), f"axis {axis} of '{data}'", where)
 
@@ -250,7 +196,8 @@ def _gather_nd(
 ) -> Iterator[Demand]:
     if slot != 1:
         return
-    data, batch = scope.shape(node.input[0]), int(attribute(node, "batch_dims", 0))
+    data = scope.shape(node.input[0])
+    batch = int(attribute(node, "batch_dims", 0))
     depth = _axis(scope.shape(node.input[1]), -1)
     if data is None or not isinstance(depth, int):
         yield _indexes(None, f"'{node.input[0]}'", where)
@@ -307,7 +254,10 @@ def _roi_align(
 
 
 def _suppression(
-    scope: Scope, node: onnx.NodeProto, slot: int, where: str
+    scope: Scope,  # noqa: ARG001
+    node: onnx.NodeProto,
+    slot: int,
+    where: str,
 ) -> Iterator[Demand]:
     if slot == 0 and not attribute(node, "center_point_box", 0):
         yield Demand(Kind.BOXES, f"it holds the corners of boxes {where}", low=0, high=1)

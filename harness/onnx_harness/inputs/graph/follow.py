@@ -98,7 +98,8 @@ def _computed(shapes: Shapes, node: onnx.NodeProto) -> Dims | None:
             return None
         return tuple(first[index] for index in indices)
     if op == "Slice":
-        starts, ends = shapes.integers(node, 1, "starts"), shapes.integers(node, 2, "ends")
+        starts = shapes.integers(node, 1, "starts")
+        ends = shapes.integers(node, 2, "ends")
         if (
             not starts
             or not ends

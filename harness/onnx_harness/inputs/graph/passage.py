@@ -10,7 +10,7 @@ import onnx
 
 from onnx_harness.inputs.graph.attributes import attribute
 from onnx_harness.inputs.graph.controls import Steps, stepped
-from onnx_harness.inputs.graph.demands import Demand, Kind
+from onnx_harness.inputs.graph.demand import Demand, Kind
 from onnx_harness.inputs.graph.scopes import Scope
 from onnx_harness.model.ops import MOVES
 

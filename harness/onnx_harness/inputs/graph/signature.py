@@ -210,7 +210,8 @@ def _read(info: onnx.ValueInfoProto) -> Input:
     if not tensor.HasField("shape"):
         return Input(info.name, tensor.elem_type, None, container)
     pairs = [_dim(info.name, axis, dim) for axis, dim in enumerate(tensor.shape.dim)]
-    dims, labels = tuple(dim for dim, _ in pairs), tuple(label for _, label in pairs)
+    dims = tuple(dim for dim, _ in pairs)
+    labels = tuple(label for _, label in pairs)
     return Input(info.name, tensor.elem_type, dims, container, labels)
 
 

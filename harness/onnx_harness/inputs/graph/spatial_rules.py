@@ -19,7 +19,8 @@ Rule = Callable[[Shapes, onnx.NodeProto, list[Shape], str], Made]
 
 def _sliding(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     """Conv and the poolings: a kernel with strides, dilations and padding."""
-    data, weight = inputs[0], inputs[1] if len(inputs) > 1 else None
+    data = inputs[0]
+    weight = inputs[1] if len(inputs) > 1 else None
     if data is None:
         return [None]
     pooling = node.op_type != "Conv"
@@ -115,7 +116,10 @@ def _unsliding(
 def _global_pool(
     shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
 ) -> Made:
-    return [None if inputs[0] is None else (*inputs[0][:2], *[1] * (len(inputs[0]) - 2))]
+    data = inputs[0]
+    if data is None:
+        return [None]
+    return [(*data[:2], *[1] * (len(data) - 2))]
 
 
 def _pad(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
@@ -148,7 +152,7 @@ def _pad(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) 
     return [tuple(output_dims)]
 
 
-def _resize(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:  # noqa: ARG001
+def _resize(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) -> Made:
     data = inputs[0]
     if data is None:
         return [None]

@@ -117,7 +117,8 @@ def _of(
         scale = np.asarray(attribute(node, "scale", ()), np.float64)
         return (offset, _inverse(scale)) if offset.size else None
     if node.op_type == "BatchNormalization" and slot == 0:
-        mean, variance = scope.constant(node.input[3]), scope.constant(node.input[4])
+        mean = scope.constant(node.input[3])
+        variance = scope.constant(node.input[4])
         if mean is None or variance is None:
             return None
         return mean, np.sqrt(np.maximum(variance.astype(np.float64), 0.0))

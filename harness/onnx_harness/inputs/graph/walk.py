@@ -12,7 +12,8 @@ import onnx
 
 from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.controls import among, compared
-from onnx_harness.inputs.graph.demands import Demand, Kind, demands_of
+from onnx_harness.inputs.graph.demand import Demand, Kind
+from onnx_harness.inputs.graph.demands import demands_of
 from onnx_harness.inputs.graph.passage import State, _origin, moved_back, outward, through
 from onnx_harness.inputs.graph.scopes import GraphView
 from onnx_harness.inputs.graph.signature import Input
@@ -229,61 +230,42 @@ class _Walk:
         op = node.op_type
         if op == "Conv" and slot == 0 and len(sizes) >= 3:
             self._convolution(state, node, sizes, where)
-        elif (
-            op in ("MatMul", "MatMulInteger", "MatMulNBits")
-            and slot == 0
-            and len(sizes) >= 2
-            and op != "MatMulNBits"
-        ):
-            self._need(
-                state,
-                -1,
-                sizes[-2],
-                f"it is multiplied by the weight '{node.input[1]}' {where}",
-            )
+        elif op in ("MatMul", "MatMulInteger") and slot == 0 and len(sizes) >= 2:
+            why = f"it is multiplied by the weight '{node.input[1]}' {where}"
+            self._need(state, -1, sizes[-2], why)
             self._rank(state, 2)
         elif op == "Gemm" and slot == 0 and len(sizes) == 2:
             axis = 0 if attribute(node, "transA", 0) else 1
-            self._need(
-                state,
-                axis,
-                sizes[1 if attribute(node, "transB", 0) else 0],
-                f"the weight is that long {where}",
-            )
+            long = sizes[1 if attribute(node, "transB", 0) else 0]
+            self._need(state, axis, long, f"the weight is that long {where}")
             self._rank(state, 2)
         elif op in ("LSTM", "GRU", "RNN") and len(sizes) == 3:
-            if slot == 0:
-                first, second = (
-                    ("batch", "sequence")
-                    if attribute(node, "layout", 0)
-                    else ("sequence", "batch")
-                )
-                for place, meaning in enumerate((first, second)):
-                    if (origin := _origin(state, place)) is not None:
-                        self.axes.append(
-                            AxisDemand(
-                                origin, f"it is the {meaning} {where}", meaning=meaning
-                            )
-                        )
-                self._need(
-                    state, 2, sizes[2], f"the weight takes that many features {where}"
-                )
-                self._rank(state, 3)
-            elif slot in (5, 6):
-                self._need(state, 0, sizes[0], f"there are that many directions {where}")
-                self._need(
-                    state,
-                    2,
-                    int(attribute(node, "hidden_size", 0)) or None,
-                    f"the state is that wide {where}",
-                )
-                self._rank(state, 3)
+            self._recurrence(state, node, slot, sizes, where)
         elif op == "BatchNormalization" and slot == 0 and len(sizes) == 1:
             self._need(state, 1, sizes[0], f"there are that many channels {where}")
         elif op == "LayerNormalization" and slot == 0 and len(sizes) == 1:
             self._need(state, -1, sizes[0], f"the scale is that long {where}")
         elif op in ("DFT", "STFT", "MelWeightMatrix") and slot == 0:
             self.signal = True
+
+    def _recurrence(
+        self, state: State, node: onnx.NodeProto, slot: int, weight: list[int], where: str
+    ) -> None:
+        if slot == 0:
+            first, second = "sequence", "batch"
+            if attribute(node, "layout", 0):
+                first, second = second, first
+            for place, meaning in enumerate((first, second)):
+                if (origin := _origin(state, place)) is not None:
+                    why = f"it is the {meaning} {where}"
+                    self.axes.append(AxisDemand(origin, why, meaning=meaning))
+            self._need(state, 2, weight[2], f"the weight takes that many features {where}")
+            self._rank(state, 3)
+        elif slot in (5, 6):
+            self._need(state, 0, weight[0], f"there are that many directions {where}")
+            wide = int(attribute(node, "hidden_size", 0)) or None
+            self._need(state, 2, wide, f"the state is that wide {where}")
+            self._rank(state, 3)
 
     def _convolution(
         self, state: State, node: onnx.NodeProto, weight: list[int], where: str
@@ -293,7 +275,8 @@ class _Walk:
             state, 1, weight[1] * group, f"the weight takes that many channels {where}"
         )
         self._rank(state, len(weight))
-        kernel, strides = weight[2:], attribute(node, "strides", [1] * (len(weight) - 2))
+        kernel = weight[2:]
+        strides = attribute(node, "strides", [1] * (len(weight) - 2))
         dilations = attribute(node, "dilations", [1] * len(kernel))
         self.signal = self.signal or (len(kernel) == 1 and kernel[0] >= 16)
         for number, size in enumerate(kernel):

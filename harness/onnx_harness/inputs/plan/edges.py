@@ -20,20 +20,15 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from onnx_harness.inputs.graph.demands import IS_DEFINED, Kind
+from onnx_harness.inputs.graph.demand import Kind
+from onnx_harness.inputs.graph.demands import IS_DEFINED
 from onnx_harness.inputs.graph.signature import Input
 from onnx_harness.inputs.plan.float_edges import FLOAT_EDGES, Edge, scaled
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
+from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.plan.rule import Make
-from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.values.generators import find, seeded
-from onnx_harness.inputs.values.sets import (
-    Array,
-    InputSet,
-    Value,
-    arrays_of,
-    shape_text,
-)
+from onnx_harness.inputs.values.sets import Array, InputSet, Value, arrays_of, shape_text
 from onnx_harness.isolate import noting
 
 UNUSUAL = "unusual inputs"
@@ -45,10 +40,10 @@ Dying there is no variant's fault.
 Attempt = Callable[[dict[str, Value]], Any]
 """Runs the reference: its outputs by name, or None where it doesn't run."""
 
-_INDEX = 41  # 41 = 1 (mod 4): of the signals that sets take turns with, the one that is normal noise
-_MOST_WEIGHTS = (
-    1 << 18
-)  # elements; beyond these, and the two below, a run isn't next to free any more
+# 41 = 1 (mod 4): of the signals that sets take turns with, the one that is normal noise.
+_INDEX = 41
+# Elements; beyond these, and the two below, a run isn't next to free any more.
+_MOST_WEIGHTS = 1 << 18
 _MOST_ELEMENTS = 1 << 16
 _MOST_NODES = 300
 _MOST_EMPTY = 3

@@ -22,7 +22,8 @@ _LONGEST = 1 << 15  # sizes looked at for one dimension by itself
 _LARGE = (500, 1000, 4096, 30_000)  # that a table may be too short for
 _SIDE = 640  # and for each of two that depend on one another
 _MOST_PAIRS = 6
-_NEARBY = 0.1  # relative; of the sizes that are that much further than the nearest, the roundest is taken
+# Relative; of the sizes that are that much further than the nearest, the roundest is taken.
+_NEARBY = 0.1
 
 
 def telling(relations: Sequence[Relation]) -> list[Relation]:
@@ -43,7 +44,8 @@ def telling(relations: Sequence[Relation]) -> list[Relation]:
 
 def holds(relation: Relation, sizes: Mapping[str, Any]) -> Any:
     """Return whether sizes, or arrays of sizes, fulfil a relation."""
-    first, second = terms.value(relation.left, sizes), terms.value(relation.right, sizes)
+    first = terms.value(relation.left, sizes)
+    second = terms.value(relation.right, sizes)
     match relation.sort:
         case Sort.EQUAL:
             return first == second

@@ -10,10 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from onnx_harness.inputs.values.sets import (
-    MAGNIFIED,
-    RISING,
-)
+from onnx_harness.inputs.values.sets import MAGNIFIED, RISING
 
 _Change = Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]
 

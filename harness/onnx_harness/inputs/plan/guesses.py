@@ -9,8 +9,8 @@ from onnx_harness.inputs.plan import hints
 from onnx_harness.inputs.plan import sizes as sizing
 from onnx_harness.inputs.plan.fitting import Sizes
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
+from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.plan.rule import Make
-from onnx_harness.inputs.plan.sizes import Role
 
 _LEAST = {
     Role.HEIGHT: 8,

@@ -16,7 +16,7 @@ from onnx import TensorProto
 from onnx_harness.inputs.graph.attributes import attribute
 from onnx_harness.inputs.plan.edges import Attempt, is_light
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
-from onnx_harness.inputs.plan.sizes import Role
+from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.values.sets import InputSet, Value, arrays_of, shape_text
 from onnx_harness.isolate import noting
 from onnx_harness.model.inference import infer_types

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 
-from onnx_harness.inputs.graph.demands import Demand, Kind
+from onnx_harness.inputs.graph.demand import Demand, Kind
 from onnx_harness.inputs.graph.signature import Input
 from onnx_harness.inputs.graph.walk import Findings
 from onnx_harness.inputs.plan.rule import Make, Rule

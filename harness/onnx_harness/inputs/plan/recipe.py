@@ -264,9 +264,8 @@ def _flat(model: onnx.ModelProto, graph: GraphView) -> Scope:
         return graph.main
     try:
         return view(inline_functions(model)).main
-    except (
-        Exception
-    ):  # what the inliner raises on a function that isn't valid has no common class
+    except Exception:
+        # What the inliner raises on a function that isn't valid has no common class.
         return graph.main
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from onnx_harness.cards.card import InputSpec
 from onnx_harness.cards.toml import Scalar
-from onnx_harness.inputs.graph.demands import Demand, Kind
+from onnx_harness.inputs.graph.demand import Demand, Kind
 from onnx_harness.inputs.graph.signature import Input
 from onnx_harness.inputs.graph.walk import Findings
 from onnx_harness.inputs.plan.name_rules import integer, of, range_text, real

@@ -20,8 +20,8 @@ from onnx_harness.inputs.plan.constant_faults import constant_fault
 from onnx_harness.inputs.plan.fitting import Sizes
 from onnx_harness.inputs.plan.guesses import candidates, learned
 from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
+from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.plan.rule import Make
-from onnx_harness.inputs.plan.sizes import Role
 from onnx_harness.inputs.plan.unsolved import feed_shapes, no_inputs, nothing_runs
 from onnx_harness.inputs.values.sets import InputSet, Value
 from onnx_harness.isolate import noting
@@ -80,12 +80,7 @@ def generate(
     if not recipe.inputs:
         return [recipe.named(0, seed, {})]
     if try_run is None:
-        input_sets: list[InputSet] = []
-        for k in range(count):
-            input_sets.append(
-                recipe.named(k, seed, recipe.values(k, seed, recipe.first_guess(k)))
-            )
-        return input_sets
+        return [_untried(recipe, k, seed) for k in range(count)]
     ranks: tuple[int | None, ...] = (
         (None, *_RANKS) if has_unknown_rank(model, specs) else (None,)
     )
@@ -100,6 +95,11 @@ def generate(
         failures.append(search)
     tried = sum(search.tried for search in failures)
     raise failures[-1].given_up(model, tried)
+
+
+def _untried(recipe: Recipe, index: int, seed: int) -> InputSet:
+    """Return the first guess at an input set."""
+    return recipe.named(index, seed, recipe.values(index, seed, recipe.first_guess(index)))
 
 
 @dataclass

@@ -5,30 +5,15 @@ A first choice by role, then a ladder of others to climb, then ORT's own hints.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
-from onnx_harness.inputs.graph.demands import Kind
+from onnx_harness.inputs.graph.demand import Kind
 from onnx_harness.inputs.graph.shapes import Relation
 from onnx_harness.inputs.graph.signature import Input, addends, free_names
 from onnx_harness.inputs.graph.walk import AxisDemand, Findings
 from onnx_harness.inputs.plan.fitting import Sizes, broken, fitted, spoken
-
-
-class Role(StrEnum):
-    """The usual meaning of a dynamic dimension; those of one role are changed together first."""
-
-    BATCH = "batch"
-    HEIGHT = "height"
-    WIDTH = "width"
-    SAMPLES = "samples"
-    SEQUENCE = "sequence"
-    PAST = "past"
-    FIXED = "fixed"
-    OTHER = "other"
-
+from onnx_harness.inputs.plan.roles import Role, role_of
 
 # Three sizes that sets take turns with. Images: multiples of 32, which is what five halvings leave
 # whole; height and width differ so that mixing them up shows. Sound: one second and half of one at
@@ -88,13 +73,6 @@ _LADDER: dict[Role, tuple[int, ...]] = {
     Role.PAST: (1, 4, 16, 0, 32),
     Role.OTHER: (1, 2, 3, 4, 16, 32, 64, 10, 100, 128, 224, 256, 512, 1024, 16_000),
 }
-_BATCH_NAME = re.compile(r"batch|^(n|b|bs)$", re.I)
-_PAST_NAME = re.compile(r"past|cache", re.I)  # of a dimension, or of its input
-_SAMPLES_NAME = re.compile(r"sample|audio|wave|pcm", re.I)
-_SEQUENCE_NAME = re.compile(r"seq|token|time|frame|step|length|len$", re.I)
-_HEIGHT_NAME = re.compile(r"height|^h$", re.I)
-_WIDTH_NAME = re.compile(r"width|^w$", re.I)
-_CHANNELS = (1, 3, 4)
 # Whose sizes change first where sizes have to fit together.
 _WILLING = (
     Role.OTHER,
@@ -276,7 +254,7 @@ def _dimension(
     role = (
         Role(meant[0])
         if meant
-        else _role(name, entry, axis, inputs, findings[entry.name], widest)
+        else role_of(name, entry, axis, inputs, findings[entry.name], widest)
     )
     boxes = _counts_boxes(places, findings)
     if boxes or (role is Role.BATCH and _is_pointed_at(name, places, findings)):
@@ -333,64 +311,6 @@ def _by_stride(demand: AxisDemand) -> tuple[int, ...]:
         if demand.step > 1
         else ()
     )
-
-
-def _role(
-    name: str,
-    entry: Input,
-    axis: int,
-    inputs: Mapping[str, Input],
-    findings: Findings,
-    widest: int,
-) -> Role:
-    dims = entry.dims or ()
-    rank = len(dims)
-    for pattern, role in (
-        (_BATCH_NAME, Role.BATCH),
-        (_PAST_NAME, Role.PAST),
-        (_HEIGHT_NAME, Role.HEIGHT),
-        (_WIDTH_NAME, Role.WIDTH),
-        (_SAMPLES_NAME, Role.SAMPLES),
-    ):
-        # A dimension without a name carries its input's: only names that the exporter gave count.
-        named = not name.startswith(f"{entry.name}[") and pattern.search(name) is not None
-        # n is a batch where batches are; of a vector it is as likely the length.
-        if named and not (
-            role is Role.BATCH and len(name) <= 2 and not _may_be_batch(axis, dims, widest)
-        ):
-            return role
-    if axis and _PAST_NAME.search(entry.name):
-        return Role.PAST
-    if axis == 0 and rank > 1:
-        return Role.BATCH
-    # [2, ?, 128]: a state of layers x batch x width, beside an input whose first axis is the batch.
-    if rank == 3 and axis == 1 and isinstance(dims[0], int) and isinstance(dims[2], int):
-        others = []
-        for input_entry in inputs.values():
-            if input_entry is not entry and input_entry.dims:
-                others.append(input_entry)
-        if any(isinstance((input_entry.dims or (0,))[0], str) for input_entry in others):
-            return Role.BATCH
-    if rank == 4 or (rank == 3 and (dims[-1] in (3, 4) or dims[0] == 3)):
-        channels_last = dims[-1] in _CHANNELS and not (rank == 4 and dims[1] in _CHANNELS)
-        image = (rank - 3, rank - 2) if channels_last else (rank - 2, rank - 1)
-        if axis in image:
-            return Role.HEIGHT if axis == image[0] else Role.WIDTH
-        return Role.OTHER
-    if (
-        axis == rank - 1
-        and entry.is_float
-        and (findings.is_signal or _SAMPLES_NAME.search(entry.name))
-    ):
-        return Role.SAMPLES
-    if _SEQUENCE_NAME.search(name) or (axis == 1 and rank in (2, 3)):
-        return Role.SEQUENCE
-    return Role.OTHER
-
-
-def _may_be_batch(axis: int, dims: Sequence[int | str], widest: int) -> bool:
-    """Return whether a batch is usual there: first, or second behind the time or the layers."""
-    return (axis == 0 and widest > 1) or (axis == 1 and len(dims) == 3 and dims[0] != 1)
 
 
 _WORDS: dict[Role, str] = {

@@ -189,9 +189,8 @@ def _read(path: Path) -> dict[str, Array]:
                 key = member.filename.removesuffix(".npy")
                 with archive.open(member) as file:
                     arrays[key] = np.lib.format.read_array(file, allow_pickle=False)
-    except (
-        Exception
-    ) as error:  # what zipfile, zlib and numpy's reader of headers raise varies
+    except Exception as error:
+        # What zipfile, zlib and numpy's reader of headers raise varies.
         if "pickle" in str(error).lower():
             raise InputError(
                 f"{path.name}: {key!r} holds pickled objects, which are not read because they can "

@@ -120,7 +120,9 @@ def tokens(rng: np.random.Generator, shape: Shape, low: int, high: int) -> NDArr
     length = shape[-1]
     for number, row in enumerate(rows):
         end = length if number == 0 else length - int(rng.integers(0, length // 2))
-        row[0], row[end - 1], row[end:] = low + 1, low + 2, low
+        row[0] = low + 1
+        row[end - 1] = low + 2
+        row[end:] = low
     rows[0, length // 2] = high
     return ids
 
@@ -196,7 +198,8 @@ def _audio(rng: np.random.Generator, shape: Shape) -> Floats:
     """
     if not shape:
         return np.asarray(rng.uniform(-1.0, 1.0), np.float32)
-    rows, length = int(np.prod(shape[:-1])), shape[-1]
+    rows = int(np.prod(shape[:-1]))
+    length = shape[-1]
     time = np.arange(length, dtype=np.float32) / np.float32(_SAMPLE_RATE)
     out = np.empty((rows, length), np.float32)
     for row in out:
@@ -238,7 +241,8 @@ def _page(rng: np.random.Generator, shape: Shape) -> Floats:
 def _draw(rng: np.random.Generator, height: int, width: int) -> Floats:
     page = np.full((height, width), 0.9, np.float32)
     if height >= 64 and width >= 64:
-        top, column = int(rng.integers(0, height // 2)), int(rng.integers(0, width // 2))
+        top = int(rng.integers(0, height // 2))
+        column = int(rng.integers(0, width // 2))
         page[top : top + height // 3, column : column + width // 3] = rng.uniform(0.4, 0.7)
     glyph = max(4, min(24, height // 4))
     stroke = max(1, glyph // 8)

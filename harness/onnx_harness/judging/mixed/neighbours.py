@@ -6,8 +6,8 @@ from collections.abc import Collection
 
 from onnx_harness.judging.mixed.switches import atoms_of, through_moves
 from onnx_harness.model.ops import MOVES
-from onnx_harness.transforms.half.graph import Step
 from onnx_harness.transforms.half.plan import Plan
+from onnx_harness.transforms.half.steps import Step
 
 
 def neighbours(plan: Plan, nodes: Collection[int]) -> frozenset[int]:

@@ -120,7 +120,9 @@ class _Quantizing:
         errors = np.stack(
             [output.pop(ERRORS).astype(np.float64).reshape(-1, 2) for output in outputs]
         )
-        ratios = np.sqrt(errors[..., 0] / np.maximum(errors[..., 1], _TINY)).max(axis=0)
+        error = errors[..., 0]
+        signal = np.maximum(errors[..., 1], _TINY)
+        ratios = np.sqrt(error / signal).max(axis=0)
         if not self._good(outputs):
             raise NotApplicable(
                 "which nodes need float can't be found: with all of them in float the model departs"
@@ -218,9 +220,8 @@ class _Quantizing:
             try:
                 session = self._open(file, "all", provider)
                 outputs = self._runs(session)
-            except (
-                Exception
-            ) as error:  # ONNX Runtime's errors have no common class below Exception
+            except Exception as error:
+                # ONNX Runtime's errors have no common class below Exception.
                 self._refused = True
                 return f"provider '{provider}' doesn't run it: {first_line(error, 160)}"
         return shortfall(self._standard, self._conversion, outputs)
@@ -265,7 +266,8 @@ def shortfall(
     reference = standard.reference
     for output, place in zip(outputs, reference.usual, strict=True):
         if reference.sets[place].large:
-            continue  # nothing was calibrated at that size, and the verdict doesn't ask either
+            # Nothing was calibrated at that size, and the verdict doesn't ask either.
+            continue
         for name, value in _floats(reference.outputs[place]):
             ratio = sqnr_db(value, output[name])
             if ratio < conversion.sqnr_db:

@@ -99,7 +99,8 @@ def quantizers(
             continue
         chain = [node] if node.input[0] in initializers else [makers[node.input[0]], node]
         nodes_here = _quantizer(chain, name, initializers, graph)
-        switch, choice = f"{_PREFIX}_switch_{len(claims)}", f"{_PREFIX}_mixed_{len(claims)}"
+        switch = f"{_PREFIX}_switch_{len(claims)}"
+        choice = f"{_PREFIX}_mixed_{len(claims)}"
         raw = f"{_PREFIX}_raw_{len(claims)}" if name in outputs else name
         if raw != name:
             for new_node in nodes_here:

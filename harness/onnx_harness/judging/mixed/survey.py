@@ -24,9 +24,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.judging.mixed.switches import atoms_of, through_moves
 from onnx_harness.model.file import FREE_INITIALIZERS
-from onnx_harness.transforms.half.graph import Step
 from onnx_harness.transforms.half.plan import Plan
 from onnx_harness.transforms.half.schemas import FLOAT
+from onnx_harness.transforms.half.steps import Step
 
 FOUND = "onnx_harness_survey"
 _PREFIX = "onnx_harness_surveyed"

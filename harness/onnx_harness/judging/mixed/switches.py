@@ -22,9 +22,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.ops import MOVES
-from onnx_harness.transforms.half.graph import Scope, Step
 from onnx_harness.transforms.half.plan import Plan
 from onnx_harness.transforms.half.schemas import FLOAT
+from onnx_harness.transforms.half.steps import Scope, Step
 
 MASK = "onnx_harness_switches"
 _PREFIX = "onnx_harness_mixed"

@@ -26,10 +26,10 @@ from onnx_harness.model.ops import MOVES, STANDARD_DOMAINS
 from onnx_harness.providers.placement import keeps_record, placement
 from onnx_harness.providers.running import feeds_for, run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.transforms.half.graph import Step
 from onnx_harness.transforms.half.mixed import MixedConversion
 from onnx_harness.transforms.half.plan import Plan
 from onnx_harness.transforms.half.schemas import FLOAT16
+from onnx_harness.transforms.half.steps import Step
 
 if TYPE_CHECKING:
     import onnxruntime as ort
@@ -124,9 +124,8 @@ class Target:
             return ""
         try:
             outputs = self._runs(self._opened(candidate), self._standard.reference.usual)
-        except (
-            Exception
-        ) as error:  # ONNX Runtime's errors have no common class below Exception
+        except Exception as error:
+            # ONNX Runtime's errors have no common class below Exception.
             return (
                 f"provider '{self.provider.name}' doesn't run it: {first_line(error, 160)}"
             )
@@ -164,9 +163,8 @@ class Target:
         try:
             session = self._opened(candidate)
             self._runs(session, self._standard.reference.usual[:1])
-        except (
-            Exception
-        ) as error:  # ONNX Runtime's errors have no common class below Exception
+        except Exception as error:
+            # ONNX Runtime's errors have no common class below Exception.
             return str(error).strip() or type(error).__name__
         elsewhere = self._off_provider(session)
         if elsewhere:

@@ -27,13 +27,7 @@ from onnx_harness.results.cache import source_digest
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.run.cluster import worker
 from onnx_harness.run.cluster.address import connected, parse_address
-from onnx_harness.run.cluster.messages import (
-    REPLY,
-    VERDICT,
-    RemoteVerdict,
-    Reply,
-    Request,
-)
+from onnx_harness.run.cluster.messages import REPLY, VERDICT, RemoteVerdict, Reply, Request
 from onnx_harness.run.cluster.parcels import INLINE_BYTES, pieces
 from onnx_harness.run.cluster.pool import ANSWER_SECONDS, FETCH_SECONDS, Pool
 from onnx_harness.run.cluster.shares import (
@@ -136,7 +130,8 @@ class Cluster:
         shares = []
         for group in groups:
             self._verdicts |= {cell.id: Future() for cell in group.cells}
-            shares.append(Share(list(group.cells), self._load(group)))
+            load = self._load(group.cells[0].provider, group.peak_bytes)
+            shares.append(Share(list(group.cells), load))
         self._times = {cell.id: Future() for cell in timed}
         self._parcels = Parcels(self._settings, locate)
         self._client.subscribe_topic(self._topic, self._hear)
@@ -204,9 +199,8 @@ class Cluster:
             hosts = {self._pool.host(work.place) for work in running}
             avoided = share.avoided | self._refusing.get(share.load.provider, set())
             able = rank(places, share.load, used, avoided)
-            if (
-                share.timed
-            ):  # alone on its machine, the one that judged it where that is there
+            # Alone on its machine, the one that judged it where that is there.
+            if share.timed:
                 able = [place for place in able if self._pool.host(place) not in hosts]
                 able.sort(key=lambda place: self._pool.host(place) != share.host)
             if able:
@@ -232,16 +226,14 @@ class Cluster:
             return self._again(work)
         if reply.refusal:
             progress(f"{work.place.address} judges nothing: {reply.refusal}")
-            self._refusing.setdefault(work.share.load.provider, set()).add(
-                work.place.address
-            )
+            refusing = self._refusing.setdefault(work.share.load.provider, set())
+            refusing.add(work.place.address)
             return self._again(work, nothing_begun=reply.refusal)
         if reply.missing:
             try:
                 self._deliver(work, reply)
-            except (
-                Exception
-            ) as error:  # of Dask, the disk or the network: the next try may do
+            except Exception as error:
+                # Of Dask, the disk or the network: the next try may do.
                 progress(f"to {work.place.address}: {first_line(error)}")
                 return self._again(work, nothing_begun=first_line(error))
             return [work.share]
@@ -340,10 +332,7 @@ class Cluster:
             settle(future, verdict)
 
     def _send(self, share: Share, place: Place, places: Sequence[Place]) -> Any:
-        """Give a share to a worker.
-
-        None where its model can't be had, which is its verdict then.
-        """
+        """Give a share to a worker; None where its model can't be had, which is its verdict."""
         try:
             cells, settings, parcel = self._parcels.of(share.cells)
         except (HarnessError, OSError) as error:
@@ -352,13 +341,10 @@ class Cluster:
             return None
         by_id = {cell.id: cell for cell in cells}
         boot = self._pool.host(place)
-        neighbours = [
-            neighbour for neighbour in places if self._pool.host(neighbour) == boot
-        ]
-        inline = {}
-        for part in parcel.parts:
-            if part.size <= INLINE_BYTES:
-                inline[part.sha256] = Path(part.origin).read_bytes()
+        neighbours = [near for near in places if self._pool.host(near) == boot]
+        small = [part for part in parcel.parts if part.size <= INLINE_BYTES]
+        inline = {part.sha256: Path(part.origin).read_bytes() for part in small}
+        results = tuple(map(self._accurate, share.cells)) if share.timed else ()
         request = Request(
             tuple(by_id[cell.id] for cell in share.cells),
             settings,
@@ -367,9 +353,7 @@ class Cluster:
             source_digest(),
             self._topic,
             sharing=sum(neighbour.threads for neighbour in neighbours),
-            results=tuple(self._accurate(cell) for cell in share.cells)
-            if share.timed
-            else (),
+            results=results,
         )
         function = worker.time_group if share.timed else worker.judge_group
         future = self._pool.submit(function, place, pack(request), load=share.load)
@@ -384,9 +368,8 @@ class Cluster:
                 continue
             for offset, data in pieces(Path(part.origin)):
                 # A piece goes as an argument of its own call: what is scattered stays in memory.
-                sent = self._pool.submit(
-                    worker.receive, work.place, part.sha256, offset, data, part.size
-                )
+                piece = (part.sha256, offset, data, part.size)
+                sent = self._pool.submit(worker.receive, work.place, *piece)
                 if sent.result(timeout=ANSWER_SECONDS):
                     break
 
@@ -405,13 +388,10 @@ class Cluster:
         shares = []
         for cells in groups.values():
             host = self._verdicts[cells[0].id].result().boot
-            load = Load(
-                cells[0].provider, self._address.requires.get(cells[0].provider, ()), 0
-            )
+            load = self._load(cells[0].provider)
             shares.append(Share(cells, load, timed=True, host=host))
         return shares
 
-    def _load(self, group: Group) -> Load:
-        provider = group.cells[0].provider
+    def _load(self, provider: str, peak_bytes: int = 0) -> Load:
         tags = self._address.requires.get(provider, ())
-        return Load(provider, tags, group.peak_bytes / 1e9)
+        return Load(provider, tags, peak_bytes / 1e9)

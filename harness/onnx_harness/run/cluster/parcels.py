@@ -244,9 +244,8 @@ class Store:
         self._blobs.mkdir(parents=True, exist_ok=True)
         handle = os.open(self._blobs / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            with contextlib.suppress(
-                OSError
-            ):  # a file system without locks: both lay it out
+            # A file system without locks: both lay it out.
+            with contextlib.suppress(OSError):
                 lock(handle, wait=True)
             yield
         finally:

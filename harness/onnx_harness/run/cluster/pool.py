@@ -81,9 +81,8 @@ class Pool:
             future = self.submit(worker.probe_provider, place, provider)
             try:
                 answer = unpack(future.result(timeout=ANSWER_SECONDS))
-            except (
-                Exception
-            ) as error:  # Dask's own have no common class; another worker is asked
+            except Exception as error:
+                # Dask's own have no common class; another worker is asked.
                 availability = Availability(
                     provider, False, f"on {place.address}, {first_line(error)}", None
                 )

@@ -179,9 +179,8 @@ def _runner(settings: Settings, threads: int | None) -> Iterator[Runner]:
         others = [] if runner is not None else [idle_runner for _, idle_runner in _idle]
         if others:
             _idle.clear()
-    for (
-        idle_runner
-    ) in others:  # of other settings: its process holds memory that this one needs
+    # Of other settings: its process holds memory that this one needs.
+    for idle_runner in others:
         idle_runner.close()
     # What fails for this machine's sake is tried on another one: the coordinator counts.
     runner = runner or Runner(settings, threads=threads, machine_retries=0)
@@ -204,11 +203,8 @@ def _is_awaited() -> bool:
         from distributed.worker import thread_state
 
         task = get_worker().state.tasks.get(thread_state.key)
-    except (
-        ImportError,
-        ValueError,
-        AttributeError,
-    ):  # no worker of Dask: a test's own process
+    except (ImportError, ValueError, AttributeError):
+        # No worker of Dask: a test's own process.
         return True
     return task is not None and task.state not in ("cancelled", "released", "forgotten")
 

@@ -16,7 +16,7 @@ import onnx
 
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind
-from onnx_harness.transforms.half.graph import Reading, Scope, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.masks import masks
 from onnx_harness.transforms.half.schemas import (
     BFLOAT16,
@@ -25,6 +25,7 @@ from onnx_harness.transforms.half.schemas import (
     FLOAT,
     FLOAT16,
 )
+from onnx_harness.transforms.half.steps import Scope, Step
 from onnx_harness.transforms.half.weights import Rounder
 
 _LARGEST = 65504.0  # the largest finite float16

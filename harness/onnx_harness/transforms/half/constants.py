@@ -13,7 +13,8 @@ from onnx.numpy_helper import to_array
 
 from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import MOVES
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
+from onnx_harness.transforms.half.steps import Step
 
 # More elements than an epsilon, a limit or a mask's number for each head has, and fewer than a
 # weight's.

@@ -18,7 +18,7 @@ from onnx_harness.transforms import remark
 from onnx_harness.transforms.declared_types import declare_custom_types
 from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.integer_products import (
     may_multiply_before_moving,
     multiply_before_moving,
@@ -32,6 +32,7 @@ from onnx_harness.transforms.half.schemas import (
     FLOAT,
     FLOAT16,
 )
+from onnx_harness.transforms.half.steps import Step
 from onnx_harness.transforms.half.unfuse import unfuse
 from onnx_harness.transforms.half.vain import refuse_vain
 from onnx_harness.transforms.half.weights import Rounder

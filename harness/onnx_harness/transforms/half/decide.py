@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from itertools import compress
-
-import onnx
 
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.clamped_numbers import (
     steps_of_constants,
     steps_with_clamped_numbers,
 )
-from onnx_harness.transforms.half.constants import constant_behind
-from onnx_harness.transforms.half.contrib import SCALED, SCALES
+from onnx_harness.transforms.half.exact_weights import exact_normalizations, exact_scales
 from onnx_harness.transforms.half.exponentials import exponential_quotients
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.integer_products import dequantizing
 from onnx_harness.transforms.half.layer_norms import layer_norms
 from onnx_harness.transforms.half.long_sums import long_sums
+from onnx_harness.transforms.half.means import means, reduces
 from onnx_harness.transforms.half.positions import exact_steps
 from onnx_harness.transforms.half.ranges import Squares, variance_notes
 from onnx_harness.transforms.half.requests import Request, label
@@ -31,13 +28,10 @@ from onnx_harness.transforms.half.schemas import (
     takes,
     takes_at,
 )
+from onnx_harness.transforms.half.steps import Step
 from onnx_harness.transforms.half.weights import Rounder
 
 _SCAN_LIKE_LOOP = 9
-# Of BatchNormalization: the place of the running variance among its inputs, and what is added to it
-# by default.
-_VARIANCE, _DEFAULT_EPSILON = 4, 1e-5
-_ADDS_UP = SCATTERS | {"ReduceSum"}
 _SOURCES = ("Constant", "ConstantOfShape", "Cast")
 
 
@@ -96,7 +90,7 @@ class Halving:
         if request.op_block_list is None and rounder.half == FLOAT16:
             squares = Squares(reading)
             sums = long_sums(reading, rounder)
-            self._kept |= self._means(sums) | scaling | squares.stays | sums
+            self._kept |= means(reading, sums) | scaling | squares.stays | sums
             self._kept |= exponential_quotients(reading)
             self._kept |= steps_with_clamped_numbers(reading, rounder) | steps_of_constants(
                 reading, rounder
@@ -104,7 +98,7 @@ class Halving:
             self.notes += variance_notes(squares.variances)
         self._sums = running_sums(reading) if "CumSum" in blocked_ops else NO_SUMS
         self._kept |= self._sums.steps
-        self._exact = self._exact_normalizations() | self._exact_scales()
+        self._exact = exact_normalizations(reading, rounder) | exact_scales(reading, rounder)
         self._movers: list[Step] = []
         self.half = rounder.half
         self.floats = reading.floats()
@@ -128,15 +122,10 @@ class Halving:
         self._spare_detours({name for name, want in requested if want != FLOAT})
         read_exact = self._note_reads(requested)
         # Where readers differ it will be made twice.
-        names = []
         for name in self.flexible:
-            if (
-                name in self.read_half
-                and name not in self.read_float
-                and name not in read_exact
-            ):
-                names.append(name)
-        self.halves.update(names)
+            is_exact = name in self.read_float or name in read_exact
+            if name in self.read_half and not is_exact:
+                self.halves.add(name)
         if self._request.force_initializers:
             self.halves.update(name for name in constants if name in self.floats)
 
@@ -177,47 +166,9 @@ class Halving:
             or (bool(self._blocked_nodes) and label(step.node) in self._blocked_nodes)
         )
 
-    def _means(self, long_sums: set[Step]) -> set[Step]:
-        """Sums that are scaled to a mean at once, and what scales them.
-
-        The sum overflows in float16, not the mean.
-        """
-        sums = {step.outs[0]: step for step in long_sums}
-        for step in self._reading.floating_of(_ADDS_UP):
-            if step.op == "ReduceSum" or _reduces(step.node):
-                sums[step.outs[0]] = step
-        readers: dict[str, list[tuple[Step, int]]] = {name: [] for name in sums}
-        for step in self._reading.floating if sums else ():
-            for index, name in enumerate(step.ins):
-                if name in sums:
-                    readers[name].append((step, index))
-        once = (
-            (sums[name], *reader[0]) for name, reader in readers.items() if len(reader) == 1
-        )
-        means: set[Step] = set()
-        for made, reader, index in once:
-            if self._scales(reader, index):
-                for step in (made, reader):
-                    means.add(step)
-        return means
-
-    def _scales(self, step: Step, index: int) -> bool:
-        """Return whether a node divides its input at ``index``, or multiplies it by a constant."""
-        if step.op == "Div":
-            return index == 0
-        factor = step.ins[1 - index] if step.op == "Mul" else ""
-        return bool(factor) and (
-            factor in self._reading.defaults
-            or constant_behind(self._reading, factor) is not None
-        )
-
     def _decide_nodes(self) -> None:
-        half, halves, blocked_ops, movers = (
-            self.half,
-            self.halves,
-            self._blocked_ops,
-            self._movers,
-        )
+        half, halves = self.half, self.halves
+        blocked_ops, movers = self._blocked_ops, self._movers
         exceptions = self._kept | self._exact
         by_name = bool(self._blocked_nodes)
         for step in self._reading.floating:
@@ -253,17 +204,15 @@ class Halving:
             and any(self._types[step.outs[index]] == FLOAT for index in rule.unbound)
         ):
             return
-        if step in self._exact or (step.op in SCATTERS and _reduces(step.node)):
+        if step in self._exact or (step.op in SCATTERS and reduces(step.node)):
             return
         step.want = rule.inputs
         if step.op in self._request.force_inputs:
             step.want = self._with_forced(step)
         if isinstance(rule.outputs, tuple):
-            names = []
             for name, want in zip(step.outs, rule.outputs, strict=True):
                 if want not in (FLOAT, EITHER):
-                    names.append(name)
-            self.halves.update(names)
+                    self.halves.add(name)
         elif rule.outputs != FLOAT:
             self.halves.update(step.outs)
         if step.op in MOVES:
@@ -308,65 +257,6 @@ class Halving:
         ):
             self.flexible[result] = None
 
-    def _exact_normalizations(self) -> set[Step]:
-        """The normalizations that stay float32.
-
-        Those whose running statistics the clamp would cut, as they are or as they may be: trained
-        models have variances of 1e8, and a clipped one isn't a small error, it scales a whole
-        channel. Those with variances that float16 holds with few digits, and no epsilon that drowns
-        them. And those that train: the statistics that they give stop moving once a step is less
-        than float16 tells apart.
-        """
-        normalizations = self._reading.floating_of({"BatchNormalization"})
-        if not normalizations:
-            return set()
-        training = {step for step in normalizations if len(step.outs) > 1}
-        steps = [step for step in normalizations if step not in training]
-        weights = []
-        for step in steps:
-            weights.append([constant_behind(self._reading, name) for name in step.ins[1:]])
-        known = []
-        for tensors in weights:
-            for tensor in tensors:
-                if tensor is not None:
-                    known.append(tensor)
-        # Most models have none, which is seen at one glance.
-        clips, loses = self._rounder.clips_and_loses(known)
-        if len(known) == sum(map(len, weights)) and not (clips or loses):
-            return training
-        exact: set[Step] = set()
-        variances: dict[Step, tuple[onnx.TensorProto, float]] = {}
-        for step, tensors in zip(steps, weights, strict=True):
-            if not all(tensors) or (clips and self._rounder.clips(filter(None, tensors))):
-                exact.add(step)
-                continue
-            variance = tensors[_VARIANCE - 1]
-            if variance is not None:
-                variances[step] = variance, _epsilon(step)
-        lost = self._rounder.lose_beside(list(variances.values()))
-        return training | exact | set(compress(variances, lost))
-
-    def _exact_scales(self) -> set[Step]:
-        """The products with quantized weights that stay float32.
-
-        Their scales are below what float16 holds well.
-        """
-        steps = []
-        for step in self._reading.floating if self._reading.has(SCALED) else ():
-            if not step.op and step.node.op_type in SCALED:
-                steps.append(step)
-        scales = {}
-        for step in steps:
-            if len(step.ins) > SCALES:
-                scales[step] = constant_behind(self._reading, step.ins[SCALES])
-        entries: set[Step] = set()
-        for step, tensor in scales.items():
-            if tensor is not None and (
-                self._rounder.loses([tensor]) or self._rounder.clips([tensor])
-            ):
-                entries.add(step)
-        return entries
-
     def _decide_with_bodies(self, step: Step) -> None:
         # What goes round a loop or comes out of a branch has one type wherever it passes. Scan 8
         # counts differently.
@@ -394,11 +284,9 @@ class Halving:
         for body in step.bodies:
             body.exact = self._sums.body_outputs(step)
             first = FIRST_BODY_INPUT[step.op]
-            names = []
             for place, name in enumerate(body.inputs):
                 if place >= first and place not in sums:
-                    names.append(name)
-            self.halves.update(names)
+                    self.halves.add(name)
 
     def _knows_alike(self, step: Step) -> bool:
         """Return whether each value has the same type inside the node as outside."""
@@ -418,11 +306,9 @@ class Halving:
         """Of each graph's float32 outputs, the names and the types in which they are wanted."""
         main, *inner = self._reading.scopes
         requested = [(name, self.outside(name)) for name in main.outputs]
-        requests = []
         for scope in inner:
             for place, name in enumerate(scope.outputs):
-                requests.append((name, scope.wanted(place)))
-        requested += requests
+                requested.append((name, scope.wanted(place)))
         return [(name, want) for name, want in requested if name in self.floats]
 
     def _spare_detours(self, names_wanted: set[str]) -> None:
@@ -444,11 +330,9 @@ class Halving:
             if step in self._kept or step in self._exact:
                 exact.update(step.ins)
             if isinstance(step.want, tuple):
-                names = []
                 for name, want in zip(step.ins, step.want, strict=True):
                     if want == self.half:
-                        names.append(name)
-                names_wanted.update(names)
+                        names_wanted.add(name)
             elif step.want == self.half and step.op not in MOVES:
                 names_wanted.update(step.ins)
         for step in reversed(self._movers):
@@ -496,9 +380,8 @@ class Halving:
                 read_half.update(step.ins)
             elif want == FLOAT:
                 read_float.update(step.ins)
-            elif (
-                step.op == "Cast"
-            ):  # which may go on to double: a constant isn't rounded in between
+            elif step.op == "Cast":
+                # It may go on to double: a constant isn't rounded in between.
                 read_exact.update(step.ins)
             elif isinstance(want, tuple):
                 for name, element_type in zip(step.ins, want, strict=True):
@@ -508,19 +391,5 @@ class Halving:
         return read_exact
 
 
-def _epsilon(step: Step) -> float:
-    epsilons = [
-        attribute.f for attribute in step.node.attribute if attribute.name == "epsilon"
-    ]
-    return epsilons[0] if epsilons else _DEFAULT_EPSILON
-
-
 def _is_sparse(step: Step) -> bool:
     return step.op == "Constant" and step.node.attribute[0].HasField("sparse_tensor")
-
-
-def _reduces(node: onnx.NodeProto) -> bool:
-    reductions = (
-        attribute.s for attribute in node.attribute if attribute.name == "reduction"
-    )
-    return any(reduction != b"none" for reduction in reductions)

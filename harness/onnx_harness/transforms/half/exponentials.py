@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.schemas import FLOAT
+from onnx_harness.transforms.half.steps import Step
 
 _SUMS = frozenset({"Add", "Clip", "Max", "Mul", "ReduceSum", "Sub", "Sum"}) | MOVES
 _GREATEST = frozenset({"Max", "ReduceMax"})

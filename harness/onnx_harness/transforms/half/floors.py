@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from onnx_harness.transforms.half.constants import few_numbers
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
+from onnx_harness.transforms.half.steps import Step
 
 _LESS = frozenset({"Less", "LessOrEqual"})
 _GREATER = frozenset({"Greater", "GreaterOrEqual"})

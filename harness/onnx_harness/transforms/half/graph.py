@@ -8,7 +8,7 @@ table, and only what no schema decides costs an inference, of that one node.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Set
 
 import onnx
 
@@ -19,6 +19,7 @@ from onnx_harness.model.rewrite import sort_nodes
 from onnx_harness.model.walk import subgraphs
 from onnx_harness.transforms.half.casts import fold_cast, name_target
 from onnx_harness.transforms.half.schemas import ASK, FIRST, FLOAT, NO_FLOAT, Rule, rules_of
+from onnx_harness.transforms.half.steps import Scope, Step
 
 # In place of an element type, all of which are positive: nothing is known, a sequence or the like,
 # no value at all.
@@ -36,94 +37,6 @@ _BY_ATTRIBUTE = {
 _CASTS, _CASTS_LIKE = frozenset({"Cast", "CastLike"}), frozenset({"CastLike"})
 _UNSORTED = "its nodes aren't in order"
 _CONSTANT = Rule((ASK,))
-
-
-class Step:
-    """A node as it was read.
-
-    Attributes:
-        node: the message.
-        op: its operator; empty for one that isn't a standard operator.
-        ins: names of its inputs.
-        outs: names of its outputs.
-        index: its place in its graph.
-        scope: its graph.
-        rule: what its schema says; None for a node with graphs inside and for a call of a function.
-        tensor: the value of a Constant that holds it as a tensor.
-        bodies: the graphs inside.
-        sized: whether what it gives is computed from sizes and constants alone.
-        unclear: whether it reads or gives a sequence or the like, or what nothing is known about.
-        want: in what type it reads its float32 inputs: one for all, or one for each.
-    """
-
-    # Of the class until they differ, which most never do.
-    rule: Rule | None = None
-    tensor: onnx.TensorProto | None = None
-    bodies: Sequence[Scope] = ()
-    sized = False
-    unclear = False
-    want: int | tuple[int, ...] = FLOAT
-
-    def __init__(
-        self,
-        node: onnx.NodeProto,
-        op: str,
-        ins: list[str],
-        outs: list[str],
-        index: int,
-        scope: Scope,
-    ) -> None:
-        self.node = node
-        self.op = op
-        self.ins = ins
-        self.outs = outs
-        self.index = index
-        self.scope = scope
-
-
-class Scope:
-    """A graph as it was read: the main one, or one inside a node.
-
-    Attributes:
-        graph: the message.
-        steps: its nodes.
-        given: its inputs with their names, those of initializers included.
-        results: its outputs.
-        inputs: names of its inputs; before IR version 4 without those of initializers, which are
-            constants there.
-        outputs: names of its outputs.
-        want: the type in which its float32 outputs are wanted, decided by whoever converts the node
-            around it.
-        blocked: whether nothing in it may change its type.
-        exact: places of the outputs that are wanted in float32 whatever the others are.
-    """
-
-    __slots__ = (
-        "blocked",
-        "exact",
-        "given",
-        "graph",
-        "inputs",
-        "outputs",
-        "results",
-        "steps",
-        "want",
-    )
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self.graph = graph
-        self.steps: list[Step] = []
-        self.given: list[tuple[onnx.ValueInfoProto, str]] = []
-        self.results: list[onnx.ValueInfoProto] = []
-        self.inputs: list[str] = []
-        self.outputs: list[str] = []
-        self.want = FLOAT
-        self.blocked = False
-        self.exact: frozenset[int] = frozenset()
-
-    def wanted(self, place: int) -> int:
-        """The type in which the output at a place is wanted, if it is float32."""
-        return FLOAT if place in self.exact else self.want
 
 
 class Unsorted(Exception):
@@ -539,9 +452,8 @@ class Reading:
                 opset_imports=self._imports,
                 ir_version=self._model.ir_version,
             )
-        except (
-            Exception
-        ):  # inference isn't defined for every valid node, and what it raises varies
+        except Exception:
+            # Inference isn't defined for every valid node, and what it raises varies.
             inferred = {}
         return self._set(name, inferred.get(name) or self._said(name))
 

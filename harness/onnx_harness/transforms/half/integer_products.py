@@ -11,8 +11,9 @@ from onnx_harness.model.constants import constant_tensor
 from onnx_harness.model.ops import MOVES, is_standard
 from onnx_harness.model.rewrite import fresh_name, value_names_of
 from onnx_harness.model.walk import walk
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16
+from onnx_harness.transforms.half.steps import Step
 
 _OF_INTEGERS = frozenset({"ConvInteger", "MatMulInteger"})
 _TRANSPOSES = frozenset({"", "Transpose"})

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from onnx_harness.model.ops import MOVES
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
+from onnx_harness.transforms.half.steps import Step
 
 # What follows the subtraction of the mean: the variance, its root, the quotient, scale and bias.
 _FOLLOWS = (

@@ -7,7 +7,8 @@ import math
 import onnx
 
 from onnx_harness.transforms.half.constants import constant_behind, few_numbers
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
+from onnx_harness.transforms.half.steps import Step
 from onnx_harness.transforms.half.weights import Rounder
 
 # Float16 tells 2048 steps apart: a sum of more terms loses those that are added last where it's

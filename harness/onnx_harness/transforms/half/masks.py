@@ -9,8 +9,9 @@ import onnx
 
 from onnx_harness.model.constants import constant_tensor
 from onnx_harness.transforms.half.constants import few_numbers
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16
+from onnx_harness.transforms.half.steps import Step
 from onnx_harness.transforms.half.weights import Rounder
 
 # The largest finite float16.

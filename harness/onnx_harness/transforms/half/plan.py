@@ -16,10 +16,11 @@ from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import MOVES, imports_standard, opset_of
 from onnx_harness.transforms.half import contrib
 from onnx_harness.transforms.half.decide import Halving
-from onnx_harness.transforms.half.graph import Reading, Scope, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.requests import Request
 from onnx_harness.transforms.half.running_sums import FIRST_BODY_INPUT
 from onnx_harness.transforms.half.schemas import DEFAULT_OP_BLOCK_LIST, EITHER, FLOAT
+from onnx_harness.transforms.half.steps import Scope, Step
 from onnx_harness.transforms.half.unfuse import unfuse
 from onnx_harness.transforms.half.weights import Rounder
 

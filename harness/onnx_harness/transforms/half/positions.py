@@ -19,9 +19,10 @@ import onnx
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind, few_numbers
 from onnx_harness.transforms.half.floors import floor_comparison, floors
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.masks import masks
 from onnx_harness.transforms.half.schemas import COMPUTES_EACH, FLOAT, REDUCES
+from onnx_harness.transforms.half.steps import Step
 
 _P = onnx.TensorProto
 # Those of 8 bits are all float16 numbers.
@@ -215,11 +216,9 @@ class _Exact:
         Inputs, integers and constants.
         """
         near = self.counted | self.fixed
-        names = []
         for name in self._reading.scopes[0].inputs:
             if self._types[name] == FLOAT:
-                names.append(name)
-        near.update(names)
+                near.add(name)
         for step in self._reading.floating:
             if step.rule is None:
                 continue
@@ -257,22 +256,16 @@ class _Exact:
         weighed = set()
         for step in self._reading.floating:
             if step.op in _WEIGHS:
-                for name in step.ins:
-                    weighed.add(name)
-        indices = (
-            self._indices()
-            if any(step.op in ("ArgMax", "ArgMin") for step in ends)
-            else set()
-        )
+                weighed.update(step.ins)
+        indices: set[str] = set()
+        if any(step.op in ("ArgMax", "ArgMin") for step in ends):
+            indices = self._indices()
         for step in ends:
             if step.op in ("Cast", "Mod", "Sub"):
                 self._keep_elementwise(step.ins, weighed, chosen=False)
             elif step.op in _COORDINATES:
                 places = _COORDINATES[step.op]
-                names = []
-                for place, name in enumerate(step.ins):
-                    if place in places:
-                        names.append(name)
+                names = [name for place, name in enumerate(step.ins) if place in places]
                 self._keep_elementwise(names, weighed, chosen=False)
             elif step.op == "TopK":
                 self._keep_elementwise(step.ins[:1], weighed, chosen=True)

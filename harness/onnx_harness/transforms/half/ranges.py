@@ -17,8 +17,9 @@ import onnx
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind, few_numbers
 from onnx_harness.transforms.half.floors import floor_comparison
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.schemas import FLOAT
+from onnx_harness.transforms.half.steps import Step
 
 _SUMS_SQUARES = frozenset({"ReduceL2", "ReduceSumSquare"})
 _SQUARES = _SUMS_SQUARES | {"Pow"}
@@ -49,9 +50,8 @@ class Squares:
             reading: the graphs.
         """
         self._reading = reading
-        self._sums: set[str] = (
-            set()
-        )  # of squares, and what is computed of them and constants
+        # Of squares, and what is computed of them and constants.
+        self._sums: set[str] = set()
         self._rooted: set[str] = set()
         self._members: set[Step] = set()
         self._ends: set[Step] = set()

@@ -17,8 +17,9 @@ from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.transforms.half.casts import _to, cast
 from onnx_harness.transforms.half.decide import Halving
-from onnx_harness.transforms.half.graph import Reading, Scope, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.schemas import BFLOAT16, DOUBLE, EITHER, FLOAT, FLOAT16
+from onnx_harness.transforms.half.steps import Scope, Step
 from onnx_harness.transforms.half.weights import Rounder
 
 _SUFFIXES: dict[int, str] = {FLOAT: "float", FLOAT16: "float16", BFLOAT16: "bfloat16"}
@@ -249,11 +250,8 @@ class Rewiring:
 
     def _insert(self, scope: Scope, index: int, node: onnx.NodeProto) -> None:
         if self._node_names is None:
-            names = set()
-            for scope_ in self._reading.scopes:
-                for step in scope_.steps:
-                    names.add(step.node.name)
-            self._node_names = names
+            steps = (step for scope_ in self._reading.scopes for step in scope_.steps)
+            self._node_names = {step.node.name for step in steps}
         node.name = fresh_name(node.output[0], self._node_names)
         self._inserted.append((scope, index, node))
 
@@ -372,16 +370,10 @@ class Rewiring:
                 for step in scope.steps:
                     if not views.isdisjoint(step.ins):
                         read.update(step.ins)
-            unread = []
             for _, _, node in self._inserted:
-                for name in node.input:
-                    unread.append(name)
-            read.update(unread)
-            names = []
+                read.update(node.input)
             for scope in self._reading.scopes:
-                for info in scope.graph.output:
-                    names.append(info.name)
-            read.update(names)
+                read.update(info.name for info in scope.graph.output)
             dead = [step for step in casts if step.outs[0] not in read]
             if not dead:
                 break
@@ -399,9 +391,8 @@ class Rewiring:
         edits: list[tuple[Scope, int, onnx.NodeProto | None]] = []
         for step in removed:
             edits.append((step.scope, step.index, None))
-        edits += reversed(
-            self._inserted
-        )  # of two in one place, the later may read the earlier
+        # Of two in one place, the later may read the earlier.
+        edits += reversed(self._inserted)
         for scope, index, node in sorted(edits, key=lambda edit: -edit[1]):
             if node is None:
                 del scope.graph.node[index]

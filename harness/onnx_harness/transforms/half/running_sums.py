@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms.half.constants import constant_behind
-from onnx_harness.transforms.half.graph import Reading, Scope, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.schemas import FLOAT
+from onnx_harness.transforms.half.steps import Scope, Step
 
 FIRST_BODY_INPUT: Mapping[str, int] = {"If": 0, "Loop": 2, "Scan": 0}
 """The place, among the inputs of a node and of its body, of the first value that the body takes."""
@@ -90,7 +91,8 @@ def _count_of_states(step: Step) -> int:
 
 def _path_of_sum(reading: Reading, step: Step, body: Scope, place: int) -> set[Step]:
     """Return what adds to the state at a place; nothing where it isn't a sum."""
-    source, result = FIRST_BODY_INPUT[step.op] + place, _FIRST_STATE_OUTPUT[step.op] + place
+    source = FIRST_BODY_INPUT[step.op] + place
+    result = _FIRST_STATE_OUTPUT[step.op] + place
     if source >= len(body.inputs) or result >= len(body.outputs):
         return set()
     state = body.inputs[source]

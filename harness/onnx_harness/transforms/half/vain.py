@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.ops import MOVES
 from onnx_harness.transforms import remark
-from onnx_harness.transforms.half.graph import Reading, Step
+from onnx_harness.transforms.half.graph import Reading
 from onnx_harness.transforms.half.requests import label
 from onnx_harness.transforms.half.schemas import FLOAT
+from onnx_harness.transforms.half.steps import Step
 from onnx_harness.transforms.half.weights import Rounder
 
 # A model of fewer elements has no weights to speak of: what it computes is all that can be

@@ -9,20 +9,18 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 
 from onnx_harness.transforms.float16 import Clamped
+from onnx_harness.transforms.half.clamp_remarks import Lost, clamp_remarks
 from onnx_harness.transforms.half.schemas import FLOAT, FLOAT16
 
 # Tensors of fewer bytes are rounded in one go until they come to as many: calls cost more than
 # rounding them does.
 _BATCH = 1 << 19
-# A note that lists every tensor of a large model would be read by nobody.
-_NAMED = 5
 
 _SMALLEST_NORMAL = 2.0**-14  # of float16
 # Beside an epsilon of 1e-5 or more the subnormal float16 are never further off: half of 2**-24
@@ -40,18 +38,6 @@ Round = Callable[[npt.NDArray[np.float32], list[npt.NDArray[np.intp]]], Clamped]
 
 # What is rounded, where it goes, and what the account calls it.
 _Job = tuple[onnx.TensorProto, onnx.TensorProto, str]
-
-
-class _Lost(NamedTuple):
-    """The clamp's effect on a tensor.
-
-    See `onnx_harness.transforms.float16.Clamped`, without the array.
-    """
-
-    raised: int
-    lowered: int
-    smallest: float | None
-    largest: float | None
 
 
 class Rounder:
@@ -78,7 +64,7 @@ class Rounder:
         self._clamp = clamp
         self._folder = folder
         self._jobs: dict[int, _Job] = {}  # by the identity of the target
-        self._lost: dict[str, _Lost] = {}
+        self._lost: dict[str, Lost] = {}
         self._origins: dict[int, tuple[onnx.TensorProto, onnx.TensorProto]] = {}
 
     def stand_in(self, tensor: onnx.TensorProto, origin: onnx.TensorProto) -> None:
@@ -320,7 +306,7 @@ class Rounder:
     ) -> None:
         """Find the tensors that the clamped values are of."""
         if len(jobs) == 1:
-            self._lost[jobs[0][2]] = _Lost(
+            self._lost[jobs[0][2]] = Lost(
                 clamped.raised, clamped.lowered, clamped.smallest, clamped.largest
             )
             return
@@ -342,60 +328,14 @@ class Rounder:
         for column in (of[starts], raised, counts - raised, smallest, largest):
             columns.append(column.tolist())
         for index, below, above, least, greatest in zip(*columns, strict=True):
-            self._lost[jobs[index][2]] = _Lost(
+            self._lost[jobs[index][2]] = Lost(
                 below, above, least if below else None, greatest if above else None
             )
 
     def remarks(self) -> Iterator[str]:
-        """Return what was clamped, a sentence each.
-
-        The tensors that lost most, the others summed up.
-        """
-        low, high = self._limits
-        clipped = sorted(
-            (
-                (each.lowered, name, each.largest or 0.0)
-                for name, each in self._lost.items()
-                if each.lowered
-            ),
-            key=lambda each: (-each[0], each[1]),
-        )
-        for count, name, largest in clipped[:_NAMED]:
-            yield (
-                f"{_weights(count)} of '{name}' {_were(count)} clipped at {high:g}; the largest "
-                f"was {largest:.4g}"
-            )
-        unnamed = clipped[_NAMED:]
-        if unnamed:
-            count, largest = (
-                sum(each[0] for each in unnamed),
-                max(each[2] for each in unnamed),
-            )
-            yield (
-                f"{_weights(count)} of {len(unnamed)} more tensors {_were(count)} clipped at "
-                f"{high:g}; "
-                f"the largest was {largest:.4g}"
-            )
-        raised = [each for each in self._lost.values() if each.raised]
-        if raised:
-            count, smallest = (
-                sum(each.raised for each in raised),
-                min(each.smallest or low for each in raised),
-            )
-            tensors = f"{len(raised)} tensor{'s' * (len(raised) > 1)}"
-            yield (
-                f"{_weights(count)} of {tensors} {_were(count)} raised to {low:g}; the smallest "
-                f"was {smallest:.4g}"
-            )
+        """Return what was clamped, a sentence each."""
+        return clamp_remarks(self._lost, self._limits)
 
 
 def _has_few_digits(magnitudes: npt.NDArray[np.float32]) -> bool:
     return bool(((magnitudes > 0) & (magnitudes < _SMALLEST_NORMAL)).any())
-
-
-def _weights(count: int) -> str:
-    return f"{count:,} weight{'s' * (count != 1)}"
-
-
-def _were(count: int) -> str:
-    return "was" if count == 1 else "were"

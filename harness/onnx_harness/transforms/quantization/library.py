@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness.errors import NotApplicable
 from onnx_harness.model.custom_ops import in_foreign_sessions
 from onnx_harness.transforms.quantization.aliases import Aliases
-from onnx_harness.transforms.quantization.preparing import (
-    nothing_to_quantize,
-    remark_tied,
-)
+from onnx_harness.transforms.quantization.preparing import nothing_to_quantize, remark_tied
 
 if TYPE_CHECKING:
     import onnx
@@ -120,24 +117,32 @@ def through_files(
         aliases.take_back(model)
         raise NotApplicable(nothing_to_quantize(types, model.graph, excluded))
     remark_tied(tied)
-    present = {tensor.name for tensor in quantized.graph.initializer}
-    tensors = []
-    for tensor in floats:
-        if tensor.name not in present:
-            tensors.append(tensor)
-    quantized.graph.initializer.extend(tensors)
+    _put_back(quantized.graph, floats)
     aliases.take_back(quantized)
     take_seeds_back(quantized, seeded)
     if unread is not None:
         unread.put_back(quantized.graph)
     sort_nodes(quantized.graph)
-    entries = []
-    for entry in quantized.metadata_props:
-        if entry.key != "onnx.infer":  # the library's note to itself
-            entries.append(entry)
-    quantized.ClearField("metadata_props")
-    quantized.metadata_props.extend(entries)
+    _remove_note(quantized)
     return quantized
+
+
+def _put_back(graph: onnx.GraphProto, tensors: Sequence[onnx.TensorProto]) -> None:
+    """Add those of some initializers that the library left out."""
+    present = {tensor.name for tensor in graph.initializer}
+    for tensor in tensors:
+        if tensor.name not in present:
+            graph.initializer.append(tensor)
+
+
+def _remove_note(model: onnx.ModelProto) -> None:
+    """Remove the library's note to itself."""
+    entries = []
+    for entry in model.metadata_props:
+        if entry.key != "onnx.infer":
+            entries.append(entry)
+    model.ClearField("metadata_props")
+    model.metadata_props.extend(entries)
 
 
 @contextlib.contextmanager

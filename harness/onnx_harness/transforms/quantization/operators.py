@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
-
 # What each mode can quantize; written down because collection must not import onnxruntime. A test
 # compares them.
 DYNAMIC_OPS = (

@@ -208,7 +208,8 @@ def _keeps_zeros(affine: Affine, shift: npt.NDArray[np.generic]) -> bool:
 def _into_normalization(
     editing: Editing, first: ir.Node, affine: Affine
 ) -> dict[int, npt.NDArray[np.generic]] | None:
-    gamma, beta = constant_array(first.inputs[1]), constant_array(first.inputs[2])
+    gamma = constant_array(first.inputs[1])
+    beta = constant_array(first.inputs[2])
     if normalization(editing, first) is None or gamma is None or beta is None:
         return None
     if not _fits(affine, gamma.size):

@@ -111,7 +111,8 @@ def _reshapes(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -
     if shape is not None and (shape != 0).all():
         second.replace_input_with(0, first.inputs[0])
         return True
-    before, after = fact_of(first.inputs[0], facts), fact_of(second.outputs[0], facts)
+    before = fact_of(first.inputs[0], facts)
+    after = fact_of(second.outputs[0], facts)
     if before is None or after is None or after.dimensions is None or 0 in after.dimensions:
         return False
     numbers = reshape_numbers(after.dimensions, before.dimensions or ())
@@ -299,7 +300,8 @@ def cuts_of(node: ir.Node, rank: int | None) -> dict[int, tuple[int, int, int]] 
     """
     if len(node.inputs) < 3:
         return None
-    starts, ends = constant_array(node.inputs[1]), constant_array(node.inputs[2])
+    starts = constant_array(node.inputs[1])
+    ends = constant_array(node.inputs[2])
     if starts is None or ends is None or starts.ndim != 1 or starts.shape != ends.shape:
         return None
     defaults = (np.arange(starts.size), np.ones(starts.size, np.int64))
@@ -326,7 +328,8 @@ def cuts_of(node: ir.Node, rank: int | None) -> dict[int, tuple[int, int, int]] 
 
 def _casts(editing: Editing, first: ir.Node, second: ir.Node, facts: Facts) -> bool:  # noqa: ARG001
     """The first loses nothing, so that the second sees the same values without it."""
-    before, between = fact_of(first.inputs[0], facts), fact_of(first.outputs[0], facts)
+    before = fact_of(first.inputs[0], facts)
+    between = fact_of(first.outputs[0], facts)
     if before is None or between is None:
         return False
     if between.dtype not in _LOSSLESS.get(ir.DataType(before.dtype), frozenset()):

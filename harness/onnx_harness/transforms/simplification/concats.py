@@ -83,7 +83,8 @@ def set_inputs(node: ir.Node, inputs: Sequence[ir.Value | None]) -> None:
 
 def concat_axis(concat: ir.Node, facts: Facts) -> int | None:
     """Return the axis that a Concat joins along, from the front; None where it isn't known."""
-    fact, attribute = fact_of(concat.outputs[0], facts), concat.attributes.get("axis")
+    fact = fact_of(concat.outputs[0], facts)
+    attribute = concat.attributes.get("axis")
     if attribute is None or attribute.is_ref():
         return None
     axis = attribute.as_int()

@@ -170,7 +170,8 @@ def _cancels(first: ir.Node, second: ir.Node, facts: Facts) -> bool:
         return [inner[axis] for axis in outer] == sorted(inner)
     if any(transposes):
         return False
-    before, after = fact_of(first.inputs[0], facts), fact_of(second.outputs[0], facts)
+    before = fact_of(first.inputs[0], facts)
+    after = fact_of(second.outputs[0], facts)
     if before is None or after is None or before.dimensions is None:
         return False
     return None not in before.dimensions and before.dimensions == after.dimensions

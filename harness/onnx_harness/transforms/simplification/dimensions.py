@@ -148,7 +148,8 @@ class Tracer:
         return source[0][first : last : int(step.reshape(-1)[0])], False
 
     def _gather(self, node: ir.Node) -> tuple[list[Entry], bool] | None:
-        source, indices = self.trace(node.inputs[0]), constant_array(node.inputs[1])
+        source = self.trace(node.inputs[0])
+        indices = constant_array(node.inputs[1])
         if source is None or source[1] or indices is None or indices.ndim > 1:
             return None
         places = [int(index) for index in indices.reshape(-1)]
@@ -190,7 +191,8 @@ def fold_dimensions(editing: Editing, facts: Facts) -> int:
                 node, "Shape", "Cast", "Slice", "Gather", "Concat", "Unsqueeze", "Squeeze"
             ):
                 continue
-            traced, fact = tracer.trace(node.outputs[0]), fact_of(node.outputs[0], facts)
+            traced = tracer.trace(node.outputs[0])
+            fact = fact_of(node.outputs[0], facts)
             if (
                 traced is None
                 or fact is None

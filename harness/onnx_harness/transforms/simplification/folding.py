@@ -242,9 +242,8 @@ class ConstantFolder:
 def _session_options() -> onnxruntime.SessionOptions:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = (
-        4  # a node that can't run is expected here, and not worth a line
-    )
+    # A node that can't run is expected here, and not worth a line.
+    options.log_severity_level = 4
     return options
 
 

@@ -57,7 +57,8 @@ def _cuts_to_the_end(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value 
     """
     if len(node.inputs) < 3:
         return None
-    starts, ends = constant_array(node.inputs[1]), constant_array(node.inputs[2])
+    starts = constant_array(node.inputs[1])
+    ends = constant_array(node.inputs[2])
     if starts is None or ends is None or starts.any() or (ends < _TO_THE_END).any():
         return None
     if len(node.inputs) > 4 and node.inputs[4] is not None:
@@ -85,7 +86,8 @@ def _is_neutral(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | Non
     neutral = node.op_type in ("And", "Pow")
     places = (1,) if node.op_type == "Pow" else (0, 1)
     for place in places:
-        constant, source = constant_array(node.inputs[place]), node.inputs[1 - place]
+        constant = constant_array(node.inputs[place])
+        source = node.inputs[1 - place]
         if constant is None or not (constant == neutral).all():
             continue
         if widens_nothing(constant, fact_of(source, facts)):
@@ -119,7 +121,8 @@ def _fills_in_itself(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value 
 
     That one is then kept as well.
     """
-    shape, fact = constant_array(node.inputs[1]), fact_of(node.inputs[0], facts)
+    shape = constant_array(node.inputs[1])
+    fact = fact_of(node.inputs[0], facts)
     if (
         shape is None
         or fact is None
@@ -151,7 +154,8 @@ def _reduces_nothing(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value 
 
 
 def _reduces_ones(node: ir.Node, facts: Facts) -> bool:
-    before, after = fact_of(node.inputs[0], facts), fact_of(node.outputs[0], facts)
+    before = fact_of(node.inputs[0], facts)
+    after = fact_of(node.outputs[0], facts)
     if before is None or after is None or not before.shape or after.shape is None:
         return False
     if before.dtype not in _INTEGERS and node.op_type not in ("ReduceMax", "ReduceMin"):
@@ -167,7 +171,8 @@ def _gathers_all(editing: Editing, node: ir.Node, facts: Facts) -> ir.Value | No
 
     Precondition: the size is known.
     """
-    fact, indices = fact_of(node.inputs[0], facts), constant_array(node.inputs[1])
+    fact = fact_of(node.inputs[0], facts)
+    indices = constant_array(node.inputs[1])
     if fact is None or not fact.shape or indices is None or indices.ndim != 1:
         return None
     axis = axis_of(node, len(fact.shape))

@@ -166,12 +166,14 @@ def _is_identity(node: ir.Node, facts: Facts) -> bool:  # noqa: ARG001 (one sign
 
 
 def _keeps_dtype(node: ir.Node, facts: Facts) -> bool:
-    before, after = fact_of(node.inputs[0], facts), fact_of(node.outputs[0], facts)
+    before = fact_of(node.inputs[0], facts)
+    after = fact_of(node.outputs[0], facts)
     return before is not None and after is not None and before.dtype == after.dtype
 
 
 def _keeps_shape(node: ir.Node, facts: Facts) -> bool:
-    before, after = fact_of(node.inputs[0], facts), fact_of(node.outputs[0], facts)
+    before = fact_of(node.inputs[0], facts)
+    after = fact_of(node.outputs[0], facts)
     if before is None or after is None or before.dimensions is None:
         return False
     return None not in before.dimensions and before.dimensions == after.dimensions
@@ -182,7 +184,8 @@ def permutation(node: ir.Node, facts: Facts) -> list[int] | None:
 
     None where that isn't known.
     """
-    perm, fact = node.attributes.get("perm"), fact_of(node.inputs[0], facts)
+    perm = node.attributes.get("perm")
+    fact = fact_of(node.inputs[0], facts)
     if perm is not None:
         return None if perm.is_ref() else list(perm.as_ints())
     return (

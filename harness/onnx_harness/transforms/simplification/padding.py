@@ -128,7 +128,8 @@ def padded_amounts(pad: ir.Node, rank: int) -> list[int] | None:
     constant = constant_array(pad.inputs[1])
     if constant is None:
         return None
-    amounts, axes = [int(number) for number in constant.reshape(-1)], list(range(rank))
+    amounts = [int(number) for number in constant.reshape(-1)]
+    axes = list(range(rank))
     if len(pad.inputs) > 3 and pad.inputs[3] is not None:
         chosen = constant_array(pad.inputs[3])
         if chosen is None:

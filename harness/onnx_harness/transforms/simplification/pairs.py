@@ -81,7 +81,8 @@ def _keep_dimensions(editing: Editing, node: ir.Node, facts: Facts) -> bool:
         return False
     if fact is None or fact.shape is None:
         return False
-    reduced, placed = _reduced_axes(first, len(fact.shape)), axes_of(node, len(fact.shape))
+    reduced = _reduced_axes(first, len(fact.shape))
+    placed = axes_of(node, len(fact.shape))
     if reduced is None or reduced != placed:
         return False
     first.attributes["keepdims"] = ir.AttrInt64("keepdims", 0 if keeps_dims else 1)

@@ -182,7 +182,8 @@ def _gather_once(editing: Editing, node: ir.Node, facts: Facts) -> bool:
     first = _producer(editing, node.inputs[0], "Gather")
     if first is None:
         return False
-    inner, outer = constant_array(first.inputs[1]), constant_array(node.inputs[1])
+    inner = constant_array(first.inputs[1])
+    outer = constant_array(node.inputs[1])
     rank = _rank(first.inputs[0], facts)
     if inner is None or outer is None or inner.ndim != 1 or not rank:
         return False

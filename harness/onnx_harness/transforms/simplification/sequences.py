@@ -153,7 +153,8 @@ def _gather(editing: Editing, node: ir.Node, facts: Facts) -> bool:
 
     Precondition: the place is a scalar; it may be computed.
     """
-    first, place = _maker(editing, node, "SplitToSequence"), fact_of(node.inputs[1], facts)
+    first = _maker(editing, node, "SplitToSequence")
+    place = fact_of(node.inputs[1], facts)
     if first is None or place is None or place.shape != () or len(first.inputs) > 1:
         return False
     keeps, axis = first.attributes.get("keepdims"), first.attributes.get("axis")
@@ -216,7 +217,8 @@ def _lengths(
 
     None where they aren't certain, or where the axis is dropped, unless it may be.
     """
-    fact, axis = fact_of(node.inputs[0], facts), node.attributes.get("axis")
+    fact = fact_of(node.inputs[0], facts)
+    axis = node.attributes.get("axis")
     if fact is None or fact.shape is None or (axis is not None and axis.is_ref()):
         return None
     number = 0 if axis is None else axis.as_int()
