@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from onnx_harness.results.generation import GenerationRecord
 from tests.browser import runs
 from tests.browser.conftest import Opened
 
@@ -231,6 +232,18 @@ def test_a_cell_shows_all_its_evidence(opened: Opened) -> None:
         "100",
         "100",
     ]
+
+
+def test_a_cell_that_decodes_shows_how(opened: Opened) -> None:
+    record = GenerationRecord(16, 15 / 16, 9, 0.012, 0.031, 0.05, "growing", 2.4, None)
+    decoding = replace(runs.evidence(), generation=record)
+    page = opened([decoding], f"#cell={quote(decoding.id)}")
+    shown = " ".join(page.inner_text("dialog .body").split())
+    assert (
+        "Greedy decoding tokens that agree 15 of 16 first other token step 9 its margin 0.012 "
+        "time to the first token 2.40 ms"
+    ) in shown
+    assert "time per further token" not in shown
 
 
 def test_every_figure_of_a_cell_is_a_term_with_its_meaning(opened: Opened) -> None:

@@ -110,6 +110,20 @@ def test_the_last_line_is_a_mend_that_passes(
     assert offered is None or judged(path, offered[1]).status is Status.PASS
 
 
+@pytest.mark.parametrize(
+    ("defect", "variant"),
+    [("85_ort_relu_clip_f64", "ort.basic"), ("fp16_scatter", "fp16.onnxmltools.io32")],
+)
+def test_no_mend_is_looked_for_where_a_worker_died_of_that(
+    defect: str, variant: str
+) -> None:
+    path = DEFECTS / f"{defect}.onnx"
+    task = Task(cell_of(path, variant), path, Settings(input_sets=1), mending=False)
+    result = judge(task).result
+    assert result.status is Status.FAIL
+    assert not any("mend" in line.lower() for line in result.detail)
+
+
 def test_what_fails_as_well_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> onnx.ModelProto:
         raise RuntimeError("broken")

@@ -18,6 +18,7 @@ from onnx_harness import transforms
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
+from onnx_harness.judging import inside as inside_room
 from onnx_harness.judging import noise_floor as floor_room
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, Status
@@ -194,7 +195,7 @@ def test_a_fault_in_a_model_that_rounds_is_caught(
 def test_without_the_draws_inside_an_untouched_model_would_fail(
     judged: Callable[..., CellResult], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(floor_room, "has_steps", lambda _: False)
+    monkeypatch.setattr(inside_room, "has_steps", lambda _: False)
     assert judged(
         rounding(),
         changed(rounding(), "w", lambda array: np.nextafter(array, np.float32(9))),

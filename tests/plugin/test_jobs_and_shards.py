@@ -145,6 +145,30 @@ def test_shards_together_are_the_whole_run_in_any_order(
     assert "4 cells" in told.out + told.err
 
 
+def test_a_part_without_a_cell_is_no_missing_part(
+    models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(models)
+    for part in (1, 2):
+        ended = run_pytest(
+            models,
+            *("lin.onnx", "--variant=original", "-k=accuracy"),
+            *(f"--shard={part}/2", f"--report-dir=part{part}"),
+        )
+    assert ended.code == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert "no cell falls to this part, 2/2" in ended.told
+    assert read_results(models / "part2").cells == ()
+    assert main(["report", "--merge", "part1", "part2", "-o", "whole"]) == 0
+    whole = read_results(models / "whole")
+    assert [cell.id for cell in whole.cells] == ["lin-original-cpu"]
+    assert [shard[:3] for shard in whole.run.shards] == ["1/2", "2/2"]
+    # Of a run that selects nothing, nothing is written: the last report stays.
+    before = (models / "part1" / "results.json").read_bytes()
+    nothing = ("lin.onnx", "-k=no_such_test", "--shard=1/2", "--report-dir=part1")
+    assert run_pytest(models, *nothing).code == pytest.ExitCode.NO_TESTS_COLLECTED
+    assert (models / "part1" / "results.json").read_bytes() == before
+
+
 @pytest.mark.parametrize("word", ["0/2", "3/2", "2", "a/b", "/"])
 def test_a_shard_that_is_none_is_refused(models: Path, word: str) -> None:
     assert (

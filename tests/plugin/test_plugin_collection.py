@@ -159,8 +159,13 @@ def test_the_tests_of_others_run_as_without_the_plugin(pytester: pytest.Pytester
     assert not (pytester.path / "reports").exists()
 
 
-def test_collection_imports_nothing_of_weight(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize("shard", [(), ("--shard=1/2", "--report-dir=reports")])
+def test_collection_imports_nothing_of_weight(
+    pytester: pytest.Pytester, shard: tuple[str, ...]
+) -> None:
+    """A shard is chosen before a model is opened, too: the other one is nothing that could be."""
     save(linear(), pytester.path / "lin.onnx")
+    (pytester.path / "broken.onnx").write_text("this is no model")
     pytester.makepyfile(
         watch="""
         import sys
@@ -171,7 +176,8 @@ def test_collection_imports_nothing_of_weight(pytester: pytest.Pytester) -> None
         """
     )
     result = pytester.runpytest_subprocess(
-        "--collect-only", "-p", "watch", "lin.onnx", "--variant", "all"
+        *("--collect-only", "-p", "watch", "lin.onnx", "broken.onnx", "--variant", "all"),
+        *shard,
     )
     assert result.ret == pytest.ExitCode.OK
     result.stderr.fnmatch_lines(["imported: []"])

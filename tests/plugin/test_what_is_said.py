@@ -180,3 +180,18 @@ def test_verbose_failures_have_every_line(pytester: pytest.Pytester, verbose: bo
     shown = sum(line.strip().startswith("figure ") for line in result.outlines)
     assert (shown == 30) == verbose
     assert ("lines left out here" in result.stdout.str()) != verbose
+
+
+def test_a_cache_that_cannot_be_written_is_told_once_and_costs_no_verdict(
+    tmp_path: Path,
+) -> None:
+    cache = tmp_path / ".cache"
+    cache.mkdir()
+    (cache / "artifacts").touch()  # stands where the folder should be
+    save(linear(), tmp_path / "lin.onnx")
+    cells = ("lin.onnx", "--variant=original", "--variant=simplify", "-k=accuracy")
+    ended = run_pytest(tmp_path, *cells, "--report-dir=reports")
+    assert ended.code == pytest.ExitCode.OK, ended.told
+    assert ended.told.count("onnx-harness: Going on without a cache.") == 1
+    assert {cell["status"] for cell in ended.cells.values()} == {"pass"}
+    assert not any(cell["notes"] for cell in ended.cells.values())

@@ -14,6 +14,7 @@ from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.state import Judged, Task, never_loaded
 from onnx_harness.errors import (
     WorkerCrashed,
+    WorkerDied,
     WorkerNotStarted,
     WorkerOutOfMemory,
     WorkerTimedOut,
@@ -43,9 +44,13 @@ class Worker:
     def __init__(self, *answers: object) -> None:
         self._answers: Iterator[object] = iter(answers)
         self.asked = 0
+        self.tasks: list[Task] = []
 
-    def __call__(self, *_: object) -> Any:
+    def __call__(self, _: object, *arguments: object) -> Any:
         self.asked += 1
+        for argument in arguments:
+            if isinstance(argument, Task):
+                self.tasks.append(argument)
         answer = next(self._answers)
         if isinstance(answer, Exception):
             raise answer
@@ -126,6 +131,28 @@ def test_a_death_is_told_by_its_stage_and_the_part_of_it(
     judged = attempts(Worker(death, death)).judge(cell)
     assert (judged.result.stage, judged.result.reason) == (stage, words)
     assert judged.result.symptom is Symptom.CRASH
+
+
+FAILED = result_of(status=Status.FAIL, stage=Stage.COMPARE, reason="it is off")
+
+
+@pytest.mark.parametrize("death", [WorkerTimedOut, WorkerOutOfMemory])
+def test_what_ends_a_search_for_a_mend_costs_the_mend_and_not_the_verdict(
+    cell: Cell, death: type[WorkerDied]
+) -> None:
+    died = death("did not end", f"{RISK}mend 0123")
+    worker = Worker(died, Judged(FAILED))
+    judged = attempts(worker).judge(cell)
+    assert (judged.result.status, judged.result.reason) == (Status.FAIL, "it is off")
+    assert judged.result.detail == ("No mend is offered: looking for one, did not end",)
+    assert not judged.starved
+    assert [task.mending for task in worker.tasks] == [True, False]
+
+
+def test_a_verdict_is_never_tried_again(cell: Cell) -> None:
+    worker = Worker(Judged(FAILED), Judged(result_of()))
+    assert attempts(worker).judge(cell).result is FAILED
+    assert worker.asked == 1
 
 
 def test_a_timeout_in_a_mend_is_told_as_that(cell: Cell) -> None:

@@ -1,10 +1,12 @@
 """The command line as a whole: help, misspellings, exit codes, doctor, view and zoo."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx
@@ -15,6 +17,7 @@ from onnx_harness import cli
 from onnx_harness.cli import doctor, main, zoo
 from onnx_harness.cli.show import size, text
 from onnx_harness.errors import ModelError
+from onnx_harness.isolate.confine import files_are_left, limits_are_set, network_is_left
 from onnx_harness.providers import Problem
 from onnx_harness.providers.probe import Availability
 from onnx_harness.settings import Settings
@@ -222,11 +225,55 @@ def test_doctor_prints_only_json_when_asked(
         "conflict",
         "network_kept",
         "files_kept",
+        "limits_kept",
         "left_out",
         "providers",
     }
     assert found["providers"]["cpu"]["usable"] is True
     assert found["providers"]["cuda"]["mend"] == "pip install fancy"
+
+
+def test_doctor_says_what_the_process_that_opens_models_could_not_give_up(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probed(monkeypatch, "cpu")
+    reasons: dict[str, str | None] = {
+        "network_is_left": "no filter is written for an abacus",
+        "files_are_left": "the kernel has no Landlock",
+        "limits_are_set": "an abacus has none",
+    }
+    monkeypatch.setattr(doctor, "_kept", lambda question, _: reasons[question.__name__])
+    assert main(["doctor"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    for what, name in (
+        ("keeps the network", "network_is_left"),
+        ("may read any file", "files_are_left"),
+        ("has no limits of its own", "limits_are_set"),
+    ):
+        assert f"models are opened in a process that {what}" in told
+        assert f": {reasons[name]}" in told
+        reasons[name] = None
+    assert main(["doctor"]) == 0
+    assert "models are opened" not in capsys.readouterr().out
+
+
+def test_doctor_asks_a_worker_for_each_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the process that opens models itself: this one gives nothing up."""
+    asked = []
+
+    class Confined:
+        def call(self, question: Callable[[], str | None]) -> str | None:
+            asked.append(question)
+            return "why"
+
+    @contextlib.contextmanager
+    def started(_: Settings) -> Iterator[Confined]:
+        yield Confined()
+
+    monkeypatch.setattr(doctor, "started_worker", started)
+    for question in (network_is_left, files_are_left, limits_are_set):
+        assert doctor._kept(question, Settings()) == "why"
+    assert asked == [network_is_left, files_are_left, limits_are_set]
 
 
 def test_doctor_lives_on_when_a_probe_dies(monkeypatch: pytest.MonkeyPatch) -> None:

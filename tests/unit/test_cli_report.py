@@ -14,6 +14,7 @@ from onnx_harness.report import export
 from onnx_harness.results.cells import AccuracyRecord, CellResult, Stage, Status
 from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.run import RunInfo
+from onnx_harness.results.shard_plan import write_plan
 from onnx_harness.results.store import ResultsWriter, read_results
 from tests.unit.results_examples import RUN, cell, latency, output
 
@@ -67,7 +68,7 @@ def test_a_run_of_the_history_gets_a_folder_of_its_own() -> None:
         (["--rtol", "1", "--atol", "1", "--sqnr", "1"], "one kind of bound"),
         (["--rtol", "-1", "--atol", "1"], "aren't negative"),
         (["--sqnr", "nan"], "--sqnr is a finite number; nan isn't"),
-        (["--merge"], "--merge takes two runs or more"),
+        (["--merge"], "--merge: name the folders of the parts"),
     ],
 )
 def test_usage_errors(
@@ -103,6 +104,18 @@ def test_two_runs_are_compared_side_by_side(capsys: pytest.CaptureFixture[str]) 
         "| net-fp16-cpu | pass · 1.1e-06 of 1.0e-04 | FAIL · 1.1e-06 of 1.0e-04 | it is off |"
         in summary
     )
+
+
+def test_times_of_two_processors_are_not_compared() -> None:
+    """The same medians and speedups as above, of a run on another machine."""
+    other = replace(LATER, host=replace(RUN.host, cpu="Another CPU"))
+    left("a", cell("simplify", latency=latency(20.0, 1.5, (1.4, 1.6))))
+    left("b", cell("simplify", latency=latency(10.0, 3.0, (2.9, 3.1))), run=other)
+    assert main(["report", "a", "b"]) == 0
+    page = Path("reports/compared/report.html").read_text("utf-8")
+    assert "1 cell: end as before" in page
+    assert "(2.00x)" not in page
+    assert "Another CPU; times can" in page
 
 
 def test_runs_without_a_common_cell_are_no_comparison(
@@ -224,22 +237,117 @@ def test_commands_name_the_card_that_the_run_named() -> None:
     )
 
 
+def test_a_merger_of_one_is_that_one() -> None:
+    """A list of folders may have one: an array of one task, or a merger of earlier parts."""
+    left("a", FAILED, cell())
+    assert main(["report", "--merge", "a", "-o", "alone"]) == 0
+    assert main(["report", "--merge", "a", "a", "-o", "twice"]) == 0
+    assert main(["report", "--merge", "alone", "-o", "again"]) == 0
+    assert (
+        len(
+            {Path(name, "results.json").read_bytes() for name in ("alone", "twice", "again")}
+        )
+        == 1
+    )
+    assert read_results(Path("alone")) == read_results(Path("a"))
+    assert Path("alone", FILE_NAME).exists()
+
+
+def test_a_merger_of_one_shard_says_which_are_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard(tmp_path / "a", "1/3 aaaaaaaaaaaa", [("net-original-cpu",), (), ()])
+    out = tmp_path / "out"
+    assert main(["report", "--merge", str(tmp_path / "a"), "-o", str(out)]) == 1
+    assert "of 3 shards of one plan, 2 are missing: 2, 3" in capsys.readouterr().err
+    assert not (out / FILE_NAME).exists()
+
+
+def test_a_part_that_ended_before_its_first_verdict_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that holds nothing but the plan is no error: all others are merged."""
+    parts = [("net-original-cpu",), ("net-fp16-cpu",)]
+    begun = shard(tmp_path / "a", "1/2 aaaaaaaaaaaa", parts)
+    killed = tmp_path / "b"
+    write_plan(killed, "aaaaaaaaaaaa", parts)
+    out = tmp_path / "out"
+    assert main(["report", "--merge", begun, str(killed), "-o", str(out)]) == 1
+    told = capsys.readouterr().err
+    assert f"{killed} has a shard's plan and no results: that part is left out" in told
+    assert "of 2 shards of one plan, 1 is missing: 2" in told
+    assert len(read_results(out).cells) == 1
+    assert main(["report", "--merge", str(killed), "-o", str(tmp_path / "none")]) == 1
+    assert "can't be read" in capsys.readouterr().err
+
+
+def shard(folder: Path, label: str, parts: Sequence[Sequence[str]] | None = None) -> str:
+    """Leave a run that is a shard, of the plan that has those parts."""
+    writer = ResultsWriter(folder, replace(RUN, shards=(label,)))
+    writer.put_all([cell(folder.name)])
+    writer.finish()
+    writer.close()
+    if parts is not None:
+        write_plan(folder, label.partition(" ")[2], parts)
+    return str(folder)
+
+
 def test_shards_of_two_plans_end_with_1_and_are_in_no_history(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for place, label in (
-        ("a", "1/2 aaaaaaaaaaaa"),
-        ("b", "2/2 bbbbbbbbbbbb"),
-        ("c", "2/2 aaaaaaaaaaaa"),
-    ):
-        writer = ResultsWriter(tmp_path / place, replace(RUN, shards=(label,)))
-        writer.put_all([cell(place)])
-        writer.finish()
-        writer.close()
-    folders = {name: str(tmp_path / name) for name in "abc"}
+    a = shard(tmp_path / "a", "1/2 aaaaaaaaaaaa")
+    b = shard(tmp_path / "b", "2/2 bbbbbbbbbbbb")
+    c = shard(tmp_path / "c", "2/2 aaaaaaaaaaaa")
     out = tmp_path / "out"
-    assert main(["report", "--merge", folders["a"], folders["b"], "-o", str(out)]) == 1
-    assert "2 different plans" in capsys.readouterr().err
+    assert main(["report", "--merge", a, b, "-o", str(out)]) == 1
+    told = capsys.readouterr().err
+    assert "2 different plans" in told
+    assert f"plan bbbbbbbbbbbb (2 parts) has here part 2 ({b})" in told
+    assert "of plan aaaaaaaaaaaa, 1 is missing: 2" in told
+    assert "to mend it, choose one plan" in told
     assert not (out / FILE_NAME).exists()
-    assert main(["report", folders["a"], folders["c"], "-o", str(out)]) == 0
+    assert main(["report", a, c, "-o", str(out)]) == 0
     assert (out / FILE_NAME).exists()
+
+
+@pytest.mark.parametrize(
+    ("parts", "label", "said"),
+    [
+        (
+            (("m-fp16-cpu", "n-fp16-cpu"), ("n-original-cpu",)),
+            "2/2",
+            "plan bbbbbbbbbbbb has 1 cell that plan aaaaaaaaaaaa hasn't: m-fp16-cpu. Their models",
+        ),
+        (
+            (("n-fp16-cpu",), ()),
+            "2/2",
+            "plan aaaaaaaaaaaa has 1 cell that plan bbbbbbbbbbbb hasn't: n-original-cpu. Their",
+        ),
+        (
+            (("n-fp16-cpu",), ("n-original-cpu",), ()),
+            "3/3",
+            "have the same cells, in 2 and in 3 parts: --shard wasn't of the same number",
+        ),
+        (
+            (("n-original-cpu",), ("n-fp16-cpu",)),
+            "2/2",
+            "have the same cells, dealt out differently: --shard-times weren't the same",
+        ),
+    ],
+)
+def test_what_tells_two_plans_apart_is_said(
+    parts: Sequence[Sequence[str]],
+    label: str,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    first = (("n-fp16-cpu",), ("n-original-cpu",))
+    one = shard(tmp_path / "one", "1/2 aaaaaaaaaaaa", first)
+    other = shard(tmp_path / "other", f"{label} bbbbbbbbbbbb", parts)
+    words = ["report", "--merge", one, other, "-o", str(tmp_path / "out")]
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert "plan aaaaaaaaaaaa (2 parts, 2 cells) has here part 1" in told
+    assert told.count("hasn't") + told.count("have the same cells") == 1

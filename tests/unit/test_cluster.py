@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import onnx
+import onnxruntime
 import pytest
 
 from onnx_harness.cell.content import content_key, machine_of, this_machine
@@ -572,6 +574,17 @@ def test_a_worker_of_another_state_of_the_code_refuses() -> None:
     assert REPLY.loads(worker.judge_group(pack(["no request"]))).refusal
 
 
+def refuse_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this process open no model: a cell process is another one, which imports anew."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a model was opened outside the cell process")
+
+    for name in ("load", "load_model", "load_model_from_string", "ModelProto"):
+        monkeypatch.setattr(onnx, name, refuse)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+
+
 def test_a_worker_judges_and_times_in_a_cell_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -580,6 +593,7 @@ def test_a_worker_judges_and_times_in_a_cell_process(
     settings = replace(CLUSTER, latency_budget=0.1)
     moved, sent, parcel = packed(cells_of(path, "original"), path, settings)
     request = Request(moved, sent, parcel, {}, this_machine().source, "topic")
+    refuse_models(monkeypatch)
     reply = REPLY.loads(worker.judge_group(pack(request)))
     told = VERDICT.loads(reply.verdicts[0].encode())
     assert (told.result.status, told.result.machine) == (Status.PASS, this_machine().host)

@@ -123,6 +123,14 @@ def test_the_steps_their_options_and_the_id_change_it(model: Path) -> None:
     assert key(model, "fp16.io32(max_finite_val=9.0)") != key(model, "fp16.io32")
 
 
+def test_the_provider_changes_it(model: Path) -> None:
+    keys = set()
+    for provider in ("cpu", "cuda", "openvino"):
+        cell = Cell(card_for(model), parse_variant("simplify"), provider)
+        keys.add(content.content_key(cell, model, DEFAULTS))
+    assert len(keys) == 3
+
+
 def test_another_source_or_version_changes_it(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,9 +143,11 @@ def test_without_an_affinity_the_cores_are_counted(
 def test_where_there_are_no_limits_nothing_is_limited(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    assert confine.limits_are_set() is None
     monkeypatch.setattr(confine, "resource", None)
     confine.limit_resources(1.0, 1)
     confine.renew_time(1.0)
+    assert "has no such limits" in str(confine.limits_are_set())
 
 
 ALLOW, REFUSE = 0x7FFF0000, 0x00050000 | errno.EACCES

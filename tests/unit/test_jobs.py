@@ -7,15 +7,18 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from onnx_harness.cards.card import Card, PathSource
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult
+from onnx_harness.run import jobs as jobs_room
 from onnx_harness.run.jobs import Jobs, job_count
-from onnx_harness.run.schedule import Group
+from onnx_harness.run.schedule import LEAST_BYTES, Group
 from tests.unit.results_examples import cell as result_of
 
 VARIANTS = ("original", "optimize", "simplify", "fp16", "fp16.io32", "simplify+fp16")
@@ -130,6 +133,23 @@ def test_a_process_that_cant_be_made_is_told_to_who_waits() -> None:
         Jobs([waited], 2, broken).judge_of(waited.cells[0])
 
 
-def test_auto_is_no_more_than_the_cores() -> None:
+@pytest.mark.parametrize(
+    ("cores", "limit_workers", "free_workers", "count"),
+    [(8, 99, 99, 8), (8, 3, 99, 3), (8, 99, 5, 5), (2, 0, 0, 1)],
+)
+def test_auto_is_as_many_as_there_are_cores_and_memory_for(
+    cores: int,
+    limit_workers: int,
+    free_workers: int,
+    count: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    host = SimpleNamespace(cores=cores)
+    free = SimpleNamespace(available=free_workers * LEAST_BYTES)
+    monkeypatch.setattr(jobs_room, "this_host", lambda: host)
+    monkeypatch.setattr(
+        jobs_room, "default_memory_bytes", lambda: limit_workers * LEAST_BYTES
+    )
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
+    assert job_count(0) == count
     assert job_count(3) == 3
-    assert job_count(0) >= 1

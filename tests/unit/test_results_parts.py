@@ -28,7 +28,7 @@ from onnx_harness.results import run as heads
 from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import PinnedRecord, Status
 from onnx_harness.results.codec import as_data, as_json, decode, encode
-from onnx_harness.results.files import cannot_write, replace_text
+from onnx_harness.results.files import cannot_write, move_folder, replace_text
 from onnx_harness.results.gated import Finding, gravest
 from onnx_harness.results.levels import (
     FILE_NAME,
@@ -565,3 +565,21 @@ def test_a_cache_that_cannot_be_written_is_one_in_memory_s_folder(tmp_path: Path
     assert other != first
     assert (len(made), len(cache.warnings)) == (2, 1)
     assert cache.warnings[0].startswith("Going on without a cache. ")
+
+
+def test_a_folder_that_cannot_be_moved_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From another file system each file is copied, and the error lists all that failed."""
+    full = f"[Errno {errno.ENOSPC}] {os.strerror(errno.ENOSPC)}: 'a' -> 'b'"
+
+    def fail(*_: object) -> None:
+        raise shutil.Error([("a", "b", full), ("c", "d", full)])
+
+    monkeypatch.setattr(shutil, "move", fail)
+    with pytest.raises(ResultsError) as raised:
+        move_folder(tmp_path / "a", tmp_path / "b")
+    told = str(raised.value)
+    assert f"can't be written at {tmp_path / 'b'}: {os.strerror(errno.ENOSPC)} (" in told
+    assert "Mend: free some space there, or choose another folder (--report-dir)" in told
+    assert "[Errno" not in told

@@ -50,9 +50,10 @@ def compare(
     if not outcome.passed:
         reason, detail = outcome.reason or "the outputs differ", outcome.detail
         halved = way.bound.precision in (Precision.FP16, Precision.BF16)
-        if (emulated or halved) and outcome.of_values:
+        mends = way.task.mending and outcome.of_values
+        if mends and (emulated or halved):
             detail = (*detail, tried_mend(judged_standard, way.bound, artifact.model))
-        elif way.bound.precision is Precision.INT8 and outcome.of_values:
+        elif mends and way.bound.precision is Precision.INT8:
             mend = tried_int8_mend(way, subject, cache)
             detail = (*detail, mend) if mend else detail
         raise CellEnded(outcome.status, reason, detail, outcome.symptom, outcome.worst_sets)
@@ -78,7 +79,7 @@ def compare_simulated(
     way.notes += (*outcome.notes, f"{BF16_SIMULATED}: {why}")
     if not outcome.passed:
         reason, detail = outcome.reason or "the outputs differ", outcome.detail
-        if outcome.of_values:
+        if outcome.of_values and way.task.mending:
             detail = (*detail, tried_mend(judged_standard, way.bound, artifact.model))
         raise CellEnded(outcome.status, reason, detail, outcome.symptom, outcome.worst_sets)
     _judge_recorded(way, subject)

@@ -66,7 +66,8 @@ def _judged(task: Task, *, mending: bool) -> Judged:
     with tempfile.TemporaryDirectory(
         prefix="onnx-harness-profile-", ignore_cleanup_errors=True
     ) as scratch:
-        return _judge(way, cache, Path(scratch), mending=mending)
+        judged = _judge(way, cache, Path(scratch), mending=mending)
+        return replace(judged, warnings=tuple(bench.cache.warnings))
 
 
 def _judge(way: Way, cache: Cache, scratch: Path, *, mending: bool) -> Judged:
@@ -105,6 +106,7 @@ def _judge(way: Way, cache: Cache, scratch: Path, *, mending: bool) -> Judged:
     except CellEnded as end:
         failing = tuple(way.task.place(place) for place in end.failing)
         detail = end.detail
+        mending = mending and way.task.mending
         if mending and subject is not None and may_be_mended(way, end):
             mend = tried_early_mend(way, subject, cache, judge_alone)
             detail = (*detail, mend) if mend else detail

@@ -59,6 +59,7 @@ class Task:
             run on the CPU is profiled and its emulated float16 held to the type's range.
         recorded: a ``.npz`` whose input sets are used instead of all others; None: they are found
             as usual.
+        mending: whether another variant that passes is looked for where it fails.
         unproven_placement: judge the outputs where ONNX Runtime keeps no record of placements, as
             releases before 1.24 don't. For a search over releases: a verdict has the proof.
     """
@@ -70,6 +71,7 @@ class Task:
     explained: bool = True
     skipped: tuple[int, ...] = ()
     recorded: Path | None = None
+    mending: bool = True
     unproven_placement: bool = False
 
     @property
@@ -129,6 +131,8 @@ class Judged:
             fail, or that the worker died of.
         crashed: the worker died of it, by itself.
         starved: it hangs on the limit of memory: with more, it might be another one.
+        warnings: what the worker's cache couldn't do; they're about the machine, and no part of the
+            result.
     """
 
     result: CellResult
@@ -137,6 +141,7 @@ class Judged:
     failing: tuple[int, ...] = ()
     crashed: bool = False
     starved: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

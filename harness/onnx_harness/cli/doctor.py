@@ -25,12 +25,19 @@ from onnx_harness.cli.show import (
     write_json,
 )
 from onnx_harness.errors import WorkerDied, WorkerNotStarted, words_of
-from onnx_harness.isolate.confine import files_are_left, network_is_left
+from onnx_harness.isolate.confine import files_are_left, limits_are_set, network_is_left
 from onnx_harness.providers import Problem
 from onnx_harness.providers.probe import Availability, conflict, probe
 from onnx_harness.settings import Settings
 
 DEFAULT_PROVIDER = "cpu"
+
+_KEPT = {
+    "network_kept": "keeps the network",
+    "files_kept": "may read any file",
+    "limits_kept": "has no limits of its own on files, processes and the processor's time",
+}
+"""What the process that opens models should give up, by the key in JSON."""
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -65,16 +72,18 @@ def run(args: argparse.Namespace) -> int:
         else:
             availabilities.append(_probe(name, settings))
     versions = _versions()
-    network = _kept(network_is_left, settings)
-    files: str | None = "allow_read names /"
+    kept = {
+        "network_kept": _kept(network_is_left, settings),
+        "files_kept": "allow_read names /",
+        "limits_kept": _kept(limits_are_set, settings),
+    }
     if Path("/") not in settings.allow_read:
-        files = _kept(files_are_left, settings)
+        kept["files_kept"] = _kept(files_are_left, settings)
     if args.json:
         document = {
             "versions": versions,
             "conflict": asdict(problem) if problem else None,
-            "network_kept": network,
-            "files_kept": files,
+            **kept,
             "left_out": [*transforms.left_out(), *providers.left_out()],
             "providers": {
                 availability.name: _as_json(availability) for availability in availabilities
@@ -83,12 +92,10 @@ def run(args: argparse.Namespace) -> int:
         write_json(document)
     else:
         _show(console(), availabilities, problem, versions, verbose=args.verbose)
-        if network is not None:
-            sentence = f"models are opened in a process that keeps the network: {network}"
-            console().print(labelled("note: ", "yellow", sentence), soft_wrap=True)
-        if files is not None:
-            sentence = f"models are opened in a process that may read any file: {files}"
-            console().print(labelled("note: ", "yellow", sentence), soft_wrap=True)
+        for key, why in kept.items():
+            if why is not None:
+                sentence = f"models are opened in a process that {_KEPT[key]}: {why}"
+                console().print(labelled("note: ", "yellow", sentence), soft_wrap=True)
     works = any(
         availability.usable
         for availability in availabilities

@@ -12,15 +12,18 @@ from pathlib import Path
 from onnx_harness.cli import DONE, NEGATIVE
 from onnx_harness.cli.node_data import kept_models, write_of_kept
 from onnx_harness.cli.report_headers import headers_of
+from onnx_harness.cli.report_parts import never_began
 from onnx_harness.cli.show import console, error_console, labelled, text
 from onnx_harness.diagnose.repro import FOLDER
 from onnx_harness.errors import HarnessError, ResultsError, UsageError, did_you_mean
 from onnx_harness.report import changes, comparison, export, figures
-from onnx_harness.report.merge import differences, merge, shards_amiss, shards_of_one_plan
+from onnx_harness.report.merge import differences, merge
 from onnx_harness.report.rejudge import Bounds, rejudge
+from onnx_harness.report.shards import Part, shards_amiss, shards_of_one_plan
 from onnx_harness.report.write import REPORT, SUMMARY, write_reports
 from onnx_harness.results import history
 from onnx_harness.results.files import cannot_write, replace_text
+from onnx_harness.results.shard_plan import read_plan
 from onnx_harness.results.store import Results, ResultsWriter, read_results
 from onnx_harness.results.union import unite_verdicts
 from onnx_harness.results.verdicts import VerdictFiles
@@ -31,14 +34,32 @@ MOST_NAMED = 20
 """Cells that are named on the terminal; the report has all of them."""
 
 
+_EPILOG = (
+    "One RUN: its report.html and summary.md are written anew. Two: they are compared, the "
+    "first being\n"
+    "the one before. Three or more, or any number with --merge: shards, merged into one "
+    "results.json with\n"
+    "its reports; of a cell that several have, the graver verdict stays.\n"
+    "\n"
+    "Without --output a report goes where its results.json lies; a run of the history, a "
+    "comparison, a\n"
+    "merger and a run that is judged again go to a folder of their own inside the report "
+    "folder.\n"
+    "The exit code says whether the report could be written, and is 1 where shards are\n"
+    "missing or of several plans. It doesn't say what is in it."
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """Results that were named.
 
     Attributes:
+        name: as it was typed.
         folder: where their own report lies; None for a run of the history.
     """
 
+    name: str
     results: Results
     folder: Path | None
 
@@ -60,7 +81,9 @@ def declare(parser: argparse.ArgumentParser) -> None:
         "--report-dir", metavar="DIR", type=Path, help="with the history (default: reports)"
     )
     parser.add_argument(
-        "--merge", action="store_true", help="merge two runs instead of comparing them"
+        "--merge",
+        action="store_true",
+        help="merge the runs, be it one or more, where two are otherwise compared",
     )
     parser.add_argument(
         "--csv", metavar="FILE", help="write the cells as CSV too; - is standard output"
@@ -87,20 +110,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     judging.add_argument(
         "--sqnr", type=float, metavar="DB", help="least signal to noise ratio instead"
     )
-    parser.epilog = (
-        "One RUN: its report.html and summary.md are written anew. Two: they are compared, the "
-        "first being\n"
-        "the one before. Three or more, or two with --merge: shards, merged into one results.json "
-        "with its\n"
-        "reports; of a cell that several have, the graver verdict stays.\n"
-        "\n"
-        "Without --output a report goes where its results.json lies; a run of the history, a "
-        "comparison, a\n"
-        "merger and a run that is judged again go to a folder of their own inside the report "
-        "folder.\n"
-        "The exit code says whether the report could be written, and is 1 where shards are\n"
-        "missing or of several plans. It doesn't say what is in it."
-    )
+    parser.epilog = _EPILOG
     parser.set_defaults(run=run)
 
 
@@ -110,34 +120,37 @@ def run(args: argparse.Namespace) -> int:
     if args.parquet is not None:
         export.parquet_library()  # before anything is written
     reports = args.report_dir or nearest_settings({}).report_dir or Path("reports")
-    sources = [_source(name, reports) for name in args.runs or [str(reports)]]
+    if args.merge and not args.runs:
+        raise UsageError(
+            "--merge: name the folders of the parts, as in: report --merge DIR…"
+        )
+    names = args.runs or [str(reports)]
+    if args.merge:
+        names = [name for name in names if not never_began(Path(name))] or names
+    sources = [_source(name, reports) for name in names]
     all_results = [source.results for source in sources]
-    compared = len(sources) == 2 and not args.merge and not shards_of_one_plan(all_results)
-    if args.merge and len(sources) == 1:
-        raise UsageError("--merge takes two runs or more")
-    if compared:
+    several = len(sources) > 1
+    merged = args.merge or len(sources) > 2 or (several and shards_of_one_plan(all_results))
+    if len(sources) == 2 and not merged:
         return _compare(args, sources, bounds, reports)
     results = sources[0].results
     folder = sources[0].folder or reports / results.run.id
-    if len(sources) > 1:
+    amiss: list[str] = []
+    if merged:
         results = _merged(all_results)
         folder = reports / "merged"
+        amiss = list(shards_amiss([_part(source) for source in sources]))
     if bounds is not None:
         results = _rejudged(results, bounds)
         folder = reports / "rejudged"
     folder = args.output or folder
-    if len(sources) > 1 or bounds is not None:
+    if merged or bounds is not None:
         _refuse_overwriting(folder, sources)
         _write_results(folder, results)
-    if len(sources) > 1 and bounds is None:
-        parts = []
-        for source in sources:
-            if source.folder is not None:
-                parts.append((source.folder, source.results.run.id))
-        unite_verdicts(folder, results, parts)
-    amiss = list(shards_amiss(all_results)) if len(sources) > 1 else []
-    if len(sources) > 1 and bounds is None and not amiss:
-        _write_history(folder, results)
+    if merged and bounds is None:
+        _unite(folder, results, sources)
+        if not amiss:
+            _write_history(folder, results)
     past = background(sources[0].folder or reports, results.run, results.cells)
     write_reports(_made(folder), results.run, results.cells, headers_of(results), past)
     _say(
@@ -150,6 +163,20 @@ def run(args: argparse.Namespace) -> int:
     for sentence in amiss:
         error_console().print(labelled("error: ", "red", sentence), soft_wrap=True)
     return NEGATIVE if amiss else DONE
+
+
+def _part(source: Source) -> Part:
+    plan = None if source.folder is None else read_plan(source.folder)
+    return Part(source.name, source.results, plan)
+
+
+def _unite(folder: Path, results: Results, sources: Sequence[Source]) -> None:
+    """Put the verdicts of the merged folders into that of their merger."""
+    parts = []
+    for source in sources:
+        if source.folder is not None:
+            parts.append((source.folder, source.results.run.id))
+    unite_verdicts(folder, results, parts)
 
 
 def _write_node_data(reports: Path, results: Results) -> None:
@@ -209,7 +236,7 @@ def _source(name: str, reports: Path) -> Source:
     """
     path = Path(name)
     if path.exists():
-        return Source(_read(path), path if path.is_dir() else path.parent)
+        return Source(name, _read(path), path if path.is_dir() else path.parent)
     database = reports / history.FILE_NAME
     if not database.is_file():
         raise UsageError(
@@ -227,7 +254,8 @@ def _source(name: str, reports: Path) -> Source:
                 f"'{name}'. "
                 f"{did_you_mean(name, ids[-MOST_NAMED:])}"
             )
-        return Source(Results(matching[0], past.cells(matching[0].id)), None)
+        results = Results(matching[0], past.cells(matching[0].id))
+        return Source(name, results, None)
 
 
 def _read(path: Path) -> Results:

@@ -160,6 +160,13 @@ def files_are_left() -> str | None:
     raise RuntimeError(f"{outside} could be read after files were given up")
 
 
+def limits_are_set() -> str | None:
+    """Why a worker has no limits on files, processes and the processor's time here, or None."""
+    if resource is None:
+        return f"{platform.system()} has no such limits; time and memory are watched from outside"
+    return None
+
+
 def _filter(architecture: int, socket_call: int, uring_call: int) -> list[bytes]:
     """Return the filter's program.
 

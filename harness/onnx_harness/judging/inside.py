@@ -35,13 +35,17 @@ class Inside:
     """Draws of the last bits inside a model.
 
     They run on one session that is opened when it's first asked for.
+
+    Attributes:
+        rounds: whether a value passes a step function inside, or is a float16.
     """
 
     def __init__(self, model: Model, reference: Reference) -> None:
         self._model = model
         self._reference = reference
         self._session: Any = None
-        self.steps = steps(model.load()) if has_steps(model.skeleton) else {}
+        self.rounds = has_steps(model.skeleton)
+        self.steps = steps(model.load()) if self.rounds else {}
         self.draws = 0
 
     def gaps(self, sets: Sequence[int], draws: Sequence[Draw], first: int = 0) -> Run:

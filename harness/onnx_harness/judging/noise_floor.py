@@ -22,7 +22,6 @@ from onnx_harness.inputs.values.sets import RISING
 from onnx_harness.isolate import risking
 from onnx_harness.judging.exact_sums import exact_sums
 from onnx_harness.judging.inside import Inside, Run
-from onnx_harness.judging.last_bits import has_steps
 from onnx_harness.judging.nudges import (
     as_double,
     in_double,
@@ -116,8 +115,8 @@ def _measured_unusual(model: Model, reference: Reference) -> Noise:
     edged = [place for place in unusual if place not in free]
     sources: list[str] = []
     notes: list[str] = []
-    draws = _UNUSUAL_DRAWS if has_steps(model.skeleton) else DRAWS
     inside = Inside(model, reference)
+    draws = _UNUSUAL_DRAWS if inside.rounds else DRAWS
     own = _runs(
         notes,
         sources,
@@ -164,8 +163,8 @@ def _measured(model: Model, reference: Reference) -> Noise:
     usual, count = reference.usual, len(reference.sets)
     sources: list[str] = []
     notes: list[str] = []
-    rounds, exact = has_steps(model.skeleton), exact_sums(model.skeleton)
-    inside = Inside(model, reference)
+    inside, exact = Inside(model, reference), exact_sums(model.skeleton)
+    rounds = inside.rounds
     # Twice the reference's own work, not five times: the levels that few ask for are run on every
     # second usual set.
     measures: dict[str, Callable[[], Run]] = {

@@ -34,11 +34,23 @@ def value_names_of(models_graphs: Iterable[onnx.GraphProto]) -> set[str]:
 
 
 def fresh_name(stem: str, taken: set[str]) -> str:
-    """Return ``stem``, or ``stem_1`` and so on: the first that isn't taken, and is from now on."""
-    name, number = stem, 0
-    while name in taken:
-        number += 1
-        name = f"{stem}_{number}"
+    """Return ``stem``, or ``stem_1`` and so on: one that isn't taken, and is from now on.
+
+    Where the numbers that are taken have no gap it's the next one. It's looked for by doubling and
+    halving: going through all of them costs minutes in a graph of 20,000 nodes.
+    """
+    name = stem
+    if stem in taken:
+        last_taken, free = 0, 1
+        while f"{stem}_{free}" in taken:
+            last_taken, free = free, 2 * free
+        while free - last_taken > 1:
+            middle = (last_taken + free) // 2
+            if f"{stem}_{middle}" in taken:
+                last_taken = middle
+            else:
+                free = middle
+        name = f"{stem}_{free}"
     taken.add(name)
     return name
 

@@ -111,6 +111,11 @@ class Reporter:
             self._start_jobs(cells)
             self._show_pace(cells)
             self._pass_over_done()
+        elif SHARD in self._config.stash and not (cells or broken or listed):
+            # The run has cells, and this part none: a merger has to see that it isn't missing.
+            self._planned = 0
+            self._begin_run(done=True)
+            self._say(f"no cell falls to this part, {self._config.stash[SHARD]}")
         ended = yield
         if self._account is not None:
             for result in runner_of(self._config).settle(self._say):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from onnx_harness.plugin.state import settings_of
+from onnx_harness.plugin.state import RUNNER, settings_of
 
 if TYPE_CHECKING:
     from onnx_harness.run.account import Account
@@ -26,7 +26,10 @@ def show_account(
     # A log has no width of its own: it gets every column.
     if not terminal.isatty():
         width = max(width, _LOG_WIDTH)
-    if note := fallback_note():
+    runner = config.stash.get(RUNNER, None)
+    # A cell process that follows another one meets the same full disk: it's told once.
+    unkept = next(iter(runner.warnings), None) if runner is not None else None
+    for note in filter(None, (fallback_note(), unkept)):
         terminal.write_line(f"onnx-harness: {note}", yellow=True)
     details = config.option.tbstyle == "no"  # else FAILURES has them, each once
     quiet = terminal.verbosity < 0

@@ -12,10 +12,18 @@ from onnx_harness.results.store import Results
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A cell in two runs; one of the two is None where only the other has it."""
+    """A cell in two runs.
+
+    Attributes:
+        before: in the first; None where only the other has it.
+        after: in the second, likewise.
+        same_processor: whether one and the same computed it in both. Times of two, and speedups,
+            are never compared.
+    """
 
     before: CellResult | None
     after: CellResult | None
+    same_processor: bool = True
 
     @property
     def id(self) -> str:
@@ -30,11 +38,17 @@ class Change:
             return "new"
         if self.after is None:
             return "gone"
-        return _kind(self.before, self.after)
+        kind = _kind(self.before, self.after)
+        return "same" if kind == "speed" and not self.same_processor else kind
 
     @property
     def speedup(self) -> str:
-        """Return ``1.05x``: the median time before over that after; empty without both times."""
+        """Return ``1.05x``: the median time before over that after.
+
+        Empty without both times, and where two processors took them.
+        """
+        if not self.same_processor:
+            return ""
         before, after = _median_ms(self.before), _median_ms(self.after)
         return f"{before / after:.2f}x" if before and after else ""
 
@@ -79,9 +93,17 @@ def changes(before: Results, after: Results) -> dict[str, list[Change]]:
     second = {cell.id: cell for cell in after.cells}
     grouped: dict[str, list[Change]] = {kind: [] for kind in KINDS}
     for key in dict.fromkeys([*second, *first]):
-        change = Change(first.get(key), second.get(key))
+        change = _change(first.get(key), second.get(key), before.run, after.run)
         grouped[change.kind].append(change)
     return {kind: members for kind, members in grouped.items() if members}
+
+
+def _change(
+    first: CellResult | None, second: CellResult | None, old: RunInfo, new: RunInfo
+) -> Change:
+    if first is None or second is None:
+        return Change(first, second)
+    return Change(first, second, first.processor(old.host) == second.processor(new.host))
 
 
 def sentence(grouped: dict[str, list[Change]]) -> str:

@@ -25,7 +25,15 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup
 
-from onnx_harness.report import diagnosed, figures, matrix, shipping, simulated, trends
+from onnx_harness.report import (
+    decoded,
+    diagnosed,
+    figures,
+    matrix,
+    shipping,
+    simulated,
+    trends,
+)
 from onnx_harness.report.background import NOTHING as NOTHING_ELSE
 from onnx_harness.report.background import Background, since, standings
 from onnx_harness.report.causes import causes
@@ -264,6 +272,7 @@ def _data(
                 "standing": standing.get(cell.id, ""),
                 "ranOn": figures.machine(cell, run),
                 "parts": diagnosed.facts(cell.diagnosis) if cell.diagnosis else [],
+                "decoded": decoded.facts(cell.generation) if cell.generation else None,
                 "heat": {
                     name: [heat.text, heat.level] for name, heat in heats[place].items()
                 },

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from onnx_harness.results.cells import CellResult, Status
@@ -74,38 +74,6 @@ def differences(parts: Sequence[Results]) -> list[str]:
     if changed:
         remarks.append(f"the runs have several files of {', '.join(changed)}")
     return remarks
-
-
-def shards_amiss(parts: Sequence[Results]) -> Iterator[str]:
-    """Return what keeps shards from being one whole run: a sentence each."""
-    shards = {shard for part in parts for shard in part.run.shards}
-    plans: dict[str, set[int]] = {}
-    for shard in shards:
-        place, _, plan = shard.partition(" ")
-        index, _, count = place.partition("/")
-        plans.setdefault(f"{count} {plan}", set()).add(int(index))
-    if len(plans) > 1:
-        yield (
-            f"the shards are parts of {len(plans)} different plans, so cells may be missing: run "
-            f"them again in empty folders, with the same options, models and --shard-times: "
-            f"{', '.join(sorted(shards, key=_shard_order))}"
-        )
-    for plan, present in sorted(plans.items()):
-        total = int(plan.partition(" ")[0])
-        missing = sorted({*range(1, total + 1)} - present)
-        if missing:
-            words = f"of {total} shards of one plan, {len(missing)} aren't here: "
-            yield (
-                words + f"{', '.join(map(str, missing))}; run those parts, then merge again"
-            )
-
-
-def shards_of_one_plan(parts: Sequence[Results]) -> bool:
-    """Whether each of the results is of other shards of the same plan."""
-    labels = [part.run.shards for part in parts]
-    places = [shard for shards in labels for shard in shards]
-    plans = {(shard.partition("/")[2]) for shard in places}
-    return all(labels) and len(plans) == 1 and len(set(places)) == len(places)
 
 
 def _shard_order(shard: str) -> tuple[int, str]:

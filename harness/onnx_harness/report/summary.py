@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from onnx_harness.report import figures, shipping, simulated
+from onnx_harness.report import decoded, figures, shipping, simulated
 from onnx_harness.report.background import NOTHING, Background, Since, since
 from onnx_harness.report.causes import causes, sentence
 from onnx_harness.report.escape import markdown, markdown_block, markdown_html
@@ -62,6 +62,7 @@ def page(
         mended_cells,
     )
     lines += _matrices(cells, models)
+    lines += _folded("Greedy decoding", decoded.table(cells))
     lines += _others(
         "Not applicable", [cell for cell in cells if cell.status is Status.NOT_APPLICABLE]
     )

@@ -8,6 +8,7 @@ from typing import Literal
 
 from onnx_harness.report import figures, simulated
 from onnx_harness.report.causes import key
+from onnx_harness.report.decoded import generation
 from onnx_harness.report.escape import printable
 from onnx_harness.report.failures import WHERE_ALL_IS, wrapped
 from onnx_harness.report.figures import BAD, Block, ModelHeader
@@ -177,6 +178,8 @@ def _block(
         name = figures.counted(len(others) + 1, "variant") if others else cell.variant
         line = nights.get(cell.id, "") if not others else ""
         yield Line(_row(cell, layout, name, line), _STYLES.get(cell.status, ""))
+        if not others and (decoded := generation(cell)):
+            yield from map(Line, wrapped(f"decoding: {decoded}", layout.total, "    "))
         if cell.status in BAD and details is not None:
             if details > 0:
                 yield from _detail(cell)

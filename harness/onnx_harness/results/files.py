@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import secrets
 import shutil
 import tempfile
@@ -33,11 +34,25 @@ def cannot_write(what: str, path: Path, error: OSError, how: str) -> ResultsErro
         error: the system's answer.
         how: the option or variable that chooses another folder.
     """
+    words = error.strerror or f"{error}"
     mend = _MENDS.get(error.errno or 0, "choose another folder")
+    if isinstance(error, shutil.Error):
+        words, mend = _of_many(error)
     return ResultsError(
-        f"{what} can't be written at {path}: {error.strerror or error}{_free_space(path)}. Mend: "
-        f"{mend} ({how})."
+        f"{what} can't be written at {path}: {words}{_free_space(path)}. Mend: {mend} ({how})."
     )
+
+
+def _of_many(error: shutil.Error) -> tuple[str, str]:
+    """Return the first words of an error that lists those of many files, and the mend.
+
+    shutil keeps each file's error as text: it names two paths, and the system's words.
+    """
+    text = f"{error.args[0][0][-1] if isinstance(error.args[0], list) else error}"
+    for number, mend in _MENDS.items():
+        if os.strerror(number) in text:
+            return os.strerror(number), mend
+    return text.splitlines()[0] if text else "files can't be copied", "choose another folder"
 
 
 def _free_space(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -11,8 +12,10 @@ from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import ResultsError
 from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.history_rows import Measured
-from onnx_harness.run.past import Past
 from onnx_harness.run.schedule import Group, grouped, longest_first
+
+if TYPE_CHECKING:  # it imports onnx, which collection doesn't
+    from onnx_harness.run.past import Past
 
 LATENCY = "test_latency"
 

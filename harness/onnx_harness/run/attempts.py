@@ -53,6 +53,7 @@ class Attempts:
     Attributes:
         without_unusual: by model that is fed usual inputs alone, what the worker died of on others.
         fatal: by cell, unusual input sets that the worker died of.
+        unmended: by cell, what a worker died of that looked for a mend of its failure.
         unloadable: by model, the verdict on its load, which no variant has a part in.
     """
 
@@ -75,6 +76,7 @@ class Attempts:
         self._machine_retries = machine_retries
         self.without_unusual: dict[Path, str] = {}
         self.fatal: dict[str, list[FatalSet]] = {}
+        self.unmended: dict[str, str] = {}
         self.unloadable: dict[Path, Judged] = {}
         self._deaths: Counter[Path] = Counter()  # of what can be done without, by model
         # Models that lack unusual inputs for want of memory.
@@ -121,7 +123,11 @@ class Attempts:
     def _judge(self, cell: Cell) -> Judged:
         ended = never_loaded(cell)
         try:
-            judged = self._call(pipeline.judge, self._task(cell))
+            judged = self._call(pipeline.judge, self._task_of(cell))
+            if cell.id in self.unmended:
+                words = f"No mend is offered: looking for one, {self.unmended[cell.id]}"
+                result = replace(judged.result, detail=(*judged.result.detail, words))
+                judged = replace(judged, result=result)
             if (died := self.without_unusual.get(cell.card.path)) is not None:
                 note = f"fed usual inputs alone: on unusual ones, {died}"
                 result = replace(judged.result, notes=(*judged.result.notes, note))
@@ -149,6 +155,10 @@ class Attempts:
                 )
             )
 
+    def _task_of(self, cell: Cell) -> Task:
+        task = self._task(cell)
+        return replace(task, mending=False) if cell.id in self.unmended else task
+
     def _died(self, cell: Cell, ended: CellResult, death: WorkerDied) -> Judged:
         """The verdict on a cell whose worker died, judged again where that can help."""
         at_load = death.stage == Stage.LOAD or death.stage.startswith(f"{RISK}{FEED}")
@@ -171,6 +181,10 @@ class Attempts:
                 self._deaths[cell.card.path] += 1
                 return self._judge(cell)  # the worker knows what it doesn't try again
             tried = death.stage.removeprefix(RISK)
+            if tried.startswith(_MEND) and cell.id not in self.unmended:
+                # It's a courtesy: the verdict is what the cell fails by.
+                self.unmended[cell.id] = death.what
+                return self._judge(cell)
             death.stage = f"{Stage.COMPARE}: {tried}" if tried.startswith(_MEND) else ""
         stage, doing = stage_of(death.stage)
         ended = replace(

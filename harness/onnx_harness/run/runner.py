@@ -53,6 +53,7 @@ class Runner:
 
     Attributes:
         past: what earlier runs found out.
+        warnings: what caches couldn't do, each once.
         devices: by provider that was probed, the name of the device that its sessions run on, where
             it has one.
     """
@@ -87,6 +88,7 @@ class Runner:
         self._cluster: Remote | None = None
         self._closed = False
         self.devices: dict[str, str] = {}
+        self.warnings: dict[str, None] = {}
         self.past = Past(settings)
         self._worker: Worker | None = None
         self._judged: dict[str, Judged] = {}
@@ -177,6 +179,7 @@ class Runner:
         """
         if cell.id not in self._judged:
             self._find(cell)
+        self.warnings |= dict.fromkeys(self._judged[cell.id].warnings)
         return self._judged[cell.id].result
 
     def _find(self, cell: Cell) -> None:

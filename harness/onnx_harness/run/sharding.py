@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,16 +10,13 @@ import pytest
 
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import UsageError
-from onnx_harness.results.files import replace_text
 from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.history_rows import Measured
+from onnx_harness.results.shard_plan import read_plan, write_plan
 from onnx_harness.results.store import read_results
 from onnx_harness.run.arrange import cell_of
 from onnx_harness.run.schedule import plan_digest, shards
 from onnx_harness.settings import Settings
-
-PLAN = "shard-plan.json"
-"""The file of a part's report folder that says which cells each part of its run has."""
 
 Parts = list[tuple[Cell, ...]]
 
@@ -69,7 +65,8 @@ def shard_of(
     if parts is None:
         parts = shards(cells, recorded_times(times), count)
     if keep and report_dir is not None:
-        _write_plan(report_dir / PLAN, parts)
+        ids = [[cell.id for cell in part] for part in parts]
+        write_plan(report_dir, plan_digest(parts), ids)
     own = {cell.id for cell in parts[part - 1]}
     left_out = tuple(item for item in tests if cell_of(item).id not in own)
     return Shard(f"{part}/{count} {plan_digest(parts)}", left_out)
@@ -107,18 +104,11 @@ def _planned(cells: Sequence[Cell], count: int, report_dir: Path | None) -> Part
     """Return the plan that the folder keeps; None where it is none of these cells."""
     if report_dir is None:
         return None
+    plan = read_plan(report_dir)
     by_id = {cell.id: cell for cell in cells}
-    try:
-        ids = json.loads((report_dir / PLAN).read_text("utf-8"))["parts"]
-        parts = [tuple(by_id[cell_id] for cell_id in part) for part in ids]
-    except (OSError, ValueError, KeyError, TypeError):
+    if plan is None or not plan.cells <= by_id.keys():
         return None
+    parts = [tuple(by_id[cell_id] for cell_id in part) for part in plan.parts]
     planned = [cell.id for part in parts for cell in part]
     whole = len(parts) == count and sorted(planned) == sorted(by_id)
     return parts if whole else None
-
-
-def _write_plan(path: Path, parts: Parts) -> None:
-    ids = [sorted(cell.id for cell in part) for part in parts]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(path, json.dumps({"digest": plan_digest(parts), "parts": ids}, indent=1))

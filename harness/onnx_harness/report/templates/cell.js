@@ -83,6 +83,7 @@ function view(cell) {
       ),
     cell.accuracy && accuracy(cell),
     cell.latency && latency(cell),
+    decoded(cell),
     nights(cell),
     slower(cell),
     cell.placement && placement(cell.placement),

@@ -15,6 +15,10 @@ function coverage(cell) {
   );
 }
 
+function decoded(cell) {
+  return cell.decoded && section("Greedy decoding", facts(Object.entries(cell.decoded)));
+}
+
 function graph(g) {
   const change = (before, after) => (before ? ` (${percent(after / before)})` : "");
   const before = g.operators_before || {},
