@@ -52,7 +52,8 @@ class Calls:
     """
 
     asked: list[tuple[Any, ...]] = field(default_factory=list)
-    departures: dict[str, dict[str, Gap]] = field(default_factory=dict)
+    departures: dict[Any, dict[str, Gap]] = field(default_factory=dict)
+    broken: str = ""
 
     def gaps_of(
         self,
@@ -67,7 +68,8 @@ class Calls:
         names = [draw.__name__ for draw in draws]
         self.asked.append((session, list(sets), names, steps, first))
         for index in sets:
-            yield index, self.departures.get(session, {})
+            of_set = self.departures.get((session, index), {})
+            yield index, self.departures.get(session, of_set)
 
     def open_cpu(
         self, source: Any, level: str = "disable", threads: Any = None, *, config: Any = None
@@ -79,7 +81,10 @@ class Calls:
             kind = source.graph.input[0].type.tensor_type.elem_type
             name = "inside" if AMOUNT in inputs else "double" if kind == 11 else "changed"
         more = () if config is None else (dict(config),)
-        return " ".join(map(str, (name, level, threads, *more)))
+        session = " ".join(map(str, (name, level, threads, *more)))
+        if session == self.broken:
+            raise RuntimeError("broken")
+        return session
 
 
 @pytest.fixture
@@ -163,9 +168,10 @@ def test_a_model_that_rounds_is_drawn_inside_and_its_steps_are_passed_on(
 def test_a_level_beyond_the_draws_is_asked_once_more_with_further_moves(
     calls: Calls, tmp_path: Path
 ) -> None:
+    # Beyond what draws explain, though no more than a level of a smooth model may do.
     calls.departures = {
         INSIDE: {"y": Gap(l2=1.0, greatest=1.0)},
-        "model extended 2 {}": {"y": Gap(l2=99.0, greatest=99.0)},
+        "model extended 2 {}": {"y": Gap(l2=20.0, greatest=20.0)},
     }
     found = room.noise_floor(saved(ROUNDS, tmp_path), reference(*usual(4)), Cache(tmp_path))
     assert calls.asked[-1] == (INSIDE, [1, 3], ["nudge_further"] * 8, {"y": 1.0}, 0)
@@ -174,6 +180,32 @@ def test_a_level_beyond_the_draws_is_asked_once_more_with_further_moves(
     assert noted == [
         f"{room.NOT_NOISE} under level extended, 2 threads, y is another result"
     ]
+
+
+def test_what_one_set_shows_of_a_model_that_rounds_is_noise_on_the_others(
+    calls: Calls, tmp_path: Path
+) -> None:
+    wild, calm = Gap(l2=9.0, norm=1.0, greatest=9.0, scale=1.0), Gap(norm=1.0, scale=1.0)
+    for text, noted in ((ROUNDS, 0), (SMOOTH, 1)):
+        calls.departures = {
+            (PLAIN, 0): {"y": wild},
+            (PLAIN, 1): {"y": calm},
+            ("model extended 2 {}", 1): {"y": wild},
+        }
+        folder = tmp_path / str(noted)
+        found = room.noise_floor(saved(text, folder), reference(*usual(2)), Cache(folder))
+        notes = [note for note in found.notes if note.startswith(room.NOT_NOISE)]
+        assert len(notes) == noted
+        assert found.sets[1] == {"y": calm if noted else wild}
+
+
+PICKED = "(float[n,4] x, int64[n] k) => (float[n,4] y, float[n,4] z) { y = Gather(x, k) z = Neg(x) }"
+
+
+def test_what_is_picked_out_of_a_table_is_told(calls: Calls, tmp_path: Path) -> None:
+    found = room.noise_floor(saved(PICKED, tmp_path), reference(*usual(1)), Cache(tmp_path))
+    assert found.picked == ("y",)
+    assert calls.asked
 
 
 def test_without_draws_inside_the_floor_says_what_it_rests_on_and_why(
@@ -231,6 +263,23 @@ def test_unusual_sets_move_nothing_that_lies_on_an_edge_on_purpose(
             "float64",
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("broken", "source", "floor"),
+    [
+        (DOUBLE, "float64", room.unusual_floor),
+        (DOUBLE, "float64", room.noise_floor),
+        ("model all 1 {}", "level all, 1 thread", room.noise_floor),
+    ],
+)
+def test_what_a_floor_lacks_is_noted(
+    broken: str, source: str, floor: Any, calls: Calls, tmp_path: Path
+) -> None:
+    calls.broken = broken
+    found = floor(saved(SMOOTH, tmp_path), reference(*usual(1), UNUSUAL[0]), Cache(tmp_path))
+    assert found.notes == (f"{source} can't be run: broken",)
+    assert source not in found.sources
 
 
 def test_the_floors_of_usual_and_unusual_sets_are_kept_apart(
@@ -309,6 +358,26 @@ def test_changed_outputs_are_named_in_order_and_by_their_own_noise() -> None:
     assert room._changes(run, floor, [0, 1], 1, rounds=False) == ["a", "b"]
     assert room._changes({"c": Gap(l2=2.0)}, floor, [0, 1], 0, rounds=True) == []
     assert room._changes({"c": Gap(l2=33.0)}, floor, [0, 1], 0, rounds=True) == ["c"]
+
+
+def test_sets_that_a_floor_does_not_rest_on_explain_nothing(
+    calls: Calls, tmp_path: Path
+) -> None:
+    own, wild = Gap(l2=1.0, norm=1.0), Gap(l2=99.0, norm=1.0)
+    floor = Noise(({"y": own}, {"y": own}, {"y": wild}), has_tail=True)
+    run = {"y": Gap(l2=50.0, norm=1.0)}
+    for usual_sets, changes in (([0, 1], ["y"]), ([0, 1, 2], [])):
+        assert room._own(floor, usual_sets, 0, "y") == (own if changes else wild)
+        assert room._changes(run, floor, usual_sets, 0, rounds=True) == changes
+        asked: list[Any] = []
+        inside: Any = SimpleNamespace(
+            gaps=lambda sets, _, asked=asked: asked.append(sets) or []
+        )
+        room._further(floor, [{"a": run}], inside, usual_sets)
+        assert asked == [[0] if changes else []]
+    calls.departures = {"model all 1": run}
+    unusual = reference(*usual(2), UNUSUAL[0])
+    assert room._inexact(saved(SMOOTH, tmp_path), unusual, floor) != []
 
 
 # integer kernels
@@ -390,6 +459,11 @@ def test_a_floor_measures_integer_kernels_where_the_model_has_exact_sums(
     ]
     [note] = found.notes
     assert note.startswith(room.INEXACT)
+    calls.broken = DOUBLE
+    more = room.noise_floor(
+        saved(SMOOTH, tmp_path), reference(*usual(2)), Cache(tmp_path / "b")
+    )
+    assert more.notes == ("float64 can't be run: broken", note)
 
 
 # the last bit of what enters
@@ -546,6 +620,21 @@ def test_as_many_draws_as_it_takes_until_they_show_nothing_new(
     assert found == worst
 
 
+def test_what_was_news_once_is_none_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = Inside(saved(SMOOTH, tmp_path), reference(*usual(8)))
+    rounds = iter([{"y": 1.0}, {"y": 1.0, "z": 1.0}])
+
+    def gaps(*_: Any) -> Any:
+        sizes = next(rounds, {})
+        return [(0, {name: Gap(l2=size, norm=1.0) for name, size in sizes.items()})]
+
+    monkeypatch.setattr(inside, "gaps", gaps)
+    inside.drawn(range(8))
+    assert inside.draws == 16
+
+
 # what moves
 
 
@@ -658,6 +747,9 @@ def test_each_draw_of_each_set_is_its_own_and_the_worst_counts(
         assert list(gaps) == ["y"]
         assert gaps["y"].greatest == pytest.approx(worst, rel=1e-6)
         assert gaps["y"].moved == (worst > 0.25)
+    fed.clear()
+    list(running.gaps_of(session, made, [1], [draw]))
+    assert fed == [(session, 1 + np.random.default_rng([1, 0]).random())]
     plain = dict(running.gaps_of(session, made, [1]))
     assert plain == {1: {"y": Gap(norm=1.0, scale=1.0, size=1)}}
 

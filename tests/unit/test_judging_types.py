@@ -27,6 +27,7 @@ from onnx_harness.judging.narrow_types import narrow_by_graph, typed, types_in
 from onnx_harness.judging.runs import open_cpu
 from onnx_harness.judging.simulation import PREFIX, promote, simulated, unknown_types
 from onnx_harness.model.file import INLINE_BYTES
+from onnx_harness.model.inference import infer_types
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose
 from tests.models import model
@@ -37,10 +38,11 @@ NARROW = frozenset({HALF, BHALF})
 OURS = ', "of.ours" : 3, "of.theirs" : 5'
 
 
+ANY = {"tensor(float)", "tensor(float16)"}
+
+
 def parameter(variable: str, *types: str) -> Any:
-    return SimpleNamespace(
-        typeStr=variable, types=set(types) or {"tensor(float)", "tensor(float16)"}
-    )
+    return SimpleNamespace(typeStr=variable, types=set(types) or ANY)
 
 
 T, U, H, WHOLE = (
@@ -60,6 +62,7 @@ SCHEMAS: dict[str, tuple[list[Any], list[Any]]] = {
     "Mute": ([T], [U]),
     "Empty": ([T], []),
     "Alone": ([], [T]),
+    "Unspelt": ([SimpleNamespace(types=ANY)], [SimpleNamespace(types=ANY)]),
 }
 
 
@@ -97,6 +100,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int, str]]:
         ("a = of.ours.Mute(h)", {}),
         ("a = of.ours.Empty(h)", {}),
         ("a = of.ours.Alone(h)", {}),
+        ("a = of.ours.Unspelt(h)", {"a": HALF}),
         ("a = of.ours.Unheard(h)", {}),
         # What follows is inferred on, and typed again where it is ONNX Runtime's.
         (
@@ -118,6 +122,45 @@ def test_the_types_of_foreign_operators_are_those_of_their_schemas(
     assert made.SerializeToString() == before
     assert {(opset, domain) for _, opset, domain in asked} == {(3, "of.ours")}
     assert {op for op, _, _ in asked} <= {*SCHEMAS, "Unheard"}
+
+
+IF = (
+    "{} = If (c) <then_branch = t () => (float16[2] p) {{ {} p = Neg(h) }}, "
+    "else_branch = e () => (float16[2] q) {{ q = Neg(h) }}> "
+)
+
+
+@pytest.mark.parametrize(
+    ("body", "inferred"),
+    [
+        ("y = Neg(h)", 1),
+        ("a = of.ours.Unheard(h) y = Neg(h)", 1),
+        # Those in a row are typed at once, those behind an operator of ONNX's once it's inferred.
+        ("a = of.ours.Keep(h) b = of.ours.Keep(a) y = of.ours.Keep(b)", 2),
+        ("a = of.ours.Keep(h) b = Neg(a) d = of.ours.Keep(b) y = Neg(d)", 3),
+        # Wherever they stand.
+        ("a = of.ours.Keep(h) " + IF.format("y", "") + "b = Neg(a)", 2),
+        ("a = of.ours.Keep(h) " + IF.format("y", "d = of.ours.Keep(h)") + "b = Neg(a)", 2),
+        (IF.format("y", "d = of.ours.Keep(h)") + "a = of.ours.Keep(h) b = Neg(a)", 2),
+    ],
+)
+def test_a_model_is_inferred_again_where_a_type_was_added(
+    body: str, inferred: int, asked: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = infer_types
+    runs: list[Any] = []
+
+    def infers(made: onnx.ModelProto, **more: Any) -> onnx.ModelProto:
+        runs.append(more)
+        return real(made, **more)
+
+    monkeypatch.setattr(narrow_types, "infer_types", infers)
+    made = model(f"(float16[2] h, bool c) => (float16[2] y) {{ {body} }}", domains=OURS)
+    found = types_in(typed(made).graph)
+    assert len(runs) == inferred
+    assert found.get("b", HALF) == HALF
+    assert ("b" in found) == (" b = " in body)
+    assert bool(asked) == ("of.ours" in body)
 
 
 def test_a_schema_is_asked_for_by_the_version_of_its_domain(
@@ -250,6 +293,7 @@ def test_nodes_that_compute_are_told_by_their_type() -> None:
         ("a = Mul(x, x) r = Relu(a) y = Neg(r)", ["'r' (Relu)"]),
         ("a = Mul(x, x) r = Relu(a) s = Relu(a) y = Add(r, s)", ["'a' (Mul)", "'y' (Add)"]),
         ("a = Mul(x, x) r = Relu(a) s = Exp(a) y = Abs(s)", ["'a' (Mul)", "'s' (Exp)"]),
+        ("y = Mul(x, x) r = Relu(y) s = Tanh(r)", ["'y' (Mul)"]),
         # What saturates swallows it, all of them.
         ("a = Mul(x, x) y = Tanh(a)", []),
         ("a = Mul(x, x) s = Sigmoid(a) t = Erf(a) y = Concat <axis = 0> (s, t)", []),
@@ -292,11 +336,9 @@ def test_a_watched_value_is_told_with_its_node_and_the_nodes_that_compute_with_i
 
 def test_empty_tensors_cost_a_copy_only_where_they_are_expected() -> None:
     text = "(float16[n] x) => (float16[n] y) { y = Mul(x, x) }"
-    sizes = [
-        len(watch(model(text), model(text), with_empty=empty).model.graph.node)
-        for empty in (False, True)
-    ]
-    assert sizes[0] < sizes[1]
+    ways: list[dict[str, bool]] = [{}, {"with_empty": False}, {"with_empty": True}]
+    sizes = [len(watch(model(text), model(text), **way).model.graph.node) for way in ways]
+    assert sizes[0] == sizes[1] < sizes[2]
 
 
 # runs of such a model
