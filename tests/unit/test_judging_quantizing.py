@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_harness.judging.quantizing import (
     Scheme,
     _is_rounded,
+    _levels,
     quantize_through,
     quantized,
     watch,
@@ -222,6 +223,90 @@ def test_a_scale_stays_as_it_is_where_it_sizes_something() -> None:
     assert (
         lines(quantize_through(model(SCALED), moving, {}))[2] == "y = Resize(x/levels, , s)"
     )
+
+
+def test_a_size_alone_is_rounded_by_nobody() -> None:
+    scheme = Scheme(frozenset({"Resize"}), static=True)
+    changed = quantize_through(model(SCALED), scheme, {"s": (0.0, 2.54)})
+    assert lines(changed) == ["y = Resize(x, , s)", "m = Mul(s, s)"]
+
+
+# The library never quantizes a Relu whose input is given out too, where ranges are fixed.
+GIVEN_OUT = "(float[n,2] x) => (float[n,2] y, float[n,2] z) { y = Add(x, x) z = Relu(y) }"
+
+
+def test_what_is_never_quantized_is_left_and_makes_others_round_nothing() -> None:
+    ranges = {"x": (0.0, 1.0), "y": (0.0, 1.0), "z": (0.0, 1.0)}
+    relu, both = (Scheme(frozenset(ops), static=True) for ops in (["Relu"], ["Relu", "Add"]))
+    assert watched(model(GIVEN_OUT), relu) == []
+    assert watched(model(GIVEN_OUT), both) == ["x", "y"]
+    assert lines(quantize_through(model(GIVEN_OUT), relu, ranges)) == lines(model(GIVEN_OUT))
+    changed = lines(quantize_through(model(GIVEN_OUT), both, ranges))
+    assert changed[2:] == [
+        "y/exact = Add(x/levels, x/levels)",
+        *pair("y/exact", "y"),
+        "z = Relu(y)",
+    ]
+    moving = lines(quantize_through(model(GIVEN_OUT), replace(relu, static=False), {}))
+    assert moving[-1] == "z = Relu(y/levels)"
+
+
+@pytest.mark.parametrize("signed", [True, False])
+def test_all_activations_have_zero_points_of_one_type(signed: bool) -> None:
+    scheme = Scheme(frozenset({"Add"}), static=True, signed_activations=signed)
+    ranges = {"x": (0.0, 1.0), "y": (0.0, 1.0)}
+    changed = quantize_through(model(GIVEN_OUT), scheme, ranges)
+    kinds = [
+        node.attribute[0].t.data_type
+        for node in changed.graph.node
+        if node.op_type == "Constant" and node.output[0].endswith("/zero")
+    ]
+    assert kinds == [TensorProto.INT8 if signed else TensorProto.UINT8] * 2
+
+
+@pytest.mark.parametrize(
+    ("op", "static", "activation"),
+    [
+        ("MatMul", True, False),
+        ("Mul", True, True),
+        ("Mul", False, False),
+        ("Transpose", True, True),
+        ("Transpose", False, False),
+        ("Gather", True, True),
+        ("Gather", False, True),
+    ],
+)
+def test_a_constant_is_an_activation_where_the_library_takes_it_for_one(
+    op: str, static: bool, activation: bool
+) -> None:
+    weight = np.array([[-1.0, 4.1], [0.013, 2.0]], np.float32)
+    scheme = Scheme(frozenset({op}), static, signed_weights=True, signed_activations=False)
+    plain = replace(SIGNED, signed_weights=not activation)
+    expected = quantized(weight, plain, None)
+    np.testing.assert_array_equal(
+        _levels(helper.make_node(op, ["x", "w"], ["y"]), weight, scheme), expected
+    )
+
+
+def test_a_weight_of_one_axis_has_one_scale() -> None:
+    weight = np.array([0.013, 2.54], np.float32)
+    scheme = Scheme(MATMUL, static=False, per_channel=True)
+    node = helper.make_node("MatMul", ["x", "w"], ["y"])
+    np.testing.assert_array_equal(
+        _levels(node, weight, scheme), quantized(weight, SIGNED, None)
+    )
+    both = np.array([weight, weight], np.float32)
+    np.testing.assert_array_equal(_levels(node, both, scheme), quantized(both, SIGNED, -1))
+
+
+def test_a_model_that_onnx_cannot_infer_is_refused() -> None:
+    made = model("(float[n,2] x) => (float[n,2] y) { y = of.nobody.Neg(x) }")
+    for call in (
+        lambda: watched(made, Scheme(MATMUL, static=True)),
+        lambda: quantize_through(made, Scheme(MATMUL, static=False), {}),
+    ):
+        with pytest.raises(Exception, match=r"No opset import for domain of\.nobody"):
+            call()
 
 
 def test_what_is_no_float_or_constant_has_no_range() -> None:

@@ -229,6 +229,34 @@ def test_constants_move_up_as_often_as_down_each_by_itself_and_alike_in_each_ses
     assert 0.46 < (drawn[0] == drawn[1]).mean() < 0.54
 
 
+@pytest.mark.parametrize(("opset", "op"), [(17, "RandomUniformLike"), (22, "Dropout")])
+def test_seeds_make_draws_the_same_in_every_process(opset: int, op: str) -> None:
+    made = weighted(SUM, v=MANY, w=MANY)
+    made.opset_import[0].version = opset
+    seeds = []
+    for changed in (with_last_bits(made), with_last_bits(made)):
+        drawing = [each for each in changed.graph.node if each.op_type == op]
+        attributes = [{each.name: each for each in drawn.attribute} for drawn in drawing]
+        seeds.append([helper.get_attribute_value(each["seed"]) for each in attributes])
+    assert seeds[0] == seeds[1]
+    assert len(set(seeds[0])) == 2
+
+
+def test_what_cannot_move_costs_no_node() -> None:
+    whole = np.array([1, -3, np.inf], np.float32)
+    made = weighted("(float[3] x) => (float[3] y) { y = Add(x, w) }", w=whole)
+    assert [each.op_type for each in with_last_bits(made).graph.node] == ["Add"]
+    mixed = weighted(
+        "(float[3] x) => (float[3] y) { y = Add(x, w) }", w=whole + np.float32(0.5)
+    )
+    assert len(with_last_bits(mixed).graph.node) > 1
+
+
+def test_a_model_that_onnx_cannot_infer_is_refused() -> None:
+    with pytest.raises(Exception, match=r"No opset import for domain of\.nobody"):
+        with_last_bits(model(F + "{ y = of.nobody.Neg(x) }"))
+
+
 @pytest.mark.parametrize(
     ("text", "amount", "edges"),
     [
