@@ -278,6 +278,7 @@ def test_what_cannot_be_moved_is_the_same_object() -> None:
     [
         ({"y": np.zeros(64)}, True),
         ({"y": np.zeros(1)}, True),
+        ({"y": None}, False),
         ({"y": np.zeros(65)}, False),
         ({"y": np.zeros(0)}, False),
         ({"y": np.zeros(3, np.int64)}, False),
