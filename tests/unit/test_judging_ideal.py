@@ -70,6 +70,30 @@ def test_weights_alone_are_clamped() -> None:
     np.testing.assert_array_equal(got["z"], expected)
 
 
+def test_clamped_weights_are_float32_and_what_has_no_size_or_end_stays() -> None:
+    weights = np.array([0.0, 0.1, -9, np.inf], np.float32)
+    clamped = Clamp(0.5, 2.0)(weights)
+    assert clamped.dtype == np.float32
+    assert clamped.tolist() == [0.0, 0.5, -2.0, np.inf]
+
+
+def test_whole_numbers_are_no_weights() -> None:
+    made = model(
+        "(int64[2] x) => (int64[2] y) "
+        "{ k = Constant <value = int64[2] {2049, 4099}> () y = Add(x, k) }"
+    )
+    changed = round_through(made, HALF, None, all_inputs=True)
+    assert changed == made
+    x = np.array([1, 2])
+    assert run(open_cpu(changed), {"x": x})["y"].tolist() == [2050, 4101]
+
+
+def test_a_model_that_onnx_cannot_infer_is_refused() -> None:
+    made = model("(float[n,2] x) => (float[n,2] y) { y = of.nobody.Neg(x) }")
+    with pytest.raises(Exception, match=r"No opset import for domain of\.nobody"):
+        round_through(made, HALF, None, all_inputs=True)
+
+
 def lines(graph: onnx.GraphProto) -> list[str]:
     """Each node, as it's written: ``y = Op(a, b)``."""
     return [
@@ -413,5 +437,7 @@ def test_ranges_are_those_of_all_sets_where_they_end(tmp_path: Path) -> None:
     )
     assert endless.keys() == {"x", "a"}
     assert endless["x"] == (0.0, 2.0)
+    still = room._ranges(made, [InputSet("1", {"x": np.ones((1, 2), np.float32)})], scheme)
+    assert still == {"x": (1.0, 1.0), "a": (1.0, 1.0), "l": (0.0, 0.0), "y": (0.0, 0.0)}
     for none in (Scheme(frozenset({"Mul"}), static=False), Scheme(frozenset(), static=True)):
         assert room._ranges(made, sets, none) == {}

@@ -204,6 +204,8 @@ def test_inputs_that_no_set_changes_are_left_out(tmp_path: Path) -> None:
     feeds = [{"same": row(0, 0), "x": row(at, 2), "idle": row(at, 4)} for at in (1, 3)]
     assert counted(model(text), feeds, tmp_path / "a") == {INPUTS: (1, 2)}
     assert counted(model(text), [feeds[0]] * 2, tmp_path / "b") == {}
+    one = [feeds[0], {**feeds[0], "x": row(5, 6)}]
+    assert counted(model(text), one, tmp_path / "c") == {INPUTS: (1, 1)}
 
 
 def test_of_many_inputs_the_first_ones_are_tried_each_with_few_values(

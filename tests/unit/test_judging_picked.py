@@ -38,6 +38,21 @@ def weighted(text: str) -> onnx.ModelProto:
             ),
             (),
         ),
+        (
+            model(
+                "(int64[n] k) => (float[n] y, float[n] z) "
+                "{ c = Constant <value = float[2] {1, 2}> () y = Gather(c, k) z = Neg(y) }"
+            ),
+            ("y",),
+        ),
+        (
+            model(
+                "(int64[n] k) => (float[n] y) { y = ai.onnx.ml.LabelEncoder"
+                "<keys_int64s = [1], values_floats = [2.0]> (k) }",
+                domains=', "ai.onnx.ml" : 2',
+            ),
+            ("y",),
+        ),
         (forest(trees=1), ("y",)),
         (forest(trees=2), ()),
         (forest(trees=1, post_transform="LOGISTIC"), ()),

@@ -25,6 +25,7 @@ from onnx_harness.judging.recorded import compare_recorded, missed
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.seed_trial import seed_mend
 from onnx_harness.judging.specification import has_infinities, specified_instead
+from onnx_harness.judging.untouched import false_shapes, said_of, unsteady
 from onnx_harness.model.file import Model
 from onnx_harness.model.seeding import Seeding
 from onnx_harness.results.cache import Cache
@@ -124,6 +125,11 @@ def test_what_a_seed_of_the_card_fixed_is_as_good_as_drawn(
     assert recorded._drawn(made, answers, seeded) == {"y", "z"}
     assert recorded._drawn(made, answers, seeded) == {"z"}
     assert asked == [(made.skeleton,)] * 2
+    cache: Any = "cache"
+    monkeypatch.setattr(recorded, "seeding_of", answering(asked, Seeding(1, ("y", "z"))))
+    known = replace(answers, recorded=RECORDED)
+    assert compare_recorded(made, known, seeded, Settings(), cache) is None
+    assert asked == [(made.skeleton,)] * 3
 
 
 def test_noise_loosens_a_default_bound_by_the_greatest_of_any_set() -> None:
@@ -148,6 +154,34 @@ def test_a_bound_that_a_card_states_for_recorded_outputs_holds(tmp_path: Path) -
         assert bounds("y") == plain("y")
         assert bounds("y").signed_zero
         assert (bounds("z").atol, bounds("z").rtol) == (36.0, 1e-3)
+
+
+# the untouched model's own word
+
+
+def test_an_output_of_no_declared_shape_hides_no_false_one(tmp_path: Path) -> None:
+    made = model("(float[2] x) => (float y, float[3] z) { y = Neg(x) z = Abs(x) }")
+    made.graph.output[0].type.tensor_type.ClearField("shape")
+    answers = Reference(SETS, OUTPUTS, frozenset())
+    [told] = false_shapes(Model(save(made, tmp_path / "m.onnx")), answers)
+    assert told.startswith("output z is declared as [3] and comes out as [2]:")
+
+
+def test_what_is_of_no_output_is_bounded_by_its_own_name() -> None:
+    asked: list[Any] = []
+    noise = Noise(({"w": Gap(nonfinite=1), "y[0]": Gap()},))
+    bounds = answering(asked, Tolerance(rtol=0.0, atol=1.0))
+    assert unsteady(Reference(SETS, OUTPUTS, frozenset()), noise, bounds) == {0: False}
+    assert asked == [("w",), ("y",)]
+
+
+def test_unusual_sets_are_told_by_what_they_judge() -> None:
+    sets = tuple(replace(each, unusual=f"odd {at}") for at, each in enumerate(SETS))
+    answers = Reference(sets, OUTPUTS, frozenset())
+    nothing, little = said_of(answers, {3: False, 0: True, 1: False})
+    assert nothing.startswith("judges nothing, since last bits alone")
+    assert nothing.endswith("there: odd 1, odd 3")
+    assert little.endswith("beyond the bound there: odd 0")
 
 
 # onnx's own reference
