@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,14 @@ def test_inputs_are_rounded_where_an_operator_takes_the_type_or_all_are() -> Non
         ]
         assert casts == [HALF, FLOAT] * (len(casts) // 2)
         assert [info.name for info in changed.graph.input] == ["x", "s", "i"]
+
+
+def test_the_standard_domain_may_be_spelt_out() -> None:
+    plain = round_through(model(SCALED), HALF, None, all_inputs=False)
+    made = model(SCALED)
+    made.opset_import[0].domain = "ai.onnx"
+    spelt = round_through(made, HALF, None, all_inputs=False)
+    assert lines(spelt.graph) == lines(plain.graph)
 
 
 def test_a_name_that_is_there_already_is_left_to_its_owner() -> None:
@@ -418,6 +427,26 @@ def test_few_elements_are_rounded_otherwise_too(kind: str, unit: float) -> None:
             assert moved["n"] is values["n"]
             shares = np.abs(moved["x"] / x - 1)
             assert 0.9 * unit < shares.max() <= unit * (1 + 1e-3)
+
+
+def test_an_ideal_conversion_is_run_on_usual_sets_in_each_draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, answers = subject(tmp_path)
+    few = replace(answers, outputs=({"y": np.zeros(3, "f4")},) * 3)
+    asked: list[Any] = []
+
+    def gaps_of(session: Any, *words: Any) -> Any:
+        assert session.get_outputs()[0].name == "y"
+        asked.append(words)
+        return [(0, {"y": Gap(l2=1.0)}), (2, {})]
+
+    monkeypatch.setattr(room, "gaps_of", gaps_of)
+    cache = Cache(tmp_path / "cache")
+    found = ideal_conversion(made, few, CONVERSIONS["half"], cache)
+    assert found.digits.sets == ({"y": Gap(l2=1.0)}, {}, {})
+    # Nothing but digits: 1.0 of a norm of 0 is more, and so it's run without a range too.
+    assert [(*words[:2], len(words[2])) for words in asked] == [(few, [0, 2], 3)] * 2
 
 
 def test_ranges_are_those_of_all_sets_where_they_end(tmp_path: Path) -> None:

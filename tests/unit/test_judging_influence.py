@@ -74,6 +74,14 @@ def test_branches_and_comparisons_in_a_branch_that_is_not_taken(tmp_path: Path) 
     assert counts[SIDES] == counts[BRANCHES] == (2, 2)
 
 
+def test_a_condition_that_no_comparison_makes_has_branches_and_no_sides(
+    tmp_path: Path,
+) -> None:
+    text = IF.replace("If (go)", "If (stop)").replace("{\n", "{ stop = Not(go)\n", 1)
+    feeds = [{"x": row(1, -2), "go": np.array(False)}]
+    assert counted(model(text), feeds, tmp_path) == {SIDES: (2, 2), BRANCHES: (1, 2)}
+
+
 def test_what_hangs_on_shapes_alone_is_not_counted(tmp_path: Path) -> None:
     text = """(float[n,2] x) => (float[n,2] y) {
       s = Shape(x) two = Constant <value_int = 2> () b = Equal(s, two) f = Cast <to = 1> (b)

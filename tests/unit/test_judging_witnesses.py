@@ -165,6 +165,10 @@ def test_an_output_of_no_declared_shape_hides_no_false_one(tmp_path: Path) -> No
     answers = Reference(SETS, OUTPUTS, frozenset())
     [told] = false_shapes(Model(save(made, tmp_path / "m.onnx")), answers)
     assert told.startswith("output z is declared as [3] and comes out as [2]:")
+    for odd in ({}, {"z": [ones(1)]}, {"z": None}):
+        assert (
+            false_shapes(Model(tmp_path / "m.onnx"), replace(answers, outputs=(odd,))) == []
+        )
 
 
 def test_what_is_of_no_output_is_bounded_by_its_own_name() -> None:
