@@ -53,6 +53,12 @@ def test_both_sides_of_a_comparison(values: Any, seen: int, tmp_path: Path) -> N
     assert counted(model(GREATER), [{"x": values}], tmp_path) == {SIDES: (seen, 2)}
 
 
+def test_each_comparison_has_sides_of_its_own(tmp_path: Path) -> None:
+    text = GREATER.replace("y = Where", "c = Less(x, z) d = And(b, c) y = Where")
+    assert counted(model(text), [{"x": row(1, 2)}], tmp_path) == {SIDES: (2, 4)}
+    assert counted(model(text), [{"x": row(1, -2)}], tmp_path) == {SIDES: (4, 4)}
+
+
 def test_sides_are_gathered_over_the_sets_and_empty_ones_show_none(tmp_path: Path) -> None:
     feeds = [{"x": row(1, 2)}, {"x": np.zeros((0, 2), np.float32)}, {"x": row(-1, -2)}]
     assert counted(model(GREATER), feeds, tmp_path) == {SIDES: (2, 2)}

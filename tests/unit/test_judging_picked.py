@@ -23,6 +23,21 @@ def weighted(text: str) -> onnx.ModelProto:
     return made
 
 
+def classifier() -> onnx.ModelProto:
+    """One tree that chooses a class: what it gives as scores is computed of its leaves."""
+    made = forest(trees=1)
+    [node] = made.graph.node
+    node.op_type = "TreeEnsembleClassifier"
+    for attribute in node.attribute:
+        if attribute.name.startswith("target_"):
+            attribute.name = attribute.name.replace("target_", "class_")
+    [count] = [attribute for attribute in node.attribute if attribute.name == "n_targets"]
+    node.attribute.remove(count)
+    node.attribute.append(onnx.helper.make_attribute("classlabels_int64s", [0]))
+    node.output[:] = ["label", "y"]
+    return made
+
+
 @pytest.mark.parametrize(
     ("made", "picked"),
     [
@@ -54,7 +69,15 @@ def weighted(text: str) -> onnx.ModelProto:
             ("y",),
         ),
         (forest(trees=1), ("y",)),
+        (classifier(), ()),
         (forest(trees=2), ()),
+        (
+            weighted(
+                "(float[5,2] x, bool[5,2] b) => (float[5,2] y) "
+                "{ s = Exp(x) r = Identity(w) y = Where(b, s, r) }"
+            ),
+            (),
+        ),
         (forest(trees=1, post_transform="LOGISTIC"), ()),
     ],
 )

@@ -25,7 +25,7 @@ from onnx_harness.judging.recorded import compare_recorded, missed
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.seed_trial import seed_mend
 from onnx_harness.judging.specification import has_infinities, specified_instead
-from onnx_harness.judging.untouched import false_shapes, said_of, unsteady
+from onnx_harness.judging.untouched import false_shapes, made_constant, said_of, unsteady
 from onnx_harness.model.file import Model
 from onnx_harness.model.seeding import Seeding
 from onnx_harness.results.cache import Cache
@@ -177,6 +177,24 @@ def test_what_is_of_no_output_is_bounded_by_its_own_name() -> None:
     bounds = answering(asked, Tolerance(rtol=0.0, atol=1.0))
     assert unsteady(Reference(SETS, OUTPUTS, frozenset()), noise, bounds) == {0: False}
     assert asked == [("w",), ("y",)]
+
+
+def test_a_set_is_steady_within_a_share_of_its_own_scale() -> None:
+    noise = Noise(({"y": Gap(greatest=2.0, scale=4.0)}, {"y": Gap(greatest=2.1, scale=4.0)}))
+    bounds = answering([], Tolerance(rtol=0.0, k=0.5))
+    assert unsteady(Reference(SETS, OUTPUTS, frozenset()), noise, bounds) == {1: False}
+
+
+@pytest.mark.parametrize(("factor", "constant"), [(1.0, ["y"]), (1.5, [])])
+def test_kernels_that_make_more_noise_may_draw_alike(
+    factor: float, constant: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = subject(tmp_path, DRAWS)
+    kernels: Any = SimpleNamespace(noise_factor=factor)
+    monkeypatch.setattr("onnx_harness.providers.get", answering([], kernels))
+    answers = Reference(SETS, OUTPUTS, frozenset("y"))
+    found = made_constant(made, answers, "any", OUTPUTS[0], lambda: OUTPUTS[0])
+    assert found == constant
 
 
 def test_unusual_sets_are_told_by_what_they_judge() -> None:
