@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import pytest
@@ -137,10 +138,12 @@ def test_what_overflows_on_no_usual_set_is_told_at_most(
     overflows: Callable[..., list[Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    overflows(*found)
+    asked = overflows(*found)
     monkeypatch.setattr(overflow, "judge_overflows", None)
     candidate = saved(HALF, tmp_path)
-    assert judge_range(held_to(candidate, tmp_path), candidate) == RangeVerdict(notes=notes)
+    held = held_to(candidate, tmp_path)
+    assert judge_range(held, candidate) == RangeVerdict(notes=notes)
+    assert asked == [(candidate, SETS, held.kept)]
 
 
 @pytest.mark.parametrize(
@@ -423,8 +426,10 @@ def test_a_simulated_verdict_keeps_its_distances_and_what_was_not_rounded(
         "type it is: what b:B, c:C gives"
     )
     assert judge_simulated(standard, candidate).notes == ("note", note)
+    asked.clear()
     verdict, notes = emulation._simulate(standard, candidate)
     assert (verdict is not None, notes) == (True, (note,))
+    assert asked == [(standard,), (standard, candidate), (standard, "outputs")]
     assert unknown == [(candidate.skeleton,)] * 2
 
 
@@ -482,8 +487,8 @@ def test_a_simulated_run_feeds_numbers_of_the_type_and_gives_outputs_of_the_refe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     text = (
-        "(float[2] f, float16[2] h, bfloat16[2] b) => (float16[2] y, bfloat16[2] z, float[2] g) "
-        "{ y = Abs(h) z = Neg(b) g = Abs(f) }"
+        "(float[3] f, float16[3] h, bfloat16[3] b) => (float16[3] y, bfloat16[3] z, float[3] g) "
+        "{ y = Mul(h, h) z = Mul(b, b) g = Abs(f) }"
     )
     candidate = saved(text, tmp_path)
     opened: list[Any] = []
@@ -494,10 +499,10 @@ def test_a_simulated_run_feeds_numbers_of_the_type_and_gives_outputs_of_the_refe
         return real(made, size, **more)
 
     monkeypatch.setattr(emulation, "open_simulated", opens)
-    x = np.array([0.1, -0.7], np.float32)
+    x = np.array([0.1, -0.7, 0.013], np.float32)
     sets = [InputSet(str(at), {"f": x, "h": x, "b": x * np.float32(at)}) for at in (1, 2, 3)]
     sets[1] = replace(sets[1], unusual="odd")
-    expected = {"y": np.zeros(2, np.float16), "g": x}
+    expected = {"y": np.zeros(3, np.float16), "g": x}
     answers = Reference(tuple(sets), (expected,) * 3, frozenset())
     held = held_to(candidate, tmp_path, reference=answers)
     found = emulation._simulated_outputs(held, candidate)
@@ -510,11 +515,25 @@ def test_a_simulated_run_feeds_numbers_of_the_type_and_gives_outputs_of_the_refe
             "float32",
             "float32",
         ]
-        np.testing.assert_array_equal(outputs["y"], np.abs(x.astype(np.float16)))
+        half = x.astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(outputs["y"], (half * half).astype(np.float16))
         np.testing.assert_array_equal(outputs["g"], np.abs(x))
-        exact = x * np.float32(at)
-        assert (np.abs(outputs["z"] + exact) > 0).all()
-        np.testing.assert_allclose(outputs["z"], -exact, rtol=2**-8)
+        brain = (x * np.float32(at)).astype(ml_dtypes.bfloat16).astype(np.float32)
+        product = (brain * brain).astype(ml_dtypes.bfloat16).astype(np.float32)
+        np.testing.assert_array_equal(outputs["z"], product)
+    assert (half * half != (x * x).astype(np.float16)).any()
+
+
+def test_a_candidate_is_simulated_by_what_it_is_held_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(emulation, "_simulate", answering(asked, (None, ("made",))))
+    standard: Any = "standard"
+    candidate: Any = "candidate"
+    wrong = replace(said(Status.FAIL), symptom=Symptom.WRONG_VALUES)
+    assert emulation.judge_half(standard, candidate, wrong).notes == ("note", "made")
+    assert asked == [(standard, candidate)]
 
 
 def test_what_overflows_is_a_fault_of_values_on_the_sets_that_it_names(

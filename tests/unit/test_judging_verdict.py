@@ -90,6 +90,11 @@ def noting(asked: list[Any], answer: Any) -> Any:
     return answers
 
 
+def false_of(made: Model, reference: Reference) -> list[str]:
+    assert reference.sets
+    return [f"false of {made.path.name}"]
+
+
 # what is compared
 
 
@@ -216,6 +221,7 @@ def test_a_conversion_is_explained_by_the_ideal_one(
     yardstick, notes = measured_yardstick(held)
     assert yardstick is not None
     assert (yardstick.ideal, yardstick.range) == (ideal.digits, ideal.range)
+    assert yardstick.floor.sets == FLOOR.sets
     assert (yardstick.type, yardstick.factor, yardstick.usual) == ("int8", 1.0, (0,))
     assert notes == TOLD
     words = (held.model, held.reference, held.conversion, held.kept, SETS[:1])
@@ -357,7 +363,10 @@ def test_on_sets_with_infinities_onnx_s_own_reference_is_asked_about_other_kerne
     asked = compared(said(failing(), notes=("new",)))
     held = held_to(tmp_path, provider=provider)
     held = replace(held, reference=replace(held.reference, sets=sets))
-    before = room._Compared(said(failing()), OUTPUTS, CANDIDATE, range(6), None, ("before",))
+    yardstick = Yardstick(FLOOR)
+    before = room._Compared(
+        said(failing()), OUTPUTS, CANDIDATE, range(6), yardstick, ("before",)
+    )
     found = room._as_specified(held, before)
     if provider == "cpu":
         assert found is before
@@ -367,7 +376,7 @@ def test_on_sets_with_infinities_onnx_s_own_reference_is_asked_about_other_kerne
     [(seen, _, more)] = asked
     assert [each.reference for each in seen] == [*OUTPUTS[:2], instead, *OUTPUTS[3:]]
     assert [each.candidate for each in seen] == CANDIDATE
-    assert more["yardstick"] is None
+    assert more["yardstick"] is yardstick
     assert found.expected == [*OUTPUTS[:2], instead, *OUTPUTS[3:]]
     assert found.comparison.notes == ("new",)
     assert found.notes[0] == "before"
@@ -447,9 +456,7 @@ def simple(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(room, "made_constant", noting(asked, []))
     monkeypatch.setattr(room, "measured_yardstick", lambda _: (None, ["measured"]))
     monkeypatch.setattr(room, "proves_nothing", lambda *_: (None, ()))
-    monkeypatch.setattr(
-        room, "false_shapes", lambda *words: [f"false of {words[0].path.name}"]
-    )
+    monkeypatch.setattr(room, "false_shapes", false_of)
     return asked
 
 
@@ -531,6 +538,30 @@ def test_outputs_that_are_drawn_are_not_judged_and_the_mend_is_told(
         else []
     )
     assert len(simple) == 2
+
+
+def test_one_set_of_drawn_outputs_alone_is_enough_to_refuse(
+    tmp_path: Path, simple: list[Any]
+) -> None:
+    held = held_to(tmp_path, unstable="yz")
+    alone = replace(held.reference, sets=SETS[:1], outputs=OUTPUTS[:1])
+    found = verdict(replace(held, reference=alone), CANDIDATE[:1])
+    assert found.symptom is Symptom.UNSTABLE
+    assert len(simple) == 1
+
+
+def test_a_verdict_is_concluded_by_the_same_standard(
+    tmp_path: Path, simple: list[Any], compared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(room, "_concluded", noting(asked, "a verdict"))
+    compared(said())
+    held = held_to(tmp_path)
+    found: Any = verdict(held, CANDIDATE)
+    assert found == "a verdict"
+    [(standard, _)] = asked
+    assert standard is held
+    assert len(simple) == 1
 
 
 def test_what_was_made_constant_is_told_first(
