@@ -154,6 +154,7 @@ def test_a_bound_that_a_card_states_for_recorded_outputs_holds(tmp_path: Path) -
         assert bounds("y") == plain("y")
         assert bounds("y").signed_zero
         assert (bounds("z").atol, bounds("z").rtol) == (36.0, 1e-3)
+        assert (bounds("unknown").atol, bounds("unknown").rtol) == (None, 1e-3)
 
 
 # the untouched model's own word
