@@ -176,6 +176,7 @@ def test_the_greatest_overflow_of_each_value_counts_in_the_graph_s_order() -> No
     assert list(found) == ["b", "a"]
     assert [each.greatest for each in found.values()] == [8e4, 9e4]
     assert by_value(seen[::-1])["a"].greatest == 9e4
+    assert by_value([overflow("a", 7e4, 2), overflow("a", 7e4)])["a"].input_set == 2
 
 
 def test_the_least_magnitude_that_overflows_is_told_with_its_worst_value() -> None:

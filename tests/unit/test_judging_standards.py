@@ -11,6 +11,7 @@ import pytest
 
 from onnx_harness.accuracy.compare import Comparison
 from onnx_harness.accuracy.failures import Check
+from onnx_harness.cards.card import ToleranceSpec
 from onnx_harness.judging import verdict as room
 from onnx_harness.judging.judge import judge_outputs
 from onnx_harness.judging.standard import Standard, standard, tolerances
@@ -134,6 +135,11 @@ def test_the_tolerance_of_an_output_hangs_on_its_type_and_on_what_reads_it(
     assert [exact(name).rtol for name in "yhe"] == [1e-6, 2.0**-10, 2.0**-3]
     assert [exact(name).axis for name in "yh"] == [None, None]
     assert tolerances(held)("unknown").rtol == 1e-4
+    carded = replace(held.card, tolerance={"y": ToleranceSpec(rtol=0.25)})
+    assert [tolerances(replace(held, card=carded))(name).rtol for name in "yu"] == [
+        0.25,
+        1e-4,
+    ]
 
 
 # the one judge

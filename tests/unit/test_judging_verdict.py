@@ -268,7 +268,12 @@ def steadied(
         return shaky
 
     yardstick = Yardstick(FLOOR, usual=(0,)) if explained else None
-    monkeypatch.setattr(room, "measured_yardstick", lambda _: (yardstick, ["measured"]))
+
+    def measured(standard: Standard) -> tuple[Yardstick | None, list[str]]:
+        assert isinstance(standard, Standard)
+        return yardstick, ["measured"]
+
+    monkeypatch.setattr(room, "measured_yardstick", measured)
     monkeypatch.setattr(room, "unusual_floor", floor)
     monkeypatch.setattr(room, "unsteady", unsteady)
     monkeypatch.setattr(room, "said_of", noting(asked, ["shaky"]))
@@ -314,6 +319,31 @@ def test_a_model_s_steadiness_is_asked_where_an_unusual_set_fails(
         (held.reference, {2: False, 3: True}),
     ]
     assert yardstick.floor.sets == noise.sets
+
+
+@pytest.mark.parametrize("at", [0, None])
+def test_a_failure_of_the_first_set_or_of_none_is_no_unusual_one(
+    at: int | None, tmp_path: Path, compared: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions = steadied(monkeypatch, {})
+    compared(said(failing(at=at)))
+    held = held_to(tmp_path)
+    alone = replace(held.reference, sets=(SETS[0], SETS[2]), outputs=OUTPUTS[:2])
+    room._steadied(replace(held, reference=alone), OUTPUTS[:2], CANDIDATE[:2])
+    assert questions == []
+
+
+@pytest.mark.parametrize(("factor", "asks"), [(1.0, False), (1.5, True)])
+def test_kernels_that_are_not_the_reference_s_are_known_by_their_noise(
+    factor: float, asks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+    kernels: Any = SimpleNamespace(noise_factor=factor)
+    monkeypatch.setattr("onnx_harness.providers.get", lambda _: kernels)
+    monkeypatch.setattr(room, "specified_instead", noting(asked, {}))
+    found = room._specified(held_to(tmp_path), OUTPUTS, CANDIDATE, range(6))
+    assert found == ({2: {}} if asks else {})
+    assert len(asked) == asks
 
 
 def test_all_sets_stay_where_types_change_and_none_is_asked_without_noise(
