@@ -137,6 +137,20 @@ def test_inputs_are_rounded_where_an_operator_takes_the_type_or_all_are() -> Non
         assert [info.name for info in changed.graph.input] == ["x", "s", "i"]
 
 
+def test_a_size_that_is_reckoned_with_is_not_rounded() -> None:
+    made = model(
+        "(float[n] x) => (float[n] y) { s = Shape(x) f = Cast <to = 1> (s) g = Mul(f, f) "
+        "y = Div(x, g) }"
+    )
+    changed = round_through(made, HALF, None, all_inputs=False)
+    assert lines(changed.graph)[2:6] == [
+        "s = Shape(x/rounded)",
+        "f = Cast(s)",
+        "g = Mul(f, f)",
+        "y/rounded = Div(x/rounded, g)",
+    ]
+
+
 def test_the_standard_domain_may_be_spelt_out() -> None:
     plain = round_through(model(SCALED), HALF, None, all_inputs=False)
     made = model(SCALED)

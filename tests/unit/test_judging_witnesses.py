@@ -207,6 +207,17 @@ def test_unusual_sets_are_told_by_what_they_judge() -> None:
     assert little.endswith("beyond the bound there: odd 0")
 
 
+@pytest.mark.parametrize(
+    ("kind", "rtol", "sqnr"), [("float", 1e-3, None), ("float16", 1e-2, 40.0)]
+)
+def test_a_recorded_output_is_bounded_by_its_own_arithmetic(
+    kind: str, rtol: float, sqnr: float | None, tmp_path: Path
+) -> None:
+    made, card = subject(tmp_path, NEG.replace("float[2]", f"{kind}[2]"))
+    bound = recorded._tolerances(made, card, Settings(), None)("y")
+    assert (bound.rtol, bound.sqnr_db) == (rtol, sqnr)
+
+
 # onnx's own reference
 
 
