@@ -90,6 +90,7 @@ def test_a_mend_that_cannot_be_tried_is_told_in_a_line(
     assert asked == [words]
     assert risks == ["mend 0123456789abcdef"]
     assert tried_mend(*words) == told
+    assert asked == [words] * 2
     monkeypatch.setattr(room, "_tried_mend", answering(asked, ("fp16.mixed", "a line")))
     assert mend_of(*words) == ("fp16.mixed", "a line")
     assert tried_mend(*words) == "a line"

@@ -214,10 +214,20 @@ def makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     ) -> Made:
         made, card = subject(tmp_path, text)
         asked: list[Any] = []
+        risks: list[str] = []
+
+        @contextlib.contextmanager
+        def risking(what: str) -> Iterator[None]:
+            risks.append(what)
+            yield
 
         def generates(*words: Any, **more: Any) -> list[InputSet]:
             asked.append((*words[:3], more))
             words[3].fatal.update(dict.fromkeys(fatal))
+            fed = {"x": np.full((1, 2), 5, np.float32)}
+            assert words[3](fed)["y"].tolist() == [[-5.0, -5.0]]
+            assert risks == [f"{FEED} 1 {made.sha256[:16]}"]
+            risks.clear()
             if isinstance(generated, Exception):
                 raise generated
             return generated
@@ -234,6 +244,7 @@ def makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
                 else []
             )
 
+        monkeypatch.setattr(room, "risking", risking)
         monkeypatch.setattr(room, "_generated", generates)
         monkeypatch.setattr(room, "open_session", opens)
         monkeypatch.setattr(room, "load_data_sets", loads)
@@ -302,7 +313,7 @@ def test_a_recorded_set_that_the_model_does_not_run_on_is_named(makes: Any) -> N
     bad = InputSet("set of old", {"x": np.zeros(3, np.float32)})
     with pytest.raises(
         InputError,
-        match=r"^the untouched model doesn't run on set of old: .*\. Record it again\.$",
+        match=r"^the untouched model doesn't run on set of old: .*INVALID_ARGUMENT.*\. Record it again\.$",
     ):
         makes([bad])
 
