@@ -196,7 +196,9 @@ def test_what_one_set_shows_of_a_model_that_rounds_is_noise_on_the_others(
         assert found.sets[1] == {"y": calm if noted else wild}
 
 
-PICKED = "(float[n,4] x, int64[n] k) => (float[n,4] y, float z) { y = Gather(x, k) z = Neg(x) }"
+PICKED = (
+    "(float[n,4] x, int64[n] k) => (float[n,4] y, float z) { y = Gather(x, k) z = Neg(x) }"
+)
 
 
 def test_what_is_picked_out_of_a_table_is_told(calls: Calls, tmp_path: Path) -> None:

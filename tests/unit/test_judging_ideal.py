@@ -186,7 +186,8 @@ NESTED = (
     "{ on = Identity(go) d = Mul(v, x) r = Neg(d) }> "
     "y = If (c) <then_branch = t () => (float[2] p) { e = Add(u, x) p = Sqrt(e) }, "
     "else_branch = o () => (float[2] q) { q = Loop (n, yes, u) "
-    "<body = k (int64 j, bool g, float[2] x) => (bool f, float[2] s) { f = Identity(g) s = Mul(x, x) }> }> }"
+    "<body = k (int64 j, bool g, float[2] x) => (bool f, float[2] s) "
+    "{ f = Identity(g) s = Mul(x, x) }> }> }"
 )
 
 

@@ -195,7 +195,8 @@ def held_to(**changes: Any) -> Any:
     [
         (
             "fp16()", 0, "fp16.mixed", mix(2, "a", "b"), True, "fp16.mixed",
-            "mend: `--variant fp16.mixed` keeps 2 of 5 nodes in float32 (50.0% of the time): 'a', 'b'",
+            "mend: `--variant fp16.mixed` keeps 2 of 5 nodes in float32 (50.0% of the time): "
+            "'a', 'b'",
         ),
         (
             "simplify+fp16.io32(op_block_list=['Add'])", 1, "fp16.mixed", mix(2, "a"), False,
@@ -291,7 +292,8 @@ def test_a_step_that_is_called_as_a_group_is_spelt_with_parentheses(
 
 def test_options_that_the_other_conversion_knows_are_taken_over() -> None:
     variant = parse_variant(
-        "simplify+fp16.io32(min_positive_val=0.5, op_block_list=['Add'], node_block_list=['n'])+ort.basic"
+        "simplify+fp16.io32(min_positive_val=0.5, op_block_list=['Add'], "
+        "node_block_list=['n'])+ort.basic"
     )
     found = room._replaced(variant, 1, "fp16.mixed")
     known = transforms.registry()["fp16.mixed"].options

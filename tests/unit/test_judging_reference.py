@@ -313,7 +313,7 @@ def test_a_recorded_set_that_the_model_does_not_run_on_is_named(makes: Any) -> N
     bad = InputSet("set of old", {"x": np.zeros(3, np.float32)})
     with pytest.raises(
         InputError,
-        match=r"^the untouched model doesn't run on set of old: .*INVALID_ARGUMENT.*\. Record it again\.$",
+        match=r"^the untouched model doesn't run on set of old: .*INVALID.*\. Record it again\.$",
     ):
         makes([bad])
 

@@ -343,7 +343,8 @@ def test_one_value_is_moved_once_for_all_that_read_it() -> None:
 def test_constants_and_edges_of_a_branch_move_in_it() -> None:
     made = model(
         "(float[n,64] x, bool c) => (float[n,64] y) { e = Mul(x, x) y = If(c) "
-        "<then_branch = g () => (float[n,64] u) { k = Constant <value_float = 0.3> () u = Mul(e, k) }, "
+        "<then_branch = g () => (float[n,64] u) "
+        "{ k = Constant <value_float = 0.3> () u = Mul(e, k) }, "
         "else_branch = h () => (float[n,64] v) { v = Floor(e) }> }"
     )
     x = np.sqrt(np.arange(1, 65, dtype=np.float32))[None]

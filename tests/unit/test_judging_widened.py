@@ -196,7 +196,8 @@ def test_bodies_are_widened_with_the_inputs_that_they_have() -> None:
     made = model(
         "(float16[2] x, int64 n) => (float16[2] y) { yes = Constant <value = bool {1}> () "
         "y = Loop (n, yes, x) "
-        "<body = b (int64 i, bool go, float16[2] v) => (bool on, float16[2] u) { on = Identity(go) u = Add(v, w) }> }"
+        "<body = b (int64 i, bool go, float16[2] v) => (bool on, float16[2] u) "
+        "{ on = Identity(go) u = Add(v, w) }> }"
     )
     body = made.graph.node[1].attribute[0].g
     body.initializer.append(numpy_helper.from_array(np.ones(2, np.float16), "v"))
