@@ -152,6 +152,8 @@ def test_each_set_is_compared_by_what_is_unusual_about_it(
     twins = Reference((SETS[0], replace(SETS[0], name="twin")), OUTPUTS[:2], frozenset())
     room._compared(replace(held, reference=twins), OUTPUTS, CANDIDATE, [0, 1], None)
     assert asked[1][2]["inputs_differ"] is False
+    room._compared(held, OUTPUTS, CANDIDATE, [0, 1], None)
+    assert asked[2][2]["inputs_differ"] is True
 
 
 @pytest.mark.parametrize(
@@ -302,12 +304,15 @@ def test_a_model_s_steadiness_is_asked_where_an_unusual_set_fails(
     held = held_to(tmp_path)
     found = room._steadied(held, OUTPUTS, CANDIDATE)
     assert [len(sets) for sets, _, _ in asked] == ([6, 5] if again else [6])
+    floors = [more["yardstick"].floor for _, _, more in asked]
+    assert floors[0] == FLOOR
     assert found.comparison == (said(notes=("second",)) if again else first)
     assert list(found.places) == ([0, 1, 3, 4, 5] if again else list(range(6)))
     assert found.notes == (("measured", "shaky") if again else ("measured",))
     assert (found.expected, found.outputs) == (OUTPUTS, CANDIDATE)
     yardstick = found.yardstick
     assert yardstick is not None
+    assert floors[1:] == ([yardstick.on(found.places).floor] if again else [])
     if not again:
         assert questions == []
         assert yardstick.floor == FLOOR
@@ -423,7 +428,9 @@ def test_on_sets_with_infinities_onnx_s_own_reference_is_asked_about_other_kerne
 def concluded(
     held: Standard, comparison: Comparison, places: Any = range(6), **more: Any
 ) -> Verdict:
-    found = room._Compared(comparison, OUTPUTS, CANDIDATE, places, None, ("note",))
+    found = room._Compared(
+        comparison, OUTPUTS, CANDIDATE, places, Yardstick(FLOOR), ("note",)
+    )
     return room._concluded(held, replace(found, **more))
 
 
@@ -473,7 +480,7 @@ def test_a_failure_says_whether_it_is_on_unusual_inputs_alone(
     assert [(each.name, each.reference, each.candidate) for each in sets] == [
         (SETS[at].name, OUTPUTS[at], CANDIDATE[at]) for at in (0, 1)
     ]
-    assert more["yardstick"] is None
+    assert more["yardstick"].floor.sets == FLOOR.sets[:2]
     asked.clear()
     assert concluded(held, comparison, [0, 1]).reason == "output y: is wrong"
     assert asked == []
