@@ -147,6 +147,10 @@ F32 = "(float[2] x) => (float[2] y) { y = Neg(x) }"
             "(float[2] x) => (float[2] y) { h = Cast<to = 16>(x) y = Cast<to = 1>(h) }",
             Precision.BF16,
         ),
+        (
+            "(float16[2] x) => (bfloat16[2] y) { h = Cast<to = 1>(x) y = Cast<to = 16>(h) }",
+            Precision.BF16,
+        ),
         ("(float[2] x) => (float[2] y) { y = Elu<alpha = 10.0>(x) }", Precision.FP32),
         ("(float[2] x) => (float[2] y) { y = Softmax<to = 10>(x) }", Precision.FP32),
         (

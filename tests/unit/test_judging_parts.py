@@ -176,6 +176,7 @@ def test_the_greatest_overflow_of_each_value_counts_in_the_graph_s_order() -> No
     assert list(found) == ["b", "a"]
     assert [each.greatest for each in found.values()] == [8e4, 9e4]
     assert by_value(seen[::-1])["a"].greatest == 9e4
+    assert by_value([overflow("a", 7e4, 2), overflow("a", 7e4)])["a"].input_set == 2
 
 
 def test_the_least_magnitude_that_overflows_is_told_with_its_worst_value() -> None:
@@ -267,6 +268,8 @@ def test_what_cannot_be_moved_is_the_same_object() -> None:
     one = nudged([np.array([1.0]), np.array([0.5])], GENERATOR(0))
     assert one[0].tolist() == [1.0]
     assert one[1][0] != 0.5
+    [wide] = nudged([np.full(99, 0.5)], GENERATOR(0), 0.25)
+    assert np.ptp(wide) > 0.2
     both = {float(nudged(np.array([0.5]), GENERATOR(seed))[0]) for seed in range(20)}
     assert both == {np.nextafter(0.5, 0), np.nextafter(0.5, 1)}
 
@@ -275,6 +278,8 @@ def test_what_cannot_be_moved_is_the_same_object() -> None:
     ("outputs", "few"),
     [
         ({"y": np.zeros(64)}, True),
+        ({"y": np.zeros(1)}, True),
+        ({"y": None}, False),
         ({"y": np.zeros(65)}, False),
         ({"y": np.zeros(0)}, False),
         ({"y": np.zeros(3, np.int64)}, False),

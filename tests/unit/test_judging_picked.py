@@ -23,6 +23,21 @@ def weighted(text: str) -> onnx.ModelProto:
     return made
 
 
+def classifier() -> onnx.ModelProto:
+    """One tree that chooses a class: what it gives as scores is computed of its leaves."""
+    made = forest(trees=1)
+    [node] = made.graph.node
+    node.op_type = "TreeEnsembleClassifier"
+    for attribute in node.attribute:
+        if attribute.name.startswith("target_"):
+            attribute.name = attribute.name.replace("target_", "class_")
+    [count] = [attribute for attribute in node.attribute if attribute.name == "n_targets"]
+    node.attribute.remove(count)
+    node.attribute.append(onnx.helper.make_attribute("classlabels_int64s", [0]))
+    node.output[:] = ["label", "y"]
+    return made
+
+
 @pytest.mark.parametrize(
     ("made", "picked"),
     [
@@ -38,8 +53,31 @@ def weighted(text: str) -> onnx.ModelProto:
             ),
             (),
         ),
+        (
+            model(
+                "(int64[n] k) => (float[n] y, float[n] z) "
+                "{ c = Constant <value = float[2] {1, 2}> () y = Gather(c, k) z = Neg(y) }"
+            ),
+            ("y",),
+        ),
+        (
+            model(
+                "(int64[n] k) => (float[n] y) { y = ai.onnx.ml.LabelEncoder"
+                "<keys_int64s = [1], values_floats = [2.0]> (k) }",
+                domains=', "ai.onnx.ml" : 2',
+            ),
+            ("y",),
+        ),
         (forest(trees=1), ("y",)),
+        (classifier(), ()),
         (forest(trees=2), ()),
+        (
+            weighted(
+                "(float[5,2] x, bool[5,2] b) => (float[5,2] y) "
+                "{ s = Exp(x) r = Identity(w) y = Where(b, s, r) }"
+            ),
+            (),
+        ),
         (forest(trees=1, post_transform="LOGISTIC"), ()),
     ],
 )

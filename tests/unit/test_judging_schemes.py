@@ -36,11 +36,17 @@ from onnx_harness.model.file import Model, ValueType
 from onnx_harness.names import parse_variant
 from onnx_harness.providers.running import run
 from onnx_harness.settings import Settings
-from onnx_harness.transforms.quantization.operators import DYNAMIC_OPS, STATIC_OPS
+from onnx_harness.transforms.bf16 import MAX_FINITE_VAL as LARGEST_BFLOAT16
+from onnx_harness.transforms.quantization.operators import (
+    DEFAULT_OP_TYPES_TO_EXCLUDE,
+    DYNAMIC_OPS,
+    STATIC_OPS,
+)
 from onnx_harness.transforms.variant import bind_variant
 from tests.models import model, save
 from tests.unit.test_transforms_int8 import weighted
 
+EXCLUDED = frozenset(DEFAULT_OP_TYPES_TO_EXCLUDE)
 DYNAMIC, MATMUL = frozenset(DYNAMIC_OPS), frozenset({"MatMul"})
 
 
@@ -53,6 +59,7 @@ DYNAMIC, MATMUL = frozenset(DYNAMIC_OPS), frozenset({"MatMul"})
             Scheme(MATMUL, static=False, never=frozenset("n"), block=16),
         ),
         ("int8.dynamic", Scheme(DYNAMIC, static=False)),
+        ("int8.static", Scheme(frozenset(STATIC_OPS) - EXCLUDED, static=True)),
         (
             "int8.dynamic(per_channel=True, reduce_range=True, weight_type='uint8')",
             Scheme(DYNAMIC, False, per_channel=True, signed_weights=False, narrow=True),
@@ -90,6 +97,8 @@ def test_a_quantization_is_read_off_its_options(text: str, scheme: Scheme) -> No
     [
         ("fp16(min_positive_val=0.5, max_finite_val=8.0)", "float16", Clamp(0.5, 8.0), True),
         ("fp16.io32(max_finite_val=8.0)", "float16", Clamp(1e-7, 8.0), False),
+        ("bf16()", "bfloat16", Clamp(0.0, LARGEST_BFLOAT16), True),
+        ("simplify+bf16.io32", "bfloat16", Clamp(0.0, LARGEST_BFLOAT16), False),
         ("simplify", None, None, None),
     ],
 )
@@ -100,6 +109,15 @@ def test_the_limits_of_a_clamp_are_read_off_its_options(
     assert (conversion and conversion.type) == kind
     if conversion is not None:
         assert (conversion.clamp, conversion.all_inputs) == (clamp, all_inputs)
+
+
+@pytest.mark.parametrize("name", ["min_positive_val", "max_finite_val"])
+def test_a_limit_that_is_no_number_is_refused(name: str) -> None:
+    bound = bind_variant(parse_variant("fp16()"))
+    options: dict[str, Any] = {"min_positive_val": 0.5, "max_finite_val": 8.0, name: "1"}
+    [step] = bound.steps
+    with pytest.raises(TypeError, match="the limits of fp16's clamp are numbers"):
+        conversion_of(replace(bound, steps=(replace(step, options=options),)))
 
 
 RNG = np.random.default_rng(3)

@@ -16,6 +16,7 @@ import pytest
 from onnx_harness.errors import ProviderError
 from onnx_harness.providers import Problem, cuda, get, sessions
 from onnx_harness.providers import profile as profiles
+from onnx_harness.providers.contradiction import breach, contradiction
 from onnx_harness.providers.libraries import distribution
 from onnx_harness.providers.placement import (
     Placement,
@@ -25,13 +26,7 @@ from onnx_harness.providers.placement import (
     shortfall,
 )
 from onnx_harness.providers.probe import conflict, probe
-from onnx_harness.providers.profile import (
-    Profile,
-    breach,
-    contradiction,
-    precision,
-    read_profile,
-)
+from onnx_harness.providers.profile import Profile, precision, read_profile
 from onnx_harness.providers.profile_runs import NodeRun, read_nodes, read_runs
 
 CPU, CUDA, TENSORRT = get("cpu"), get("cuda"), get("tensorrt")

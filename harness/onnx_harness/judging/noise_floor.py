@@ -176,9 +176,7 @@ def _measured(model: Model, reference: Reference) -> Noise:
     if rounds:
         measures[_INSIDE] = lambda: inside.drawn(usual)
     own = _runs(notes, sources, measures, count, model)
-    floor = Noise(
-        tuple(worst(runs.values()) for runs in own), has_tail=rounds, steps=inside.steps
-    )
+    floor = Noise(tuple(worst(runs.values()) for runs in own), has_tail=rounds)
     if inside.draws:
         notes.append(
             f"{RESTS_ON} {inside.draws} draws of the last bits of its constants and of what it "

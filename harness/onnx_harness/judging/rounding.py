@@ -117,7 +117,7 @@ def _largest(kind: int) -> float:
 
 @dataclass(slots=True)
 class _Types:
-    """The float32 tensors among a graph's values.
+    """The float32 tensors among a graph's values; its weights aren't asked for.
 
     Those of its bodies are in the order of the nodes.
     """
@@ -132,11 +132,6 @@ class _Types:
         for info in infos:
             if info.type.tensor_type.elem_type == _FLOAT:
                 floats.add(info.name)
-        names = set()
-        for tensor in graph.initializer:
-            if tensor.data_type == _FLOAT:
-                names.add(tensor.name)
-        floats |= names
         bodies = []
         for node in graph.node:
             for body in subgraphs(node):
