@@ -55,7 +55,8 @@ def float_model() -> onnx.ModelProto:
 
 def quantized_model() -> onnx.ModelProto:
     """As the library writes it: a pair of nodes for each value, one node for a weight."""
-    nodes, steps = [], []
+    nodes: list[str] = []
+    steps: list[tuple[str, npt.NDArray[Any]]] = []
     for name, step in STEPS.items():
         nodes.append(f"{name}_q = QuantizeLinear({name}, {name}_scale, zero)")
         nodes.append(
@@ -72,12 +73,12 @@ def quantized_model() -> onnx.ModelProto:
     made = model(
         f"({values}) => (float[2,2] o) {{ {' '.join(nodes)} o = Identity(x) }}", opset=13
     )
-    for name, value in (
-        *steps,
+    steps += [
         ("zero", np.array(3, np.int8)),
         ("w_scale", np.array(0.5, np.float32)),
         ("w_quantized", np.array([[6, 1], [4, 7]], np.int8)),
-    ):
+    ]
+    for name, value in steps:
         made.graph.initializer.append(numpy_helper.from_array(value, name))
     for node in made.graph.node:
         node.name = f"make_{node.output[0]}"
@@ -99,7 +100,8 @@ def conversion(**changes: Any) -> QuantizedConversion:
 
 def rounded(value: Floats, step: float) -> Floats:
     levels = np.clip(np.rint(value / np.float32(step)) + 3, -128, 127) - 3
-    return (levels * np.float32(step)).astype(np.float32)
+    value_rounded: Floats = (levels * np.float32(step)).astype(np.float32)
+    return value_rounded
 
 
 def computed(rounding: Collection[str]) -> tuple[dict[str, Floats], dict[str, Floats]]:
@@ -111,8 +113,7 @@ def computed(rounding: Collection[str]) -> tuple[dict[str, Floats], dict[str, Fl
         if name not in read:
             value = made[name]
             if name in rounding:
-                small = name == "w"
-                value = W_ROUNDED if small else rounded(value, STEPS[name])
+                value = W_ROUNDED if name == "w" else rounded(value, STEPS[name])
             read[name] = value
         return read[name]
 
