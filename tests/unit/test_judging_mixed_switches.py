@@ -90,10 +90,10 @@ def _reads(graph: onnx.GraphProto) -> set[str]:
     return names
 
 
-def conversion_of(source: onnx.ModelProto) -> MixedConversion:
+def conversion_of(source: onnx.ModelProto, **asked: Any) -> MixedConversion:
     return MixedConversion(
         source,
-        Request(True, allow_missing=True),
+        Request(True, allow_missing=True, **asked),
         LIMITS,
         lambda array, places: clamp(array, *LIMITS, places),
         FLOAT16,
@@ -101,8 +101,8 @@ def conversion_of(source: onnx.ModelProto) -> MixedConversion:
     )
 
 
-def plan_of(source: onnx.ModelProto) -> Plan:
-    conversion, copied = conversion_of(source), onnx.ModelProto()
+def plan_of(source: onnx.ModelProto, **asked: Any) -> Plan:
+    conversion, copied = conversion_of(source, **asked), onnx.ModelProto()
     copied.CopyFrom(source)
     return conversion.plan(copied, conversion.rounder())
 
