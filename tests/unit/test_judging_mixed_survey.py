@@ -122,11 +122,7 @@ def test_the_worst_of_a_node_is_over_its_values_and_all_sets() -> None:
         assert column[:3] == pytest.approx(expected[:3], nan_ok=True)
     assert got[1][3] == 0.0
     first = survey._worst(4, (0, 0, 2, 3), runs[:1])
-    assert (first[0][3], first[1][3], first[2][3]) == (
-        pytest.approx(2.0, rel=1e-6),
-        0.0,
-        0.0,
-    )
+    assert [column[3] for column in first] == pytest.approx([2.0, 0.0, 0.0], rel=1e-6)
     assert survey._worst(1, (), [])[0] == pytest.approx([NAN], nan_ok=True)
 
 
