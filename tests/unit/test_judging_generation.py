@@ -436,7 +436,7 @@ class Session:
 def _running(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "run", lambda session, values: session.run(values))
     clock = iter(range(1000))
-    monkeypatch.setattr(decoding.time, "perf_counter", lambda: float(next(clock) ** 2))
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(clock) ** 2))
 
 
 def decoder(**changes: Any) -> Decoder:
@@ -460,7 +460,8 @@ def test_each_step_feeds_what_the_last_one_picked_and_its_cache() -> None:
         [0.0] * step + [step] + [0.0] * (7 - step) for step in (1, 2, 3)
     ]
     assert got.logits.dtype == np.float32
-    assert (got.tokens.tolist(), got.tokens.dtype) == ([1, 2, 3], np.int64)
+    assert got.tokens.tolist() == [1, 2, 3]
+    assert got.tokens.dtype == np.int64
     assert got.seconds == (1.0, 5.0, 9.0)
     session = Session(input_ids=INT, c=INT)
     got = decoded(session, decoder(), forced=(7, 6, 5))
