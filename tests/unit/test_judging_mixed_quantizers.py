@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime as ort
-import pytest
 from onnx import numpy_helper
 
 from onnx_harness.judging.mixed.quantizers import ERRORS, Quantizers, quantizers
@@ -133,15 +132,14 @@ W_ROUNDED = np.array([[1.5, -1.0], [0.5, 2.0]], np.float32)
 CHOICES = [set(some) for count in range(5) for some in combinations(range(4), count)]
 
 
-@pytest.fixture(scope="module")
-def graph() -> Quantizers:
+def made() -> Quantizers:
     return quantizers(float_model(), quantized_model(), conversion())
 
 
-@pytest.fixture(scope="module")
-def session(graph: Quantizers) -> ort.InferenceSession:
+def opened(graph: Quantizers) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
     onnx.checker.check_model(graph.model, full_check=True)
     return ort.InferenceSession(
         graph.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
@@ -151,9 +149,8 @@ def session(graph: Quantizers) -> ort.InferenceSession:
 ORDER = (*STEPS, "w")
 
 
-def test_a_quantizer_belongs_to_the_nodes_that_read_or_give_its_value(
-    graph: Quantizers,
-) -> None:
+def test_a_quantizer_belongs_to_the_nodes_that_read_or_give_its_value() -> None:
+    graph = made()
     assert graph.labels == LABELS
     claims = []
     for name in ORDER:
@@ -163,33 +160,33 @@ def test_a_quantizer_belongs_to_the_nodes_that_read_or_give_its_value(
     assert list(graph.claims) == claims
 
 
-@pytest.mark.parametrize("floats", CHOICES, ids=str)
-def test_a_value_is_rounded_unless_all_its_nodes_are_float(
-    graph: Quantizers, session: ort.InferenceSession, floats: set[int]
-) -> None:
-    rounding = set()
-    for place, label in enumerate(LABELS):
-        rounding |= set() if place in floats else set(OF_NODE[label])
-    mask = graph.mask(floats)
-    assert mask.dtype == np.bool_
-    assert mask.tolist() == [name in rounding for name in ORDER]
-    made, read = computed(rounding)
+def test_a_value_is_rounded_unless_all_its_nodes_are_float() -> None:
+    graph = made()
+    session = opened(graph)
     names = [info.name for info in session.get_outputs()]
-    got: Mapping[str, Any] = dict(
-        zip(names, session.run(None, {"x": X, MASK: mask}), strict=True)
-    )
     assert names == ["y", "z", "p", "q", ERRORS]
-    for name in "yzpq":
-        np.testing.assert_array_equal(got[name], read[name], err_msg=name)
-    parts = []
-    for name in ORDER:
-        exact = made[name]
-        apart = exact - (W_ROUNDED if name == "w" else rounded(exact, STEPS[name]))
-        parts += [np.sum(apart**2), np.sum(exact**2)]
-    np.testing.assert_allclose(got[ERRORS], parts, rtol=1e-6)
+    for floats in CHOICES:
+        rounding = set()
+        for place, label in enumerate(LABELS):
+            rounding |= set() if place in floats else set(OF_NODE[label])
+        mask = graph.mask(floats)
+        assert mask.dtype == np.bool_
+        assert mask.tolist() == [name in rounding for name in ORDER]
+        values, read = computed(rounding)
+        outputs = session.run(None, {"x": X, MASK: mask})
+        got: Mapping[str, Any] = dict(zip(names, outputs, strict=True))
+        for name in "yzpq":
+            np.testing.assert_array_equal(got[name], read[name], err_msg=f"{name} {floats}")
+        parts = []
+        for name in ORDER:
+            exact = values[name]
+            apart = exact - (W_ROUNDED if name == "w" else rounded(exact, STEPS[name]))
+            parts += [np.sum(apart**2), np.sum(exact**2)]
+        np.testing.assert_allclose(got[ERRORS], parts, rtol=1e-6)
 
 
-def test_the_model_says_what_it_takes_and_gives(graph: Quantizers) -> None:
+def test_the_model_says_what_it_takes_and_gives() -> None:
+    graph = made()
     assert graph.model.ir_version == 4  # initializers that aren't inputs
     taken = {info.name: info.type.tensor_type for info in graph.model.graph.input}
     assert list(taken) == ["x", MASK]
@@ -206,10 +203,10 @@ def test_the_model_says_what_it_takes_and_gives(graph: Quantizers) -> None:
 
 
 def test_a_newer_model_keeps_its_version_and_one_without_quantizers_its_outputs() -> None:
-    made = float_model()
-    made.ir_version = 9
-    made.graph.value_info.append(made.graph.output[0])
-    graph = quantizers(made, quantized_model(), conversion(ops=frozenset({"Transpose"})))
+    source = float_model()
+    source.ir_version = 9
+    source.graph.value_info.append(source.graph.output[0])
+    graph = quantizers(source, quantized_model(), conversion(ops=frozenset({"Transpose"})))
     assert (graph.labels, graph.claims) == ((), ())
     assert graph.model.ir_version == 9
     assert [info.name for info in graph.model.graph.output] == ["y", "z", "p", "q"]
