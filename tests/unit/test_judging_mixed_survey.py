@@ -211,3 +211,30 @@ def test_what_is_read_off_a_survey_is_a_record_for_each_node() -> None:
         NodeSurvey(3.0, INF, 7.0, 1e24, 0.25),
     )
     assert [each.overflows for each in got] == [False, False, False, True]
+
+
+def test_a_node_with_graphs_reads_no_floats_itself() -> None:
+    text = """(float[2,3] x) => (float[2,3] y) { y = Tanh(g)  g = If (on) <
+        then_branch = yes () => (float[2,3] up) { up = Mul(x, c) },
+        else_branch = no () => (float[2,3] down) { down = Neg(x) }> }"""
+    plan = plan_of(built(text))
+    atoms = {"g": 0, "up": 1, "down": 2, "y": 3}
+    inherits, rounds = [2 * U, 3 * U, NAN, 8 * U], [NAN, NAN, NAN, U]
+    assert survey._suspicion(plan, atoms, inherits, rounds, U) == [32.0, 3.0, 8.0, 8.0]
+
+
+@pytest.mark.parametrize(
+    ("names", "factor"),
+    [
+        (["a", "b"], 3.0),
+        (["b", "", "c"], 1.0),
+        (["b"], 0.5),
+        (["c"], 1.0),
+        ([""], 1.0),
+        ([], 1.0),
+    ],
+)
+def test_an_error_grows_by_the_most_that_any_value_of_a_node_makes_of_it(
+    names: list[str], factor: float
+) -> None:
+    assert survey._wanted(names, {"a": 3.0, "b": 0.5, "": 9.0}) == factor
