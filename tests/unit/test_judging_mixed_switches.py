@@ -261,6 +261,14 @@ def test_a_value_is_rounded_once_for_all_its_readers(
     assert (count(graph, "Cast"), count(graph, "Where")) == (casts, choices)
 
 
+@pytest.mark.parametrize(("opset", "ops"), [(8, ("If", "Where")), (9, ("Where", "If"))])
+def test_a_switch_is_a_branch_where_the_opset_has_no_other(
+    opset: int, ops: tuple[str, str]
+) -> None:
+    graph = with_switches(built(CHAIN, opset)).model.graph
+    assert [count(graph, op) for op in ops] == [11, 0]
+
+
 def test_a_value_is_followed_back_through_what_moves_it() -> None:
     plan = plan_of(built(MOVED))
     names = {name: through_moves(plan, name) for name in ("x", "c", "h", "t", "u", "y")}
