@@ -80,7 +80,9 @@ class _Quantizing:
             raise NotApplicable(
                 "nothing is chosen: no quantizer of the model belongs to a node that has a name"
             )
-        self._session = self._open(self._source.openable(self._graph.model), "disable")
+        self._session = self._open(
+            self._source.openable(self._graph.model), "disable", "cpu"
+        )
         everything = range(len(self._graph.labels))
         exact, errors = self._control(everything)
         nodes, minimal, corrections = frozenset[int](), True, 0
@@ -238,7 +240,7 @@ class _Quantizing:
             MOST_RUNS - RESERVED * len(self._sets), 12 * len(self._sets)
         )
 
-    def _open(self, model: Any, level: str, provider: str = "cpu") -> ort.InferenceSession:
+    def _open(self, model: Any, level: str, provider: str) -> ort.InferenceSession:
         self._account.sessions += 1
         return open_session(
             model,

@@ -93,7 +93,7 @@ class SwitchSession:
         if not rounded.raised and not rounded.lowered:
             return None
         return numpy_helper.from_array(
-            rounded.array.astype(np.float32).reshape(values.shape), "clamped"
+            rounded.array.astype(np.float32).reshape(values.shape)
         )
 
     def _outputs(self, float32: Collection[int], at: int) -> dict[str, Any]:
