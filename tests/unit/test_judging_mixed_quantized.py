@@ -239,6 +239,17 @@ TEN_OFF = "output y reaches 20.0 dB, less than 80 dB"
             ["", "c", "cd"],
             mix("c", "d", minimal=False, corrections=1, sessions=4, runs=12),
         ),
+        # Where that is all of them nothing is left to quantize, and the next is tried.
+        (
+            Bench(
+                (0.0, 0.0, 1.0, 0.0),
+                OWN,
+                (1.0,) * 4,
+                lambda names: 10.0 * ("a" not in names),
+            ),
+            ["", "c", "ac"],
+            mix("a", "c", minimal=False, corrections=2, sessions=4, runs=20),
+        ),
         # Where the provider refuses it, the others alone are tried before that.
         (
             Bench(
