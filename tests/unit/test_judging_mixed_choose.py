@@ -82,3 +82,18 @@ def test_what_was_found_is_kept_and_said(asked: list[tuple[Any, ...]]) -> None:
     assert chooser(STANDARD, said.append)(conversion) == ("a", "b")
     assert asked[1][4] == UNLIMITED
     assert said == SENTENCES * 2
+
+
+def test_a_folder_that_cannot_be_removed_is_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on Windows, where a file that a session has mapped stays."""
+
+    def busy(*_: Any, **__: Any) -> None:
+        raise OSError("busy")
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("os.rmdir", busy)
+    assert find_mix(STANDARD, conversion_of(built(CHAIN))) is MIX
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == 1

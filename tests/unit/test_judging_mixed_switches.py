@@ -297,3 +297,15 @@ def test_neighbours_make_what_nodes_read_or_read_what_they_make(
     case: str, nodes: Any, around: Any
 ) -> None:
     assert neighbours(plan_of(built(*CASES[case])), nodes) == set(around)
+
+
+def test_neighbours_by_name_are_those_that_compute_in_the_half_type() -> None:
+    """One of two nodes of a name stays float32; an input that is left out has no maker."""
+    text = """(float[2,3] x) => (float[2,3] y, float[2,3] e) {
+        h = Mul(x, c)  a = Clip(h, , c)  d = Neg(a)  y = Tanh(d)  e = Exp(h) }"""
+    source = built(text)
+    source.graph.node[4].name = "d"
+    plan = plan_of(source, op_block_list=["Exp"])
+    labels = [(plan.label(step), plan.converted(step)) for step in plan.reading.floating]
+    assert labels == [("h", True), ("a", True), ("d", True), ("y", True), ("d", False)]
+    assert neighbours(plan, {0}) == {0, 1}
