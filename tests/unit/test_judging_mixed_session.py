@@ -23,6 +23,7 @@ from onnx_harness.judging.mixed.switch_session import SwitchSession
 from onnx_harness.judging.mixed.switches import MASK
 from onnx_harness.judging.reference import Reference
 from onnx_harness.providers.sessions import Purpose
+from onnx_harness.transforms.bf16 import MAX_FINITE_VAL, round_to_bfloat16
 from onnx_harness.transforms.float16 import clamp
 
 Apart = Callable[[frozenset[int], int], float]
@@ -325,6 +326,11 @@ def test_a_weight_that_is_clamped_is_given_as_the_conversion_makes_it(
     got = made._clamped(outside)
     assert got is not None
     assert numpy_helper.to_array(got).tolist() == [1.0, 1e4]
+    # A conversion may round vectors alone.
+    made._conversion = SimpleNamespace(round=round_to_bfloat16)  # type: ignore[assignment]
+    largest = float(MAX_FINITE_VAL)
+    assert clamped([1.0, 2.0], [3.4e38, -3.4e38]) == [[1.0, 2.0], [largest, -largest]]
+    assert clamped([1.0, math.inf]) is None
 
 
 INF, NAN = math.inf, math.nan

@@ -147,10 +147,7 @@ class _Quantizing:
     def _outputs(self, floats: Collection[int], at: int) -> dict[str, Any]:
         self._account.runs += 1
         values = self._standard.reference.sets[self._sets[at]].values
-        with (
-            noting(f"transform: float search, run {self._account.runs}"),
-            np.errstate(all="ignore"),
-        ):
+        with noting(f"transform: float search, run {self._account.runs}"):
             return run(self._session, {**values, MASK: self._graph.mask(floats)})
 
     def _passes(self, floats: Collection[int]) -> bool:

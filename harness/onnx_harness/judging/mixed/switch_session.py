@@ -101,10 +101,7 @@ class SwitchSession:
         self._account.runs += 1
         mixed = self.refused.union(float32)
         values = self._standard.reference.sets[self.sets[at]].values
-        with (
-            noting(f"transform: float32 search, run {self._account.runs}"),
-            np.errstate(all="ignore"),
-        ):
+        with noting(f"transform: float32 search, run {self._account.runs}"):
             return run(self._session, {**values, MASK: self.graph.mask(mixed)})
 
     def _passes_on(self, float32: Collection[int], at: int) -> bool:
