@@ -186,6 +186,15 @@ def test_of_several_readers_the_strictest_counts() -> None:
     assert suspicion([1, 1, 1, 50, 1], [1, INF, 1, 1, 1]) == [1, 1e24, 1, 50, 1]
 
 
+@pytest.mark.parametrize(("direct", "moved"), [(50.0, 1.0), (1.0, 50.0)])
+def test_a_move_hands_on_no_less_than_others_want(direct: float, moved: float) -> None:
+    text = """(float[2,3] x) => (float[2,3] y, float[3,2] z) {
+        h = Mul(x, c)  t = Transpose(h)  y = Tanh(h)  z = Sigmoid(t) }"""
+    atoms, inherits = {"h": 0, "y": 1, "z": 2}, [U, direct * U, moved * U]
+    got = survey._suspicion(plan_of(built(text)), atoms, inherits, [U] * 3, U)
+    assert got == [50.0, direct, moved]
+
+
 def test_what_stays_float32_hands_on_what_its_readers_want() -> None:
     text = "(float[2,3] x) => (float[2,3] y) { h = Mul(x, c)  s = Neg(h)  y = Tanh(s) }"
     plan = plan_of(built(text), op_block_list=["Neg"])
