@@ -674,7 +674,13 @@ def test_nan_departs_where_the_reference_has_none() -> None:
 
 @pytest.mark.parametrize(
     ("logits", "margin"),
-    [((4.0, 1.0, 3.5), 0.5), ((4.0,), 0.0), ((math.inf, 1.0), 0.0), ((2.0, 2.0), 0.0)],
+    [
+        ((4.0, 1.0, 3.5), 0.5),
+        ((1.0, 4.0), 3.0),
+        ((4.0,), 0.0),
+        ((math.inf, 1.0), 0.0),
+        ((2.0, 2.0), 0.0),
+    ],
 )
 def test_a_margin_is_between_the_two_best(logits: tuple[float, ...], margin: float) -> None:
     reference = steps(logits)

@@ -30,7 +30,8 @@ CHAIN = """(float[2,3] x) => (float[3,3] y, float[2,3] h) {
 MOVED = """(float[2,3] x) => (float[3,2] y, float[3,2] z, float[3,2] t) {
     h = MatMul(x, w)  t = Transpose(h)  u = Identity(t)  y = Mul(u, c)  z = Div(t, c) }"""
 CLAMPED = """(float[2,3] x) => (float[2,3] y) {
-    h = MatMul(x, tiny)  k = Constant <value_float = 3e4>()  m = Constant <value = float[1] {1e-9}>()
+    g = MatMul(x, tiny)  o = Constant <value = float[3,3] {1e-9, 0.5, 2.0, 7.0, 1.0, 3.0, 5.0, -7e4, 1.0}>()
+    h = MatMul(g, o)  k = Constant <value_float = 3e4>()  m = Constant <value = float[1] {1e-9}>()
     a = Mul(h, large)  b = Mul(a, m)  d = Add(b, large)  y = Div(d, c) }"""
 DEFAULT = """(float[2,3] x, float[3,3] tiny) => (float[2,3] y) { a = MatMul(x, tiny) y = Div(a, c) }"""
 BRANCHES = """(float[2,3] x) => (float[2,3] y, float[2,3] g) {
@@ -246,7 +247,7 @@ def test_the_mask_has_an_element_for_each_reason_to_round() -> None:
     [
         ("chain", 16, 11),
         ("moved", 16, 9),
-        ("clamped", 14, 9),
+        ("clamped", 16, 12),
         ("default", 10, 6),
         ("branches", 26, 23),
         ("loop", 16, 10),
@@ -285,7 +286,7 @@ def test_a_value_is_followed_back_through_what_moves_it() -> None:
         ("chain", (), ()),
         ("moved", {1}, {0, 1}),
         ("blocked", {0}, {0, 1}),
-        ("clamped", {0, 1, 2}, ()),
+        ("clamped", {0, 2, 3}, {0, 1}),
         ("branches", {0}, {0, 1}),
         ("branches", {2}, {2, 6}),
         ("branches", {5}, {1, 5}),
@@ -309,3 +310,38 @@ def test_neighbours_by_name_are_those_that_compute_in_the_half_type() -> None:
     labels = [(plan.label(step), plan.converted(step)) for step in plan.reading.floating]
     assert labels == [("h", True), ("a", True), ("d", True), ("y", True), ("d", False)]
     assert neighbours(plan, {0}) == {0, 1}
+
+
+def test_a_node_that_stays_float32_is_not_inside_by_the_name_of_another() -> None:
+    text = """(float[2,3] x) => (float[2,3] y) {
+        h = Mul(x, c)  total = Loop (trips, on, h) <body = body
+            (int64 i, bool go, float[2,3] state) => (bool more, float[2,3] next) {
+                more = Identity(go)  e = Exp(state)  next = Mul(e, c) }>
+        y = Div(total, c) }"""
+    source = built(text)
+    source.graph.node[1].attribute[0].g.node[1].name = "y"
+    graph = switched(plan_of(source, op_block_list=["Exp"]), clamped)
+    assert graph.labels == ("h", "total", "next", "y")
+    assert graph.inside == {1: {2}}
+
+
+def test_a_weight_is_rounded_right_before_its_first_reader() -> None:
+    """A rounded weight takes memory for as long as it's there."""
+    nodes = list(with_switches(built(CHAIN)).model.graph.node)
+    places = {name: place for place, node in enumerate(nodes) for name in node.output}
+    (cast,) = (
+        place
+        for place, node in enumerate(nodes)
+        if node.op_type == "Cast" and node.input[0] == "c"
+    )
+    assert places["h"] < cast < len(nodes) - 1
+    assert [node.op_type for node in nodes[cast : cast + 4]] == [
+        "Cast",
+        "Cast",
+        "Where",
+        "Mul",
+    ]
+
+
+def test_a_mask_of_nothing_is_of_truth_values() -> None:
+    assert Switched(onnx.ModelProto(), (), (), {}, ()).mask(()).dtype.kind == "b"

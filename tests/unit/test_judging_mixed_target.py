@@ -520,7 +520,7 @@ def test_a_node_with_graphs_and_what_stays_float32() -> None:
         ("y",),
     ]
     assert kinds_of(plan_of(built(CHAIN))) == [("h",), ("t",), ("a",), ("b",), ("y",)]
-    assert kinds_of(plan_of(built(CLAMPED))) == [("h",), ("b",), ("y",)]
+    assert kinds_of(plan_of(built(CLAMPED))) == [("g",), ("h",), ("b",), ("y",)]
     chain = plan_of(built(CHAIN), node_block_list=["h", "a", "b"])
     assert operators_of(chain) == {"y": "Tanh"}
 
