@@ -130,6 +130,11 @@ def test_what_is_no_decoder_says_which_key_would_mend_it(
         assert str(raised.value) == f"{start}generate: {words}"
 
 
+def test_two_tokens_at_once_are_no_single_one() -> None:
+    with pytest.raises(CardError, match="input 'input_ids' takes 2 tokens at once"):
+        interface([value("input_ids", INT, 1, 2)], [LOGITS])
+
+
 def test_what_looks_like_a_cache_may_be_an_encoders_tokens_or_a_count() -> None:
     for other in (
         value("past_key_values.0.encoder.key", FLOAT, 1, 2, 3),
