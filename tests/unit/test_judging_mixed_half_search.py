@@ -459,7 +459,10 @@ def test_what_it_took_to_ask_the_provider_is_added(monkeypatch: pytest.MonkeyPat
     assert (made._most_runs, made._switches.refused) == (61, {1})
 
 
-def test_further_rounds_of_a_search_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("runs", "most"), [(53, 83), (10, 54)])
+def test_further_rounds_of_a_search_may_take_longer(
+    monkeypatch: pytest.MonkeyPatch, runs: int, most: int
+) -> None:
     made = mixing(monkeypatch, Bench())
     made._switches.witnesses = [0]
     seen: list[Any] = []
@@ -468,7 +471,7 @@ def test_further_rounds_of_a_search_take_longer(monkeypatch: pytest.MonkeyPatch)
         assert passes == made._switches.passes
         assert prices == pytest.approx([0.3] * 5)
         seen.append((suspicion, made._most_runs, spent()))
-        made._account.runs = 53
+        made._account.runs = runs
         return Found(frozenset({1}), frozenset({1, 3}), len(seen) > 1)
 
     def everywhere(nodes: frozenset[int]) -> bool:
@@ -485,7 +488,7 @@ def test_further_rounds_of_a_search_take_longer(monkeypatch: pytest.MonkeyPatch)
     assert made._search(survey) == Found(frozenset({1}), frozenset({1, 3}), True)
     assert seen == [
         ([1.0, 2.0, 3.0, 4.0, 5.0], 54, False),
-        ([1.0, 1e30, 3.0, 4.0, 5.0], 83, False),
+        ([1.0, 1e30, 3.0, 4.0, 5.0], most, False),
     ]
 
 
