@@ -719,4 +719,7 @@ def test_noise_is_the_greatest_share_of_any_usual_set() -> None:
     first: Any = {0: usual[0]}
     only = explained_by(Yardstick(), first, "y", logits)  # type: ignore[arg-type]
     assert only == pytest.approx(2 * MOST_ELEMENT * (0.25 / 4) * 3)
+    small: Any = {1: {"y": np.array([0.25, -0.5], np.float32)}}
+    of_small = explained_by(Yardstick(), small, "y", logits)  # type: ignore[arg-type]
+    assert of_small == pytest.approx(2 * MOST_ELEMENT * (0.5 / 0.5) * 3)
     assert explained_by(Yardstick(), {}, "y", logits) == 0.0  # type: ignore[arg-type]
