@@ -130,6 +130,21 @@ def test_what_is_no_decoder_says_which_key_would_mend_it(
         assert str(raised.value) == f"{start}generate: {words}"
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"ids": "nowhere"}, "the model has no input 'nowhere'"),
+        ({"logits": "nowhere"}, "the model has no output 'nowhere'"),
+        ({"cache": {"nowhere": "present_key"}}, "the model has no input 'nowhere'"),
+        ({"cache": {"past_key": "nowhere"}}, "the model has no output 'nowhere'"),
+    ],
+)
+def test_names_of_the_card_are_the_models(asked: dict[str, Any], words: str) -> None:
+    spec = replace(SPEC, **{"cache": {"past_key": "present_key"}, **asked})
+    with pytest.raises(CardError, match=words):
+        interface([IDS, PAST], [LOGITS, PRESENT], spec)
+
+
 def test_two_tokens_at_once_are_no_single_one() -> None:
     with pytest.raises(CardError, match="input 'input_ids' takes 2 tokens at once"):
         interface([value("input_ids", INT, 1, 2)], [LOGITS])

@@ -302,6 +302,16 @@ def test_everything_in_float32_has_to_be_the_original(
     assert bench.masks == [("abc", at) for at in range(3)] * sessions
 
 
+def test_what_is_the_original_bit_for_bit_needs_no_verdict(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That the original's own outputs fail is said by who asks for that."""
+    bench = Bench(hopeless="nothing was compared")
+    made = opened(bench, monkeypatch)
+    made.control()
+    assert (made.exact, bench.judged) == (True, [])
+
+
 def test_a_weight_that_is_clamped_is_given_as_the_conversion_makes_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
