@@ -48,6 +48,7 @@ class Bench:
         errors: the relative error of each quantizer; None: as the noise.
         kernels: what the quantized model adds beside, by the names of its float nodes; NaN: the
             provider refuses it.
+        words: the provider's, where it refuses.
         control: what everything in float adds.
         conversion: changes of what is asked for: 80 dB, an error of 1 in 10,000.
         seconds: of each run.
@@ -60,6 +61,7 @@ class Bench:
     claims: Sequence[frozenset[int]] = OWN
     errors: Sequence[float] | None = None
     kernels: Callable[[tuple[str, ...]], float] = nothing
+    words: str = "no kernel\nfor it"
     control: float = 0.0
     conversion: Mapping[str, Any] = field(default_factory=dict)
     effort: Effort = UNLIMITED
@@ -95,7 +97,7 @@ class Bench:
         self.opened.append((model, provider.name, options.pop("level")))
         assert options == {"purpose": Purpose.ACCURACY, "record_placement": False}
         if model[0] == "quantized" and math.isnan(self.kernels(model[1])):
-            raise RuntimeError("no kernel\nfor it")
+            raise RuntimeError(self.words)
         return model
 
     @contextmanager
@@ -265,6 +267,11 @@ TEN_OFF = "output y reaches 20.0 dB, less than 80 dB"
             ["", "c", "d", "a", "b", "cd", "ac", "bc"],
             "provider 'openvino' doesn't run it: no kernel",
         ),
+        (
+            Bench(kernels=lambda _: math.nan, words="dead " * 90),
+            ["", "c", "d", "a", "b", "cd", "ac", "bc"],
+            f"provider 'openvino' doesn't run it: {('dead ' * 90)[:159]}…",
+        ),
         # With all in float nothing is left to quantize, which is no reason where there is another.
         (Bench(noise=(1.0,) * 4), [""], "with those in float nothing is left to quantize"),
         (
@@ -374,9 +381,9 @@ def test_runs_end_a_search_by_the_number_of_sets(sets: int, runs: int, spent: bo
 
 def test_time_ends_a_search() -> None:
     search_made = searching(1, effort=Effort(50.0))
-    assert not search_made._spent()
-    search_made._account.started -= 51
-    assert search_made._spent()
+    for seconds, spent in ((49.0, False), (50.0, False), (50.5, True)):
+        search_made._account = SimpleNamespace(runs=0, seconds=seconds)
+        assert search_made._spent() is spent
 
 
 @pytest.mark.parametrize(

@@ -350,6 +350,11 @@ def floats(*values: float, dtype: Any = np.float32) -> Any:
     return np.array(values, dtype)
 
 
+def texts(*values: str) -> Any:
+    """Texts of their own, as a run gives them: equal ones are other objects."""
+    return np.array(["".join(list(value)) for value in values], object)
+
+
 @pytest.mark.parametrize(
     ("actual", "expected", "departure"),
     [
@@ -384,6 +389,13 @@ def test_a_departure_is_the_greatest_relative_distance_of_a_float_output(
         ({"y": [1, 2], "more": 1}, {"y": [1, 2]}, True),
         ({"y": [1, 2]}, {"y": [1, 3]}, False),
         ({"y": [1.0]}, {"y": floats(2)}, False),
+        ({"y": texts("a", "b" * 9)}, {"y": texts("a", "b" * 9)}, True),
+        ({"y": texts("a", "b")}, {"y": texts("a", "c")}, False),
+        ({"y": texts("a")}, {"y": floats(1)}, False),
+        ({"y": [floats(1, 2), floats(NAN)]}, {"y": [floats(1, 2), floats(NAN)]}, True),
+        ({"y": [floats(1, 2), floats(3)]}, {"y": [floats(1, 2), floats(4)]}, False),
+        ({"y": [floats(1, 2)]}, {"y": [floats(1, 2), floats(4)]}, False),
+        ({"y": floats(1, 2)}, {"y": [floats(1, 2)]}, False),
         ({}, {"y": floats(2)}, False),
         ({"y": floats(1), "z": floats(2)}, {"y": floats(1), "z": floats(1)}, False),
     ],
@@ -391,4 +403,4 @@ def test_a_departure_is_the_greatest_relative_distance_of_a_float_output(
 def test_outputs_are_the_same_bit_for_bit(
     actual: dict[str, Any], expected: dict[str, Any], same: bool
 ) -> None:
-    assert switch_session._all_same(actual, expected) is same
+    assert switch_session.all_same(actual, expected) is same

@@ -19,6 +19,7 @@ from onnx_harness.judging.mixed.account import MOST_RUNS, RESERVED, Account, Eff
 from onnx_harness.judging.mixed.quantizers import ERRORS, Quantizers, quantizers
 from onnx_harness.judging.mixed.search import Found, smallest_set
 from onnx_harness.judging.mixed.source import Source
+from onnx_harness.judging.mixed.switch_session import all_same
 from onnx_harness.judging.mixed.switches import MASK
 from onnx_harness.judging.standard import Standard
 from onnx_harness.judging.verdict import verdict
@@ -127,13 +128,7 @@ class _Quantizing:
             raise NotApplicable(
                 "which nodes need float can't be found: with all of them in float the model departs"
             )
-        exact = all(
-            np.array_equal(each[name], value, equal_nan=False)
-            for each, expected in zip(outputs, self._expected, strict=True)
-            for name, value in expected.items()
-            if isinstance(value, np.ndarray)
-        )
-        return exact, ratios
+        return all(map(all_same, outputs, self._expected)), ratios
 
     def _suspicion(self, errors: npt.NDArray[np.float64]) -> list[float]:
         """Return the error of each node's worst quantizer, beside that of the middling one."""

@@ -183,7 +183,7 @@ class SwitchSession:
         """
         everything = range(len(self.graph.labels))
         outputs = [self._outputs(everything, at) for at in range(len(self.sets))]
-        self.exact = all(map(_all_same, outputs, self._expected))
+        self.exact = all(map(all_same, outputs, self._expected))
         judged = None if self.exact else verdict(self._standard, outputs)
         return (
             "" if judged is None or judged.passed else judged.reason or "the outputs differ"
@@ -203,7 +203,8 @@ class SwitchSession:
         )
 
 
-def _all_same(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+def all_same(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> bool:
+    """Return whether the outputs that are expected are there bit for bit."""
     return all(_same(outputs.get(name), value) for name, value in expected.items())
 
 
@@ -230,6 +231,10 @@ def _departure(outputs: Mapping[str, Any], expected: Mapping[str, Any]) -> float
 
 
 def _same(value: Any, expected: Any) -> bool:
+    if isinstance(value, list) and isinstance(expected, list):  # arrays of a sequence
+        return len(value) == len(expected) and all(map(_same, value, expected))
     if isinstance(value, np.ndarray) and isinstance(expected, np.ndarray):
+        if expected.dtype.hasobject:  # texts, of which the bytes are addresses
+            return np.array_equal(value, expected)
         return value.shape == expected.shape and value.tobytes() == expected.tobytes()
-    return bool(value == expected)
+    return type(value) is type(expected) and bool(value == expected)
