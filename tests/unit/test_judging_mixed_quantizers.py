@@ -63,6 +63,8 @@ def quantized_model() -> onnx.ModelProto:
         )
         steps.append((f"{name}_scale", np.array(step, np.float32)))
     nodes.append("w_DequantizeLinear_Output = DequantizeLinear(w_quantized, w_scale, zero)")
+    # A node itself, which gives its value under the name that it had.
+    nodes.append("h = MatMul(x_DequantizeLinear_Output, w_DequantizeLinear_Output)")
     # What belongs to no node of the list, what isn't in the model, and one value a second time.
     for name in ("v", "strange", "x"):
         nodes.append(f"{name}_more = QuantizeLinear({name}, x_scale, zero)")

@@ -318,7 +318,7 @@ def test_a_weight_that_is_clamped_is_given_as_the_conversion_makes_it(
     made = session_of(Bench(), monkeypatch, tmp_path)
 
     def clamped(*values: Any) -> Any:
-        got = made._clamped(numpy_helper.from_array(np.array(values), "w"))
+        got = made._clamped(numpy_helper.from_array(np.array(values, np.float32), "w"))
         if got is None:
             return None
         assert got.data_type == onnx.TensorProto.FLOAT

@@ -87,9 +87,7 @@ class SwitchSession:
     def _clamped(self, tensor: onnx.TensorProto) -> onnx.TensorProto | None:
         """Return what the conversion makes of a weight that it clamps, as float32."""
         values = numpy_helper.to_array(tensor, str(self._source.folder))
-        rounded = self._conversion.round(
-            np.ascontiguousarray(values, np.float32).reshape(-1), []
-        )
+        rounded = self._conversion.round(values.reshape(-1), [])
         if not rounded.raised and not rounded.lowered:
             return None
         return numpy_helper.from_array(
