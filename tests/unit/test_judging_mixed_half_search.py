@@ -588,7 +588,8 @@ def test_the_names_are_those_of_the_graph_then_moves_then_what_is_refused(
 def test_a_converted_model_passes_here_and_on_the_provider(
     monkeypatch: pytest.MonkeyPatch, fails: str, departs: str, reason: str
 ) -> None:
-    bench = Bench(fails=lambda _: fails, departs=lambda _: departs)
+    words = {"ab": (fails, departs)}
+    bench = Bench(fails=lambda names: words[names][0], departs=lambda names: words[names][1])
     assert mixing(monkeypatch, bench)._fails(("a", "b")) == reason
 
 
