@@ -298,10 +298,11 @@ def test_a_model_that_converts_as_it_is_is_not_surveyed(
     assert bench.read == []
 
 
+@pytest.mark.parametrize("known_to_fail", [False, True])
 def test_a_model_without_nodes_to_switch_is_verified_alone(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, known_to_fail: bool
 ) -> None:
-    bench = Bench(labels=())
+    bench = Bench(labels=(), effort=Effort(known_to_fail=known_to_fail))
     assert search(monkeypatch, bench) == mix("", of=0, sessions=2, runs=3)
     assert [of for of, _ in bench.log] == ["converted", "note"]
 
