@@ -55,6 +55,7 @@ E = ("e", "Mul", "q", "z")
         ((A, T, U, D, E, C), "ad", {}, ("t", "u")),
         ((("a", "Cast", "x", "h"), T, B, C), "ab", {}, ()),
         ((("a", "Constant", "", "h"), T, B, C), "ab", {}, ()),
+        ((("a", "ConstantOfShape", "s", "h"), T, B, C), "ab", {}, ()),
         ((("a", "MatMul", "x", "i"), ("t", "Transpose", "i", "p"), B, C), "ab", {}, ()),
     ],
 )

@@ -107,10 +107,7 @@ class _State:
         if not decoder.cache:
             tokens, self._history = [*self._history, *tokens], []
         at_once = [list(tokens)] if decoder.whole else [[token] for token in tokens]
-        row: NDArray[np.float32] = np.empty(0, np.float32)
-        for chunk in at_once:
-            row = self._run(chunk)
-        return row
+        return [self._run(chunk) for chunk in at_once][-1]
 
     def _run(self, tokens: list[int]) -> NDArray[np.float32]:
         decoder, past = self._decoder, len(self._history)

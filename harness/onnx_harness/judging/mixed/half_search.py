@@ -86,7 +86,7 @@ class _Mixing:
         """Search, and verify."""
         self._switches.open_switched()
         survey: tuple[NodeSurvey, ...] = ()
-        chosen_nodes = Found(frozenset(), frozenset(), minimal=True)
+        minimal = True
         plain = not self._switches.graph.labels
         if self._switches.graph.labels:
             self._leave_refused()
@@ -103,6 +103,7 @@ class _Mixing:
             chosen_nodes = (
                 self._search(survey) if self._switches.witnesses else self._suspects(survey)
             )
+            minimal = chosen_nodes.minimal
             names = self._verified(chosen_nodes)
         places = []
         for place, label in enumerate(self._switches.graph.labels):
@@ -116,7 +117,7 @@ class _Mixing:
             len(nodes),
             len(self._switches.graph.labels),
             time_share if nodes else 0.0,
-            chosen_nodes.minimal and self._refused.minimal and not self._corrections,
+            minimal and self._refused.minimal and not self._corrections,
             self._switches.exact,
             self._corrections,
             account.sessions,

@@ -19,6 +19,7 @@ from onnx_harness.judging.mixed.account import MOST_RUNS, RESERVED, Account, Eff
 from onnx_harness.judging.mixed.quantizers import ERRORS, Quantizers, quantizers
 from onnx_harness.judging.mixed.search import Found, smallest_set
 from onnx_harness.judging.mixed.source import Source
+from onnx_harness.judging.mixed.switch_session import all_same
 from onnx_harness.judging.mixed.switches import MASK
 from onnx_harness.judging.standard import Standard
 from onnx_harness.judging.verdict import verdict
@@ -80,7 +81,9 @@ class _Quantizing:
             raise NotApplicable(
                 "nothing is chosen: no quantizer of the model belongs to a node that has a name"
             )
-        self._session = self._open(self._source.openable(self._graph.model), "disable")
+        self._session = self._open(
+            self._source.openable(self._graph.model), "disable", "cpu"
+        )
         everything = range(len(self._graph.labels))
         exact, errors = self._control(everything)
         nodes, minimal, corrections = frozenset[int](), True, 0
@@ -127,13 +130,7 @@ class _Quantizing:
             raise NotApplicable(
                 "which nodes need float can't be found: with all of them in float the model departs"
             )
-        exact = all(
-            np.array_equal(each[name], value, equal_nan=False)
-            for each, expected in zip(outputs, self._expected, strict=True)
-            for name, value in expected.items()
-            if isinstance(value, np.ndarray)
-        )
-        return exact, ratios
+        return all(map(all_same, outputs, self._expected)), ratios
 
     def _suspicion(self, errors: npt.NDArray[np.float64]) -> list[float]:
         """Return the error of each node's worst quantizer, beside that of the middling one."""
@@ -147,10 +144,7 @@ class _Quantizing:
     def _outputs(self, floats: Collection[int], at: int) -> dict[str, Any]:
         self._account.runs += 1
         values = self._standard.reference.sets[self._sets[at]].values
-        with (
-            noting(f"transform: float search, run {self._account.runs}"),
-            np.errstate(all="ignore"),
-        ):
+        with noting(f"transform: float search, run {self._account.runs}"):
             return run(self._session, {**values, MASK: self._graph.mask(floats)})
 
     def _passes(self, floats: Collection[int]) -> bool:
@@ -239,7 +233,7 @@ class _Quantizing:
             MOST_RUNS - RESERVED * len(self._sets), 12 * len(self._sets)
         )
 
-    def _open(self, model: Any, level: str, provider: str = "cpu") -> ort.InferenceSession:
+    def _open(self, model: Any, level: str, provider: str) -> ort.InferenceSession:
         self._account.sessions += 1
         return open_session(
             model,

@@ -200,7 +200,7 @@ def _write(
                 new.append(quantizer)
         for place, name in enumerate(node.output):
             if name in outputs and name in after:
-                copied.output[place] = new[0].input[0]
+                copied.output[place] = after[name][0].input[0]
         written += [copied, *new]
     graph.initializer.append(
         numpy_helper.from_array(np.array([-1], np.int64), f"{_PREFIX}_flat")

@@ -220,9 +220,8 @@ class _Wiring:
     def _weight(self, name: str, maker: Step | Scope) -> onnx.TensorProto | None:
         if isinstance(maker, Step):
             return maker.tensor
-        return self.plan.reading.initializers.get(name) or self.plan.reading.defaults.get(
-            name
-        )
+        # A default stays a float32 input, which is cast: nothing clamps it.
+        return self.plan.reading.initializers.get(name)
 
     def _switch_results(self, step: Step) -> None:
         """Let the results of a node's graphs be rounded where the node is of the half type.

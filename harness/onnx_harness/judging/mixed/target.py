@@ -293,7 +293,6 @@ class _Refusals:
         quoted = set[str]()
         for match in _QUOTED.findall(words):
             quoted.update(match)
-        quoted.discard("")
         operators = set(_WORD.findall(words))
         named, alike = set(), set()
         # What ONNX Runtime makes of a node is called by it: 'product/MatMulAddFusion'.
