@@ -21,6 +21,7 @@ from onnx_harness.gate.verdicts import PART_PAIRS
 from onnx_harness.latency.profiled import PAIRS as PROFILED_PAIRS
 from onnx_harness.results import history
 from onnx_harness.results.levels import FOLDER, read_levels, write_levels
+from onnx_harness.results.store import read_results
 from tests.models import linear, save
 from tests.plugin.running import Ended, made_reference, read_cells, run_pytest, start_pytest
 
@@ -111,6 +112,33 @@ def test_a_run_beside_the_reference_is_accepted_and_gated(
     )
     assert record["verdict"] is None  # nothing was accepted yet
     assert main(["gate", "--report-dir", str(accepted_project / "reports")]) == 0
+
+
+def test_parts_are_measured_as_one_run_and_merged_for_the_gate(
+    accepted_project: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Each part decides for as many cells as the whole run times: here two, of which it has one."""
+    monkeypatch.chdir(accepted_project)
+    shutil.copy("net.onnx", "more.onnx")
+    for part in "12":
+        shutil.copytree(Path("reports") / FOLDER, Path(f"part{part}") / FOLDER)
+        options = (*OPTIONS, "more.onnx", "--gate-reference=reference", f"--shard={part}/2")
+        ended = run_pytest(accepted_project, *options, f"--report-dir=part{part}")
+        assert ended.code == 0, ended.told
+        assert "pairs for each of 2 cells" in ended.told
+        assert "1 of them in this part" in ended.told
+    assert main(["report", "--merge", "part1", "part2", "-o", "merged"]) == 0
+    pinned = {cell.id: cell.pinned for cell in read_results(Path("merged")).cells}
+    record = pinned["net-original-cpu"]
+    assert record is not None
+    assert record.verdict is not None
+    assert (record.verdict.pairs, len(record.log_ratios)) == (8, 8)
+    shutil.copytree(Path("reports") / FOLDER, Path("merged") / FOLDER)
+    capsys.readouterr()
+    assert main(["gate", "--report-dir", "merged"]) == INVALID  # the copy has no accepted level
+    assert "1 invalid; latency gated in 1" in capsys.readouterr().out
 
 
 @pytest.mark.nightly

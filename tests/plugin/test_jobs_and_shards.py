@@ -203,9 +203,3 @@ def test_times_that_are_nowhere_are_refused(models: Path) -> None:
     ended = run_pytest(models, "lin.onnx", "--shard=1/2", "--shard-times=nowhere")
     assert ended.code == pytest.ExitCode.USAGE_ERROR
     assert "there is no file or folder" in ended.told
-
-
-def test_a_shard_is_not_measured_for_the_gate(models: Path) -> None:
-    ended = run_pytest(models, "lin.onnx", "--shard=1/2", "--gate-reference=.")
-    assert ended.code == pytest.ExitCode.USAGE_ERROR
-    assert "--shard and --gate-reference exclude" in ended.told

@@ -120,6 +120,8 @@ def test_evidence_is_adjusted_for_the_other_cells_of_the_run() -> None:
     assert alone.p is not None
     assert together.outcome is Outcome.INCONCLUSIVE
     assert together.p == pytest.approx(min(1.0, 120 * alone.p))
+    in_a_part = decide_cells({"slow": (doubtful, 1.0)}, family=120)["slow"]
+    assert (in_a_part.outcome, in_a_part.p) == (together.outcome, together.p)
 
 
 def test_a_slowdown_fails_only_if_both_measurements_say_so() -> None:

@@ -46,15 +46,23 @@ class Pinned:
         settings: of the run.
         host: this machine.
         pairs: of fresh processes that each cell is timed in.
+        family: how many cells the whole run times, where this is a part of one.
     """
 
     def __init__(
-        self, environment: Path, settings: Settings, host: HostInfo, pairs: int
+        self,
+        environment: Path,
+        settings: Settings,
+        host: HostInfo,
+        pairs: int,
+        *,
+        family: int | None = None,
     ) -> None:
         self._environment = environment
         self._settings = settings
         self._host = host
         self._pairs = pairs
+        self._family = family
         self._cells: dict[str, _Cell] = {}
         # By id of the cell: the ratio of its level, the decision on its first measurement, and the
         # log ratios of its second one so far.
@@ -158,7 +166,7 @@ class Pinned:
         timed = {
             name: (self._cells[name].record, self._accepted[name]) for name in self._accepted
         }
-        self._firsts = verdicts.decide_cells(timed)
+        self._firsts = verdicts.decide_cells(timed, self._family)
         records: dict[str, PinnedRecord] = {}
         for name, decision in self._firsts.items():
             records[name] = verdicts.with_verdict(*timed[name], decision)

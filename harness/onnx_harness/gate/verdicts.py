@@ -65,16 +65,19 @@ def confirming_pairs(pairs: int) -> int:
     return max(CONFIRMING_PAIRS, pairs)
 
 
-def decide_cells(cells: Mapping[str, tuple[PinnedRecord, float]]) -> dict[str, Decision]:
+def decide_cells(
+    cells: Mapping[str, tuple[PinnedRecord, float]], family: int | None = None
+) -> dict[str, Decision]:
     """Decide on a run's first measurements, adjusted for one another.
 
     Args:
         cells: by id, the measurement and the accepted ratio.
+        family: how many cells the whole run times, of which these are a part.
     """
     speedups = {}
     for name, (record, accepted) in cells.items():
         speedups[name] = _log_speedups(record.log_ratios, accepted)
-    return decide_run(speedups)
+    return decide_run(speedups, family=family)
 
 
 def decide_again(first: Decision, log_ratios: Sequence[float], accepted: float) -> Decision:

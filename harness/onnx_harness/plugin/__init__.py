@@ -191,7 +191,7 @@ def pytest_arrange_tests(config: pytest.Config, items: list[pytest.Item]) -> Non
         except (HarnessError, OSError) as error:
             raise pytest.UsageError(f"{error}") from error
         others = set(shard.left_out)
-        config.stash[SHARD] = shard.label
+        config.stash[SHARD] = shard
         config.hook.pytest_deselected(items=list(shard.left_out))
         items[:] = [item for item in items if item not in others]
 

@@ -94,14 +94,13 @@ class Reporter:
             session.testsfailed and not session.config.option.continue_on_collection_errors
         )
         if cells and not broken:
+            from onnx_harness.run.arrange import is_latency
             from onnx_harness.run.selection import planned_cells
 
             self._planned = planned_cells(cells)
             # Before it's asked what is done: its machines' verdicts count.
             self._join_cluster()
-            timed = sum(
-                getattr(item, "originalname", "") == "test_latency" for item in cells
-            )
+            timed = sum(map(is_latency, cells))
             if settings_of(self._config).resume and len(cells) == len(session.items):
                 self._pause_collection()
             done = all(map(self._is_done, cells))
@@ -115,7 +114,7 @@ class Reporter:
             # The run has cells, and this part none: a merger has to see that it isn't missing.
             self._planned = 0
             self._begin_run(done=True)
-            self._say(f"no cell falls to this part, {self._config.stash[SHARD]}")
+            self._say(f"no cell falls to this part, {self._config.stash[SHARD].label}")
         ended = yield
         if self._account is not None:
             for result in runner_of(self._config).settle(self._say):
@@ -323,7 +322,9 @@ class Reporter:
                     raise UsageError(
                         "--gate-reference times each cell, which -n (xdist) can't: run without -n"
                     )
-                why = runner_of(self._config).check_reference(timed)
+                shard = self._config.stash.get(SHARD, None)
+                whole = None if shard is None else shard.timed
+                why = runner_of(self._config).check_reference(timed, whole)
                 if why is not None:
                     self._say(f"beside the pinned reference: {why}")
             self._begun()
@@ -364,7 +365,7 @@ class Reporter:
                 run, selection=selection(self._config, settings), planned=self._planned
             )
             if SHARD in self._config.stash:
-                run = replace(run, shards=(self._config.stash[SHARD],))
+                run = replace(run, shards=(self._config.stash[SHARD].label,))
             self._account = Account(settings.report_dir, run)
             self._add_automation(settings)
         return self._account

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from onnx_harness.results.cells import CellResult
     from onnx_harness.results.recorder import Entry
     from onnx_harness.run.runner import Runner
+    from onnx_harness.run.sharding import Shard
 
 SETTINGS = pytest.StashKey[Settings]()
 SELECTIONS = pytest.StashKey[Sequence["backend_suite.Selection"]]()
@@ -30,7 +31,7 @@ RUNNER = pytest.StashKey["Runner"]()
 OWN_RESULTS = pytest.StashKey[list["CellResult"]]()
 RESULT = pytest.StashKey["CellResult"]()
 ENTRY: pytest.StashKey[Entry] = pytest.StashKey()
-SHARD = pytest.StashKey[str]()
+SHARD: pytest.StashKey[Shard] = pytest.StashKey()
 MODULES = pytest.StashKey[dict[Path, Path]]()
 """By a model's card (or the model itself): the file that its module is made of."""
 
@@ -58,10 +59,6 @@ def settle(
     if settings.cluster and settings.gate_reference is not None:
         raise UsageError(
             "--cluster and --gate-reference exclude each other: a night is measured on one machine"
-        )
-    if settings.shard is not None and settings.gate_reference is not None:
-        raise UsageError(
-            "--shard and --gate-reference exclude each other: the gate decides over a whole run"
         )
     config.stash[SETTINGS] = settings
     config.stash[VARIANTS] = matrix.expand_variants(settings.variant, settings.variants)

@@ -233,11 +233,13 @@ class Runner:
         self._timed[cell.id] = (cell, result)
         return result
 
-    def check_reference(self, cells: int) -> str | None:
+    def check_reference(self, cells: int, family: int | None = None) -> str | None:
         """Try the pinned reference environment, and settle how many pairs each cell gets.
 
         Args:
             cells: how many are going to be timed.
+            family: how many the whole run times, where this is a part of one: it settles the
+                pairs, and the verdicts are adjusted for it.
 
         Returns:
             How many pairs each gets, and why; None where no environment was named.
@@ -250,11 +252,12 @@ class Runner:
         reference = self.settings.gate_reference
         if reference is None:
             return None
-        choice = verdicts.lockstep_pairs(max(cells, 1))
-        self._pinned = Pinned(
-            reference, self.settings, this_host(self.devices), choice.pairs
-        )
+        choice = verdicts.lockstep_pairs(family or max(cells, 1))
+        host = this_host(self.devices)
+        self._pinned = Pinned(reference, self.settings, host, choice.pairs, family=family)
         self._pinned.check()
+        if family is not None:
+            return f"{choice.why}. Those are the whole run's: {cells} of them in this part"
         return choice.why if cells else None
 
     def beside(

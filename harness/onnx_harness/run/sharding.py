@@ -14,7 +14,7 @@ from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.history_rows import Measured
 from onnx_harness.results.shard_plan import read_plan, write_plan
 from onnx_harness.results.store import read_results
-from onnx_harness.run.arrange import cell_of
+from onnx_harness.run.arrange import cell_of, is_latency
 from onnx_harness.run.schedule import plan_digest, shards
 from onnx_harness.settings import Settings
 
@@ -28,10 +28,12 @@ class Shard:
     Attributes:
         label: for the head of the run's results, such as ``2/5 3f2a9c00d1e2``.
         left_out: the tests of other parts.
+        timed: how many cells the whole run times.
     """
 
     label: str
     left_out: tuple[pytest.Item, ...]
+    timed: int
 
 
 def shard_of(
@@ -69,7 +71,9 @@ def shard_of(
         write_plan(report_dir, plan_digest(parts), ids)
     own = {cell.id for cell in parts[part - 1]}
     left_out = tuple(item for item in tests if cell_of(item).id not in own)
-    return Shard(f"{part}/{count} {plan_digest(parts)}", left_out)
+    return Shard(
+        f"{part}/{count} {plan_digest(parts)}", left_out, sum(map(is_latency, tests))
+    )
 
 
 def own_shard(tests: Sequence[pytest.Item], settings: Settings, *, keep: bool) -> Shard:
