@@ -26,7 +26,7 @@ def test_a_plain_run_loads_the_plugin_and_none_of_its_rooms(
         def test_rooms():
             ours = {name.removeprefix("onnx_harness.") for name in sys.modules if name.startswith("onnx_harness.")}
             others = {name for name in ours if name.partition(".")[0] != "plugin"}
-            assert others == {"settings", "settings.declaring", "settings.kinds", "names", "errors", "cards", "cards.suite_options"}
+            assert others == {"settings", "settings.declaring", "settings.kinds", "settings.project", "names", "errors", "cards", "cards.suite_options"}
             assert {"psutil", "numpy", "onnx"}.isdisjoint(sys.modules)
         """
     )
