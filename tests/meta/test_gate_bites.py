@@ -137,7 +137,8 @@ def test_parts_are_measured_as_one_run_and_merged_for_the_gate(
     assert (record.verdict.pairs, len(record.log_ratios)) == (8, 8)
     shutil.copytree(Path("reports") / FOLDER, Path("merged") / FOLDER)
     capsys.readouterr()
-    assert main(["gate", "--report-dir", "merged"]) == INVALID  # the copy has no accepted level
+    # The copy has no accepted level.
+    assert main(["gate", "--report-dir", "merged"]) == INVALID
     assert "1 invalid; latency gated in 1" in capsys.readouterr().out
 
 
