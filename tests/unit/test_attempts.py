@@ -24,6 +24,7 @@ from onnx_harness.isolate import RISK
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import Stage, Status, Symptom
 from onnx_harness.run.attempts import Attempts
+from onnx_harness.run.runner import Runner
 from onnx_harness.settings import Settings
 from tests.models import linear, save
 from tests.unit.results_examples import cell as result_of
@@ -147,6 +148,26 @@ def test_what_ends_a_search_for_a_mend_costs_the_mend_and_not_the_verdict(
     assert judged.result.detail == ("No mend is offered: looking for one, did not end",)
     assert not judged.starved
     assert [task.mending for task in worker.tasks] == [True, False]
+
+
+def test_a_pass_has_no_word_of_a_mend(cell: Cell) -> None:
+    """A verdict may depend on what the machine does: it fails once, and passes after that."""
+    died = WorkerTimedOut("did not end", f"{RISK}mend 0123")
+    judged = attempts(Worker(died, Judged(result_of()))).judge(cell)
+    assert (judged.result.status, judged.result.detail) == (Status.PASS, ())
+
+
+def test_what_is_forgotten_is_judged_with_its_mend_again(
+    cell: Cell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = WorkerTimedOut("did not end", f"{RISK}mend 0123")
+    worker = Worker(died, Judged(FAILED), Judged(FAILED))
+    runner = Runner(Settings(input_sets=1))
+    monkeypatch.setattr(runner, "_attempts", attempts(worker))
+    assert runner.judge(cell).detail
+    runner.forget(cell)
+    assert runner.judge(cell) == FAILED
+    assert [task.mending for task in worker.tasks] == [True, False, True]
 
 
 def test_a_verdict_is_never_tried_again(cell: Cell) -> None:

@@ -94,6 +94,11 @@ class Attempts:
         if died:
             self.without_unusual[cell.card.path] = died
 
+    def forget(self, cell: Cell) -> None:
+        """Forget what a worker died of that judged it: another model may have its id now."""
+        self.fatal.pop(cell.id, None)
+        self.unmended.pop(cell.id, None)
+
     def judge(self, cell: Cell) -> Judged:
         """Judge again by the kind of failure.
 
@@ -124,7 +129,8 @@ class Attempts:
         ended = never_loaded(cell)
         try:
             judged = self._call(pipeline.judge, self._task_of(cell))
-            if cell.id in self.unmended:
+            passed = judged.result.status is Status.PASS
+            if cell.id in self.unmended and not passed:
                 words = f"No mend is offered: looking for one, {self.unmended[cell.id]}"
                 result = replace(judged.result, detail=(*judged.result.detail, words))
                 judged = replace(judged, result=result)

@@ -206,7 +206,7 @@ class Runner:
     def forget(self, cell: Cell) -> None:
         """Judge the cell anew when it is asked for again: another model may have its id now."""
         self._judged.pop(cell.id, None)
-        self._attempts.fatal.pop(cell.id, None)
+        self._attempts.forget(cell)
 
     def time(self, cell: Cell, benchmark: Any) -> CellResult:
         """Return the verdict on a cell that :meth:`judge` passed, with its latency or why not."""
