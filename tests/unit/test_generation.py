@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -101,6 +104,29 @@ def test_both_forms_of_a_cache_generate_what_their_arithmetic_says(tmp_path: Pat
     assert (growing, static) == ("growing", "static")
     assert first == second
     assert len(set(first)) > 2  # what repeats one token would hide a wrong cache
+
+
+@pytest.mark.parametrize("made", [growing_cache, static_cache, without_cache])
+def test_of_a_prompt_only_the_last_logits_are_held(
+    tmp_path: Path, made: Callable[[], onnx.ModelProto], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All rows of a long prompt, of a large vocabulary, would be gigabytes."""
+    decoder = interface(made(), tmp_path)
+    state = _State(open_cpu(tmp_path / "d.onnx"), decoder, {})
+    rows: list[weakref.ref[Any]] = []
+    alive: list[int] = []
+    feed_chunk = state._run
+
+    def counting(chunk: list[int]) -> NDArray[np.float32]:
+        alive.append(sum(row() is not None for row in rows))
+        row = feed_chunk(chunk)
+        rows.append(weakref.ref(row))
+        return row
+
+    monkeypatch.setattr(state, "_run", counting)
+    last = state.feed([1, 2, 3])
+    assert alive == ([0, 0, 0] if made is static_cache else [0])
+    assert last.base is None  # no view of the other rows
 
 
 def test_without_a_cache_the_whole_history_is_fed(tmp_path: Path) -> None:

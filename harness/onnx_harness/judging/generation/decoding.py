@@ -107,7 +107,10 @@ class _State:
         if not decoder.cache:
             tokens, self._history = [*self._history, *tokens], []
         at_once = [list(tokens)] if decoder.whole else [[token] for token in tokens]
-        return [self._run(chunk) for chunk in at_once][-1]
+        *first, last = at_once
+        for chunk in first:
+            self._run(chunk)
+        return self._run(last)
 
     def _run(self, tokens: list[int]) -> NDArray[np.float32]:
         decoder, past = self._decoder, len(self._history)
@@ -122,8 +125,10 @@ class _State:
             if not (past and of_encoder(name)):
                 self._cache[name] = outputs[output]
         logits = np.asarray(outputs[decoder.logits])
-        rows: NDArray[np.float32] = logits.astype(np.float32).reshape(-1, logits.shape[-1])
-        row: NDArray[np.float32] = rows[-1]
+        # A copy of the last row alone: a view would keep the rows of the whole prompt.
+        row: NDArray[np.float32] = logits.reshape(-1, logits.shape[-1])[-1].astype(
+            np.float32
+        )
         return row
 
     def _cast(self, name: str, value: Any) -> Any:
