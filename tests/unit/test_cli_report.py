@@ -118,6 +118,26 @@ def test_times_of_two_processors_are_not_compared() -> None:
     assert "Another CPU; times can" in page
 
 
+@pytest.mark.parametrize("same_cpu", [True, False])
+def test_another_device_is_said_where_its_times_are_not_compared(same_cpu: bool) -> None:
+    """A provider that one of the runs hasn't tried is no other device."""
+    old_devices = {"cuda": "GPU A", "webgpu": "GPU A", "tensorrt": "GPU A"}
+    new_devices = {"cuda": "GPU B", "webgpu": "GPU A"}
+    cpu = RUN.host.cpu if same_cpu else "Another CPU"
+    before = replace(RUN, host=replace(RUN.host, devices=old_devices))
+    after = replace(LATER, host=replace(RUN.host, cpu=cpu, devices=new_devices))
+    slow = replace(cell(latency=latency(20.0, 1.5, (1.4, 1.6))), provider="cuda")
+    quick = replace(cell(latency=latency(10.0, 3.0, (2.9, 3.1))), provider="cuda")
+    left("a", slow, run=before)
+    left("b", quick, run=after)
+    assert main(["report", "a", "b"]) == 0
+    said = Path("reports/compared/summary.md").read_text("utf-8")
+    assert "device of cuda: GPU A → GPU B; its times can't be compared" in said
+    assert said.count("device of") == 1
+    assert (said.count("processor: ") == 0) == same_cpu
+    assert "(2.00x)" not in Path("reports/compared/report.html").read_text("utf-8")
+
+
 def test_runs_without_a_common_cell_are_no_comparison(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -129,6 +129,12 @@ def moved(old: RunInfo, new: RunInfo) -> list[str]:
         remarks.append(
             f"processor: {old.host.cpu} → {new.host.cpu}; times can't be compared"
         )
+    for provider in sorted(old.host.devices.keys() & new.host.devices.keys()):
+        old_device, new_device = old.host.devices[provider], new.host.devices[provider]
+        if old_device != new_device:
+            remarks.append(
+                f"device of {provider}: {old_device} → {new_device}; its times can't be compared"
+            )
     if old.seed != new.seed:
         remarks.append(f"seed: {old.seed} → {new.seed}")
     return remarks
