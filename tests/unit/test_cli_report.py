@@ -283,24 +283,6 @@ def test_a_merger_of_one_shard_says_which_are_missing(
     assert not (out / FILE_NAME).exists()
 
 
-def test_a_part_that_ended_before_its_first_verdict_is_missing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """A folder that holds nothing but the plan is no error: all others are merged."""
-    parts = [("net-original-cpu",), ("net-fp16-cpu",)]
-    begun = shard(tmp_path / "a", "1/2 aaaaaaaaaaaa", parts)
-    killed = tmp_path / "b"
-    write_plan(killed, "aaaaaaaaaaaa", parts)
-    out = tmp_path / "out"
-    assert main(["report", "--merge", begun, str(killed), "-o", str(out)]) == 1
-    told = capsys.readouterr().err
-    assert f"{killed} has a shard's plan and no results: that part is left out" in told
-    assert "of 2 shards of one plan, 1 is missing: 2" in told
-    assert len(read_results(out).cells) == 1
-    assert main(["report", "--merge", str(killed), "-o", str(tmp_path / "none")]) == 1
-    assert "can't be read" in capsys.readouterr().err
-
-
 def shard(folder: Path, label: str, parts: Sequence[Sequence[str]] | None = None) -> str:
     """Leave a run that is a shard, of the plan that has those parts."""
     writer = ResultsWriter(folder, replace(RUN, shards=(label,)))

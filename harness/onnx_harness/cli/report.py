@@ -12,7 +12,7 @@ from pathlib import Path
 from onnx_harness.cli import DONE, NEGATIVE
 from onnx_harness.cli.node_data import kept_models, write_of_kept
 from onnx_harness.cli.report_headers import headers_of
-from onnx_harness.cli.report_parts import never_began
+from onnx_harness.cli.report_parts import parts_that_began
 from onnx_harness.cli.show import console, error_console, labelled, text
 from onnx_harness.diagnose.repro import FOLDER
 from onnx_harness.errors import HarnessError, ResultsError, UsageError, did_you_mean
@@ -125,13 +125,14 @@ def run(args: argparse.Namespace) -> int:
             "--merge: name the folders of the parts, as in: report --merge DIR…"
         )
     names = args.runs or [str(reports)]
-    if args.merge:
-        names = [name for name in names if not never_began(Path(name))] or names
+    merging = args.merge or len(names) > 2
+    if merging:
+        names = parts_that_began(names)
     sources = [_source(name, reports) for name in names]
     all_results = [source.results for source in sources]
-    several = len(sources) > 1
-    merged = args.merge or len(sources) > 2 or (several and shards_of_one_plan(all_results))
-    if len(sources) == 2 and not merged:
+    pair = len(sources) == 2
+    merged = merging or (pair and shards_of_one_plan(all_results))
+    if pair and not merged:
         return _compare(args, sources, bounds, reports)
     results = sources[0].results
     folder = sources[0].folder or reports / results.run.id
