@@ -565,6 +565,21 @@ def test_an_environment_that_was_checked_is_not_checked_again(
     run.close()
 
 
+@pytest.mark.parametrize(("family", "counted"), [(None, 1), (120, 120)])
+def test_a_part_decides_for_the_cells_of_the_whole_run(
+    environment: Environment, family: int | None, counted: int
+) -> None:
+    accepted(environment, 1.0)
+    chosen = Settings(
+        report_dir=environment.folder.parent, latency_budget=0.1, seed=RUN.seed
+    )
+    run = Pinned(environment.folder, chosen, RUN.host, 16, family=family)
+    recorded(environment, run)
+    assert run.has_levels
+    run.decide()
+    assert [decision.family for decision in run._firsts.values()] == [counted]
+
+
 def test_nothing_is_doubtful_before_anything_was_decided(environment: Environment) -> None:
     assert a_run(environment).doubtful() == []
 

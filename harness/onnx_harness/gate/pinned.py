@@ -103,6 +103,11 @@ class Pinned:
             self._levels = read_levels(self._settings.report_dir / FOLDER)
         return self._versions
 
+    @property
+    def has_levels(self) -> bool:
+        """True where the report folder has accepted levels, of whatever cells."""
+        return bool(self._levels)
+
     def record(
         self, task: Task, judged: Judged, values: Mapping[str, Any] | None
     ) -> PinnedRecord:

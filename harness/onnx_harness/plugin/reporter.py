@@ -317,7 +317,7 @@ class Reporter:
             if not availability.usable:
                 raise pytest.UsageError(refusal(availability))
         try:
-            if settings_of(self._config).gate_reference is not None:
+            if settings_of(self._config).gate_reference is not None and not done:
                 if self._config.pluginmanager.hasplugin("dsession"):
                     raise UsageError(
                         "--gate-reference times each cell, which -n (xdist) can't: run without -n"

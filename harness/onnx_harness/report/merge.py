@@ -24,7 +24,8 @@ def merge(parts: Sequence[Results]) -> Results:
     """Merge results. Order and repetition make no difference.
 
     Of two results with the same cell id the graver one stays, so that no failure is hidden by a
-    pass; of two equally grave ones, the greater as JSON. The head is that of the earliest run.
+    pass; of two equally grave ones, the greater as JSON. The head is that of the earliest run, and
+    a cell that another host has judged names that.
 
     Args:
         parts: one or more.
@@ -43,9 +44,15 @@ def merge(parts: Sequence[Results]) -> Results:
     cells: dict[str, CellResult] = {}
     for part in parts:
         for cell in part.cells:
+            placed = replace(cell, machine=cell.machine or part.run.host)
             present = cells.get(cell.id)
-            cells[cell.id] = cell if present is None else max(cell, present, key=_cell_order)
-    return Results(head, tuple(cells[key] for key in sorted(cells)))
+            graver = placed if present is None else max(placed, present, key=_cell_order)
+            cells[cell.id] = graver
+    merged = []
+    for _, cell in sorted(cells.items()):
+        own = cell.machine == head.host
+        merged.append(replace(cell, machine=None) if own else cell)
+    return Results(head, tuple(merged))
 
 
 def differences(parts: Sequence[Results]) -> list[str]:

@@ -256,9 +256,14 @@ class Runner:
         host = this_host(self.devices)
         self._pinned = Pinned(reference, self.settings, host, choice.pairs, family=family)
         self._pinned.check()
-        if family is not None:
-            return f"{choice.why}. Those are the whole run's: {cells} of them in this part"
-        return choice.why if cells else None
+        if not cells:
+            return None
+        why = choice.why
+        if family:
+            why += f". This part times {cells} of the {family} cells of the whole run"
+            if not self._pinned.has_levels:
+                why += ". Its report folder has no accepted levels, so none gets a verdict"
+        return why
 
     def beside(
         self, cell: Cell, result: CellResult, values: dict[str, Any] | None = None
