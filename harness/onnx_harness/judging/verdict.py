@@ -18,7 +18,7 @@ from onnx_harness.accuracy.explain import Yardstick
 from onnx_harness.accuracy.failures import OutputFailure, listed
 from onnx_harness.errors import first_line
 from onnx_harness.inputs.graph.chance import random_nodes
-from onnx_harness.inputs.values.sets import contents_differ, shapes_of
+from onnx_harness.inputs.values.sets import shapes_of
 from onnx_harness.judging.exact_sums import exact_sums
 from onnx_harness.judging.ideal import ideal_conversion
 from onnx_harness.judging.noise_floor import (
@@ -328,7 +328,7 @@ def _compared(
         compared,
         tolerances(standard),
         float_io=standard.float_io,
-        inputs_differ=contents_differ(sets),
+        inputs_differ=len({input_set.digest() for input_set in sets}) > 1,
         yardstick=None if yardstick is None else yardstick.on(places),
     )
     return replace(

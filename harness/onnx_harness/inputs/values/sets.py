@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,30 +81,6 @@ def digest_of(sets: Iterable[InputSet]) -> str:
     return hashlib.sha256(
         "".join(input_set.digest() for input_set in sets).encode()
     ).hexdigest()
-
-
-def contents_differ(sets: Sequence[InputSet]) -> bool:
-    """Tell whether input sets differ in what they hold, and not in their sizes alone.
-
-    Sizes alone differ where every input holds one value throughout, the same in all sets.
-    """
-    if len({input_set.digest() for input_set in sets}) <= 1:
-        return False
-    contents = {_single_values(input_set) for input_set in sets}
-    return None in contents or len(contents) > 1
-
-
-def _single_values(input_set: InputSet) -> tuple[tuple[str, str], ...] | None:
-    """Return the one value that each input holds; None where one holds several, or none."""
-    singles = []
-    for name, value in sorted(input_set.values.items()):
-        if isinstance(value, list) or value.size == 0:
-            return None
-        first = value.flat[0]
-        if not np.all(value == first):
-            return None
-        singles.append((name, repr(first)))
-    return tuple(singles)
 
 
 @dataclass(frozen=True, slots=True)
