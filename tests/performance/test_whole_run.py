@@ -123,11 +123,14 @@ def test_one_run_over_the_zoo_is_five_times_faster_than_polygraphy_model_by_mode
         "--benchmark-skip",
     ]
     words += ["--input-sets", "1", "--variant", "ort.disable", "--variant", "ort.all"]
-    words += ["--jobs", jobs]
+    # One sentence alone can't tell whether a classifier of sentences reacts to what it reads.
+    left_out = "text_classifier"
+    words += ["--jobs", jobs, "-k", f"not {left_out}"]
     process([*words, "--report-dir", str(tmp_path / "first")], env)
     models = {
         card: fetch.materialize(card_for(card))
         for card in sorted((ROOT / "models").glob("*.model.toml"))
+        if not card.name.startswith(left_out)
     }
     inputs = _polygraphy_inputs(models, tmp_path)
     ours, theirs = [], []
