@@ -6,9 +6,11 @@ Ratios, each from one run.
 from __future__ import annotations
 
 import os
+import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -73,12 +75,13 @@ def matrix(folder: Path, *words: str) -> Timed:
     """One pytest run over the zoo, with the time that ONNX Runtime itself took in all its
     processes.
     """
-    clocks = folder / "clocks"
-    clocks.mkdir()
+    # Below the cache: a process that opens models may write nowhere else.
+    clocks = Path(tempfile.mkdtemp(prefix="clocks-", dir=cache_root()))
     env = environment(ORT_CLOCK=str(clocks), PYTHONPATH=str(CLOCK))
     command = [sys.executable, "-m", "pytest", "models", "-q", "-p", "no:cacheprovider"]
     wall = process([*command, "--report-dir", str(folder / "reports"), *words], env)
     totals = [struct.unpack("4d", file.read_bytes()) for file in clocks.glob("*.clock")]
+    shutil.rmtree(clocks)
     opening, sessions, running, runs = (sum(column) for column in zip(*totals, strict=True))
     return Timed(wall, opening + running, int(sessions), int(runs))
 
