@@ -113,18 +113,12 @@ def test_the_short_options_are_listed_in_the_help(pytester: pytest.Pytester) -> 
     )
 
 
+BOTH = ["lin.onnx", "--provider", "them", "--onnx-provider", "cpu", "--variant", "original"]
+
+
 def test_a_conftest_may_own_the_short_option(pytester: pytest.Pytester) -> None:
     pytester.makeconftest(OWNER)
-    args = [
-        "lin.onnx",
-        "--provider",
-        "them",
-        "--onnx-provider",
-        "cpu",
-        "--variant",
-        "original",
-    ]
-    result = pytester.runpytest_inprocess("--collect-only", *args)
+    result = pytester.runpytest_inprocess("--collect-only", *BOTH)
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(
         ["theirs: them, ours: ['cpu']", "*test_accuracy?original-cpu?*"]
@@ -140,16 +134,7 @@ def test_another_plugin_may_own_the_short_option(
     pytester.makepyfile(theirs=OWNER)
     pytester.syspathinsert()
     order = ["-p", "theirs"] if first else ["-p", "onnx_harness", "-p", "theirs"]
-    args = [
-        "lin.onnx",
-        "--provider",
-        "them",
-        "--onnx-provider",
-        "cpu",
-        "--variant",
-        "original",
-    ]
-    result = pytester.runpytest_subprocess(*order, *args, "--collect-only")
+    result = pytester.runpytest_subprocess(*order, *BOTH, "--collect-only")
     assert result.ret == pytest.ExitCode.OK
     result.stdout.fnmatch_lines(
         ["theirs: them, ours: ['cpu']", "*test_accuracy?original-cpu?*"]

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from onnx_harness.cards.card import Card
 from onnx_harness.cards.fetch import materialize
-from onnx_harness.cell.matrix import Cell, card_beside, card_for
+from onnx_harness.cell.matrix import DEFAULT, Cell, card_beside, card_for
 from onnx_harness.errors import UsageError
 from onnx_harness.mutation import sensitivity
-from onnx_harness.names import ORIGINAL, parse_variant
+from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import Status
 from onnx_harness.run.runner import Runner
 from onnx_harness.selftest.bench import Bench, Outcome, falsely_failed, own_cache
@@ -200,14 +200,7 @@ def _taken(card: Card, *, plain: bool) -> float:
         try:
             runner.warm()
             started = time.perf_counter()
-            for variant in (
-                ORIGINAL,
-                "optimize",
-                "simplify",
-                "simplify+optimize",
-                "fp16.io32",
-                "simplify+fp16.io32",
-            ):
+            for variant in DEFAULT:
                 runner.judge(Cell(card, parse_variant(variant), "cpu"))
             return time.perf_counter() - started
         finally:
