@@ -90,9 +90,9 @@ def test_each_output_is_counted_on_its_own_grid() -> None:
     assert {name: gap.moved for name, gap in found.items()} == {"x": 1, "y": 0, "z": 0}
 
 
-def test_the_parts_of_a_map_are_one_vector_whatever_their_shapes() -> None:
-    reference = {"y": {"a": np.full((2, 2), 2.0), "b": 3.0}}
-    rerun = {"y": {"a": np.full((2, 2), 2.5), "b": 3.0}}
+def test_the_values_of_maps_are_one_tensor() -> None:
+    reference = {"y": [{"a": 2.0, "b": 2.0}, {"a": 2.0, "b": 2.0, "c": 3.0}]}
+    rerun = {"y": [{"a": 2.5, "b": 2.5}, {"a": 2.5, "b": 2.5, "c": 3.0}]}
     assert gaps(reference, rerun) == {"y": Gap(1.0, 0.5, 5.0, 3.0, size=5)}
 
 

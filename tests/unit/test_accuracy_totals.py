@@ -18,7 +18,6 @@ from onnx_harness.accuracy.measure import measure
 from onnx_harness.accuracy.noise import FEW_ELEMENTS, Gap
 from onnx_harness.accuracy.tolerance import Tolerance, choose
 from onnx_harness.accuracy.totals import Total
-from onnx_harness.accuracy.values import Leaf, walk
 from onnx_harness.accuracy.whole_checks import (
     check_agreement,
     check_choices,
@@ -331,8 +330,6 @@ def test_what_is_absent_or_could_not_be_compared_leaves_no_trace_or_no_answer() 
     assert not broken.inert(True, 2)
     lone = total([1.0, 2.0])
     assert lone.inert(True, 2)
-    lone.in_map = True
-    assert not lone.inert(True, 2)
     beside = total([1.0, 2.0])
     beside.absent = True
     assert not beside.inert(True, 2)
@@ -453,16 +450,6 @@ def test_an_empty_output_has_no_figures() -> None:
     record = figures((np.zeros(0), np.zeros(0)))
     assert (record.max_abs, record.max_rel, record.rel_l2) == (None, None, None)
     assert figures((ONE, ONE)).max_abs == 0.0
-
-
-def test_what_is_nested_in_a_map_is_of_the_map() -> None:
-    one = np.ones(2)
-    parts = list(walk("y", {"a": [one, one]}, {"a": [one, one]}))
-    assert [part.name for part in parts] == ["y['a'][0]", "y['a'][1]"]
-    assert [isinstance(part, Leaf) and part.in_map for part in parts] == [True, True]
-    [alone] = walk("y", [one], [one])
-    assert isinstance(alone, Leaf)
-    assert not alone.in_map
 
 
 EXACT = Bound(Gap(l2=0.5, greatest=0.25), norm=10.0)

@@ -46,7 +46,7 @@ def written(value: Any) -> list[tuple[Any, ...]]:
         for array in (part.reference, part.candidate):
             both.append(None if array is None else (str(array.dtype), array.tolist()))
         assert both[0] == both[1]
-        leaves.append((part.name, both[0], part.in_map))
+        leaves.append((part.name, both[0], list(part.labels)))
     return leaves
 
 
@@ -56,30 +56,42 @@ NOTHING: tuple[str, list[float]] = ("float64", [])
 @pytest.mark.parametrize(
     ("value", "leaves"),
     [
-        (ARRAY, [("y", ("float64", [1.0, 2.0]), False)]),
-        (None, [("y", None, False)]),
-        (2, [("y", ("int64", 2), False)]),
-        (2.5, [("y", ("float64", 2.5), False)]),
-        (True, [("y", ("bool", True), False)]),
-        (np.float16(2), [("y", ("float16", 2.0), False)]),
-        ("a", [("y", ("object", "a"), False)]),
-        (b"a", [("y", ("object", b"a"), False)]),
-        ([], [("y", NOTHING, False)]),
-        ({}, [("y", NOTHING, False)]),
-        ([3, None], [("y[0]", ("int64", 3), False), ("y[1]", None, False)]),
-        (([1], []), [("y[0][0]", ("int64", 1), False), ("y[1]", NOTHING, False)]),
-        (
-            {"a": 1, 2: [{}]},
-            [("y['a']", ("int64", 1), True), ("y[2][0]", NOTHING, True)],
-        ),
+        (ARRAY, [("y", ("float64", [1.0, 2.0]), [])]),
+        (None, [("y", None, [])]),
+        (2, [("y", ("int64", 2), [])]),
+        (2.5, [("y", ("float64", 2.5), [])]),
+        (True, [("y", ("bool", True), [])]),
+        (np.float16(2), [("y", ("float16", 2.0), [])]),
+        ("a", [("y", ("object", "a"), [])]),
+        (b"a", [("y", ("object", b"a"), [])]),
+        ([], [("y", NOTHING, [])]),
+        ({}, [("y", NOTHING, [])]),
+        ([3, None], [("y[0]", ("int64", 3), []), ("y[1]", None, [])]),
+        (([1], []), [("y[0][0]", ("int64", 1), []), ("y[1]", NOTHING, [])]),
+        ({"a": 1, 2: [{}]}, [("y['a']", ("int64", 1), []), ("y[2][0]", NOTHING, [])]),
         (
             [{np.int64(7): 0.5}, {np.str_("b"): None}, {"c": []}],
             [
-                ("y[0][7]", ("float64", 0.5), True),
-                ("y[1]['b']", None, True),
-                ("y[2]['c']", NOTHING, True),
+                ("y[1]['b']", None, []),
+                ("y[2]['c']", NOTHING, []),
+                ("y", ("float64", [[0.5]]), ["[0][7]"]),
             ],
         ),
+        (
+            [{"a": 1.0, "b": 2.0}, {"b": 3.0, "a": 4.0}],
+            [
+                (
+                    "y",
+                    ("float64", [[1.0, 2.0], [3.0, 4.0]]),
+                    ["[0]['a']", "[0]['b']", "[1]['b']", "[1]['a']"],
+                )
+            ],
+        ),
+        (
+            [{"a": 1}, {"a": 2, "b": 3}],
+            [("y", ("int64", [1, 2, 3]), ["[0]['a']", "[1]['a']", "[1]['b']"])],
+        ),
+        ({0: "a", 1: "bc"}, [("y", ("object", [["a", "bc"]]), ["[0]", "[1]"])]),
     ],
 )
 def test_a_value_is_walked_to_its_leaves(value: Any, leaves: list[tuple[Any, ...]]) -> None:
@@ -87,11 +99,16 @@ def test_a_value_is_walked_to_its_leaves(value: Any, leaves: list[tuple[Any, ...
 
 
 def test_the_two_sides_keep_their_places() -> None:
-    [one, two] = walk("y", {"a": 1, "b": 2}, {"b": 20, "a": 10})
-    assert isinstance(one, Leaf)
-    assert isinstance(two, Leaf)
-    assert (one.name, int(one.reference or 0), int(one.candidate or 0)) == ("y['a']", 1, 10)
-    assert (two.name, int(two.reference or 0), int(two.candidate or 0)) == ("y['b']", 2, 20)
+    [scores] = walk("y", {"a": 1, "b": 2}, {"b": 20, "a": 10})
+    assert isinstance(scores, Leaf)
+    assert scores.reference is not None
+    assert scores.candidate is not None
+    assert (scores.reference.tolist(), scores.candidate.tolist()) == ([[1, 2]], [[10, 20]])
+
+
+def test_maps_whose_numbers_are_of_two_types_are_walked_value_by_value() -> None:
+    parts = list(walk("y", {"a": 1, "b": 2}, {"a": 1, "b": 2.0}))
+    assert [part.name for part in parts] == ["y['a']", "y['b']"]
 
 
 OTHER = "of a type that can't be compared"

@@ -98,7 +98,7 @@ def check_nonfinite(
         return None
     what = (
         f"{share(departure.nonfinite, departure.size)} differ in NaN or infinity; "
-        f"the first{place(reference, departure.nonfinite_at)} "
+        f"the first{place(reference, departure.nonfinite_at, departure.labels)} "
         f"({pair(reference, candidate, departure.nonfinite_at)})"
     )
     ideal = bound.range.nonfinite if bound and bound.range else 0
@@ -144,7 +144,7 @@ def check_faithful(
     else:
         at = departure.greatest_at or 0
         what = (
-            f"departs by {departure.max_abs:.3g}{place(reference, at)} "
+            f"departs by {departure.max_abs:.3g}{place(reference, at, departure.labels)} "
             f"({pair(reference, candidate, at)}), "
             f"{_times(departure.max_abs / bound.greatest)} times the greatest difference that "
             f"{bound.explained_by} "
@@ -186,7 +186,7 @@ def check_signed_zero(
         return None
     what = (
         f"{share(departure.signed_zero, departure.size)} are zero with the other sign; "
-        f"the first{place(reference, departure.signed_zero_at)} "
+        f"the first{place(reference, departure.signed_zero_at, departure.labels)} "
         f"({pair(reference, candidate, departure.signed_zero_at)})"
     )
     severity = departure.signed_zero / departure.size
@@ -237,7 +237,8 @@ def check_elements(
     at = departure.worst_at
     what = f"{share(departure.beyond, departure.size)} "
     if is_text(reference) or reference.dtype.kind == "b":
-        what += f"differ; the first{place(reference, at)} ({pair(reference, candidate, at)})"
+        where = place(reference, at, departure.labels)
+        what += f"differ; the first{where} ({pair(reference, candidate, at)})"
         severity = departure.beyond / departure.size
         return OutputFailure(
             name, Check.ELEMENTS, what, severity=severity, question=question, flip=flip
@@ -286,7 +287,7 @@ def _beyond(
     gap = abs(actual - expected)
     allowed = departure.rtol * abs(expected) + departure.atol
     what = (
-        f"beyond the tolerance; worst {gap:.3g}{place(reference, at)} "
+        f"beyond the tolerance; worst {gap:.3g}{place(reference, at, departure.labels)} "
         f"({pair(reference, candidate, at)}, allowed {allowed:.2g})"
     )
     usable = is_float(reference)
@@ -311,7 +312,7 @@ def _too_many_choices(
     what = (
         f"{share(departure.beyond, departure.size)} are others, as the type itself makes them, "
         f"and at most {most:,} may be; "
-        f"the first{place(reference, at)} ({pair(reference, candidate, at)})"
+        f"the first{place(reference, at, departure.labels)} ({pair(reference, candidate, at)})"
     )
     severity = departure.beyond / departure.size
     return OutputFailure(

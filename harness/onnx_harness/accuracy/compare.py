@@ -34,7 +34,6 @@ from onnx_harness.accuracy.failures import (
 from onnx_harness.accuracy.flips import without_flips
 from onnx_harness.accuracy.magnitudes import Magnitude, magnitudes
 from onnx_harness.accuracy.measure import Array, extent, is_float, measure
-from onnx_harness.accuracy.noise import pool
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.accuracy.totals import Total
 from onnx_harness.accuracy.values import Leaf, Mismatch, walk
@@ -49,7 +48,7 @@ from onnx_harness.results.cells import AccuracyRecord
 Explain = Callable[[str, Array, float], Bound]
 """The explanation of an output in one input set.
 
-It's asked for by the output's name, its reference and the greatest magnitude in that.
+It's asked for by the output's flattened name, its reference and the greatest magnitude in that.
 """
 
 
@@ -268,17 +267,9 @@ def _compare_set(
         if output not in candidate:
             totals.setdefault(output, Total(tolerance)).mismatched = True
             continue
-        parts = list(walk(output, value, candidate[output]))
-        # The scores of a map are one vector spelt out: a class with a score of 1e-9 isn't judged by
-        # that.
-        in_maps = []
-        for leaf in parts:
-            if isinstance(leaf, Leaf) and leaf.in_map and leaf.reference is not None:
-                in_maps.append(extent(leaf.reference)[0])
-        for part in parts:
+        for part in walk(output, value, candidate[output]):
             total = totals.setdefault(part.name, Total(tolerance))
-            total.magnitude = together.get(pool(part)) if isinstance(part, Leaf) else None
-            total.in_map = isinstance(part, Leaf) and part.in_map
+            total.magnitude = together.get(part.name) if isinstance(part, Leaf) else None
             if isinstance(part, Mismatch):
                 total.mismatched = True
                 problems = [check_kind(part), check_length(part)]
@@ -286,15 +277,15 @@ def _compare_set(
                 total.absent = True
                 problems = []
             else:
-                bounded = None if explain is None else partial(explain, pool(part))
+                bounded = None if explain is None else partial(explain, part.name)
                 problems = _compare_tensors(
                     part.name,
                     part.reference,
                     part.candidate,
                     total,
                     float_io,
-                    max(in_maps) if part.in_map else None,
                     bounded,
+                    part.labels,
                     rare=compared.unusual,
                     signed=not compared.saturated,
                     edged=compared.edged,
@@ -309,8 +300,8 @@ def _compare_tensors(
     candidate: Array,
     total: Total,
     float_io: str | None,
-    scale: float | None,
     explain: Callable[[Array, float], Bound] | None,
+    labels: Sequence[str],
     *,
     rare: bool,
     signed: bool,
@@ -318,8 +309,8 @@ def _compare_tensors(
     sizes: str | None,
 ) -> list[OutputFailure | None]:
     """Run every check of a tensor, the values' only where dtype and shape agree."""
-    own_scale, constant = extent(reference)
-    total.see(reference, own_scale, constant, sizes)
+    scale, constant = extent(reference)
+    total.see(reference, scale, constant, sizes, labels)
     before: list[OutputFailure | None] = [
         check_dtype(name, reference, candidate, float_io),
         check_shape(name, reference, candidate),
@@ -328,7 +319,6 @@ def _compare_tensors(
         total.mismatched = total.mismatched or any(before)
         return before
     tolerance = total.tolerance
-    scale = own_scale if scale is None else scale
     bound = None if explain is None else explain(reference, scale)
     rtol, atol = _bounds(reference, tolerance, _known_scale(total, scale, rare=rare), bound)
     steadiness = bound
@@ -337,6 +327,7 @@ def _compare_tensors(
     departure = measure(
         reference, candidate, rtol=rtol, atol=atol, sketched=is_float(reference)
     )
+    departure.labels = labels
     problems = [
         check_nonfinite(name, reference, candidate, departure, bound),
         check_faithful(name, reference, candidate, departure, bound),

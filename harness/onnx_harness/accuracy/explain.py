@@ -205,7 +205,7 @@ class Yardstick:
         )
 
     def bound(self, index: int, name: str, reference: Array, scale: float) -> Bound:
-        """Explain the output ``name`` (as `pool` names it) in the input set ``index``.
+        """Explain the output ``name`` (flattened) in the input set ``index``.
 
         Args:
             index: of the input set, from 0.

@@ -192,11 +192,13 @@ def listed(names: Sequence[str], most: int = MOST_NAMED) -> str:
     )
 
 
-def place(array: Array, index: int) -> str:
-    """`` at [0, 0, 211, 87]`` for a flat index; nothing in a scalar.
+def place(array: Array, index: int, labels: Sequence[str] = ()) -> str:
+    """`` at [0, 0, 211, 87]`` for a flat index, or by its label; nothing in a scalar.
 
     Parts of complex numbers count as two.
     """
+    if labels:
+        return f" at {labels[index]}"
     if array.ndim == 0:
         return ""
     if array.dtype.kind == "c":

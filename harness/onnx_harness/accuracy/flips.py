@@ -83,7 +83,7 @@ def in_steps(
     at, noise = departure.greatest_at or 0, bound.floor
     return (
         f"departs by {departure.max_abs / bound.step:,.0f} steps of its last quantizer or rounding"
-        f"{place(reference, at)} ({pair(reference, candidate, at)}), and "
+        f"{place(reference, at, departure.labels)} ({pair(reference, candidate, at)}), and "
         f"{share(moved, departure.size)} lie on another "
         f"step; the untouched model's own last bits move {share(noise.moved, departure.size)} by "
         f"{noise.greatest / bound.step:,.1f} (at most {MOST_L2:g}x as many, {MOST_STEPS:g}x as far)"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx_harness.accuracy.measure import extent, is_float
-from onnx_harness.accuracy.noise import FEW_ELEMENTS, norm_of, pool
+from onnx_harness.accuracy.noise import FEW_ELEMENTS, norm_of
 from onnx_harness.accuracy.values import Leaf, Value, walk
 
 
@@ -35,14 +35,11 @@ class Magnitude:
 def magnitudes(sets: Sequence[Mapping[str, Value]]) -> dict[str, Magnitude]:
     """Return the magnitudes of the float outputs that have few elements in each set.
 
-    The values of a map are one vector, spelt out: a class with a score of 0.004 isn't judged by
-    that.
-
     Args:
         sets: the reference's outputs on the usual input sets.
 
     Returns:
-        By output, as `pool` names it.
+        By flattened name.
     """
     known: dict[str, Magnitude] = {}
     many: set[str] = set()
@@ -55,9 +52,9 @@ def magnitudes(sets: Sequence[Mapping[str, Value]]) -> dict[str, Magnitude]:
                 if not is_float(array) or array.size == 0:
                     continue
                 if array.size > FEW_ELEMENTS:
-                    many.add(pool(part))
+                    many.add(part.name)
                     continue
-                seen = known.setdefault(pool(part), Magnitude())
+                seen = known.setdefault(part.name, Magnitude())
                 scale, _ = extent(array)
                 seen.scale = max(seen.scale, scale)
                 seen.signal += norm_of(array) ** 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,7 @@ class Measured:
         atol: absolute bound.
         equal: the two have the same bits.
         sketch: the distribution of the errors; None where it wasn't asked for.
+        labels: of the elements, in C order; empty: they're told apart by their indexes.
     """
 
     size: int
@@ -72,6 +74,7 @@ class Measured:
     worst_at: int | None = None
     equal: bool = False
     sketch: Sketch | None = None
+    labels: Sequence[str] = ()
 
     @property
     def rel_l2(self) -> float | None:

@@ -83,7 +83,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """The noise measured of a model, by input set and output (`pool` names them).
+    """The noise measured of a model, by input set and flattened output.
 
     Attributes:
         sets: in the order of the reference's.
@@ -145,14 +145,6 @@ class Noise:
         )
 
 
-def pool(leaf: Leaf) -> str:
-    """Name the pool in which a part of an output is measured.
-
-    The scores of a map are one vector spelt out.
-    """
-    return leaf.output if leaf.in_map else leaf.name
-
-
 def gaps(
     reference: Mapping[str, Value],
     rerun: Mapping[str, Value],
@@ -167,7 +159,8 @@ def gaps(
         rerun: by output.
         steps: as in `Noise`; elements that move by half a step count as moved.
     """
-    parts: dict[str, list[tuple[Array, Array]]] = {}
+    sizes = steps or {}
+    gaps_by_output: dict[str, Gap] = {}
     for output, value in reference.items():
         if output not in rerun:
             continue
@@ -176,13 +169,9 @@ def gaps(
                 continue
             if part.reference is None or part.candidate is None:
                 continue
-            if part.reference.shape != part.candidate.shape:
-                continue
-            parts.setdefault(pool(part), []).append((part.reference, part.candidate))
-    sizes = steps or {}
-    gaps_by_output: dict[str, Gap] = {}
-    for name, pairs in parts.items():
-        gaps_by_output[name] = gap_of(*_joined(pairs), step=sizes.get(name, 0.0))
+            if part.reference.shape == part.candidate.shape:
+                step = sizes.get(part.name, 0.0)
+                gaps_by_output[part.name] = gap_of(part.reference, part.candidate, step=step)
     return gaps_by_output
 
 
@@ -227,16 +216,6 @@ def _share(gaps: Sequence[Gap], field: str, size: int) -> int:
     """
     shares = [getattr(gap, field) / gap.size for gap in gaps if gap.size > 0]
     return math.ceil(max(shares, default=0.0) * size)
-
-
-def _joined(pairs: list[tuple[Array, Array]]) -> tuple[Array, Array]:
-    """The parts of one vector as that vector."""
-    if len(pairs) == 1:
-        return pairs[0]
-    references, reruns = zip(*pairs, strict=True)
-    return np.concatenate([array.ravel() for array in references]), np.concatenate(
-        [array.ravel() for array in reruns]
-    )
 
 
 def worst(runs: Iterable[Mapping[str, Gap]]) -> dict[str, Gap]:

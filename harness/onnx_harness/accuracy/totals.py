@@ -39,7 +39,6 @@ class Total:
         greatest_atol: over the sets; what a single atol for all of them would have to be.
         usual_scale: its greatest finite magnitude over the usual input sets so far.
         magnitude: what its sets of few elements say together; None where they hold many.
-        in_map: it's the value of a key: that a set has it is a trace of the inputs.
         forgiven: elements that aren't floating-point and differ, and how many the ideal conversion
             changes, in the set with most of them; None where none was let pass for that.
     """
@@ -50,7 +49,6 @@ class Total:
     greatest_atol: float = 0.0
     usual_scale: float = 0.0
     forgiven: tuple[int, int] | None = None
-    in_map: bool = False
     magnitude: Magnitude | None = None
     _max_abs: float | None = None
     _max_rel: float | None = None
@@ -62,6 +60,7 @@ class Total:
     _bounds: tuple[float, float] | None = None
     _seen: int = 0
     _shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    _labels: Sequence[str] = ()
     _first: Array | None = None
     _widest: Array | None = None
     _differs: bool = False
@@ -80,7 +79,12 @@ class Total:
     _sketch: Sketch | None = None
 
     def see(
-        self, reference: Array, scale: float, constant: bool, sizes: str | None = None
+        self,
+        reference: Array,
+        scale: float,
+        constant: bool,
+        sizes: str | None = None,
+        labels: Sequence[str] = (),
     ) -> None:
         """Look at the reference's tensor in one more set: does it say anything?
 
@@ -90,7 +94,12 @@ class Total:
             constant: whether all of its elements are alike.
             sizes: the shapes of the inputs; None where they aren't known. Where they're equal and
                 the output's shape isn't, its shape follows what the inputs hold.
+            labels: of its elements: keys of maps that follow the inputs are a trace of them.
         """
+        self._labels = self._labels or labels
+        self._moves |= any(
+            first != now for first, now in zip(self._labels, labels, strict=False)
+        )
         if sizes is not None:
             self._moves |= self._shapes.setdefault(sizes, reference.shape) != reference.shape
         self._seen += 1
@@ -266,7 +275,7 @@ class Total:
             return False
         if self._seen > 1:
             return not self._moves
-        if self._seen == 1 < input_sets and not self.absent and not self.in_map:
+        if self._seen == 1 < input_sets and not self.absent:
             return True
         return self._empty == self._seen or self._nowhere_finite == self._seen
 

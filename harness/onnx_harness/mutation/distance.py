@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from onnx_harness.accuracy.explain import Bound, Yardstick
 from onnx_harness.accuracy.measure import Array
-from onnx_harness.accuracy.noise import Gap, gaps, pool
+from onnx_harness.accuracy.noise import Gap, gaps
 from onnx_harness.accuracy.values import Leaf, Value, walk
 
 
@@ -35,7 +35,7 @@ def furthest(
                 continue
             if not _are_alike(part.reference, part.candidate):
                 return part.name, math.inf
-            arrays[pool(part)] = part.reference
+            arrays[part.name] = part.reference
     output, furthest_times = "", 0.0
     for name, gap in gaps(unmutated, mutant).items():
         bound = noise.bound(index, name, arrays[name], gap.scale)
