@@ -77,7 +77,9 @@ class Reporter:
             if asked_for_cells(config) or only_models(config):
                 self._begin_run()
         elif only_models(config) and not (config.option.collectonly or _starts_late(config)):
-            runner_of(config).start()
+            from onnx_harness.run.jobs import job_count
+
+            runner_of(config).start(job_count(settings_of(config).jobs))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -237,19 +239,34 @@ class Reporter:
             self._config.pluginmanager.register(resumed, "onnx-harness-resumed")
 
     def _start_jobs(self, tests: Sequence[pytest.Item]) -> None:
-        """With ``--jobs``, begin to judge the cells of the tests in the background."""
+        """Begin to judge the cells of the tests in the background, as far as they may be.
+
+        With ``--jobs`` all of them; else the one after that which is asked for, unless one is timed
+        meanwhile.
+        """
         settings = settings_of(self._config)
         if settings.cluster:
             self._start_cluster(tests)
             return
-        if settings.jobs == 1 or self._config.option.collectonly:
+        if self._config.option.collectonly:
             return
-        from onnx_harness.run.arrange import groups_to_judge
+        from onnx_harness.run.arrange import cells_to_judge, groups_to_judge, is_latency
         from onnx_harness.run.jobs import job_count
 
         runner = runner_of(self._config)
-        if groups := groups_to_judge(tests, runner.past, settings.report_dir):
-            runner.start_jobs(groups, job_count(settings.jobs))
+        if settings.jobs != 1:
+            if groups := groups_to_judge(tests, runner.past, settings.report_dir):
+                runner.start_jobs(groups, job_count(settings.jobs))
+        elif self._is_untimed() or not any(map(is_latency, tests)):
+            runner.judge_ahead(cells_to_judge(tests, runner.past))
+
+    def _is_untimed(self) -> bool:
+        """Return whether pytest-benchmark was told to time nothing."""
+        option = self._config.option
+        return bool(
+            getattr(option, "benchmark_skip", False)
+            or getattr(option, "benchmark_disable", False)
+        )
 
     def _start_cluster(self, tests: Sequence[pytest.Item]) -> None:
         """Begin to judge the cells of the tests on the cluster.
@@ -264,13 +281,9 @@ class Reporter:
         for group in groups:
             for cell in group.cells:
                 begun.add(cell.id)
-        option = self._config.option
-        untimed = getattr(option, "benchmark_skip", False) or getattr(
-            option, "benchmark_disable", False
-        )
         timed = []
         for test in tests:
-            if is_latency(test) and not untimed:
+            if is_latency(test) and not self._is_untimed():
                 timed.append(cell_of(test))
         if groups:
             timed = [cell for cell in timed if cell.id in begun]

@@ -74,9 +74,19 @@ def groups_to_judge(
         report_dir: where the history is.
         by_provider: whether a group is a model on one provider, instead of a model.
     """
-    cells = {cell_of(item).id: cell_of(item) for item in tests}
-    unjudged = [cell for cell in cells.values() if past.verdict(cell) is None]
+    unjudged = cells_to_judge(tests, past)
     return grouped(unjudged, measured_in(report_dir), by_provider=by_provider)
+
+
+def cells_to_judge(tests: Sequence[pytest.Item], past: Past) -> list[Cell]:
+    """Return the tests' cells that no earlier run has judged, in their order.
+
+    Args:
+        tests: of the run.
+        past: what earlier runs found.
+    """
+    cells = {cell_of(item).id: cell_of(item) for item in tests}
+    return [cell for cell in cells.values() if past.verdict(cell) is None]
 
 
 def is_latency(item: pytest.Item) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -34,6 +33,7 @@ from onnx_harness.providers.sessions import thread_environment
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.results.run import this_host
 from onnx_harness.results.workbench import workbench
+from onnx_harness.run.ahead import Ahead
 from onnx_harness.run.attempts import MACHINE_RETRIES, Attempts, of_another_cell
 from onnx_harness.run.jobs import Jobs
 from onnx_harness.run.past import Past
@@ -85,6 +85,8 @@ class Runner:
         self._threads = threads
         self._readable = readable if recorded is None else (*readable, recorded)
         self._jobs: Jobs | None = None
+        self._helpers: list[Runner] = []  # of jobs that haven't begun
+        self._ahead: Ahead | None = None
         self._cluster: Remote | None = None
         self._closed = False
         self.devices: dict[str, str] = {}
@@ -97,10 +99,28 @@ class Runner:
         self._timed: dict[str, tuple[Cell, CellResult]] = {}  # beside the pinned reference
         self._attempts = Attempts(self.call, self.task, machine_retries)
 
-    def start(self) -> None:
-        """Start the worker now: it gets ready while the run is still being prepared."""
-        with contextlib.suppress(WorkerNotStarted):  # whoever needs it meets the error
-            self._started_worker()
+    def start(self, jobs: int = 1) -> None:
+        """Start the workers now: they get ready while the run is still being prepared.
+
+        Args:
+            jobs: so many will judge at once.
+        """
+        if jobs > 1:
+            self._threads = max(1, this_host(self.devices).cores // jobs)
+            self._helpers = [self._helper() for _ in range(jobs - 1)]
+        for runner in (self, *self._helpers):
+            with contextlib.suppress(WorkerNotStarted):  # whoever needs it meets the error
+                runner._started_worker()
+
+    def _helper(self) -> Runner:
+        """Return a runner like this one, for another process."""
+        return Runner(
+            self.settings,
+            plain=self._plain,
+            recorded=self._recorded,
+            threads=self._threads,
+            readable=self._readable,
+        )
 
     @property
     def given(self) -> Path | None:
@@ -114,17 +134,21 @@ class Runner:
 
         :meth:`judge` waits for each.
         """
-        cores = this_host(self.devices).cores
+        self._threads = max(1, this_host(self.devices).cores // count)
+        first = self._helper()
+        # It's idle from now on, unless the cause of a failure is looked for: that starts another.
+        first._worker, self._worker = self._worker, None
+        ready = [*self._helpers, first]
+        self._helpers = []
+        self._jobs = Jobs(groups, count, lambda: ready.pop() if ready else self._helper())
 
-        other = partial(
-            Runner,
-            self.settings,
-            plain=self._plain,
-            recorded=self._recorded,
-            threads=max(1, cores // count),
-            readable=self._readable,
-        )
-        self._jobs = Jobs(groups, count, other)
+    def judge_ahead(self, cells: Sequence[Cell]) -> None:
+        """Judge each cell as soon as the one before it has been asked for.
+
+        Args:
+            cells: in the order in which they will be asked for; none is timed meanwhile.
+        """
+        self._ahead = Ahead(cells, self._judge_here)
 
     def join_cluster(self, cluster: Remote) -> None:
         """Have cells judged there; its machines' verdicts count as earlier ones."""
@@ -190,6 +214,8 @@ class Runner:
             self._adopt(cell, cast("Runner", self._jobs.judge_of(cell)))
         elif self._cluster is not None and cell in self._cluster:
             self._take(cell, self._cluster.verdict(cell))
+        elif self._ahead is not None:
+            self._judged[cell.id] = self._ahead.take(cell)
         else:
             self._judged[cell.id] = self._judge_here(cell)
 
@@ -334,7 +360,7 @@ class Runner:
     def close(self) -> None:
         """End the worker and the pinned reference, and keep the cache within its limit."""
         self._closed = True
-        for helper in (self._jobs, self._cluster, self._pinned):
+        for helper in (self._jobs, self._cluster, self._pinned, *self._helpers):
             if helper is not None:
                 helper.close()
         if self._worker is not None:
@@ -344,6 +370,8 @@ class Runner:
                 workbench().cache.prune_if_due()
 
     def _started_worker(self) -> Worker:
+        if self._ahead is not None:
+            self._ahead.settle()
         if self._worker is None:
             if self._closed:
                 raise WorkerNotStarted("the run has ended")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ They follow ``at 100``.
 RISING = "with large values that rise along the last axis"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InputSet:
     """The values of every input that the model has no default for.
 
@@ -62,8 +63,12 @@ class InputSet:
     def digest(self) -> str:
         """SHA-256 over names, dtypes, shapes and contents, in hexadecimal.
 
-        The set's own name doesn't count.
+        The set's own name doesn't count. It's taken once: nobody writes into a set's arrays.
         """
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         digest = hashlib.sha256()
         for name in sorted(self.values):
             value = self.values[name]
