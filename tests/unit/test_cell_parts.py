@@ -30,6 +30,7 @@ from onnx_harness.cell.subjects import subject_of
 from onnx_harness.errors import ModelError
 from onnx_harness.inputs.values.sets import InputSet
 from onnx_harness.judging.reference import Reference
+from onnx_harness.judging.standard import key_of
 from onnx_harness.latency.plain import PlainRounds
 from onnx_harness.names import parse_variant
 from onnx_harness.providers.sessions import Purpose
@@ -283,7 +284,7 @@ def test_a_choice_of_nodes_depends_on_what_its_verdicts_depend_on() -> None:
             "level": "all",
         }
         standard: Any = SimpleNamespace(**{**fields, **changes})
-        return Cache.key(*artifacts.standard_key(standard))
+        return Cache.key(*key_of(standard))
 
     other = [sets[0], replace(sets[1], values={"x": np.full(2, 9)}), sets[2]]
     fewer = Reference(tuple(sets[:2]), ({},) * 2, frozenset())

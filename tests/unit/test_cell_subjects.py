@@ -20,6 +20,7 @@ from onnx_harness.inputs.decisions.coverage import Coverage
 from onnx_harness.inputs.values.sets import InputSet, digest_of
 from onnx_harness.judging.reference import Reference
 from onnx_harness.model.file import Model
+from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import GraphChange, Status, Symptom
 from onnx_harness.results.coverage import CoverageRecord, Reached
 from onnx_harness.results.workbench import Workbench
@@ -303,19 +304,47 @@ def test_what_the_inputs_reach_is_recorded(
     monkeypatch.setattr(
         subjects, "influence", noting(measured, (BRANCHES, ("of the branches",)))
     )
-    specs: Any = {"x": "a specification"}
+    specs: Any = {"x": SimpleNamespace(said=lambda: "a specification")}
     made = task_of(path, suite=task.get("suite"), inputs=specs)
     made = replace(made, explained=task.get("explained", True))
     subject = a_subject(path)
-    record, words = subjects._coverage(made, subject, CACHE)
+    cache = Cache.temporary()
     expected = None if kinds is None else CoverageRecord(kinds, notes=notes)
-    assert (record, words) == (
-        expected,
-        "the inputs reach 1 of 2 branches" if low is None else low,
-    )
+    for _ in range(2):  # the second time from the cache
+        record, words = subjects._coverage(made, subject, cache)
+        assert (record, words) == (
+            expected,
+            "the inputs reach 1 of 2 branches" if low is None else low,
+        )
     model, reference = subject.model, subject.reference
     assert asked == [(model.skeleton, specs, reference.sets)]
-    assert measured == ([] if task else [(model, reference, CACHE)])
+    assert measured == ([] if task else [(model, reference, cache)])
+
+
+def test_what_is_reached_is_kept_for_the_inputs_the_card_and_the_way_of_judging(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache, counted = Cache.temporary(), []
+
+    def reaches(*_: object) -> Coverage:
+        counted.append(1)
+        return LEAVES
+
+    monkeypatch.setattr(subjects, "reached", reaches)
+    monkeypatch.setattr(subjects, "influence", lambda *_: (BRANCHES, ()))
+    specs: Any = {"x": SimpleNamespace(said=lambda: "a specification")}
+    task, subject = task_of(path), a_subject(path)
+    fewer = replace(subject, reference=subjects.without_sets(subject.reference, (1,)))
+    for other in (
+        (task, subject),
+        (task, fewer),
+        (task_of(path, inputs=specs), subject),
+        (replace(task, explained=False), subject),
+    ):
+        before = len(counted)
+        for _ in range(2):
+            subjects._coverage(*other, cache)
+        assert len(counted) == before + 1
 
 
 def test_what_is_reached_is_counted_once_for_a_model_and_its_inputs(
@@ -366,4 +395,4 @@ def test_the_kinds_of_things_that_are_kept_are_each_its_own(
     monkeypatch.setattr(subjects, "_read", lambda *_: (a_subject(path), GRAPH))
     monkeypatch.setattr(subjects, "_coverage", lambda *_: (None, ""))
     subjects.load(Way(task_of(path)), CACHE)
-    assert kinds == ["subject", "coverage"]
+    assert kinds == ["files", "subject", "coverage"]

@@ -15,6 +15,7 @@ import pytest
 from onnx_harness import transforms
 from onnx_harness.cards.card import Card, PathSource
 from onnx_harness.errors import DiedBefore, NotApplicable
+from onnx_harness.inputs import InputSet
 from onnx_harness.judging import mends as room
 from onnx_harness.judging.card_options import even_in_vain, takes_nodes, with_card
 from onnx_harness.judging.conversions import conversion_of
@@ -27,18 +28,21 @@ from onnx_harness.judging.mends import (
     tried_mend,
 )
 from onnx_harness.judging.mixed.account import Effort, Mix
+from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.standard import Standard
 from onnx_harness.judging.verdict import Verdict
 from onnx_harness.model.file import Model
 from onnx_harness.names import parse_variant
+from onnx_harness.results.cache import Cache
 from onnx_harness.results.cells import Status
-from onnx_harness.transforms import remark
+from onnx_harness.transforms import Precision, remark
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
 from tests.models import model
 
 PATH = Path("m.onnx")
 CARD = Card(path=PATH, name="m", source=PathSource(PATH))
 MOST = 1 << 28
+OTHER: Any = SimpleNamespace(sha256="other")
 
 
 def bound(text: str) -> BoundVariant:
@@ -82,7 +86,8 @@ def test_a_mend_that_cannot_be_tried_is_told_in_a_line(
 
     monkeypatch.setattr(room, "risking", risking)
     monkeypatch.setattr(room, "_tried_mend", answering(asked, answer))
-    words: Any = ("standard", "variant", sized())
+    monkeypatch.setattr(room, "_key", lambda *_: "key")
+    words: Any = (SimpleNamespace(kept=Cache.temporary()), "variant", sized())
     spelling, told = mend_of(*words)
     assert spelling is None
     limit = len("No mend is offered: ") + 160
@@ -91,9 +96,35 @@ def test_a_mend_that_cannot_be_tried_is_told_in_a_line(
     assert risks == ["mend 0123456789abcdef"]
     assert tried_mend(*words) == told
     assert asked == [words] * 2
+    monkeypatch.setattr(room, "_tried_mend", answering(asked, (None, "none here")))
+    for _ in range(2):  # another search may find one
+        assert mend_of(*words) == (None, "none here")
+    assert asked == [words] * 4
     monkeypatch.setattr(room, "_tried_mend", answering(asked, ("fp16.mixed", "a line")))
     assert mend_of(*words) == ("fp16.mixed", "a line")
     assert tried_mend(*words) == "a line"
+    assert asked == [words] * 5  # it's kept
+
+
+def test_a_mend_is_kept_for_all_that_it_depends_on() -> None:
+    reference = Reference((InputSet("one"),), ({},), frozenset())
+    standard = Standard(
+        sized(), reference, CARD, Precision.FP16, None, None, "cpu", exact=False,
+        override=None, kept=Cache.temporary(),
+    )  # fmt: skip
+    keys = []
+    for changed, variant, candidate in (
+        (standard, "fp16", sized()),
+        (replace(standard, model=OTHER), "fp16", sized()),
+        (replace(standard, override=(1.0, 1.0)), "fp16", sized()),
+        (replace(standard, card=replace(CARD, keep_float32=("n",))), "fp16", sized()),
+        (standard, "simplify+fp16", sized()),
+        (standard, "fp16", OTHER),
+    ):
+        words: Any = (changed, bound(variant), candidate)
+        keys.append(room._key(*words))
+        assert room._key(*words) == keys[-1]
+    assert len(set(keys)) == len(keys)
 
 
 NONE = (

@@ -88,6 +88,7 @@ def _packages() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()
 
 
+@functools.cache
 def _versions(modules: frozenset[str]) -> dict[str, str]:
     """Distribution name to version, for what a builder imports.
 

@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import onnx_harness
-from onnx_harness import providers, transforms
+from onnx_harness import transforms
 from onnx_harness.cell.state import Artifact, Subject, Way
 from onnx_harness.errors import named
 from onnx_harness.inputs import InputSet
 from onnx_harness.isolate import note_stage
 from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.reference import calibration_sets, runtime_key
-from onnx_harness.judging.standard import Standard, standard
+from onnx_harness.judging.standard import Standard, key_of, standard
 from onnx_harness.model.file import Model, operator_counts
 from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.cells import Stage
@@ -47,7 +47,7 @@ def transformed(way: Way, subject: Subject, cache: Cache) -> Artifact:
         standard_used = None
         if step.transform.chosen:
             standard_used = judged_by(way, subject, cache)
-            calibration += standard_key(standard_used)
+            calibration += key_of(standard_used)
         source = _source_of(step.transform.apply)
         done.append([step.name, dict(step.options), versions, source, calibration])
         key = cache.key(
@@ -164,21 +164,6 @@ def judged_by(way: Way, subject: Subject, cache: Cache) -> Standard:
     return replace(
         judged_standard, explained=way.task.explained, calibration=tuple(calibration)
     )
-
-
-def standard_key(judged_standard: Standard) -> list[object]:
-    """Return all that a choice of nodes by verdicts depends on beside the model and the step."""
-    sets = []
-    for place in judged_standard.reference.usual:
-        sets.append(judged_standard.reference.sets[place].digest())
-    return [
-        *sets,
-        judged_standard.provider,
-        repr(judged_standard.card.tolerance),
-        repr(judged_standard.override),
-        judged_standard.explained,
-        judged_standard.level if providers.get(judged_standard.provider).fallback else "",
-    ]
 
 
 def _write_artifact(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
+import onnx_harness
 from onnx_harness import providers
 from onnx_harness.cards.seeded import seed_note
 from onnx_harness.cell.generation import check_generation
@@ -14,11 +17,18 @@ from onnx_harness.inputs.decisions.coverage import Coverage
 from onnx_harness.inputs.values.sets import digest_of
 from onnx_harness.judging.influence import influence
 from onnx_harness.judging.recorded import missed
-from onnx_harness.judging.reference import Reference, given, recorded_files, reference
+from onnx_harness.judging.reference import (
+    Reference,
+    given,
+    recorded_files,
+    reference,
+    runtime_key,
+)
 from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.file import Model, operator_counts
-from onnx_harness.results.cache import Cache
+from onnx_harness.results.cache import Cache, source_digest
 from onnx_harness.results.cells import GraphChange, Status, Symptom
+from onnx_harness.results.codec import as_json
 from onnx_harness.results.coverage import CoverageRecord, Reached
 from onnx_harness.results.workbench import workbench
 
@@ -64,15 +74,12 @@ def read_subject(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
     The last one is remembered: cells come model by model.
     """
     card, settings = task.cell.card, task.settings
-    check_bounds(task.model, settings.cell_memory, trusted=settings.trust_models)
     recorded = (
         [task.recorded] if task.recorded is not None else recorded_files(card, task.model)
     )
-    files = [task.model, *recorded, *Model(task.model).external_files]
-    states = []
-    for file in files:
-        if file.is_file():
-            states.append((file, file.stat().st_mtime_ns, file.stat().st_size))
+    own = (_states([task.model]), settings.cell_memory, settings.trust_models)
+    external = workbench().last("files", own, lambda: _external_files(task))
+    states = _states([task.model, *recorded, *external])
     chosen = (
         settings.input_sets,
         settings.seed,
@@ -82,6 +89,22 @@ def read_subject(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
     # A recorded file may be the one that lies beside the model, or not be there.
     key = (states, card, *chosen, task.unusual, task.recorded)
     return workbench().last("subject", key, lambda: _read(task, cache))
+
+
+def _states(files: Iterable[Path]) -> list[tuple[Path, int, int]]:
+    """Return what tells of the files that are there whether they have changed."""
+    states = []
+    for file in files:
+        if file.is_file():
+            states.append((file, file.stat().st_mtime_ns, file.stat().st_size))
+    return states
+
+
+def _external_files(task: Task) -> tuple[Path, ...]:
+    """Return the files of a model's external data, once its bounds are known to be sane."""
+    settings = task.settings
+    check_bounds(task.model, settings.cell_memory, trusted=settings.trust_models)
+    return Model(task.model).external_files
 
 
 def _read(task: Task, cache: Cache) -> tuple[Subject, GraphChange]:
@@ -128,13 +151,34 @@ def _cover(way: Way, subject: Subject, cache: Cache) -> None:
 def _coverage(
     task: Task, subject: Subject, cache: Cache
 ) -> tuple[CoverageRecord | None, str]:
+    card = task.cell.card
+    explained = task.explained and not card.suite
+    key = cache.key(
+        subject.model.sha256,
+        digest_of(subject.reference.sets),
+        {name: spec.said() for name, spec in card.inputs.items()},
+        explained,
+        onnx_harness.__version__,
+        runtime_key(),
+        source_digest(),
+    )
+    seen = cache.remember(
+        "coverage",
+        key,
+        lambda: _seen(task, subject, cache, explained=explained),
+        as_json(Coverage),
+    )
+    kinds = {kind: Reached(*counts) for kind, counts in seen.kinds.items()}
+    record = CoverageRecord(kinds, notes=seen.notes) if kinds or seen.notes else None
+    return record, seen.low()
+
+
+def _seen(task: Task, subject: Subject, cache: Cache, *, explained: bool) -> Coverage:
     try:
         seen = reached(subject.model.skeleton, task.cell.card.inputs, subject.reference.sets)
     except InputError:  # of inputs that nobody could make, and that were recorded
         seen = Coverage()
-    if task.explained and not task.cell.card.suite:
-        counts, notes = influence(subject.model, subject.reference, cache)
-        seen = Coverage(seen.kinds | counts, (*seen.notes, *notes))
-    kinds = {kind: Reached(*counts) for kind, counts in seen.kinds.items()}
-    record = CoverageRecord(kinds, notes=seen.notes) if kinds or seen.notes else None
-    return record, seen.low()
+    if not explained:
+        return seen
+    counts, notes = influence(subject.model, subject.reference, cache)
+    return Coverage(seen.kinds | counts, (*seen.notes, *notes))

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import onnx_harness
 from onnx_harness import transforms
 from onnx_harness.errors import DiedBefore, NotApplicable, first_line
 from onnx_harness.isolate import risking
@@ -20,9 +21,12 @@ from onnx_harness.judging.emulation import half_verdict
 from onnx_harness.judging.mixed.account import Effort, Mix
 from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.mixed.source import Source
-from onnx_harness.judging.standard import Standard
+from onnx_harness.judging.reference import runtime_key
+from onnx_harness.judging.standard import Standard, key_of
 from onnx_harness.model.file import Model
 from onnx_harness.names import Step, Variant
+from onnx_harness.results.cache import source_digest
+from onnx_harness.results.codec import as_json
 from onnx_harness.transforms import Precision
 from onnx_harness.transforms.variant import BoundVariant, bind_variant
 
@@ -39,6 +43,23 @@ _MOST_SECONDS = 20.0
 _MOST_BYTES = 1 << 28
 _NAMED = 3
 _LISTS = frozenset({"op_block_list", "node_block_list"})
+
+
+@dataclass(frozen=True, slots=True)
+class Mend:
+    """A variant that passes in the place of one that fails.
+
+    Attributes:
+        spelling: as a command line takes it.
+        line: on it, for the failure's message.
+    """
+
+    spelling: str
+    line: str
+
+
+class _NoMend(Exception):
+    """There is none; its text is the line that says why. Another search may find one."""
 
 
 def tried_mend(standard: Standard, variant: BoundVariant, candidate: Model) -> str:
@@ -65,14 +86,26 @@ def mend_of(
 ) -> tuple[str | None, str]:
     """Return the spelling of the variant that mends such a conversion, and a line on it.
 
-    See `tried_mend`.
+    See `tried_mend`. One that was found is kept: what fails tonight fails tomorrow.
 
     Returns:
         The spelling is None where no mend was found or offered.
     """
-    try:
+
+    def find() -> Mend:
         with risking(f"mend {candidate.sha256[:16]}"):
-            return _tried_mend(standard, variant, candidate)
+            spelling, line = _tried_mend(standard, variant, candidate)
+        if spelling is None:
+            raise _NoMend(line)
+        return Mend(spelling, line)
+
+    try:
+        mend = standard.kept.remember(
+            "mend", _key(standard, variant, candidate), find, as_json(Mend)
+        )
+        return mend.spelling, mend.line
+    except _NoMend as none:
+        return None, str(none)
     except DiedBefore as error:
         return None, f"No mend is offered: {error}"
     except NotApplicable as error:
@@ -80,6 +113,20 @@ def mend_of(
     except Exception as error:
         # What a transform, onnx and ONNX Runtime raise has no common class.
         return None, f"No mend is offered: {first_line(error, 160)}"
+
+
+def _key(standard: Standard, variant: BoundVariant, candidate: Model) -> str:
+    """Return the key of all that a mend depends on."""
+    return standard.kept.key(
+        standard.model.sha256,
+        candidate.sha256,
+        variant.variant.spelling,
+        key_of(standard),
+        standard.card.keep_float32,
+        onnx_harness.__version__,
+        runtime_key(),
+        source_digest(),
+    )
 
 
 def _tried_mend(

@@ -5,6 +5,7 @@ ONNX's inference and ONNX Runtime's schemas of its own tell.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import onnx
@@ -22,6 +23,8 @@ NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 # operators in a row.
 _MOST_ROUNDS = 64
 
+_MOST_BYTES_KEPT = 1 << 20
+
 _IS_TYPE: Mapping[int, str] = {
     number: f"tensor({name.lower()})"
     for name, number in TensorProto.DataType.items()
@@ -36,9 +39,22 @@ def typed(skeleton: onnx.ModelProto) -> onnx.ModelProto:
     ONNX's inference ends at an operator that it doesn't know. Where ONNX Runtime's schema says that
     an output has the type of an input, or always the same one, inference goes on behind it.
 
+    A cell asks of one model several times: the result is shared, and has to stay as it is.
+
     Args:
         skeleton: its functions are inlined; it's left as it is.
     """
+    if skeleton.ByteSize() > _MOST_BYTES_KEPT:
+        return _typed(skeleton)
+    return _typed_of(skeleton.SerializeToString())
+
+
+@functools.lru_cache(maxsize=4)
+def _typed_of(content: bytes) -> onnx.ModelProto:
+    return _typed(onnx.ModelProto.FromString(content))
+
+
+def _typed(skeleton: onnx.ModelProto) -> onnx.ModelProto:
     opsets = {entry.domain: entry.version for entry in skeleton.opset_import}
     inferred = infer_types(skeleton, required=True)
     for _ in range(_MOST_ROUNDS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from onnx_harness import providers
 from onnx_harness.accuracy.tolerance import Tolerance, choose, same_values, spec_for
 from onnx_harness.cards.card import Card
 from onnx_harness.inputs import InputSet
@@ -79,6 +80,21 @@ def standard(
         cache,
         level=bound.level,
     )
+
+
+def key_of(standard: Standard) -> list[object]:
+    """Return all that a choice of nodes by verdicts depends on beside the model and the step."""
+    sets = []
+    for place in standard.reference.usual:
+        sets.append(standard.reference.sets[place].digest())
+    return [
+        *sets,
+        standard.provider,
+        repr(standard.card.tolerance),
+        repr(standard.override),
+        standard.explained,
+        standard.level if providers.get(standard.provider).fallback else "",
+    ]
 
 
 def tolerances(standard: Standard) -> Callable[[str], Tolerance]:

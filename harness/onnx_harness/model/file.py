@@ -316,7 +316,9 @@ def external_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
                 yield from attribute.tensors
                 if attribute.HasField("t"):
                     yield attribute.t
-                yield from from_sparse([attribute.sparse_tensor, *attribute.sparse_tensors])
+                if attribute.HasField("sparse_tensor"):
+                    yield from from_sparse([attribute.sparse_tensor])
+                yield from from_sparse(attribute.sparse_tensors)
             for body in subgraphs(node):
                 yield from from_graph(body)
 

@@ -260,6 +260,9 @@ class Cache:
     def _stored(self, kind: str, key: str, codec: Codec[T]) -> tuple[T] | None:
         """Return the value under a key; None where there is none, or none that can be read."""
         entry = self.get(kind, key)
+        if entry is None and self._scratch is not None:
+            scratch = self._scratch / kind / key
+            entry = scratch if scratch.is_dir() else None
         if entry is None:
             return None
         try:
