@@ -51,13 +51,12 @@ def _check_builder(card: Card, source: BuilderSource, text: bytes) -> frozenset[
         Names of the modules that the file imports, beyond the standard library.
     """
     try:
-        tree = _parsed(text)
+        functions, imports = _contents(text)
     except (SyntaxError, ValueError) as error:
         line = getattr(error, "lineno", None)
         raise FetchError(
             f"{card.name}: builder file {source.file} isn't Python: {error.args[0]}, line {line}"
         ) from None
-    functions = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     if source.function not in functions:
         hint = did_you_mean(
             source.function, [name for name in functions if not name.startswith("_")]
@@ -65,18 +64,24 @@ def _check_builder(card: Card, source: BuilderSource, text: bytes) -> frozenset[
         raise FetchError(
             f"{card.name}: builder file {source.file} has no function '{source.function}'. {hint}"
         )
+    return imports
+
+
+@functools.cache  # cards share their builders' file
+def _contents(text: bytes) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return the functions of a builder file, and the modules that it imports.
+
+    Those of the standard library are left out.
+    """
+    tree = ast.parse(text)
+    functions = tuple(node.name for node in tree.body if isinstance(node, ast.FunctionDef))
     names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             names.add((node.module or "").partition(".")[0])
-    return frozenset(names - sys.stdlib_module_names)
-
-
-@functools.cache  # cards share their builders' file
-def _parsed(text: bytes) -> ast.Module:
-    return ast.parse(text)
+    return functions, frozenset(names - sys.stdlib_module_names)
 
 
 @functools.cache
@@ -94,14 +99,14 @@ def _versions(modules: frozenset[str]) -> dict[str, str]:
 
     With another version it may build another model.
     """
-    providers = _packages()
-    distributions = set()
-    for module in modules:
-        for name in providers.get(module, []):
-            distributions.add(name)
-    return {name: importlib.metadata.version(name) for name in sorted(distributions)} | {
-        "python": f"{sys.version_info.major}.{sys.version_info.minor}"
-    }
+    versions = {"python": f"{sys.version_info.major}.{sys.version_info.minor}"}
+    for module in sorted(modules):
+        try:  # most are called as what they hold
+            versions[module] = importlib.metadata.version(module)
+        except importlib.metadata.PackageNotFoundError:
+            for name in _packages().get(module, []):
+                versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def build(card: Card, source: BuilderSource, folder: Path) -> None:
