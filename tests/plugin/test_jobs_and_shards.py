@@ -64,6 +64,46 @@ def test_each_test_is_reported_once_and_latency_comes_last(models: Path) -> None
     )
 
 
+NOTES_AHEAD = """
+from pathlib import Path
+from onnx_harness.run.runner import Runner
+
+judge_ahead = Runner.judge_ahead
+
+def noted(runner, cells):
+    Path("ahead").write_text(" ".join(cell.id for cell in cells))
+    judge_ahead(runner, cells)
+
+Runner.judge_ahead = noted
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "ahead"),
+    [
+        (["-k=accuracy"], True),
+        (["--benchmark-skip"], True),
+        (["--benchmark-disable"], True),
+        (["--latency-budget=0.2"], False),
+        (["--jobs=2", "-k=accuracy"], False),
+    ],
+)
+def test_the_next_cell_is_judged_ahead_unless_one_is_timed(
+    models: Path, options: list[str], ahead: bool
+) -> None:
+    (models / "conftest.py").write_text(NOTES_AHEAD)
+    ended = run_pytest(
+        models, "lin.onnx", "broken.onnx", *VARIANTS, "--report-dir=reports", *options
+    )
+    statuses = {key: cell["status"] for key, cell in ended.cells.items()}
+    expected = [
+        f"{model}-{name[10:]}-cpu" for model in ("lin", "broken") for name in VARIANTS
+    ]
+    assert statuses == dict(zip(expected, ["pass", "pass", "fail", "fail"], strict=True))
+    note = models / "ahead"
+    assert (note.read_text().split() if note.exists() else []) == (expected if ahead else [])
+
+
 def test_the_first_failure_ends_the_run_under_x(models: Path) -> None:
     ended = run_pytest(
         models, "broken.onnx", "lin.onnx", *VARIANTS, "--jobs=2", "-x", "-v", "-k=accuracy"

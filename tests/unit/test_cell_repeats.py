@@ -26,6 +26,7 @@ from onnx_harness.inputs.values.sets import InputSet
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.verdict import Verdict
 from onnx_harness.results.cells import Status, Symptom
+from onnx_harness.results.workbench import Workbench
 from tests.unit.test_cell_parts import task_of
 
 NUMBERS: list[Any] = [0.0, 1.0, 2.0]
@@ -34,7 +35,8 @@ SETS = tuple(
     for place, number in enumerate(NUMBERS)
 )
 REFERENCE = Reference(SETS, ({"y": 0},) * 3, frozenset())
-MODEL: Any = SimpleNamespace(skeleton="the skeleton")
+CACHE: Any = "the cache"
+MODEL: Any = SimpleNamespace(skeleton="the skeleton", sha256="its digest")
 
 
 class Session:
@@ -71,6 +73,8 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> list[RunNote | None]:
     monkeypatch.setattr(repeats, "run", run)
     monkeypatch.setattr(repeats, "feeds_for", lambda _, values: dict(values))
     monkeypatch.setattr(repeats, "random_nodes", lambda *_: [])
+    bench = Workbench(CACHE)
+    monkeypatch.setattr(repeats, "workbench", lambda: bench)
     return notes
 
 
@@ -140,6 +144,7 @@ def test_what_needs_no_second_look_or_draws_gets_none(
     runs = run_sets(way_on("cpu", **task), subject, session)
     assert (runs.repeats, session.log) == ([], [0, 1, 2])
     if drawn:
+        run_sets(way_on("cpu", **task), subject, session)  # they're looked for once
         assert asked == [("the skeleton", {"y": 0}.keys())]
 
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ from onnx_harness.judging.mixed.choose import chooser
 from onnx_harness.judging.reference import calibration_sets, runtime_key
 from onnx_harness.judging.standard import Standard, key_of, standard
 from onnx_harness.model.file import Model, operator_counts
-from onnx_harness.results.cache import Cache, source_digest
+from onnx_harness.results.cache import Cache, source_digest, version
 from onnx_harness.results.cells import Stage
 from onnx_harness.transforms import BoundStep
 

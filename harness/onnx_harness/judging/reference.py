@@ -10,7 +10,6 @@ import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ from onnx_harness.model.file import Model
 from onnx_harness.names import CARD_SUFFIX
 from onnx_harness.providers.running import run
 from onnx_harness.providers.sessions import Purpose, open_session
-from onnx_harness.results.cache import Cache, source_digest
+from onnx_harness.results.cache import Cache, source_digest, version
 from onnx_harness.results.codec import as_data
 from onnx_harness.settings import Settings
 

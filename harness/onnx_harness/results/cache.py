@@ -6,6 +6,7 @@ import contextlib
 import errno
 import functools
 import hashlib
+import importlib.metadata
 import json
 import os
 import shutil
@@ -63,6 +64,16 @@ def source_digest() -> str:
         if not {"report", "cli"} & {*file.relative_to(folder).parts}:
             digest.update(file.read_bytes())
     return digest.hexdigest()
+
+
+@functools.cache
+def version(distribution: str) -> str:
+    """Return the version of what is installed, for cache keys: it's looked up once.
+
+    Raises:
+        importlib.metadata.PackageNotFoundError: it isn't installed.
+    """
+    return importlib.metadata.version(distribution)
 
 
 class Cache:

@@ -1,0 +1,135 @@
+"""One cell ahead: what is judged before it's asked for, and what waits for it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onnx_harness.cards.card import Card, PathSource
+from onnx_harness.cell.matrix import Cell
+from onnx_harness.names import parse_variant
+from onnx_harness.run.ahead import Ahead
+
+CARD = Card(Path("m.onnx"), "m", PathSource(Path("m.onnx")))
+CELLS = [
+    Cell(CARD, parse_variant(variant), "cpu")
+    for variant in ("original", "optimize", "simplify", "fp16")
+]
+MOST_SECONDS = 20.0
+
+
+class Judge:
+    """Judges when it may; says what it is at, and whether two were ever at it at once."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.may = {cell.id: threading.Event() for cell in CELLS}
+        self.fails: set[str] = set()
+        self._alone = threading.Lock()
+
+    def __call__(self, cell: Cell) -> Any:
+        assert self._alone.acquire(blocking=False), "two at once"
+        try:
+            self.begun.append(cell.id)
+            assert self.may[cell.id].wait(MOST_SECONDS)
+            if cell.id in self.fails:
+                raise OSError(cell.id)
+            return f"verdict on {cell.id}"
+        finally:
+            self._alone.release()
+
+    def allow(self, *cells: Cell) -> None:
+        for cell in cells:
+            self.may[cell.id].set()
+
+
+@pytest.fixture
+def judge() -> Judge:
+    return Judge()
+
+
+def verdict(cell: Cell) -> Any:
+    return f"verdict on {cell.id}"
+
+
+def ids(*cells: Cell) -> list[str]:
+    return [cell.id for cell in cells]
+
+
+def test_the_next_cell_is_begun_when_one_is_asked_for_and_no_other(judge: Judge) -> None:
+    first, second, third, _ = CELLS
+    ahead = Ahead(CELLS, judge)
+    assert judge.begun == []
+    judge.allow(first, second)
+    assert ahead.take(first) == verdict(first)
+    ahead.settle()
+    assert judge.begun == ids(first, second)  # nobody has asked for the second: no third
+    judge.allow(third)
+    assert ahead.take(second) == verdict(second)
+    ahead.settle()
+    assert judge.begun == ids(first, second, third)
+
+
+def test_all_are_judged_once_in_their_order(judge: Judge) -> None:
+    judge.allow(*CELLS)
+    ahead = Ahead(CELLS, judge)
+    assert [ahead.take(cell) for cell in CELLS] == [verdict(cell) for cell in CELLS]
+    assert judge.begun == ids(*CELLS)
+
+
+def test_a_cell_that_is_passed_over_costs_no_more_than_itself(judge: Judge) -> None:
+    """What is asked for in another order waits for what is being judged."""
+    first, second, third, fourth = CELLS
+    judge.allow(*CELLS)
+    ahead = Ahead(CELLS, judge)
+    ahead.take(first)
+    assert ahead.take(fourth) == verdict(fourth)
+    assert judge.begun == ids(first, second, fourth)
+    assert ahead.take(second) == verdict(second)
+    ahead.settle()
+    assert judge.begun == ids(first, second, fourth, third)
+
+
+def test_who_needs_the_worker_waits_for_the_cell_that_has_it(judge: Judge) -> None:
+    first, second, *_ = CELLS
+    ahead = Ahead(CELLS, judge)
+    judge.allow(first)
+    ahead.take(first)
+    settled = threading.Event()
+
+    def settle() -> None:
+        ahead.settle()
+        settled.set()
+
+    threading.Thread(target=settle, daemon=True).start()
+    assert not settled.wait(0.1)
+    judge.allow(second)
+    assert settled.wait(MOST_SECONDS)
+
+
+def test_the_cell_that_is_judged_does_not_wait_for_itself() -> None:
+    asked: list[str] = []
+
+    def judge(cell: Cell) -> Any:
+        ahead.settle()  # as whoever asks the worker does
+        asked.append(cell.id)
+        return verdict(cell)
+
+    ahead = Ahead(CELLS, judge)
+    for cell in CELLS:
+        ahead.take(cell)
+    assert asked == ids(*CELLS)
+
+
+def test_what_judging_raises_reaches_whoever_asks(judge: Judge) -> None:
+    first, second, third, _ = CELLS
+    judge.allow(*CELLS)
+    judge.fails = {second.id}
+    ahead = Ahead(CELLS, judge)
+    ahead.take(first)
+    with pytest.raises(OSError, match="optimize"):
+        ahead.take(second)
+    assert ahead.take(third) == verdict(third)
