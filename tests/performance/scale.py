@@ -42,7 +42,13 @@ from onnx_harness.settings import Settings
 from tests.hostile_kinds import kinds
 from tests.models import linear, save
 from tests.performance.big_models import rows as big_models
-from tests.performance.scale_runs import beside_others, kills, lost_processes, lost_workers
+from tests.performance.scale_runs import (
+    beside_others,
+    kills,
+    lost_processes,
+    lost_workers,
+    nights,
+)
 from tests.unit.results_examples import RUN, cell
 
 Row = tuple[str, str, str]
@@ -89,10 +95,12 @@ def main() -> int:
         lambda: shards_of(count),
         lambda: merged(count),
         lambda: collected_and_resumed(count),
+        lambda: nights(count),
         lambda: kills(20 if args.quick else 200, 2 if args.quick else 20),
         lambda: lost_workers(10 if args.quick else 50),
     ]
-    names = ["hostile", "judged", "sleeping", "shards", "merged", "resumed", "kills", "lost"]
+    names = ["hostile", "judged", "sleeping", "shards", "merged", "resumed"]
+    names += ["nights", "kills", "lost"]
     if args.cluster is not None:
         rows.append(lambda: lost_processes(args.cluster))
         names.append("cluster")
@@ -309,7 +317,7 @@ EMPTY = [
 
 
 def empty_tests(folder: Path, count: int, of_a_model: int) -> Path:
-    """Write modules of tests that do nothing, named and parametrized as those of models are."""
+    """Write modules of tests that do nothing, named as those of models are."""
     (folder / "empty").mkdir()
     lines = ["import pytest"]
     for test in ("accuracy", "latency"):

@@ -10,16 +10,19 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from onnx_harness.cell.matrix import Cell
 from onnx_harness.results.cells import CellResult
+from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.run.cluster import coordinator
 from onnx_harness.run.cluster.coordinator import Cluster
 from onnx_harness.run.schedule import grouped
 from tests.models import linear, save
+from tests.unit.results_examples import RUN, cell
 from tests.unit.test_cluster import CLUSTER, Workers, cells_of, passed
 
 Row = tuple[str, str, str]
@@ -149,3 +152,41 @@ def run_pytest(
         command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
     )
     return ended.returncode, ended.stdout
+
+
+NIGHTS = 60
+_LOOK_BACK = """
+import resource, sys, time
+from pathlib import Path
+from onnx_harness.results.history import FILE_NAME, History
+from onnx_harness.run.background import background
+
+folder = Path(sys.argv[1])
+with History(folder / FILE_NAME) as past:
+    run = past.runs()[-1]
+    cells = past.cells(run.id)
+started = time.perf_counter()
+found = background(folder, run, cells)
+seconds = time.perf_counter() - started
+assert len(found.trends) == len(cells)
+print(f"{seconds:.1f} s, {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10:,} MB")
+"""
+
+
+def nights(count: int) -> Iterator[Row]:
+    """What a report asks of the history of two months, and what that takes."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with History(folder / FILE_NAME) as past:
+            for number in range(NIGHTS):
+                past.begin(replace(RUN, id=f"night{number:02}"))
+                past.put_all([cell(f"v{place}") for place in range(count)])
+        size = (folder / FILE_NAME).stat().st_size / NIGHTS / 1e6
+        yield f"history: {count:,} cells, a night's share of the file", f"{size:.0f} MB", ""
+        done = subprocess.run(
+            [sys.executable, "-c", _LOOK_BACK, name],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        yield f"  {NIGHTS} nights, looked back at by a report", done.stdout.strip(), ""

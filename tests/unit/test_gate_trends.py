@@ -52,10 +52,10 @@ def test_each_cell_of_the_run_has_its_nights_and_no_other_cell_has() -> None:
     other = timed("other")
     nights = [
         a_night(1, cell=other),
-        a_night(1, median_ms=1.0),
-        a_night(2, cell=timed("gone")),
-        a_night(2, median_ms=2.0),
         a_night(3, cell=other),
+        a_night(2, cell=timed("gone")),
+        a_night(1, median_ms=1.0),
+        a_night(2, median_ms=2.0),
     ]
     found = trends(nights, {CELL.id: CELL, other.id: other}, [])
     days = [(trend.cell_id, [night.run.id for night in trend.nights]) for trend in found]
@@ -142,15 +142,25 @@ def test_a_nights_figure_beside_the_reference(
 def test_a_nights_figure_beside_the_baseline(
     more: dict[str, Any], value: float | None, interval: tuple[float, float] | None
 ) -> None:
-    [night] = drawn([a_night(1, **more)]).nights
-    assert (night.value, night.interval) == (value, interval)
+    last = drawn([a_night(1), a_night(2, **more)]).nights[-1]
+    assert (last.value, last.interval) == (value, interval)
 
 
 @pytest.mark.parametrize(("median_ms", "value"), [(8.0, 8.0), (0.0, None), (None, None)])
 def test_a_nights_milliseconds(median_ms: float | None, value: float | None) -> None:
     cell = timed("original")
-    [trend] = trends([a_night(1, cell=cell, median_ms=median_ms)], {cell.id: cell}, [])
-    assert [(night.value, night.interval) for night in trend.nights] == [(value, None)]
+    nights = [a_night(1, cell=cell), a_night(2, cell=cell, median_ms=median_ms)]
+    [trend] = trends(nights, {cell.id: cell}, [])
+    assert [(night.value, night.interval) for night in trend.nights[1:]] == [(value, None)]
+
+
+def test_of_a_cell_that_was_never_timed_only_its_standing_is_kept() -> None:
+    untimed: dict[str, Any] = {"median_ms": None, "speedup": None, "speedup_ci95": None}
+    nights = [a_night(1, **untimed), a_night(2, status=Status.FAIL, **untimed)]
+    trend = drawn(nights)
+    assert trend.nights == ()
+    assert trend.standing.startswith("fails since 2026-01-02 03:00 (1 run); before, on")
+    assert not trend.is_drawn
 
 
 @pytest.mark.parametrize(

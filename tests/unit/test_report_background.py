@@ -112,7 +112,8 @@ def test_a_run_and_a_rebuilt_report_both_say_it(
 
 
 def test_the_figures_of_nights_come_in_the_order_of_the_runs(tmp_path: Path) -> None:
-    enter(tmp_path, RUN, [cell("simplify", latency=latency(20.0, 1.5, (1.4, 1.6)))])
+    timed = replace(FAILED, latency=latency(20.0, 1.5, (1.4, 1.6)))
+    enter(tmp_path, RUN, [timed, cell("simplify")])
     enter(tmp_path, LATER, [FAILED])
     with History(tmp_path / FILE_NAME) as past:
         first, second = past.nights(LATER.id, last=10)

@@ -44,7 +44,7 @@ def figures(tmp_path: Path, nights: list[list[CellResult]]) -> tuple[NightFigure
     for cells in nights:
         name = night(tmp_path, cells)
     with History(tmp_path / FILE_NAME) as past:
-        return past.nights(name, last=100)
+        return tuple(past.nights(name, last=100))
 
 
 def test_since_when_a_cell_fails_and_what_differed_then() -> None:
@@ -146,7 +146,7 @@ def test_the_page_draws_the_nights_and_says_since_when() -> None:
     nights = tuple(
         replace(each, value=1.0) for each in runs(*[Status.PASS] * 3, Status.FAIL)
     )
-    past = Background(trends=(Trend(cell().id, BASELINE, nights),))
+    past = Background(trends=(Trend(cell().id, BASELINE, nights, (), standing(nights)),))
     page = html.page(RUN, [cell()], {}, past)
     assert page.count('<svg class="trend"') == 1
     assert embedded(page)["cells"][0]["standing"].startswith("fails since 2026-01-04")

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -223,6 +224,44 @@ def test_an_older_history_is_brought_up_to_date_with_its_rows(
         assert len(past.past("net-original-cpu")) == 1
     assert query(path, "SELECT mood FROM cells") == [("good",)]
     assert query(path, "PRAGMA user_version") == [(len(history.MIGRATIONS),)]
+
+
+def test_the_machines_of_an_older_history_are_found_in_its_cells(tmp_path: Path) -> None:
+    path, host = tmp_path / "history.sqlite", replace(RUN.host, cpu="Elsewhere")
+    with History(path) as past:
+        past.begin(RUN)
+        past.put_all([cell("original"), cell("simplify", machine=host)])
+    with sqlite3.connect(path) as database:  # back to version 2
+        database.execute("DROP INDEX cells_by_cell")
+        database.execute("ALTER TABLE cells DROP COLUMN machine")
+        database.execute("CREATE INDEX cells_by_cell ON cells (cell_id, run_id)")
+        database.execute("PRAGMA user_version = 2")
+    database.close()
+    with History(path) as past:
+        machines = [night.machine for night in past.nights(RUN.id, last=1)]
+    assert machines == [None, host]
+
+
+def test_months_of_nights_are_read_without_the_json_of_their_cells(path: Path) -> None:
+    """Of 60 nights of 10,000 cells that is two gigabytes."""
+    asked: list[str] = []
+    with History(path) as past:
+        past._database.set_trace_callback(asked.append)
+        list(past.nights(past.runs()[0].id, last=60))
+        past._database.set_trace_callback(None)
+        plan = past._database.execute(f"EXPLAIN QUERY PLAN {asked[-1]}").fetchall()
+    steps = [row[-1] for row in plan]
+    assert any("night USING COVERING INDEX cells_by_cell" in step for step in steps), steps
+
+
+def test_who_only_reads_a_history_does_not_read_it_whole_first(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(History, "_check_whole", lambda _: pytest.fail("it was read whole"))
+    with History(path, checked=False) as past:
+        assert len(past.runs()) == 1
+    with pytest.raises(pytest.fail.Exception):
+        History(path)
 
 
 def test_a_migration_that_fails_changes_nothing(

@@ -47,7 +47,7 @@ def test_a_row_that_says_nothing_is_named(tmp_path: Path, table: str, words: str
             "runs": [
                 past.runs,
                 lambda: past.past(cell().id),
-                lambda: past.nights(RUN.id, last=1),
+                lambda: tuple(past.nights(RUN.id, last=1)),
             ],
             "accepted": [past.accepted],
             "cells": [lambda: past.past(cell().id), lambda: past.cells(RUN.id)],
@@ -64,9 +64,11 @@ def test_a_part_of_a_row_that_says_nothing_is_named(tmp_path: Path, part: str) -
         past.begin(RUN)
         past.put(cell())
         text = f'{{"{part}":{{"x":1}}}}'
-        past._database.execute("UPDATE cells SET pinned_ratio = 1, json = ?", (text,))
+        machine = '{"x":1}' if part == "machine" else None
+        change = "UPDATE cells SET pinned_ratio = 1, json = ?, machine = ?"
+        past._database.execute(change, (text, machine))
         with pytest.raises(ResultsError, match=rf"^{part}\.\w+ is missing"):
-            past.nights(RUN.id, last=1)
+            tuple(past.nights(RUN.id, last=1))
 
 
 def test_a_night_names_its_cells_and_no_figure_of_them_is_nan(tmp_path: Path) -> None:
@@ -89,7 +91,7 @@ def test_a_night_names_its_cells_and_no_figure_of_them_is_nan(tmp_path: Path) ->
             "optimize": 1.5,
             "wide": None,
         }
-        nights = past.nights(RUN.id, last=1)
+        nights = tuple(past.nights(RUN.id, last=1))
         with pytest.raises(sqlite3.IntegrityError):
             past._database.execute("UPDATE cells SET run_id = 'no such run'")
     assert nights[2].processor("cuda") == "Another, A GPU"

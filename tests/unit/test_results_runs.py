@@ -42,8 +42,8 @@ def test_nights_are_a_run_s_and_those_entered_before_it(tmp_path: Path) -> None:
     night(tmp_path)
     with History(tmp_path / "history.sqlite") as past:
         [first, last, other] = past.nights(runs[2], last=2)
-        assert len(past.nights(runs[2], last=9)) == 4
-        assert past.nights("no such run", last=9) == ()
+        assert len(tuple(past.nights(runs[2], last=9))) == 4
+        assert tuple(past.nights("no such run", last=9)) == ()
         measured = past.measured()
     assert (first.run.id, last.run.id, other.run.id) == (runs[1], runs[2], runs[2])
     assert (last.median_ms, last.speedup, last.speedup_ci95) == (5.0, 1.5, (1.4, 1.6))

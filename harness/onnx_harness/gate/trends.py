@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from onnx_harness.gate import drift
-from onnx_harness.report.trends import BASELINE, FEWEST, MILLISECONDS, PINNED, Night, Trend
+from onnx_harness.report.trends import (
+    BASELINE,
+    FEWEST,
+    MILLISECONDS,
+    PINNED,
+    Night,
+    Trend,
+    standing,
+)
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.history_rows import NightFigures
 from onnx_harness.results.levels import Level
@@ -19,18 +29,19 @@ def trends(
     """Return the nights of each cell of a run, on the processor that the latest was on.
 
     Args:
-        nights: of the runs, in their order; the last run is the one that is reported.
+        nights: cell by cell, each in the order of the runs; the last run is the one that is
+            reported.
         cells: of that run, by id.
         levels: every level that was accepted, oldest first.
     """
-    by_cell: dict[str, list[NightFigures]] = {}
-    for night in nights:
-        if night.cell_id in cells:
-            by_cell.setdefault(night.cell_id, []).append(night)
     accepted: dict[tuple[str, str], list[Level]] = {}
     for level in levels:
         accepted.setdefault(level.key, []).append(level)
-    return [_trend(cells[name], figures, accepted) for name, figures in by_cell.items()]
+    found = []
+    for name, figures in itertools.groupby(nights, key=lambda night: night.cell_id):
+        if name in cells:
+            found.append(_trend(cells[name], list(figures), accepted))
+    return found
 
 
 def _trend(
@@ -47,7 +58,10 @@ def _trend(
         value, interval = _value(night, unit)
         nights.append(Night(night.run, night.status, value, interval))
     nights = _with_levels(nights, levels)
-    return Trend(cell.id, unit, tuple(nights), _moved(nights) if unit == PINNED else ())
+    moved = _moved(nights) if unit == PINNED else ()
+    trend = Trend(cell.id, unit, tuple(nights), moved, standing(nights))
+    # Of thousands of cells few are timed: the nights of the others needn't be held.
+    return trend if trend.values else replace(trend, nights=())
 
 
 def _unit(cell: CellResult, figures: Iterable[NightFigures]) -> str:

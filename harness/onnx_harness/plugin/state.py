@@ -76,11 +76,10 @@ def settings_of(config: pytest.Config) -> Settings:
 
 def runner_of(config: pytest.Config) -> Runner:
     """Return the runner of the session; it's made when it is first asked for."""
-    from onnx_harness.run.runner import (
-        Runner,
-    )  # numpy and the rest of the rooms: not for a mere collection
-
     if RUNNER not in config.stash:
+        # Numpy and the rest of the rooms: not for a mere collection.
+        from onnx_harness.run.runner import Runner
+
         folders = [*arguments(config), *map(Path, config.getini("onnx_model_paths"))]
         readable = [path for path in folders if path.exists()]
         config.stash[RUNNER] = Runner(settings_of(config), readable=readable)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from onnx_harness.report import changes, figures
 from onnx_harness.report.changes import Change
-from onnx_harness.report.trends import Trend, standing
+from onnx_harness.report.trends import Trend
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import Results
@@ -74,8 +74,7 @@ def since(background: Background, run: RunInfo, cells: Sequence[CellResult]) -> 
 
 def standings(background: Background) -> dict[str, str]:
     """Return since when each cell ends as it does, by id; nothing of cells without a past."""
-    said = {trend.cell_id: standing(trend.nights) for trend in background.trends}
-    return {name: text for name, text in said.items() if text}
+    return {trend.cell_id: trend.standing for trend in background.trends if trend.standing}
 
 
 def _sentence(grouped: dict[str, list[Change]]) -> str:

@@ -53,14 +53,16 @@ class Trend:
 
     Attributes:
         unit: what the values are: `PINNED`, `BASELINE` or `MILLISECONDS`; more is slower.
-        nights: all runs that have the cell.
+        nights: all runs that have the cell; none where none has a figure.
         moved: positions in `nights` at which the level seems to have moved.
+        standing: since when the cell ends as it does, by `standing`.
     """
 
     cell_id: str
     unit: str
     nights: tuple[Night, ...]
     moved: tuple[int, ...] = ()
+    standing: str = ""
 
     @property
     def values(self) -> list[float]:

@@ -36,6 +36,7 @@ from onnx_harness.results.run import RunInfo
 FILE_NAME = "history.sqlite"
 APPLICATION_ID = 0x6F6E7868
 """``onxh``: what tells this database from anybody else's."""
+_PAGE_BYTES = 1 << 14
 
 
 class History:
@@ -43,13 +44,15 @@ class History:
 
     Args:
         path: made if need be, with its folder.
+        checked: whether a damaged file is refused at once, which takes reading it whole: before
+            anything is added to it, or decided by it.
 
     Raises:
         ResultsError: it can't be opened, is damaged, belongs to something else, or to a newer
             version.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, checked: bool = True) -> None:
         self._path = path
         self._run_id = ""
         try:
@@ -65,8 +68,11 @@ class History:
             )
         try:
             with self._explained():
+                # Of a new file: a cell takes more than half of SQLite's usual page of 4 KiB.
+                self._database.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
                 self._database.execute("PRAGMA foreign_keys = ON")
-                self._check_whole()
+                if checked:
+                    self._check_whole()
                 self._migrate()
         except BaseException:
             self._database.close()
@@ -171,33 +177,73 @@ class History:
             rows = self._database.execute(query, (run_id,)).fetchall()
         return tuple(decode(CellResult, json.loads(text), "cell") for (text,) in rows)
 
-    def nights(self, run_id: str, *, last: int) -> tuple[NightFigures, ...]:
-        """Return the figures of a run and of the runs entered before it, `last` runs in all.
+    def nights(self, run_id: str, *, last: int) -> Iterator[NightFigures]:
+        """Yield the figures of a run's cells, in it and in the runs entered before it.
+
+        They're read as they're asked for: months of thousands of cells don't fit into memory.
 
         Args:
             run_id: the run that comes last.
-            last: runs to go back to.
+            last: runs to go back to, itself included.
 
-        Returns:
-            In the order of the runs; none where the history doesn't have the run.
+        Yields:
+            Cell by cell, each in the order of the runs; nothing where the history doesn't have the
+            run.
 
         Raises:
             ResultsError: it can't be read.
         """
         query = """
-            SELECT runs.json, cell_id, status, median_ms, speedup, speedup_low, speedup_high,
-                CASE WHEN pinned_ratio IS NULL THEN NULL
-                     ELSE json_extract(cells.json, '$.pinned') END,
-                CASE WHEN instr(cells.json, '"machine":{') OR instr(cells.json, '"machine": {')
-                     THEN json_extract(cells.json, '$.machine') END
-            FROM (SELECT * FROM runs
-                  WHERE number <= (SELECT number FROM runs WHERE run_id = ?)
-                  ORDER BY number DESC LIMIT ?) AS runs
-            JOIN cells USING (run_id) ORDER BY number, cell_id
+            SELECT run_id, cell_id, status, median_ms, speedup, speedup_low, speedup_high,
+                CASE WHEN pinned_ratio IS NOT NULL THEN
+                    (SELECT json_extract(json, '$.pinned') FROM cells AS whole
+                     WHERE (whole.run_id, whole.cell_id) = (night.run_id, night.cell_id))
+                END,
+                machine
+            FROM cells AS night JOIN runs USING (run_id)
+            WHERE cell_id IN (SELECT cell_id FROM cells WHERE run_id = :run)
+                AND number <= (SELECT number FROM runs WHERE run_id = :run)
+                AND number > :run_before_those
+            ORDER BY cell_id, number
+        """
+        runs = self._until(run_id, last)
+        if not runs:
+            return
+        first = min(number for number, _ in runs.values())
+        with self._explained():
+            words = {"run": run_id, "run_before_those": first - 1}
+            for name, *figures in self._database.execute(query, words):
+                yield night_figures(runs[name][1], *figures)
+
+    def _until(self, run_id: str, last: int) -> dict[str, tuple[int, RunInfo]]:
+        """Return a run and those before it, ``last`` in all: each with its number, by id."""
+        query = """
+            SELECT run_id, number, json FROM runs
+            WHERE number <= (SELECT number FROM runs WHERE run_id = ?)
+            ORDER BY number DESC LIMIT ?
         """
         with self._explained():
             rows = self._database.execute(query, (run_id, last)).fetchall()
-        return tuple(night_figures(*row) for row in rows)
+        return {name: (number, run_info(text)) for name, number, text in rows}
+
+    def run_before(self, run_id: str) -> RunInfo | None:
+        """Return the latest earlier run that has a cell of this one; None without one.
+
+        Raises:
+            ResultsError: it can't be read.
+        """
+        query = """
+            SELECT json FROM runs
+            WHERE number < (SELECT number FROM runs WHERE run_id = :run)
+                AND EXISTS (
+                    SELECT 1 FROM cells AS theirs JOIN cells AS ours USING (cell_id)
+                    WHERE theirs.run_id = runs.run_id AND ours.run_id = :run
+                )
+            ORDER BY number DESC LIMIT 1
+        """
+        with self._explained():
+            row = self._database.execute(query, {"run": run_id}).fetchone()
+        return None if row is None else run_info(row[0])
 
     def measured(self) -> dict[str, Measured]:
         """Return what each cell took in the latest run that judged it, by cell id.
@@ -206,15 +252,18 @@ class History:
             ResultsError: it can't be read.
         """
         # SQLite takes the other columns from the row that has the maximum
-        # (https://sqlite.org/lang_select.html#bareagg).
+        # (https://sqlite.org/lang_select.html#bareagg). Of the JSON only the latest is read.
         query = """
-            SELECT cell_id, max(number), json_extract(cells.json, '$.peak_bytes'),
+            SELECT cell_id, json_extract(cells.json, '$.peak_bytes'),
                 (SELECT total(value) FROM json_each(cells.json, '$.seconds'))
-            FROM cells JOIN runs USING (run_id) GROUP BY cell_id
+            FROM (
+                SELECT cell_id, run_id, max(number)
+                FROM cells JOIN runs USING (run_id) GROUP BY cell_id
+            ) JOIN cells USING (run_id, cell_id)
         """
         with self._explained():
             rows = self._database.execute(query).fetchall()
-        return {cell_id: Measured(seconds, peak) for cell_id, _, peak, seconds in rows}
+        return {cell_id: Measured(seconds, peak) for cell_id, peak, seconds in rows}
 
     def note_accepted(self, levels: Sequence[Level]) -> None:
         """Keep who moved which levels, when and why: all of them or none.

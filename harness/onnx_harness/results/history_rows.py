@@ -67,6 +67,18 @@ MIGRATIONS = (
         json      TEXT NOT NULL
     ) STRICT;
     """,
+    """
+    -- JSON; NULL: the run's own host
+    ALTER TABLE cells ADD COLUMN machine TEXT;
+    UPDATE cells SET machine = json_extract(json, '$.machine')
+        WHERE instr(json, '"machine":{') OR instr(json, '"machine": {');
+    DROP INDEX cells_by_cell;
+    -- All that the nights of a cell are drawn by: its JSON needn't be read.
+    CREATE INDEX cells_by_cell ON cells (
+        cell_id, run_id, status, median_ms, speedup, speedup_low, speedup_high, pinned_ratio,
+        machine
+    );
+    """,
 )
 """Script k brings a history from ``user_version`` k to k + 1. They are added to, never changed."""
 INSERT_CELL = """
@@ -74,8 +86,8 @@ INSERT_CELL = """
         run_id, cell_id, model, variant, provider, model_sha256, status, stage, minimum_tolerance,
         nonfinite, share, nodes_after, bytes_after, threads, median_ms, baseline_median_ms,
         speedup, speedup_low, speedup_high, json,
-        card_sha256, inputs_sha256, pinned_ratio
-    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        card_sha256, inputs_sha256, pinned_ratio, machine
+    ) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 
 
@@ -167,7 +179,7 @@ EXPLANATIONS = {
 
 
 def night_figures(
-    run: str,
+    run: RunInfo,
     cell_id: str,
     status: str,
     median_ms: float | None,
@@ -182,7 +194,7 @@ def night_figures(
     record = None if pinned is None else decode(PinnedRecord, json.loads(pinned), "pinned")
     host = None if machine is None else decode(HostInfo, json.loads(machine), "machine")
     return NightFigures(
-        run_info(run), cell_id, Status(status), median_ms, speedup, interval, record, host
+        run, cell_id, Status(status), median_ms, speedup, interval, record, host
     )
 
 
@@ -233,4 +245,5 @@ def cell_row(run_id: str, cell: CellResult, line: str) -> tuple[object, ...]:
         cell.card_sha256,
         cell.inputs_sha256,
         cell.pinned and _figure(cell.pinned.night_ratio),
+        cell.machine and as_json(cell.machine),
     )

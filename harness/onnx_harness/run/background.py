@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from onnx_harness.errors import ResultsError
@@ -11,7 +11,6 @@ from onnx_harness.report.background import NOTHING, Background
 from onnx_harness.results import history
 from onnx_harness.results.cells import CellResult
 from onnx_harness.results.history import History
-from onnx_harness.results.history_rows import NightFigures
 from onnx_harness.results.levels import FOLDER, read_levels
 from onnx_harness.results.run import RunInfo
 from onnx_harness.results.store import Results
@@ -31,27 +30,14 @@ def background(report_dir: Path, run: RunInfo, cells: Sequence[CellResult]) -> B
     database = report_dir / history.FILE_NAME
     if not database.is_file():
         return NOTHING
+    by_id = {cell.id: cell for cell in cells}
     try:
-        with History(database) as past:
-            nights = past.nights(run.id, last=MOST_RUNS)
-            by_id = {cell.id: cell for cell in cells}
-            before = _before(past, nights, run, set(by_id))
+        with History(database, checked=False) as past:
             levels = [*past.accepted(), *read_levels(report_dir / FOLDER).values()]
+            drawn = tuple(trends(past.nights(run.id, last=MOST_RUNS), by_id, levels))
+            before = past.run_before(run.id)
+            results = None if before is None else Results(before, past.cells(before.id))
     except ResultsError:
         # A report without a past is better than none; the run said what is wrong.
         return NOTHING
-    return Background(before, tuple(trends(nights, by_id, levels)))
-
-
-def _before(
-    past: History, nights: Iterable[NightFigures], run: RunInfo, names: set[str]
-) -> Results | None:
-    """Return the latest earlier run that has one of these cells."""
-    earlier = []
-    for night in nights:
-        if night.cell_id in names and night.run.id != run.id:
-            earlier.append(night.run)
-    if not earlier:
-        return None
-    before = earlier[-1]
-    return Results(before, past.cells(before.id))
+    return Background(results, drawn)

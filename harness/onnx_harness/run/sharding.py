@@ -96,7 +96,7 @@ def recorded_times(source: Path | None) -> dict[str, Measured]:
         raise UsageError(f"--shard-times: there is no file or folder {source}")
     database = source / FILE_NAME if source.is_dir() else source
     if database.name == FILE_NAME and database.is_file():
-        with History(database) as past:
+        with History(database, checked=False) as past:
             return past.measured()
     times = {}
     for cell in read_results(source).cells:
