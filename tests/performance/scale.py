@@ -41,14 +41,9 @@ from onnx_harness.run.schedule import grouped, shards
 from onnx_harness.settings import Settings
 from tests.hostile_kinds import kinds
 from tests.models import linear, save
+from tests.performance import scale_runs
 from tests.performance.big_models import rows as big_models
-from tests.performance.scale_runs import (
-    beside_others,
-    kills,
-    lost_processes,
-    lost_workers,
-    nights,
-)
+from tests.performance.scale_runs import beside_others, kills, lost_processes, lost_workers
 from tests.unit.results_examples import RUN, cell
 
 Row = tuple[str, str, str]
@@ -95,7 +90,7 @@ def main() -> int:
         lambda: shards_of(count),
         lambda: merged(count),
         lambda: collected_and_resumed(count),
-        lambda: nights(count),
+        lambda: scale_runs.nights(count),
         lambda: kills(20 if args.quick else 200, 2 if args.quick else 20),
         lambda: lost_workers(10 if args.quick else 50),
     ]

@@ -208,9 +208,8 @@ def check_elements(
 ) -> OutputFailure | None:
     """No element is beyond ``rtol * |reference| + atol``.
 
-    Integers as the card says, text and booleans equal.
-
-    A default bound allows a small share of a float output to be beyond it, though not far.
+    Integers as the card says, text and booleans equal. A default bound allows a small share of a
+    float output to be beyond it, though not far.
 
     Where the ideal conversion itself changes elements that aren't floating-point, as many may
     change here. Where a float element went to another step of a rounding, as last bits make it do
