@@ -138,7 +138,10 @@ class Runner:
         first = self._helper()
         # It's idle from now on, unless the cause of a failure is looked for: that starts another.
         first._worker, self._worker = self._worker, None
-        ready = [*self._helpers, first]
+        others = min(count, sum(len(group.cells) for group in groups)) - 1
+        for helper in self._helpers[others:]:
+            helper.close()
+        ready = [*self._helpers[:others], first]
         self._helpers = []
         self._jobs = Jobs(groups, count, lambda: ready.pop() if ready else self._helper())
 
