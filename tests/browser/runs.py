@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from onnx_harness.report.background import Background
-from onnx_harness.report.trends import PINNED, Night, Trend
+from onnx_harness.report.trends import PINNED, Night, Trend, standing
 from onnx_harness.results.cells import (
     AccuracyRecord,
     CellResult,
@@ -271,4 +271,5 @@ def _trend(place: int, cell: CellResult) -> Trend:
             )
         )
     nights.append(Night(RUN, cell.status, nights[-1].value if cell.latency else None))
-    return Trend(cell.id, PINNED, tuple(nights), (18,) if place == 1 else ())
+    moved = (18,) if place == 1 else ()
+    return Trend(cell.id, PINNED, tuple(nights), moved, standing(nights))
