@@ -92,6 +92,10 @@ class Files:
         self._writable = {folder.absolute(): None for folder in writable}
         self._modules: dict[Path, None] = {}
         self._roots: Mapping[Path, None] = {}
+        self._known: dict[
+            Path, tuple[int, int]
+        ] = {}  # which file was there when it was asked for
+        self._known_modules: set[Path] = set()
         self._store_of = store_of
         self._allowed = {path.absolute(): None for path in (*allowed, *allowed_paths())}
         self.include(readable)
@@ -105,11 +109,16 @@ class Files:
         """
         count = len(self._readable) + len(self._modules)
         roots = self._roots or package_roots()
-        for path in paths:
-            self._add(path.absolute(), roots)
+        for path in map(Path.absolute, paths):
+            found = _identity(path)
+            if found is None or self._known.get(path) != found:
+                self._add(path, roots)
+            if found is not None:
+                self._known[path] = found
         for module in modules:
-            if not _is_below(module, roots):
+            if module not in self._known_modules and not _is_below(module, roots):
                 self._modules[module] = None
+            self._known_modules.add(module)
         return len(self._readable) + len(self._modules) > count
 
     def change(self, folder: Path) -> None:
@@ -140,6 +149,15 @@ class Files:
             open_already = (*self._readable, *self._writable, *self._allowed, *roots)
             if not _is_below(place, open_already):
                 self._readable[place] = None
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    """Return what tells the file that a path leads to from others; None where there is none."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_dev, found.st_ino
 
 
 def allowed_paths() -> list[Path]:
