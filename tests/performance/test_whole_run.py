@@ -166,11 +166,11 @@ def test_one_run_over_the_zoo_is_five_times_faster_than_polygraphy_model_by_mode
             f"{theirs[-1] / ours[-1]:.1f}x"
         )
     ratio = median(there / here for here, there in zip(ours, theirs, strict=True))
-    assert ratio >= 3  # what has been reached, 4.2 to 4.8, with room for a busy machine
+    assert ratio >= 3  # what has been reached, 3.9 to 5.4, with room for a busy machine
     if ratio < 5:
         pytest.xfail(
-            f"{ratio:.1f} of 5: of our 3.4 s, 1.5 s are ONNX Runtime's own, as much start and "
-            f"imports"
+            f"{ratio:.1f} of 5 with --jobs {jobs}: a cell here makes some fifteen runs, of unusual "
+            f"inputs and again, polygraphy one"
         )
 
 
