@@ -417,6 +417,44 @@ def test_a_step_that_does_not_apply_leaves_an_older_file_alone() -> None:
     assert Path("out.onnx").read_text() == "mine"
 
 
+@pytest.mark.parametrize("room", [True, False])
+def test_what_a_step_makes_of_a_large_model_is_set_aside_for_the_next(
+    monkeypatch: pytest.MonkeyPatch, room: bool
+) -> None:
+    weights = np.linspace(-1, 1, 1 << 19, dtype=np.float32).reshape(4, -1)
+    path, steps = (
+        Path(saved("m.onnx", linear(weights))),
+        parse_variant("simplify+fp16").steps,
+    )
+    applying.apply(path, steps, Path("whole.onnx"), 10**9)
+    asides: list[Path] = []
+    set_aside = applying._set_aside
+
+    def noted(made: onnx.ModelProto, folder: str) -> Any:
+        asides.append(Path(folder))
+        if not room:
+            raise OSError(28, "No space left on device")
+        kept = set_aside(made, folder)
+        assert [file.stat().st_size >= weights.nbytes for file in kept.external_files] == [
+            True
+        ]
+        return kept
+
+    monkeypatch.setattr(applying, "_set_aside", noted)
+    monkeypatch.setattr(applying, "_LARGE_BYTES", weights.nbytes - 1)
+    applying.apply(path, steps, Path("aside.onnx"), 10**9)
+    assert [folder.parent for folder in asides] == [Path()]
+    assert not asides[0].exists()
+    aside, whole = onnx.load("aside.onnx"), onnx.load("whole.onnx")
+    for tensor in aside.graph.initializer:
+        tensor.ClearField("data_location")  # said, where nothing says the same
+    assert aside == whole
+    asides.clear()
+    monkeypatch.setattr(applying, "_LARGE_BYTES", 2 * weights.nbytes)
+    applying.apply(path, steps, Path("small.onnx"), 10**9)
+    assert asides == []
+
+
 def test_a_disk_that_cannot_be_written_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from onnx_harness.judging.card_options import even_in_vain, with_card
 from onnx_harness.model.bounds import check_bounds
 from onnx_harness.model.custom_ops import load_libraries
 from onnx_harness.model.file import Model, node_count
+from onnx_harness.model.size import byte_size
 from onnx_harness.names import Step, Variant
 from onnx_harness.results.workbench import workbench
 from onnx_harness.settings import Settings
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     import onnx
 
     from onnx_harness.judging.mixed.account import Mix
+
+
+_LARGE_BYTES = 1 << 30
+"""A message never gives memory back: of a larger one, a step that makes half would hold both."""
 
 
 def apply(
@@ -80,7 +86,7 @@ def apply(
     nodes = node_count(before.skeleton.graph)
     chain = list(zip(steps, bound.steps, strict=True))
     with transforms.details() as did, transforms.remarks() as remarks:
-        model, seconds = _applied(before, chain, samples, choose)
+        model, seconds = _applied(before, chain, samples, choose, out.parent)
     note_stage("write")
     external = write(model, out, min(inline_bytes, before.inline_bytes), said)
     return Written(
@@ -101,10 +107,12 @@ def _applied(
     bound: Sequence[tuple[Step, BoundStep]],
     samples: Sequence[Mapping[str, Any]],
     choose: Callable[..., Any] | None,
+    folder: Path,
 ) -> tuple[onnx.ModelProto, float]:
     """Return the product of the steps, and the seconds that they took.
 
-    Whoever holds the model before them holds its weights too, so nobody does.
+    Whoever holds the model before them holds its weights too, so nobody does. What a step made of a
+    large model is set aside in ``folder`` where the next reads weights one at a time.
     """
     step, first = bound[0]
     with contextlib.ExitStack() as source:
@@ -114,6 +122,12 @@ def _applied(
             raise _not_applicable(step, before, error) from None
         started = time.perf_counter()
         for step, run_step in bound:
+            if run_step is not first and run_step.transform.streams and _is_large(model):
+                with contextlib.suppress(
+                    OSError
+                ):  # where there's no room it stays in memory
+                    aside = _set_aside(model, source.enter_context(_scratch(folder)))
+                    model = source.enter_context(run_step.opened(aside))
             note_stage(f"step {step.name}")
             try:
                 try:
@@ -129,6 +143,27 @@ def _applied(
                     f"written."
                 ) from None
     return model, time.perf_counter() - started
+
+
+def _is_large(model: onnx.ModelProto) -> bool:
+    return byte_size(model) > _LARGE_BYTES
+
+
+def _scratch(folder: Path) -> tempfile.TemporaryDirectory[str]:
+    """Return a folder beside what will be written: there is room for as much."""
+    return tempfile.TemporaryDirectory(
+        prefix=".aside-", dir=folder, ignore_cleanup_errors=True
+    )
+
+
+def _set_aside(model: onnx.ModelProto, folder: str) -> Model:
+    """Write a model that a step has made, so that its weights leave memory."""
+    from onnx_harness.model.saving import save
+
+    note_stage("set aside")
+    file = Path(folder) / "model.onnx"
+    save(model, file, inline_bytes=0)
+    return Model(file)
 
 
 def _not_applicable(step: Step, before: Model, error: NotApplicable) -> NotApplicable:
