@@ -447,7 +447,8 @@ def test_what_a_step_makes_of_a_large_model_is_set_aside_for_the_next(
     assert not asides[0].exists()
     aside, whole = onnx.load("aside.onnx"), onnx.load("whole.onnx")
     for tensor in aside.graph.initializer:
-        tensor.ClearField("data_location")  # said, where nothing says the same
+        if not tensor.doc_string:  # said to be empty, which is the same
+            tensor.ClearField("doc_string")
     assert aside == whole
     asides.clear()
     monkeypatch.setattr(applying, "_LARGE_BYTES", 2 * weights.nbytes)
