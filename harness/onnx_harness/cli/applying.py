@@ -123,9 +123,8 @@ def _applied(
         started = time.perf_counter()
         for step, run_step in bound:
             if run_step is not first and run_step.transform.streams and _is_large(model):
-                with contextlib.suppress(
-                    OSError
-                ):  # where there's no room it stays in memory
+                # Where there's no room it stays in memory.
+                with contextlib.suppress(OSError):
                     aside = _set_aside(model, source.enter_context(_scratch(folder)))
                     model = source.enter_context(run_step.opened(aside))
             note_stage(f"step {step.name}")

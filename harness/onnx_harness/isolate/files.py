@@ -92,9 +92,8 @@ class Files:
         self._writable = {folder.absolute(): None for folder in writable}
         self._modules: dict[Path, None] = {}
         self._roots: Mapping[Path, None] = {}
-        self._known: dict[
-            Path, tuple[int, int]
-        ] = {}  # which file was there when it was asked for
+        # By path that was asked for: which file was there.
+        self._known: dict[Path, tuple[int, int]] = {}
         self._known_modules: set[Path] = set()
         self._store_of = store_of
         self._allowed = {path.absolute(): None for path in (*allowed, *allowed_paths())}

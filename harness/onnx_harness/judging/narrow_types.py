@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from onnx_harness.model.inference import infer_types
 from onnx_harness.model.ops import is_standard
+from onnx_harness.model.size import byte_size
 from onnx_harness.model.walk import graphs, subgraphs
 from onnx_harness.transforms.half.contrib import schema
 
@@ -44,7 +45,7 @@ def typed(skeleton: onnx.ModelProto) -> onnx.ModelProto:
     Args:
         skeleton: its functions are inlined; it's left as it is.
     """
-    if skeleton.ByteSize() > _MOST_BYTES_KEPT:
+    if byte_size(skeleton) > _MOST_BYTES_KEPT:
         return _typed(skeleton)
     return _typed_of(skeleton.SerializeToString())
 
