@@ -93,6 +93,23 @@ def test_a_cell_that_is_passed_over_costs_no_more_than_itself(judge: Judge) -> N
     assert judge.begun == ids(first, second, fourth, third)
 
 
+def test_what_is_asked_for_out_of_turn_waits_for_the_cell_that_is_judged(
+    judge: Judge,
+) -> None:
+    first, second, _, fourth = CELLS
+    ahead = Ahead(CELLS, judge)
+    judge.allow(first, fourth)
+    ahead.take(first)
+    taken: list[Any] = []
+    other = threading.Thread(target=lambda: taken.append(ahead.take(fourth)), daemon=True)
+    other.start()
+    other.join(0.1)
+    assert judge.begun == ids(first, second)
+    judge.allow(second)
+    other.join(MOST_SECONDS)
+    assert taken == [verdict(fourth)]
+
+
 def test_who_needs_the_worker_waits_for_the_cell_that_has_it(judge: Judge) -> None:
     first, second, *_ = CELLS
     ahead = Ahead(CELLS, judge)
