@@ -16,7 +16,7 @@ from onnx_harness.run.ahead import Ahead
 CARD = Card(Path("m.onnx"), "m", PathSource(Path("m.onnx")))
 CELLS = [
     Cell(CARD, parse_variant(variant), "cpu")
-    for variant in ("original", "optimize", "simplify", "fp16")
+    for variant in ("original", "optimize", "simplify", "fp16", "bf16", "ort.all")
 ]
 MOST_SECONDS = 20.0
 
@@ -60,7 +60,7 @@ def ids(*cells: Cell) -> list[str]:
 
 
 def test_the_next_cell_is_begun_when_one_is_asked_for_and_no_other(judge: Judge) -> None:
-    first, second, third, _ = CELLS
+    first, second, third, *_ = CELLS
     ahead = Ahead(CELLS, judge)
     assert judge.begun == []
     judge.allow(first, second)
@@ -80,23 +80,40 @@ def test_all_are_judged_once_in_their_order(judge: Judge) -> None:
     assert judge.begun == ids(*CELLS)
 
 
-def test_a_cell_that_is_passed_over_costs_no_more_than_itself(judge: Judge) -> None:
-    """What is asked for in another order waits for what is being judged."""
-    first, second, third, fourth = CELLS
+def test_cells_that_are_asked_for_in_another_order_are_judged_once_each(
+    judge: Judge,
+) -> None:
+    first, second, third, fourth, fifth, sixth = CELLS
     judge.allow(*CELLS)
     ahead = Ahead(CELLS, judge)
-    ahead.take(first)
-    assert ahead.take(fourth) == verdict(fourth)
-    assert judge.begun == ids(first, second, fourth)
-    assert ahead.take(second) == verdict(second)
+    for cell in (first, third, fifth, second, fourth, sixth):
+        assert ahead.take(cell) == verdict(cell)
     ahead.settle()
-    assert judge.begun == ids(first, second, fourth, third)
+    assert sorted(judge.begun) == sorted(ids(*CELLS))
+
+
+def test_the_cell_after_one_that_was_passed_over_waits_too(judge: Judge) -> None:
+    first, second, third, fourth, fifth, _ = CELLS
+    judge.allow(first, second, third, fourth)
+    ahead = Ahead(CELLS, judge)
+    ahead.take(first)
+    ahead.take(fourth)  # the fifth is begun, and takes its time
+    taken: list[Any] = []
+    other = threading.Thread(target=lambda: taken.append(ahead.take(second)), daemon=True)
+    other.start()
+    other.join(0.1)
+    assert judge.begun == ids(first, second, fourth, fifth)  # and not the third
+    judge.allow(fifth)
+    other.join(MOST_SECONDS)
+    ahead.settle()
+    assert taken == [verdict(second)]
+    assert judge.begun == ids(first, second, fourth, fifth, third)
 
 
 def test_what_is_asked_for_out_of_turn_waits_for_the_cell_that_is_judged(
     judge: Judge,
 ) -> None:
-    first, second, _, fourth = CELLS
+    first, second, _, fourth, *_ = CELLS
     ahead = Ahead(CELLS, judge)
     judge.allow(first, fourth)
     ahead.take(first)
@@ -142,7 +159,7 @@ def test_the_cell_that_is_judged_does_not_wait_for_itself() -> None:
 
 
 def test_what_judging_raises_reaches_whoever_asks(judge: Judge) -> None:
-    first, second, third, _ = CELLS
+    first, second, third, *_ = CELLS
     judge.allow(*CELLS)
     judge.fails = {second.id}
     ahead = Ahead(CELLS, judge)

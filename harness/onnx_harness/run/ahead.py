@@ -28,17 +28,20 @@ class Ahead:
         self._judge = judge
         self._next = {cell.id: after for cell, after in itertools.pairwise(cells)}
         self._begun: dict[str, Future[Judged]] = {}
+        self._asked: set[str] = set()
         self._thread: threading.Thread | None = None
 
     def take(self, cell: Cell) -> Judged:
         """Return the verdict on a cell, and begin with the one after it."""
+        self._asked.add(cell.id)
         begun = self._begun.pop(cell.id, None)
         if begun is None:
             self.settle()
             judged = self._judge(cell)
         else:
             judged = begun.result()
-        if (after := self._next.pop(cell.id, None)) is not None:
+        after = self._next.pop(cell.id, None)
+        if after is not None and after.id not in self._asked:
             self._begin(after)
         return judged
 
