@@ -14,13 +14,16 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from onnx_harness.report.table import ModelHeader
 from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.recorder import Entry, Recorder
-from onnx_harness.results.store import read_results
+from onnx_harness.results.store import ResultsWriter, read_results
 from onnx_harness.results.verdicts import VerdictFiles
+from onnx_harness.run.account import Account
 from tests.models import linear, save, two_outputs
 from tests.plugin.running import read_cells, run_pytest, start_pytest
 from tests.unit.results_examples import RUN, cell
@@ -85,6 +88,35 @@ def test_a_run_that_is_killed_at_any_moment_has_lost_nothing(tmp_path: Path) -> 
             kept = [each.id for each in past.cells(run_id)]
         assert set(kept) >= set(said)
         assert len(kept) == len(set(kept))
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize(
+    ("writer", "step"),
+    [(VerdictFiles, "put"), (ResultsWriter, "put_all"), (History, "put_all")],
+    ids=["file", "results.json", "history"],
+)
+def test_ctrl_c_amid_the_writing_of_a_cell_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writer: type, step: str
+) -> None:
+    write = getattr(writer, step)
+
+    def interrupted(*args: Any, **named: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+        write(*args, **named)
+
+    account = Account(tmp_path, RUN)
+    monkeypatch.setattr(writer, step, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        account.put(cell(), ModelHeader("MIT", 1, 17), entry=Entry("ab" * 32))
+    account.finish()
+    kept = (cell(),)
+    assert tuple(account.cells) == read_results(tmp_path).cells == kept
+    assert VerdictFiles(tmp_path).read_run(RUN.id)[1] == kept
+    with History(tmp_path / FILE_NAME) as past:
+        assert past.cells(RUN.id) == kept
+    with pytest.raises(KeyboardInterrupt):  # from here on it isn't held back
+        signal.raise_signal(signal.SIGINT)
 
 
 REAL = (

@@ -42,7 +42,6 @@ class Reporter:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._account: Account | None = None
-        self._verdicts = 0
         self._planned: int | None = None
         self._nothing_judged = False
         self._session_is_empty = False
@@ -162,7 +161,6 @@ class Reporter:
         header = ModelHeader(license, size, result.opset, path)
         own = Entry(**entry) if entry else NO_ENTRY
         account.put(result, header, suite=suite, entry=own, line=line)
-        self._verdicts += 1
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -183,7 +181,8 @@ class Reporter:
             Reporter._has_frozen = True
         self._resume_collection()
         wants_cells = asked_for_cells(self._config) and not self._config.option.collectonly
-        if wants_cells and not self._verdicts and session.exitstatus == pytest.ExitCode.OK:
+        judged = self._account is not None and self._account.cells
+        if wants_cells and not judged and session.exitstatus == pytest.ExitCode.OK:
             self._nothing_judged = True
             session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
@@ -201,7 +200,7 @@ class Reporter:
             terminalreporter.write_line(f"onnx-harness: {hint}", yellow=True)
         for remark in dict.fromkeys(self._remarks):
             terminalreporter.write_line(f"onnx-harness: {remark}", yellow=True)
-        if self._account is None or not self._verdicts:
+        if self._account is None or not self._account.cells:
             return
         show_account(terminalreporter, self._config, self._account)
 

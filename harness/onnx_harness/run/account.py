@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 from onnx_harness.errors import ResultsError
 from onnx_harness.report import backend_suite
@@ -77,10 +81,14 @@ class Account:
         self.update(cell, line)
 
     def update(self, cell: CellResult, line: str = "") -> None:
-        """Keep the newer state of a cell that was put before."""
-        self._cells[cell.id] = cell
-        if self._recorder is not None:
-            self._recorder.put(cell, self._entries.get(cell.id, NO_ENTRY), line)
+        """Keep the newer state of a cell that was put before.
+
+        Ctrl-C waits for it, or the cell would be in one of the files and not in the next.
+        """
+        with _interrupted_after():
+            self._cells[cell.id] = cell
+            if self._recorder is not None:
+                self._recorder.put(cell, self._entries.get(cell.id, NO_ENTRY), line)
 
     def finish(self) -> None:
         """Write the summaries."""
@@ -167,3 +175,23 @@ class Account:
 
     def _of_suite(self) -> list[CellResult]:
         return [cell for cell in self._cells.values() if cell.id in self._cases]
+
+
+@contextlib.contextmanager
+def _interrupted_after() -> Iterator[None]:
+    """Have a Ctrl-C that comes meanwhile take effect at the end.
+
+    Blocking the signal wouldn't do: another thread would take it, and the main one hear of it.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    came: list[tuple[int, FrameType | None]] = []
+    signal.signal(signal.SIGINT, lambda number, frame: came.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if came:
+            handler(*came[0])
