@@ -30,7 +30,7 @@ from onnx_harness.isolate.limits import Limits
 from onnx_harness.isolate.serve import serve
 from onnx_harness.isolate.worker import Worker
 
-KIB = 1024
+GIB = 1 << 30
 
 
 class Played:
@@ -77,7 +77,7 @@ class Played:
 
 @pytest.fixture
 def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Played], Worker]:
-    """Make a worker of a played process, with 5 seconds and 4 KiB for a call."""
+    """Make a worker of a played process, with 5 seconds and 4 GiB for a call."""
     log = tmp_path / "log"
     log.write_text("said before\n")
 
@@ -86,7 +86,7 @@ def parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Played]
         fields = {
             "_pipe": played,
             "_process": played,
-            "_limits": Limits(5.0, 4 * KIB),
+            "_limits": Limits(5.0, 4 * GIB),
             "_stage": SimpleNamespace(value=b"run"),
             "_died_of": (),
             "_log": log,
@@ -113,32 +113,36 @@ def clock(monkeypatch: pytest.MonkeyPatch, *moments: float) -> None:
 def test_an_answer_is_waited_for_and_the_most_memory_remembered(
     parent: Callable[[Played], Worker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    played = Played([False, False, True], pack([42]))
-    played.residents = [2 * KIB, 4 * KIB, KIB]  # the limit itself is no more than it
-    clock(monkeypatch, 100.0, 101.0, 105.0)  # the last moment is in time
+    played = Played([False, False, False, True], pack([42]))
+    near = 4 * GIB - GIB // 32
+    # the limit itself is no more than it
+    played.residents = [GIB, 2 * GIB, near, 4 * GIB, GIB]
+    clock(monkeypatch, 100.0, 101.0, 102.0, 105.0)  # the last moment is in time
     made = parent(played)
     assert made._answer(b"task", 0) == 42
-    assert made.peak_bytes == 4 * KIB
+    assert made.peak_bytes == 4 * GIB
     assert played.done == [
         ("send", b"task"),
-        *[("poll", 0.05)] * 3,
-        ("receive", 4 * KIB),
+        *[("poll", 0.05)] * 2,
+        ("poll", 0.0078125),  # the nearer to the limit, the sooner it's looked at
+        ("poll", 0.001),
+        ("receive", 4 * GIB),
     ]
 
 
 def test_what_is_used_at_the_end_counts_too(parent: Callable[[Played], Worker]) -> None:
     played = Played([True], pack([42]))
-    played.residents = [3 * KIB]
+    played.residents = [0, 3 * GIB]
     made = parent(played)
     made._answer(b"task", 0)
-    assert made.peak_bytes == 3 * KIB
+    assert made.peak_bytes == 3 * GIB
 
 
 def test_an_answer_that_comes_as_the_process_ends_is_read(
     parent: Callable[[Played], Worker],
 ) -> None:
     played = Played([False, True, True], pack([42]), alive=[False])
-    played.residents = [KIB, KIB]
+    played.residents = [GIB] * 3
     assert parent(played)._answer(b"task", 0) == 42
     assert played.done[1:4] == [("poll", 0.05), ("poll", 0.0), ("poll", 0.05)]
 
@@ -151,10 +155,10 @@ SEGFAULT = "the worker process was killed by SIGSEGV (signal 11)"
     [
         (
             Played([False]),
-            [4 * KIB + 1],
+            [4 * GIB + 1],
             [0.0],
             WorkerOutOfMemory,
-            "used 4.0 KiB of memory, more than the limit of 4.0 KiB (--cell-memory)",
+            "used 4.0 GiB of memory, more than the limit of 4.0 GiB (--cell-memory)",
         ),
         (
             Played([False]),
@@ -186,7 +190,7 @@ def test_each_end_of_a_process_is_told_with_its_stage(
     how: type[WorkerDied],
     what: str,
 ) -> None:
-    played.residents = residents
+    played.residents = [0, *residents]
     clock(monkeypatch, *moments)
     made = parent(played)
     with pytest.raises(WorkerDied) as caught:
@@ -200,7 +204,7 @@ def test_a_crash_is_told_with_what_was_said_during_the_call(
     parent: Callable[[Played], Worker],
 ) -> None:
     played = Played([True], EOFError())
-    played.residents = [0]
+    played.residents = [0, 0]
     with pytest.raises(WorkerCrashed, match="signal 11\\); it last said: said before"):
         parent(played)._answer(b"task", 0)
 

@@ -42,6 +42,10 @@ Result = TypeVar("Result")
 
 _START_SECONDS = 120
 _WATCH_SECONDS = 0.05
+_LEAST_WATCH_SECONDS = 0.001
+_FASTEST_BYTES = (
+    4 << 30
+)  # a second, by which threads of one process make their memory resident
 # A process that has closed its pipe is about to end: a busy machine takes its time.
 _REAPED_SECONDS = 10
 _LAST_WORDS_BYTES = 2000
@@ -241,7 +245,8 @@ class Worker:
         try:
             process = psutil.Process(self._process.pid)
             self._pipe.send_bytes(task)
-            while not self._pipe.poll(_WATCH_SECONDS):
+            resident = _resident_bytes(process)
+            while not self._pipe.poll(self._unwatched_seconds(resident)):
                 resident = _resident_bytes(process)
                 self.peak_bytes = max(self.peak_bytes, resident)
                 if resident > self._limits.memory_bytes:
@@ -268,6 +273,11 @@ class Worker:
             self._process.join(_REAPED_SECONDS)
             manner = _manner(self._process.exitcode) + self._last_words(heard)
             raise self._died(WorkerCrashed, manner) from None
+
+    def _unwatched_seconds(self, resident: int) -> float:
+        """Return how long a process needn't be looked at: less, the nearer it is to its limit."""
+        spare = (self._limits.memory_bytes - resident) / _FASTEST_BYTES
+        return min(max(spare, _LEAST_WATCH_SECONDS), _WATCH_SECONDS)
 
     def _read(self, data: bytes) -> object:
         answer = unpack(data)
