@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -12,8 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from onnx_harness.cli import main
 from tests.models import linear, save
-from tests.plugin.running import SECONDS, install, read_cells, start_pytest
+from tests.plugin.running import SECONDS, install, read_cells, run_pytest, start_pytest
 
 pytestmark = pytest.mark.usefixtures("unconfined")  # their transforms write files
 
@@ -105,3 +107,27 @@ def test_ctrl_c_ends_the_run_with_its_reports_written(tmp_path: Path) -> None:
     assert "1 model, 1 cell on cpu: 1 pass" in told
     for name in ("summary.md", "report.html"):
         assert "lin" in (tmp_path / "reports" / name).read_text("utf-8")
+
+
+@pytest.mark.usefixtures("interruptible")
+def test_ctrl_c_amid_the_reports_says_how_to_write_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    (tmp_path / "conftest.py").write_text(
+        "import signal\nfrom onnx_harness.run import account\n"
+        "account.write_reports = lambda *_: signal.raise_signal(signal.SIGINT)\n"
+    )
+    ended = run_pytest(
+        tmp_path, "lin.onnx", "--variant=original", "-k=accuracy", "--report-dir=reports"
+    )
+    assert ended.code == pytest.ExitCode.INTERRUPTED
+    assert "Traceback" not in ended.told
+    assert "1 model, 1 cell on cpu: 1 pass" in ended.told
+    assert "The writing of the reports was interrupted." in ended.told
+    assert list(ended.cells) == ["lin-original-cpu"]
+    command = shlex.split(ended.told.rpartition("write them by ")[2].splitlines()[0])
+    assert command[0] == "onnx-harness"
+    monkeypatch.chdir(tmp_path)
+    assert main(command[1:]) == 0
+    assert "lin" in (tmp_path / "reports" / "report.html").read_text("utf-8")

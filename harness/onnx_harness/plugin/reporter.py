@@ -170,7 +170,10 @@ class Reporter:
         """
         self._session_is_empty = session.exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED
         if self._account is not None:
-            self._account.finish()
+            try:
+                self._account.finish()
+            except KeyboardInterrupt:  # else pytest ends in a traceback
+                session.exitstatus = pytest.ExitCode.INTERRUPTED
             lost = self._account.incomplete or self._account.unjudged()
             if lost and session.exitstatus == pytest.ExitCode.OK:
                 session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import signal
 import threading
 from collections.abc import Iterator
@@ -91,19 +92,34 @@ class Account:
                 self._recorder.put(cell, self._entries.get(cell.id, NO_ENTRY), line)
 
     def finish(self) -> None:
-        """Write the summaries."""
+        """Write the summaries.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted; `incomplete` says so.
+        """
         if self._recorder is None or self._dir is None:
             return
-        self._recorder.finish()
-        self.incomplete = self._recorder.incomplete
-        if not self._cells and (self._dir / SUMMARY).is_file():
+        try:
+            self._finish(self._recorder, self._dir)
+        except KeyboardInterrupt:
+            where = os.path.relpath(self._dir)
+            self.incomplete = (
+                "The writing of the reports was interrupted. Every verdict is kept: write them by "
+                f"onnx-harness report {shlex.quote(where)}"
+            )
+            raise
+
+    def _finish(self, recorder: Recorder, folder: Path) -> None:
+        recorder.finish()
+        self.incomplete = recorder.incomplete
+        if not self._cells and (folder / SUMMARY).is_file():
             return  # nothing was judged: the last run's report stays
         try:
             cells = list(self._cells.values())
-            self._past = background(self._dir, self.run, cells)
-            write_reports(self._dir, self.run, cells, self.models, self._past)
+            self._past = background(folder, self.run, cells)
+            write_reports(folder, self.run, cells, self.models, self._past)
             if self._cases:
-                backend_suite.write(self._dir, self.run.versions, self._of_suite())
+                backend_suite.write(folder, self.run.versions, self._of_suite())
         except ResultsError as error:
             self.incomplete = self.incomplete or str(error)
 
