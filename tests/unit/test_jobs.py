@@ -82,6 +82,40 @@ def test_idle_processes_help_with_the_longest_group_that_is_left() -> None:
     assert len(log) == 6
 
 
+def test_who_is_idle_helps_where_most_is_left() -> None:
+    log: list[str] = []
+    ended, may_help, may_go_on = threading.Semaphore(0), threading.Event(), threading.Event()
+    made: list[int] = []
+
+    class Judge(Sleeper):
+        def judge(self, cell: Cell) -> CellResult:
+            log.append(cell.id)
+            if not may_help.is_set() and cell.variant.id == "optimize":
+                ended.release()  # it has judged the first, and takes its time for this one
+                may_go_on.wait(20)
+            return result_of()
+
+    def make() -> Judge:
+        made.append(1)
+        if len(made) == 3:
+            may_help.wait(20)
+        elif len(made) == 4:
+            pytest.fail("three were asked for")
+        return Judge([])
+
+    short, long = group("short", 4), group("long", 6)
+    jobs = Jobs([short, long], 3, make)
+    for _ in (short, long):
+        assert ended.acquire(timeout=20)
+    begun = len(log)
+    may_help.set()
+    jobs.judge_of(long.cells[-1])
+    may_go_on.set()
+    jobs.join()
+    assert log[begun] == long.cells[-1].id
+    assert sorted(log) == sorted(cell.id for each in (short, long) for cell in each.cells)
+
+
 def test_what_shares_a_model_waits_until_its_first_cell_has_ended() -> None:
     log, make = sleepers(0.1)
     started = time.monotonic()
@@ -101,9 +135,12 @@ def test_groups_that_dont_fit_in_memory_together_run_one_after_another() -> None
             running[0] -= 1
             return result_of()
 
-    big = [group(f"m{number}", 2, peak_bytes=60) for number in range(3)]
-    Jobs(big, 3, lambda: Watcher([]), memory_bytes=100).join()
-    assert most == [1]
+    for count in (1, 3):  # of groups; what is idle doesn't help where it has no room
+        big = [group(f"m{number}", 4, peak_bytes=60) for number in range(count)]
+        Jobs(big, 3, lambda: Watcher([]), memory_bytes=100).join()
+        assert most == [1]
+    Jobs(big, 3, lambda: Watcher([]), memory_bytes=120).join()
+    assert most == [2]
     Jobs(
         [group("larger than all", 2, peak_bytes=600)],
         3,
