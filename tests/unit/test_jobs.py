@@ -140,7 +140,11 @@ def test_groups_that_dont_fit_in_memory_together_run_one_after_another() -> None
         Jobs(big, 3, lambda: Watcher([]), memory_bytes=100).join()
         assert most == [1]
     Jobs(big, 3, lambda: Watcher([]), memory_bytes=120).join()
-    assert most == [2]
+    assert most[0] <= 2
+    most[0] = 0
+    alone = group("one", 6, peak_bytes=60)
+    Jobs([alone], 3, lambda: Watcher([]), memory_bytes=130).join()
+    assert most[0] <= 2  # whoever helps holds as much
     Jobs(
         [group("larger than all", 2, peak_bytes=600)],
         3,
@@ -150,7 +154,7 @@ def test_groups_that_dont_fit_in_memory_together_run_one_after_another() -> None
 
 
 def test_closing_ends_what_runs_and_tells_who_waits() -> None:
-    _, make = sleepers(60)
+    log, make = sleepers(60)
     waited = group("m")
     jobs = Jobs([waited], 1, make)
     time.sleep(0.05)
@@ -159,15 +163,38 @@ def test_closing_ends_what_runs_and_tells_who_waits() -> None:
     assert time.monotonic() - started < 5
     with pytest.raises(CancelledError):
         jobs.judge_of(waited.cells[2])
+    assert [cell for cell, _ in log] == [waited.cells[0].id]  # and none after it
 
 
-def test_a_process_that_cant_be_made_is_told_to_who_waits() -> None:
+def test_there_are_no_more_processes_than_cells_and_none_is_left() -> None:
+    made: list[Sleeper] = []
+
+    def make() -> Sleeper:
+        made.append(Sleeper([]))
+        return made[-1]
+
+    Jobs([group("m", 2)], 5, make).join()
+    assert len(made) == 2
+    assert all(judge.closed.is_set() for judge in made)
+
+
+@pytest.mark.parametrize("error", [OSError("no process"), SystemExit("no process")])
+def test_a_process_that_cant_be_made_is_told_to_who_waits(error: BaseException) -> None:
     def broken() -> Sleeper:
-        raise OSError("no process")
+        raise error
 
-    waited = group("m")
-    with pytest.raises(OSError, match="no process"):
-        Jobs([waited], 2, broken).judge_of(waited.cells[0])
+    waited, raised = group("m"), []
+
+    def wait() -> None:
+        try:
+            Jobs([waited], 2, broken).judge_of(waited.cells[0])
+        except BaseException as fault:
+            raised.append(fault)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    waiting.join(20)
+    assert raised == [error]
 
 
 @pytest.mark.parametrize(
