@@ -335,6 +335,7 @@ class Runner:
     def apart(self, settings: Settings, recorded: Path | None) -> Runner:
         """Return a runner of other settings on the same worker process, which this one ends."""
         runner = Runner(settings, recorded=recorded)
+        runner.warnings = self.warnings
         runner._worker = self._started_worker()
         return runner
 
@@ -433,6 +434,7 @@ class Runner:
             tuple(self._attempts.fatal.get(cell.id, ())),
             self._attempts.without_unusual.get(cell.card.path, ""),
             limit=limit,
+            warnings=tuple(f"A worker of the cluster: {word}" for word in judged.warnings),
         )
 
     def _take(self, cell: Cell, remote: RemoteVerdict) -> None:
