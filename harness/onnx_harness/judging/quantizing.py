@@ -20,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.constants import named_constants
 from onnx_harness.model.inference import infer_types
+from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import opset_of
 from onnx_harness.model.rewrite import replace_nodes
 from onnx_harness.model.walk import subgraphs
@@ -148,13 +149,14 @@ def quantize_through(
     """The ideal conversion of a model.
 
     Args:
-        model: it is changed.
+        model: it is changed. What its functions hold is quantized too, as the conversion does.
         scheme: what is quantized, and how.
         ranges: of the activations that `watched` names; those without one stay as they are.
 
     Raises:
         Exception: what onnx raises about a model that it can't infer the types of, or convert.
     """
+    model = inline_functions(model)
     if model.opset_import and opset_of(model) < _SINCE:
         model = onnx.version_converter.convert_version(model, _SINCE)
     floats, constants = _floats(model), _constants(model.graph)
