@@ -120,7 +120,7 @@ def test_a_step_is_written_where_it_fits_and_attended_to(written: str) -> None:
         opset=24,
     )
     usual = [each.values for each in generated(made) if not each.unusual]
-    places = [np.asarray(values["at"]) for values in usual]
+    places = [np.asarray(values["at"], np.int64) for values in usual]
     lengths = [np.shape(values["k"])[2] for values in usual]
     assert all((place >= 0).all() for place in places)
     assert any((place > 0).any() for place in places)
