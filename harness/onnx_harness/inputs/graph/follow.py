@@ -81,6 +81,10 @@ def _computed(shapes: Shapes, node: onnx.NodeProto) -> Dims | None:
     first = numbers[0] if numbers else None
     if first is None:
         return None
+    if op in _MEETING:
+        for bounds in numbers[1:]:
+            for left, right in _pairs(first, bounds or ()):
+                shapes.meet(left, right, compared=op not in _CUTTING)
     if op in ("Identity", "Squeeze", "Unsqueeze", "Reshape", "Floor", "Flatten"):
         return first
     if op == "Cast":
@@ -116,6 +120,8 @@ def _computed(shapes: Shapes, node: onnx.NodeProto) -> Dims | None:
     return None
 
 
+_CUTTING = ("Min", "Max", "Clip")
+_MEETING = (*_CUTTING, "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal")
 _NUMBERS = (onnx.TensorProto.INT64, onnx.TensorProto.INT32)
 _ARITHMETIC = {
     "Add": terms.add,
@@ -131,7 +137,13 @@ def _ends(node: onnx.NodeProto) -> tuple[int | None, int | None]:
 
 
 def _elementwise(op: str, first: Dims, second: Dims) -> Iterator[Maybe]:
+    for left, right in _pairs(first, second):
+        yield _ARITHMETIC[op](left, right)
+
+
+def _pairs(first: Dims, second: Dims) -> Iterator[tuple[Maybe, Maybe]]:
+    """The elements that meet, where one of the two has one element or both have as many."""
     count = max(len(first), len(second))
     if {len(first), len(second)} <= {1, count}:
         for place in range(count):
-            yield _ARITHMETIC[op](first[place % len(first)], second[place % len(second)])
+            yield first[place % len(first)], second[place % len(second)]

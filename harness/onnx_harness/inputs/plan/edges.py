@@ -11,8 +11,9 @@ sense of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import ml_dtypes
@@ -59,7 +60,12 @@ _SETTLING = (
 
 
 def unusual_sets(
-    recipe: Recipe, seed: int, base: Guess, attempt: Attempt, light: bool
+    recipe: Recipe,
+    seed: int,
+    base: Guess,
+    attempt: Attempt,
+    light: bool,
+    more: Iterable[tuple[Edge, dict[str, Value]]] = (),
 ) -> Iterator[InputSet]:
     """The unusual sets that the reference makes sense of, in a fixed order.
 
@@ -69,10 +75,11 @@ def unusual_sets(
         base: what the first set ran with.
         attempt: runs the reference.
         light: whether a run costs next to nothing (:func:`is_light`).
+        more: further candidates, tried last.
     """
     seen: set[str] = set()
     settled: set[str] = set()
-    for edge, values in _candidates(recipe, seed, base, light):
+    for edge, values in chain(_candidates(recipe, seed, base, light), more):
         if edge.words in settled:
             continue
         input_set = InputSet(
