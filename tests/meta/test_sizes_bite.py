@@ -52,6 +52,26 @@ def greatest(count: int) -> str:
     )
 
 
+def window(compared: str, number: str) -> str:
+    """Each element with its neighbours in a window, added up."""
+    return (
+        "(float[1,seq,8] x) => (float[?,?,?] y) { zero = Constant <value_int = 0> () "
+        "l = Shape <start = 1, end = 2> (x) n = Squeeze(l) one = Constant <value_int = 1> () "
+        "p = Range(zero, n, one) first = Constant <value_ints = [0]> () "
+        "second = Constant <value_ints = [1]> () a = Unsqueeze(p, first) b = Unsqueeze(p, second) "
+        f"d = Sub(a, b) f = Cast <to = 1> (d) u = Abs(f) w = Constant <value_float = {number}> () "
+        f"c = {compared}(u, w) m = Cast <to = 1> (c) y = MatMul(m, x) }}"
+    )
+
+
+def diagonal(number: int) -> str:
+    """A matrix without what is far below its diagonal."""
+    return (
+        "(float[1,seq,seq] x) => (float[?,?,?] y) "
+        f"{{ k = Constant <value_int = {number}> () y = Trilu <upper = 1> (x, k) }}"
+    )
+
+
 # The model, a wrong one in its place, and a part of the name of the set that tells them apart.
 FAULTS = {
     "a pooling that rounds up": (
@@ -76,6 +96,17 @@ FAULTS = {
         branches("GreaterOrEqual", 20, "2.0"),
         "(seq = 20)",
     ),
+    "a window of one less": (
+        window("LessOrEqual", "512.0"),
+        window("Less", "512.0"),
+        "(seq = 513)",
+    ),
+    "a window of one more": (
+        window("LessOrEqual", "512.0"),
+        window("LessOrEqual", "513.0"),
+        "(seq = 514)",
+    ),
+    "another diagonal": (diagonal(-256), diagonal(-255), "(seq = 257)"),
     "one less of the greatest": (greatest(6000), greatest(5999), "(batch = 6000)"),
 }
 

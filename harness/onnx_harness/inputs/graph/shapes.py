@@ -75,6 +75,7 @@ class Shapes:
             row by row.
         relations: in the order of the nodes.
         meetings: likewise.
+        last: by the name of a value that counts positions: the greatest of them, sign aside.
     """
 
     scope: Scope
@@ -82,6 +83,7 @@ class Shapes:
     numbers: dict[str, Dims] = field(default_factory=dict)
     relations: list[Relation] = field(default_factory=list)
     meetings: list[Meeting] = field(default_factory=list)
+    last: dict[str, Term] = field(default_factory=dict)
 
     def shape(self, name: str) -> Dims | None:
         """The dimensions of a value; what shape inference found, where nothing else is known."""

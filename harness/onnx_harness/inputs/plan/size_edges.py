@@ -46,11 +46,13 @@ def size_edges(
     for sizes in _odd(recipe, base.sizes):
         edge = Edge(ODD, scaled(1), always=True, smooth=True)
         yield edge, recipe.values(_INDEX, seed, replace(base, sizes=sizes))
+    if not is_light(model, recipe, base):
+        return
     count = 0
     for name, size in _met(recipe, base.sizes):
         sizes = recipe.fit(base.sizes | {name: size}, {*recipe.pinned(0), name})
         guess = replace(base, sizes=sizes)
-        if recipe.too_large(sizes) or not is_light(model, recipe, guess):
+        if recipe.too_large(sizes):
             continue
         values = recipe.values(_INDEX, seed, guess)
         if is_small(model, values):
