@@ -263,3 +263,33 @@ def test_the_reason_says_which_elements_hold_a_constant(op_type: str, where: str
     )
     why = recipe_for(model, {}).rules["x"].why
     assert f" Constants in {where}: it is compared with 8 in {op_type}" in why
+
+
+@pytest.mark.parametrize(
+    ("kind", "nodes", "values"),
+    [
+        ("float", "y = ThresholdedRelu (x)", {1.0}),
+        ("float", "y = ThresholdedRelu <alpha = 2.5> (x)", {2.5}),
+        ("float", "y = Shrink (x)", {0.5, -0.5}),
+        ("float", "y = Shrink <lambd = 2.0> (x)", {2.0, -2.0}),
+        ("int64", "k = Constant <value_int = 8> ()  y = Less (x, k)", {7, 8, 9}),
+        ("float", "k = Constant <value_float = 8.0> ()  y = Less (x, k)", {8.0}),
+        # A quotient of fractions decides nothing; that of integers has a step at each multiple.
+        ("float", "k = Constant <value_float = 8.0> ()  y = Div (x, k)", set()),
+        ("int64", "k = Constant <value_int = 8> ()  y = Div (x, k)", {7, 8, 9}),
+        # What comes to the comparison is never 8.
+        (
+            "float",
+            "m = Constant <value_float = 5.0> ()  k = Constant <value_float = 8.0> ()  "
+            "a = Min (x, m)  y = Less (a, k)",
+            set(),
+        ),
+    ],
+)
+def test_elements_hold_what_an_operator_decides_by(
+    kind: str, nodes: str, values: set[float]
+) -> None:
+    rule = recipe_for(model_of(f"({kind}[n,3] x) => (float[?] y) {{ {nodes} }}"), {}).rules[
+        "x"
+    ]
+    assert {*rule.salient, *rule.edges} == values
