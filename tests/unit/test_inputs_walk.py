@@ -9,6 +9,7 @@ from onnx import parser
 
 from onnx_harness.inputs.graph.demand import Kind
 from onnx_harness.inputs.graph.walk import Findings
+from onnx_harness.inputs.plan import sizes
 from onnx_harness.inputs.plan.recipe import recipe_for
 
 WEIGHTS = {
@@ -23,6 +24,12 @@ WEIGHTS = {
     "lstm": (1, 8, 7),
     "hidden": (1, 8, 2),
     "table": (9, 2),
+    "volume": (4, 9, 5),
+    "words": (30, 8),
+    "places": (20, 8),
+    "kinds": (10, 8),
+    "norm": (8,),
+    "wide": (6, 4, 3, 100),
 }
 
 
@@ -31,6 +38,11 @@ def findings_of(graph: str, name: str, functions: str = "") -> Findings:
     model = parser.parse_model(
         f'<ir_version: 9, opset_import: ["" : 17, "my" : 1]> g {graph} {functions}'
     )
+    for domain, version in (("com.microsoft", 1), ("", 23 if "newest" in graph else 17)):
+        entry = next((each for each in model.opset_import if each.domain == domain), None)
+        (entry or model.opset_import.add()).CopyFrom(
+            onnx.helper.make_opsetid(domain, version)
+        )
     for weight, shape in WEIGHTS.items():
         if weight in graph:
             model.graph.initializer.append(
@@ -182,3 +194,170 @@ def test_the_axes_of_what_a_loop_stacks_are_others() -> None:
         => (bool more, float[a,b] w, float[a,b] g) {{
             more = Identity (go)  w = Identity (v)  g = Identity (v) }}>  y = {SCALED}"""
     assert not findings_of(f"(float[a,b] x) => (float[?] y) {{ {nodes} }}", "x").axes
+
+
+EMBEDDED = (
+    "com.microsoft.EmbedLayerNormalization (a, b, words, places, kinds, norm, norm, m, p)"
+)
+SEVEN = "seven_of = Constant <value_floats = [7.0]> ()"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "nodes", "name", "demand"),
+    [
+        (
+            "float[a,b,7] x, int32[b] i",
+            "y = LSTM <hidden_size = 2> (x, lstm, hidden, , i)",
+            "i",
+            (Kind.LENGTH, None, None, "a"),
+        ),
+        (
+            "float[a,t] x, int64[a] i",
+            "y = ReverseSequence <time_axis = 1, batch_axis = 0> (x, i)",
+            "i",
+            (Kind.LENGTH, None, None, "t"),
+        ),
+        (
+            "int64[n] i",
+            "y = com.microsoft.GatherBlockQuantized <gather_axis = 1> (table, i, row)",
+            "i",
+            (Kind.BOUND, 0, 1, None),
+        ),
+        (
+            "int64[4,2] i",
+            "y = GatherND <batch_dims = 1> (volume, i)",
+            "i",
+            (Kind.BOUND, 0, 4, None),
+        ),
+        ("int64[n,1] i", "y = GatherND (volume, i)", "i", (Kind.BOUND, 0, 3, None)),
+        (
+            "float[a,b,c,d] newest, int64[a,b] i",
+            "y = RotaryEmbedding (newest, words, places, i)",
+            "i",
+            (Kind.BOUND, 0, 29, None),
+        ),
+        (
+            "float[a,b,c] x, int64[a,b] i",
+            "y = com.microsoft.RotaryEmbedding (x, i, words, places)",
+            "i",
+            (Kind.BOUND, 0, 29, None),
+        ),
+        (
+            "float[a,b,c] x, int32[a,b] i",
+            "y = com.microsoft.Attention <num_heads = 1> (x, w73, seven, i)",
+            "i",
+            (Kind.MASK, None, None, None),
+        ),
+        (
+            "float[1,3,16,20] x, float[n,4] i, int64[n] j",
+            "y = RoiAlign <spatial_scale = 0.5> (x, i, j)",
+            "i",
+            (Kind.BOXES, 0, 31, None),
+        ),
+        (
+            "float[1,3,h,w] x, float[n,4] i, int64[n] j",
+            "y = RoiAlign (x, i, j)",
+            "i",
+            (Kind.BOXES, 0, None, "h"),
+        ),
+        (
+            "float[1,3,h,w] x, float[n,4] i, int64[n] j",
+            "y = RoiAlign <spatial_scale = 0.5> (x, i, j)",
+            "i",
+            (Kind.BOXES, 0, None, None),
+        ),
+        (
+            "float[1,n,4] i, float[1,c,n] s",
+            "y = NonMaxSuppression (i, s)",
+            "i",
+            (Kind.BOXES, 0, 1, None),
+        ),
+        *(
+            (
+                "int32[n,t] a, int32[n,t] b, int32[n,t] m, int32[n,t] p",
+                f"y = {EMBEDDED}",
+                name,
+                demand,
+            )
+            for name, demand in (
+                ("a", (Kind.BOUND, 0, 29, None)),
+                ("b", (Kind.BOUND, 0, 9, None)),
+                ("p", (Kind.BOUND, 0, 19, None)),
+                ("m", (Kind.MASK, None, None, None)),
+            )
+        ),
+        ("float[n] i", "y = Log (i)", "i", (Kind.BOUND, 1e-3, None, None)),
+    ],
+)
+def test_an_operator_demands_what_its_arguments_have_to_be(
+    inputs: str,
+    nodes: str,
+    name: str,
+    demand: tuple[Kind, float | None, float | None, str | None],
+) -> None:
+    found = findings_of(f"({inputs}) => (float[?] y) {{ {nodes} }}", name)
+    assert demand in [(each.kind, each.low, each.high, each.dim) for each in found.demands]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "nodes", "not_asked"),
+    [
+        (
+            "float[1,n,4] i, float[1,c,n] s",
+            "y = NonMaxSuppression <center_point_box = 1> (i, s)",
+            {Kind.BOXES},
+        ),
+        (  # its mask is added to the scores
+            "float[a,1,b,c] newest, float[b,b] i",
+            "y = Attention (newest, newest, newest, i)",
+            {Kind.MASK, Kind.LENGTH},
+        ),
+        (  # two single numbers are a switch
+            "float[1] i",
+            f"{SEVEN}  b = Less (i, seven_of)  y = Cast <to = 1> (b)",
+            {Kind.UPPER, Kind.LOWER},
+        ),
+    ],
+)
+def test_what_looks_like_a_demand_may_be_none(
+    inputs: str, nodes: str, not_asked: set[Kind]
+) -> None:
+    found = findings_of(f"({inputs}) => (float[?] y) {{ {nodes} }}", "i")
+    assert not not_asked & {demand.kind for demand in found.demands}
+
+
+def dimensions_of(graph: str) -> dict[str, sizes.Dimension]:
+    model = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17]> g {graph}')
+    for weight in ("kernel", "wide"):
+        if weight in graph:
+            model.graph.initializer.append(
+                onnx.numpy_helper.from_array(np.ones(WEIGHTS[weight], np.float32), weight)
+            )
+    return dict(recipe_for(model, {}).dimensions)
+
+
+def test_sizes_are_long_enough_for_the_longest_kernel() -> None:
+    nodes = "z = Conv <strides = [1, 5]> (x, kernel)  y = Conv (x, wide)"
+    dimensions = dimensions_of(f"(float[n,4,h,w] x) => (float[?] y) {{ {nodes} }}")
+    assert min(dimensions["w"].preferred) >= 100
+    assert min(dimensions["h"].preferred) < 100
+    by_stride = {3 + 5 * (places - 1) for places in (4, 8, 3, 1)}
+    assert by_stride <= set(dimensions["w"].ladder)
+
+
+def test_what_is_pinned_stays_on_the_ladder_and_the_batch_stays_at_first() -> None:
+    dimensions = dimensions_of("(float[n,t,k] x) => (float[?] y) { y = Relu (x) }")
+    base = sizes.preferred(dimensions, 0)
+    rungs = list(sizes.ladder(dimensions, base, {"t": base["t"]}))
+    assert {rung["t"] for rung in rungs} == {base["t"]}
+    assert rungs[0]["n"] == base["n"]
+    assert rungs[0]["k"] != base["k"]
+    assert {rung["n"] for rung in rungs} > {base["n"]}
+
+
+def test_boxes_are_more_than_a_batch() -> None:
+    nodes = "y = NonMaxSuppression (x, s)"
+    dimensions = dimensions_of(
+        f"(float[1,boxes,4] x, float[1,1,boxes] s) => (int64[?,3] y) {{ {nodes} }}"
+    )
+    assert min(dimensions["boxes"].preferred) > 3
