@@ -101,15 +101,17 @@ class Runner:
         self._timed: dict[str, tuple[Cell, CellResult]] = {}  # beside the pinned reference
         self._attempts = Attempts(self.call, self.task, machine_retries)
 
-    def start(self, jobs: int = 1) -> None:
+    def start(self, jobs: int = 1, cells: int | None = None) -> None:
         """Start the workers now: they get ready while the run is still being prepared.
 
         Args:
             jobs: so many will judge at once.
+            cells: there are no more, where that is known: none is started in vain.
         """
         if jobs > 1:
             self._threads = max(1, this_host(self.devices).cores // jobs)
-            self._helpers = [self._helper() for _ in range(jobs - 1)]
+            others = min(jobs, jobs if cells is None else cells) - 1
+            self._helpers = [self._helper() for _ in range(others)]
         for runner in (self, *self._helpers):
             with contextlib.suppress(WorkerNotStarted):  # whoever needs it meets the error
                 runner._started_worker()
