@@ -95,6 +95,7 @@ class Runner:
         self.past = Past(settings)
         self.told: dict[str, CellResult] = {}
         self._worker: Worker | None = None
+        self._peak_bytes: int | None = None  # of all calls for the cell in hand
         self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
         self._pinned: Pinned | None = None
@@ -236,11 +237,9 @@ class Runner:
         unloadable = self._attempts.unloadable.get(cell.card.path)
         if unloadable is not None:
             return of_another_cell(unloadable, cell)
+        self._peak_bytes = None
         judged = self._attempts.judge(cell)
-        if self._worker is None:
-            return judged
-        result = replace(judged.result, peak_bytes=self._worker.peak_bytes)
-        return replace(judged, result=result)
+        return replace(judged, result=replace(judged.result, peak_bytes=self._peak_bytes))
 
     def forget(self, cell: Cell) -> None:
         """Judge the cell anew when it is asked for again: another model may have its id now."""
@@ -351,7 +350,11 @@ class Runner:
         """
         subject = args[0] if args else None
         libraries = subject.custom_ops if isinstance(subject, Task | Pair) else ()
-        return self._started_worker().call(WithLibraries(libraries, function), *args)
+        worker = self._started_worker()
+        try:
+            return worker.call(WithLibraries(libraries, function), *args)
+        finally:  # a cell may take several calls, each in a process of its own
+            self._peak_bytes = max(self._peak_bytes or 0, worker.peak_bytes)
 
     def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
         """Ask ``function(task, judged, *args)`` in the worker, about a cell.
