@@ -16,6 +16,7 @@ from onnx_harness.cell.known import with_ledger
 from onnx_harness.cell.matrix import GROUPS, Cell, upstream
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.diagnosis import Diagnosis
+from onnx_harness.run.selection import from_here
 
 if TYPE_CHECKING:
     from onnx_harness.run.runner import Runner
@@ -211,7 +212,8 @@ def conclude(result: CellResult) -> None:
 def alone(item: pytest.Item, cell: Cell, runner: Runner) -> str:
     """The command that runs this test alone, with the seed that matters."""
     settings = runner.settings
-    name = f"--{cell.card.suite}={case_of(cell.card)}" if cell.card.suite else item.nodeid
+    suite = cell.card.suite
+    name = f"--{suite}={case_of(cell.card)}" if suite else from_here(item)
     words = ["pytest", name, "--provider", cell.provider, "--variant", cell.variant.id]
     if cell.variant.id not in settings.variants:
         # `fp16` alone names the group; with parentheses it's the step.

@@ -159,6 +159,24 @@ def test_a_failure_keeps_its_cause_and_its_command_where_others_are_timed(
     assert json.loads(file.read_text())["cell"]["detail"] == cell["detail"]
 
 
+def test_a_command_that_runs_a_failure_alone_is_for_the_folder_that_pytest_was_begun_in(
+    tmp_path: Path,
+) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    (tmp_path / "pytest.ini").write_text("[pytest]")
+    folder = tmp_path / "below"
+    folder.mkdir()
+    wrong = "fp16.io32(max_finite_val=0.1)"
+    own = f"def test_it(onnx_verify): onnx_verify('../lin.onnx', variant={wrong!r})"
+    (folder / "test_own.py").write_text(own)
+    cells = ["--variant", wrong, "-k=accuracy or it", "--report-dir=reports"]
+    ended = run_pytest(folder, "../lin.onnx", "test_own.py", *cells)
+    commands = [shlex.split(cell["detail"][-1]) for cell in ended.cells.values()]
+    (of_suite, own_test) = [words[2] for words in commands]
+    assert of_suite.startswith("../lin.onnx::test_accuracy[fp16.io32")
+    assert own_test == "test_own.py::test_it"
+
+
 def test_a_second_run_replaces_the_results_and_joins_the_history(ended: Ended) -> None:
     database = ended.folder / "reports" / "history.sqlite"
     before = (ended.folder / "reports" / "results.json").read_text("utf-8")
