@@ -56,6 +56,33 @@ PAIRS = {
         '(string[n] x) => (string[n,m] y, int64[n] k) { y, k = StringSplit<delimiter = ",">(x) }',
         ('","', '";"'),
     ),
+    "how often a text is split": (
+        "(string[n] x) => (string[n,m] y, int64[n] k) { y, k = StringSplit<maxsplit = 4>(x) }",
+        ("= 4", "= 5"),
+    ),
+    "a score that is enough": (
+        "(float[1,n,4] b, float[1,1,n] s) => (int64[m,3] y)"
+        "<int64 m={100}, float i={0.5}, float k={0.25}> { y = NonMaxSuppression(b, s, m, i, k) }",
+        ("{0.25}", "{0.26}"),
+    ),
+    "what overflows before it is divided": (
+        "(int32[n] x) => (int32[n] y) <int32 k={2}> { d = Mul(x, k) y = Div(d, k) }",
+        ("Div(d, k)", "Identity(x)"),
+    ),
+    "the sign of a remainder": (
+        "(int64[n] x) => (int64[n] y) <int64 d={86400}, int64 h={3}, int64 w={7}>"
+        "{ q = Div(x, d) p = Add(q, h) y = Mod<fmod = 0>(p, w) }",
+        ("= 0", "= 1"),
+    ),
+    "what is true without being 1": (
+        "(float[n,8] x) => (bool[n,8] y) { r = Identity(x) y = Cast<to = 9>(r) }",
+        ("Identity(x)", "Floor(x)"),
+    ),
+    "a class that is ignored": (
+        "(float[n,3] x, int64[n] t) => (float y)"
+        "{ y = SoftmaxCrossEntropyLoss<ignore_index = 2>(x, t) }",
+        ("= 2", "= -1"),
+    ),
 }
 
 
@@ -107,6 +134,29 @@ def test_lengths_of_an_attention_are_those_of_its_sequences() -> None:
             lengths = np.asarray(each.values["m"])
             assert lengths.min() >= 1
             assert lengths[0] == np.shape(each.values["x"])[1]
+
+
+@pytest.mark.parametrize("written", ["s", "3"])
+def test_a_step_is_written_where_it_fits_and_attended_to(written: str) -> None:
+    """A cache of fixed size: where the step goes, and how much of it counts (opset 24)."""
+    step = f"float[b,2,{written},8]"
+    made = model(
+        f"({step} q, {step} k, {step} v, float[b,2,16,8] c, float[b,2,16,8] d, int64[b] at,"
+        f" int64[b] n) => ({step} y) {{ keys = TensorScatter <axis = 2> (c, k, at)"
+        " values = TensorScatter (d, v, at)  y = Attention(q, keys, values, , , , n) }",
+        opset=24,
+    )
+    usual = [each.values for each in generated(made) if not each.unusual]
+    places = [np.asarray(values["at"], np.int64) for values in usual]
+    lengths = [np.shape(values["k"])[2] for values in usual]
+    assert all((place >= 0).all() for place in places)
+    assert any((place > 0).any() for place in places)
+    assert all(
+        (place + length <= 16).all() for place, length in zip(places, lengths, strict=True)
+    )
+    counts = np.concatenate([np.ravel(values["n"]) for values in usual])
+    assert (counts.min() >= 1, counts.max()) == (True, 16)
+    assert not _inert(made)
 
 
 @pytest.mark.parametrize(
