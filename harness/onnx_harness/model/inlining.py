@@ -80,28 +80,28 @@ def _is_foreign(function: onnx.FunctionProto, versions: dict[str, int]) -> bool:
     """Return whether a function means other operators than the model would with the same words."""
     for entry in function.opset_import:
         domain = _domain(entry.domain)
-        other = versions[domain]
-        if entry.version == other:
+        version = versions[domain]
+        if entry.version == version:
             continue
-        if domain or not _are_same(function.node, entry.version, other):
+        if domain or not _are_same(function.node, entry.version, version):
             return True
     return False
 
 
-def _are_same(nodes: Iterable[onnx.NodeProto], one: int, other: int) -> bool:
+def _are_same(nodes: Iterable[onnx.NodeProto], first: int, second: int) -> bool:
     """Return whether the standard operators of nodes are the same in two versions."""
     for node in nodes:
         if node.domain in STANDARD_DOMAINS:
             try:
-                first, second = (
+                since = {
                     onnx.defs.get_schema(node.op_type, version).since_version
-                    for version in (one, other)
-                )
+                    for version in (first, second)
+                }
             except onnx.defs.SchemaError:
                 return False
-            if first != second:
+            if len(since) > 1:
                 return False
-        if not all(_are_same(body.node, one, other) for body in subgraphs(node)):
+        if not all(_are_same(body.node, first, second) for body in subgraphs(node)):
             return False
     return True
 
@@ -121,21 +121,22 @@ def _agree(model: onnx.ModelProto, versions: dict[str, int], foreign: set[_Key])
 
 
 def _with_callees(
-    functions: Collection[onnx.FunctionProto], known: Iterable[onnx.FunctionProto]
+    functions: Collection[onnx.FunctionProto],
+    functions_of_model: Iterable[onnx.FunctionProto],
 ) -> list[onnx.FunctionProto]:
     """Return functions and those that they call, directly or not."""
-    by_key = {_key(function): function for function in known}
-    found: dict[_Key, onnx.FunctionProto] = {}
+    by_key = {_key(function): function for function in functions_of_model}
+    reached: dict[_Key, onnx.FunctionProto] = {}
     waiting = list(functions)
     while waiting:
         function = waiting.pop()
-        if _key(function) in found:
+        if _key(function) in reached:
             continue
-        found[_key(function)] = function
+        reached[_key(function)] = function
         for called in _called(function.node):
             if called in by_key:
                 waiting.append(by_key[called])
-    return list(found.values())
+    return list(reached.values())
 
 
 def _called(nodes: Iterable[onnx.NodeProto]) -> set[_Key]:
