@@ -258,6 +258,19 @@ def test_an_output_that_says_nothing_is_told(
     assert made.inert(differ, sets) is inert
 
 
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (1, "differs in nothing but its size"),
+        (True, "differs in nothing but its size"),
+        (1.0, "moves by less than its own resolution"),
+    ],
+)
+def test_whole_numbers_have_no_resolution(value: Any, what: str) -> None:
+    made = total(np.array([value]), np.array([value, value]))
+    assert made.vacuous(2, True) == f"{what} over all 2 input sets"
+
+
 def test_a_later_set_is_compared_with_the_first_and_with_the_widest() -> None:
     first, widest = np.array([1.0]), np.array([1.0, 5.0, 5.0])
     assert total(first, widest).inert(True, 2)

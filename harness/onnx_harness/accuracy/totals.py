@@ -253,6 +253,8 @@ class Total:
         if self._seen > 1 and not self._moves and inputs_differ:
             if not self._differs:
                 return f"is identical for all {self._seen} input sets"
+            if self._first is not None and not is_float(self._first):
+                return f"differs in nothing but its size over all {self._seen} input sets"
             return f"moves by less than its own resolution over all {self._seen} input sets"
         if self._constant == self._seen:
             return f"has one and the same value throughout {everywhere}"
