@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,14 @@ from onnx_harness.cell.artifacts import checker_says
 from onnx_harness.cell.matrix import Cell, card_for
 from onnx_harness.cell.pipeline import judge
 from onnx_harness.cell.state import Task
+from onnx_harness.inputs import generate
+from onnx_harness.inputs.decisions.coverage import coverage
+from onnx_harness.inputs.plan.recipe import recipe_for
+from onnx_harness.judging.runs import open_cpu
 from onnx_harness.model.inference import infer_types
 from onnx_harness.model.label_keys import may_lack_key_types, with_key_types
 from onnx_harness.names import parse_variant
+from onnx_harness.providers.running import run
 from onnx_harness.results.cells import Status
 from onnx_harness.settings import Settings
 from tests.models import save
@@ -107,3 +113,14 @@ def test_a_column_that_is_filled_and_looked_up_is_judged(
     ).result
     expected = Status.NOT_APPLICABLE if variant == "int8.dynamic" else Status.PASS
     assert result.status is expected, result
+
+
+def test_keys_behind_an_imputer_are_fed_and_so_is_what_it_replaces() -> None:
+    made = encoder()
+    session = open_cpu(made)
+    sets = generate(made, {}, try_run=partial(run, session), unusual=True)
+    held = np.concatenate([np.ravel(one.values["x"]) for one in sets])
+    assert {1.0, 2.0} <= set(held.tolist())
+    assert np.isnan(held).any()
+    kinds = coverage(made, recipe_for(made, {}), sets).kinds
+    assert kinds["keys"] == (3, 3)
