@@ -56,6 +56,33 @@ PAIRS = {
         '(string[n] x) => (string[n,m] y, int64[n] k) { y, k = StringSplit<delimiter = ",">(x) }',
         ('","', '";"'),
     ),
+    "how often a text is split": (
+        "(string[n] x) => (string[n,m] y, int64[n] k) { y, k = StringSplit<maxsplit = 4>(x) }",
+        ("= 4", "= 5"),
+    ),
+    "a score that is enough": (
+        "(float[1,n,4] b, float[1,1,n] s) => (int64[m,3] y)"
+        "<int64 m={100}, float i={0.5}, float k={0.25}> { y = NonMaxSuppression(b, s, m, i, k) }",
+        ("{0.25}", "{0.26}"),
+    ),
+    "what overflows before it is divided": (
+        "(int32[n] x) => (int32[n] y) <int32 k={2}> { d = Mul(x, k) y = Div(d, k) }",
+        ("Div(d, k)", "Identity(x)"),
+    ),
+    "the sign of a remainder": (
+        "(int64[n] x) => (int64[n] y) <int64 d={86400}, int64 h={3}, int64 w={7}>"
+        "{ q = Div(x, d) p = Add(q, h) y = Mod<fmod = 0>(p, w) }",
+        ("= 0", "= 1"),
+    ),
+    "what is true without being 1": (
+        "(float[n,8] x) => (bool[n,8] y) { r = Identity(x) y = Cast<to = 9>(r) }",
+        ("Identity(x)", "Floor(x)"),
+    ),
+    "a class that is ignored": (
+        "(float[n,3] x, int64[n] t) => (float y)"
+        "{ y = SoftmaxCrossEntropyLoss<ignore_index = 2>(x, t) }",
+        ("= 2", "= -1"),
+    ),
 }
 
 

@@ -71,6 +71,7 @@ _THRESHOLDS = {
     "ThresholdedRelu": ("alpha", 1.0),
     "Shrink": ("lambd", 0.5),
 }
+_SCORE = 4  # input of a NonMaxSuppression: what scores have to be above
 # Integers on both sides of what decides: a bit, the beginning of an hour.
 _DIVISIONS = frozenset({"BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Mod"})
 _MOST_CONSTANTS = 64
@@ -176,6 +177,9 @@ def constants_beside(scope: Scope, node: onnx.NodeProto, slot: int) -> tuple[flo
     if node.op_type in _THRESHOLDS and slot == 0:
         threshold = float(np.float32(attribute(node, *_THRESHOLDS[node.op_type])))
         return (threshold, -threshold) if node.op_type == "Shrink" else (threshold,)
+    if node.op_type == "NonMaxSuppression":
+        score = _number(scope, node.input[_SCORE]) if len(node.input) > _SCORE else None
+        return (score,) if slot == 1 and score is not None else ()
     divides = node.op_type in _DIVISIONS
     if (node.op_type not in _COMPARISONS and not divides) or len(node.input) != 2:
         return ()

@@ -68,6 +68,9 @@ _ORDERS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 IS_DEFINED = "is defined there"
 """In the reason of a bound that a function's domain is: a model runs beyond it, and gives NaN."""
 
+BECOMES_TRUTH = "it becomes a truth value"
+"""The beginning of the reason of a mask that is cast to truth values."""
+
 _RNNS = frozenset({"LSTM", "GRU", "RNN"})
 
 
@@ -296,6 +299,11 @@ def _one_hot(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Itera
         yield Demand(Kind.SHAPE, f"it becomes the depth {where}", role="OneHot depth")
 
 
+def _loss(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    if slot == 1:
+        yield _indexes(_axis(scope.shape(node.input[0]), 1), "the classes", where)
+
+
 def _embed_layer_norm(
     scope: Scope, node: onnx.NodeProto, slot: int, where: str
 ) -> Iterator[Demand]:
@@ -374,6 +382,8 @@ _INDEXING: dict[str, _Maker] = {
     "RoiAlign": _roi_align,
     "RotaryEmbedding": _rotary,
     "NonMaxSuppression": _suppression,
+    "SoftmaxCrossEntropyLoss": _loss,
+    "NegativeLogLikelihoodLoss": _loss,
     "EmbedLayerNormalization": _embed_layer_norm,
     "ReverseSequence": _reverse_sequence,
     "TensorScatter": _tensor_scatter,

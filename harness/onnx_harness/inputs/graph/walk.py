@@ -13,7 +13,7 @@ import onnx
 from onnx_harness.inputs.graph.attributes import attribute, label
 from onnx_harness.inputs.graph.controls import among, compared
 from onnx_harness.inputs.graph.demand import Demand, Kind
-from onnx_harness.inputs.graph.demands import demands_of
+from onnx_harness.inputs.graph.demands import BECOMES_TRUTH, demands_of
 from onnx_harness.inputs.graph.passage import State, _origin, moved_back, outward, through
 from onnx_harness.inputs.graph.scopes import GraphView
 from onnx_harness.inputs.graph.signature import Input
@@ -114,9 +114,7 @@ class _Walk:
             and attribute(node, "to", 0) == onnx.TensorProto.BOOL
             and state.exact
         ):
-            self.demands.append(
-                Demand(Kind.MASK, f"it becomes a truth value in {label(node)}")
-            )
+            self.demands.append(Demand(Kind.MASK, f"{BECOMES_TRUTH} in {label(node)}"))
         # "1 - mask" in front of a large negative factor is how attention masks are applied.
         if node.op_type == "Sub" and slot == 1 and self.entry.is_integer and state.exact:
             condition = state.scope.constant(node.input[0])

@@ -11,8 +11,9 @@ sense of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import ml_dtypes
@@ -21,7 +22,7 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_harness.inputs.graph.demand import Kind
-from onnx_harness.inputs.graph.demands import IS_DEFINED
+from onnx_harness.inputs.graph.demands import BECOMES_TRUTH, IS_DEFINED
 from onnx_harness.inputs.graph.signature import Input
 from onnx_harness.inputs.plan.float_edges import FLOAT_EDGES, Edge, scaled
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
@@ -59,7 +60,12 @@ _SETTLING = (
 
 
 def unusual_sets(
-    recipe: Recipe, seed: int, base: Guess, attempt: Attempt, light: bool
+    recipe: Recipe,
+    seed: int,
+    base: Guess,
+    attempt: Attempt,
+    light: bool,
+    more: Iterable[tuple[Edge, dict[str, Value]]] = (),
 ) -> Iterator[InputSet]:
     """The unusual sets that the reference makes sense of, in a fixed order.
 
@@ -69,10 +75,11 @@ def unusual_sets(
         base: what the first set ran with.
         attempt: runs the reference.
         light: whether a run costs next to nothing (:func:`is_light`).
+        more: further candidates, tried last.
     """
     seen: set[str] = set()
     settled: set[str] = set()
-    for edge, values in _candidates(recipe, seed, base, light):
+    for edge, values in chain(_candidates(recipe, seed, base, light), more):
         if edge.words in settled:
             continue
         input_set = InputSet(
@@ -131,6 +138,7 @@ def _candidates(
     for words, maker in (
         ("with large integers", _large_integers),
         ("with negative indices", _negative_indices),
+        ("with truth that is neither 0 nor 1", _other_truth),
     ):
         changed = {}
         for name, value in usual.items():
@@ -257,18 +265,17 @@ def _large_integers(
     Only where nothing restricts them.
     """
     entry, rule = recipe.inputs[name], recipe.rules[name]
-    free = (
-        rule.make is Make.INTEGERS and not rule.certain and not recipe.findings[name].demands
-    )
+    # What is compared or divided alone may be as large.
+    is_free = all(demand.kind is Kind.AMONG for demand in recipe.findings[name].demands)
+    free = rule.make is Make.INTEGERS and not rule.certain and is_free
     if not entry.is_integer or not free or name in recipe.specs or isinstance(value, list):
         return None
     low, high = entry.integer_range
     numbers = [2**24 + 1, -(2**24) - 1, 2**31 + 5, -(2**31) - 5, 2**15 + 1, 1, -1, 7]
     fitting = [number for number in numbers if low < number < high] + [high - 1]
-    picked = seeded(seed, 200, name).choice(
-        np.asarray(fitting, dtype=object), size=value.shape
-    )
-    return np.asarray(picked, dtype=entry.dtype).reshape(value.shape)
+    # Each of them, where there's room.
+    turns = seeded(seed, 200, name).permutation(np.asarray(fitting, dtype=object))
+    return np.asarray(np.resize(turns, value.shape), dtype=entry.dtype)
 
 
 def _negative_indices(
@@ -297,6 +304,25 @@ def _negative_indices(
     return np.asarray(
         np.where(flipped, np.asarray(value, np.int64) - size, value), dtype=entry.dtype
     )
+
+
+def _other_truth(
+    recipe: Recipe,
+    name: str,
+    value: Value,
+    base: Guess,  # noqa: ARG001 - every maker of a set takes it
+    seed: int,
+) -> Value | None:
+    """Floats that are true without being 1: what rounds them first takes some for false."""
+    entry = recipe.inputs[name]
+    is_cast = any(
+        demand.kind is Kind.MASK and demand.why.startswith(BECOMES_TRUTH)
+        for demand in recipe.findings[name].demands
+    )
+    if not entry.is_float or not is_cast or name in recipe.specs or isinstance(value, list):
+        return None
+    picked = seeded(seed, 202, name).choice([0.0, -0.0, 0.5, -0.25, 1.0, 3.0], value.shape)
+    return np.asarray(picked, dtype=entry.dtype)
 
 
 def _makes_sense(outputs: Any, edge: Edge) -> bool:
