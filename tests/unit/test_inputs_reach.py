@@ -190,3 +190,27 @@ def _inert(made: ModelProto) -> frozenset[str]:
             sizes = str(shapes_of(each))
             compared.append(ComparedSet(each.name, outputs, outputs, sizes=sizes))
     return compare(compared, lambda _: Tolerance(0.0, 0.0)).inert
+
+
+@pytest.mark.parametrize(
+    ("kind", "kernel", "name", "is_sound"),
+    [
+        ("int16", 16, "x", True),
+        ("int16", 3, "pcm", True),
+        ("int16", 3, "x", False),
+        ("int32", 16, "x", False),
+    ],
+)
+def test_sound_of_16_bits_is_loud_and_long(
+    kind: str, kernel: int, name: str, is_sound: bool
+) -> None:
+    taps = ", ".join(["0.1"] * kernel)
+    made = model(
+        f"({kind}[b,l] {name}) => (float[b,1,m] y) <float[1,1,{kernel}] w={{{taps}}}, int64[1] a={{1}}>"
+        f"{{ f = Cast<to = 1>({name}) u = Unsqueeze(f, a) y = Conv(u, w) }}"
+    )
+    usual = [np.asarray(each.values[name]) for each in generated(made) if not each.unusual]
+    loud = max(int(np.abs(value.astype(np.int64)).max()) for value in usual)
+    assert all(value.dtype == kind for value in usual)
+    assert (loud > 15_000) == is_sound
+    assert (usual[0].shape[1] >= 8_000) == is_sound

@@ -137,6 +137,21 @@ def test_inputs_are_rounded_where_an_operator_takes_the_type_or_all_are() -> Non
         assert [info.name for info in changed.graph.input] == ["x", "s", "i"]
 
 
+def test_what_follows_an_operator_whose_type_onnx_does_not_infer_is_rounded() -> None:
+    """The conversion knows that a regressor gives float32, and narrows what follows."""
+    made = model(
+        """(float[n,2] x) => (float[n,1] z) {
+          p = ai.onnx.ml.LinearRegressor <coefficients = [1.0, 2.0]> (x)
+          a = Neg(p)  y = ai.onnx.ml.ZipMap <classlabels_int64s = [0, 1]> (a)  z = Exp(a)
+        }""",
+        domains=', "ai.onnx.ml": 1',
+    )
+    narrowed = lines(round_through(made, HALF, None, all_inputs=False).graph)
+    for name in "paz":
+        assert f"{name}/rounded_1 = Cast({name}/rounded)" in narrowed
+    assert not any(line.startswith("y/") for line in narrowed)
+
+
 def test_a_size_that_is_reckoned_with_is_not_rounded() -> None:
     made = model(
         "(float[n] x) => (float[n] y) { s = Shape(x) f = Cast <to = 1> (s) g = Mul(f, f) "

@@ -29,7 +29,11 @@ def told(words: str, source: onnx.ModelProto | None = None) -> HarnessError:
             "Fancy is not a registered function/op",
             "export the model with standard operators",
         ),
-        ("Could not find an implementation for Relu(6)", "implementation for Relu(6)"),
+        (
+            "Could not find an implementation for Relu(6)",
+            "no kernel of that operator for these types. Mend: export it in float32, and judge "
+            "that",
+        ),
     ],
 )
 def test_a_refusal_ends_in_what_the_runtime_said_and_a_mend(words: str, end: str) -> None:
@@ -51,7 +55,7 @@ def test_an_opset_before_the_runtime_s_first_is_named() -> None:
         "Add(1). It promises kernels from opset 7 on, and the model imports 6. Mend: export it "
         "in a newer opset, or convert it (onnx.version_converter)"
     )
-    assert str(told(words, model(RELU, opset=7))).endswith("Add(1)")
+    assert "Add(1). Each model" in str(told(words, model(RELU, opset=7)))
     without = model(RELU)
     del without.opset_import[:]
-    assert str(told(words, without)).endswith("Add(1)")
+    assert "Add(1). Each model" in str(told(words, without))

@@ -9,6 +9,7 @@ from onnx_harness.model.ops import imports_standard, opset_of
 
 # What ONNX Runtime promises: docs/Versioning.md of its repository.
 _FIRST_OPSET = 7
+_NO_KERNEL = "Could not find an implementation"
 
 
 def refusal(error: Exception, model: onnx.ModelProto, runtime: str) -> HarnessError:
@@ -34,11 +35,16 @@ def refusal(error: Exception, model: onnx.ModelProto, runtime: str) -> HarnessEr
             " Mend: `locale-gen en_US.UTF-8` (Debian: the package locales): its StringNormalizer "
             "needs that locale on this machine, and the model isn't at fault"
         )
-    elif "Could not find an implementation" in words and _imported(model) < _FIRST_OPSET:
+    elif _NO_KERNEL in words and _imported(model) < _FIRST_OPSET:
         mend = (
             f". It promises kernels from opset {_FIRST_OPSET} on, and the model imports "
             f"{_imported(model)}. Mend: export it in a newer opset, or convert it "
             "(onnx.version_converter)"
+        )
+    elif _NO_KERNEL in words:
+        mend = (
+            ". Each model is judged by what ONNX Runtime's CPU provider makes of it, which has no "
+            "kernel of that operator for these types. Mend: export it in float32, and judge that"
         )
     elif "opset" in words.lower():
         mend = (
