@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import onnxruntime as ort
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
 
 from onnx_harness.accuracy.compare import ComparedSet, compare
 from onnx_harness.accuracy.tolerance import Tolerance
@@ -167,3 +167,24 @@ def _inert(made: ModelProto) -> frozenset[str]:
             sizes = str(shapes_of(each))
             compared.append(ComparedSet(each.name, outputs, outputs, sizes=sizes))
     return compare(compared, lambda _: Tolerance(0.0, 0.0)).inert
+
+
+def test_every_word_shows_though_its_table_is_large_and_a_maximum_hides_some() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(4000, 100)).astype(np.float32)
+    changed = table.copy()
+    changed[1470] = -changed[1470]
+    models = []
+    for values in (table, changed):
+        made = model(
+            "(int64[n,24] x) => (float[n,100] y)"
+            "{ e = Gather(t, x) y = ReduceMax<axes = [1], keepdims = 0>(e) }"
+        )
+        made.graph.initializer.append(numpy_helper.from_array(values, "t"))
+        models.append(made)
+    sets = generated(models[0])
+    assert tells_apart(models[0], models[1], sets)
+    assert sum("every index" in each.name for each in sets) == 1
+    [rows] = [each.values["x"] for each in sets if "every index" in each.name]
+    assert len(rows) == 500
+    assert (np.bincount(np.asarray(rows).reshape(-1)) == 3).all()

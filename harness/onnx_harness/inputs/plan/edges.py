@@ -31,6 +31,8 @@ from onnx_harness.inputs.plan.rule import Make
 from onnx_harness.inputs.values.generators import find, seeded
 from onnx_harness.inputs.values.sets import Array, InputSet, Value, arrays_of, shape_text
 from onnx_harness.isolate import noting
+from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import body_reads
 
 UNUSUAL = "unusual inputs"
 """The beginning of the worker's note while the untouched model is fed with them.
@@ -95,18 +97,27 @@ def unusual_sets(
             yield input_set
 
 
-def is_light(model: onnx.ModelProto, recipe: Recipe, base: Guess) -> bool:
+def is_light(
+    model: onnx.ModelProto, recipe: Recipe, base: Guess, *, with_tables: bool = True
+) -> bool:
     """Return whether one run of the model costs next to nothing, by its size alone.
 
     The same on every machine.
+
+    Args:
+        model: large initializers may have lost their data.
+        recipe: of the model.
+        base: what the first set ran with.
+        with_tables: count what rows are looked up in. A run reads few of its rows.
     """
     graph = model.graph
-    constants = []
+    tables = frozenset() if with_tables else _tables(graph)
+    weights = 0
+    for tensor in graph.initializer:
+        weights += 0 if tensor.name in tables else math.prod(tensor.dims)
     for node in graph.node:
-        for a in node.attribute:
-            if a.HasField("t"):
-                constants.append(a.t)
-    weights = sum(math.prod(tensor.dims) for tensor in (*graph.initializer, *constants))
+        if not tables.intersection(node.output):
+            weights += sum(math.prod(a.t.dims) for a in node.attribute if a.HasField("t"))
     values = recipe.values(_INDEX, 0, base)
     elements = 0
     for value in values.values():
@@ -117,6 +128,16 @@ def is_light(model: onnx.ModelProto, recipe: Recipe, base: Guess) -> bool:
         and weights <= _MOST_WEIGHTS
         and elements <= _MOST_ELEMENTS
     )
+
+
+def _tables(graph: onnx.GraphProto) -> frozenset[str]:
+    """The names that rows are looked up in, and that nothing else reads."""
+    tables, others = set(), {info.name for info in graph.output}
+    for node in graph.node:
+        slot = 1 if is_standard(node, "Gather") else 0
+        tables.update(node.input[:slot])
+        others.update(node.input[slot:], body_reads(node))
+    return frozenset(tables - others)
 
 
 def _candidates(
