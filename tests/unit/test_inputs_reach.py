@@ -69,6 +69,16 @@ PAIRS = {
         "(int32[n] x) => (int32[n] y) <int32 k={2}> { d = Mul(x, k) y = Div(d, k) }",
         ("Div(d, k)", "Identity(x)"),
     ),
+    "how often at most": (
+        "(int64 n, float[4] x) => (int64[?] y) <int64 z={0}, int64 one={1}, int64 k={100}>"
+        "{ m = Min(n, k) y = Range(z, m, one) }",
+        ("{100}", "{101}"),
+    ),
+    "a class that there is none of": (
+        "(int64[n] x) => (float[n,5] y) <int64 d={5}, float[2] v={0.5, 2}, int64 m={4}>"
+        "{ i = Identity(x) y = OneHot(i, d, v) }",
+        ("Identity(x)", "Min(x, m)"),
+    ),
     "the sign of a remainder": (
         "(int64[n] x) => (int64[n] y) <int64 d={86400}, int64 h={3}, int64 w={7}>"
         "{ q = Div(x, d) p = Add(q, h) y = Mod<fmod = 0>(p, w) }",
