@@ -28,6 +28,10 @@ class ModelError(HarnessError):
     """
 
 
+class MachineError(HarnessError):
+    """This machine lacks something that a model which is right needs."""
+
+
 class ModelTooLarge(ModelError):
     """A model asks for more memory than the limit, by its bytes."""
 

@@ -27,7 +27,7 @@ class Judge:
     def __init__(self) -> None:
         self.begun: list[str] = []
         self.may = {cell.id: threading.Event() for cell in CELLS}
-        self.fails: set[str] = set()
+        self.fails: dict[str, BaseException] = {}
         self._alone = threading.Lock()
 
     def __call__(self, cell: Cell) -> Any:
@@ -36,7 +36,7 @@ class Judge:
             self.begun.append(cell.id)
             assert self.may[cell.id].wait(MOST_SECONDS)
             if cell.id in self.fails:
-                raise OSError(cell.id)
+                raise self.fails[cell.id]
             return f"verdict on {cell.id}"
         finally:
             self._alone.release()
@@ -132,6 +132,9 @@ def test_who_needs_the_worker_waits_for_the_cell_that_has_it(judge: Judge) -> No
     ahead = Ahead(CELLS, judge)
     judge.allow(first)
     ahead.take(first)
+    threads = [each for each in threading.enumerate() if each.name == "onnx-harness-ahead"]
+    assert threads
+    assert all(each.daemon for each in threads)  # a run that ends doesn't wait for it
     settled = threading.Event()
 
     def settle() -> None:
@@ -158,12 +161,40 @@ def test_the_cell_that_is_judged_does_not_wait_for_itself() -> None:
     assert asked == ids(*CELLS)
 
 
-def test_what_judging_raises_reaches_whoever_asks(judge: Judge) -> None:
+@pytest.mark.parametrize("error", [OSError("it fell"), SystemExit("it fell")])
+def test_what_judging_raises_reaches_whoever_asks(
+    judge: Judge, error: BaseException
+) -> None:
     first, second, third, *_ = CELLS
     judge.allow(*CELLS)
-    judge.fails = {second.id}
+    judge.fails = {second.id: error}
     ahead = Ahead(CELLS, judge)
     ahead.take(first)
-    with pytest.raises(OSError, match="optimize"):
-        ahead.take(second)
+    raised: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            ahead.take(second)
+        except BaseException as fault:
+            raised.append(fault)
+
+    other = threading.Thread(target=ask, daemon=True)
+    other.start()
+    other.join(MOST_SECONDS)
+    assert raised == [error]
     assert ahead.take(third) == verdict(third)
+
+
+def test_nothing_is_begun_behind_a_verdict_that_the_worker_has_more_to_do_for(
+    judge: Judge,
+) -> None:
+    first, second, third, fourth, *_ = CELLS
+    judge.allow(*CELLS)
+    ahead = Ahead(CELLS, judge, lambda judged: judged != verdict(second))
+    for cell in (first, second):
+        ahead.take(cell)
+    ahead.settle()
+    assert judge.begun == ids(first, second)
+    ahead.take(third)
+    ahead.settle()
+    assert judge.begun == ids(first, second, third, fourth)

@@ -77,6 +77,29 @@ def test_without_a_history_the_order_stays(
         (tmp_path / FILE_NAME).write_text("this is no history")
     ordered = in_order_of_jobs(items, tmp_path)
     assert models_of(ordered, latency=False) == ["quick", "slow", "middling"]
+    assert (tmp_path / FILE_NAME).exists() == damaged  # to look for one makes none
+
+
+def test_what_an_earlier_run_judged_isnt_judged_again(
+    history: Path, items: list[pytest.Item], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    past = Past(Settings())
+    judged = {"quick-original-cpu", "quick-simplify-cpu", "slow-simplify-cpu"}
+    monkeypatch.setattr(past, "verdict", lambda cell: "it" if cell.id in judged else None)
+    groups = groups_to_judge(items, past, history)
+    assert [[cell.id for cell in group.cells] for group in groups] == [
+        ["slow-original-cpu"],
+        ["middling-original-cpu", "middling-simplify-cpu"],
+    ]
+
+
+def test_on_a_cluster_a_models_providers_are_groups_of_their_own() -> None:
+    item = items_of("quick")[0]
+    item.callspec.params["onnx_cell"] = replace(cell_of(item), provider="openvino")  # type: ignore[attr-defined]
+    both = [*items_of("quick"), item]
+    for by_provider, counts in ((False, [3]), (True, [2, 1])):
+        groups = groups_to_judge(both, Past(Settings()), None, by_provider=by_provider)
+        assert [len(group.cells) for group in groups] == counts
 
 
 def test_a_models_cells_are_a_group_with_what_they_took_and_held(

@@ -77,20 +77,28 @@ def test_external_data_changes_it(tmp_path: Path) -> None:
     assert key(model) != before
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        Settings(seed=1),
-        Settings(input_sets=2),
-        Settings(rtol=0.1, atol=0.1),
-        Settings(min_placement=0.5),
-        Settings(sensitivity=True),
-        Settings(cell_timeout=1.0),
-        Settings(allow_read=(Path("a"),)),
-    ],
-)
-def test_settings_that_decide_change_it(model: Path, settings: Settings) -> None:
-    assert key(model, settings=settings) != key(model)
+DECIDING = {
+    "input_sets": 2,
+    "seed": 1,
+    "rtol": 0.1,
+    "atol": 0.1,
+    "min_placement": 0.5,
+    "cell_timeout": 1.0,
+    "cell_memory": 1,
+    "allow_read": (Path("a"),),
+    "trust_models": True,
+    "sensitivity": True,
+    "diagnose": True,
+    "diagnose_budget": 1.0,
+}
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_settings_that_decide_change_it(model: Path, name: str) -> None:
+    bounds = {"rtol": 0.5, "atol": 0.5} if name in ("rtol", "atol") else {}
+    before = Settings(**bounds)  # type: ignore[arg-type]
+    after = replace(before, **{name: DECIDING[name]})  # type: ignore[arg-type]
+    assert key(model, settings=after) != key(model, settings=before)
 
 
 def test_each_folder_that_may_be_read_changes_it(model: Path) -> None:
@@ -147,4 +155,5 @@ def test_another_source_or_version_changes_it(
 
 def test_every_setting_decides_or_is_known_not_to() -> None:
     """A new setting is part of the key unless somebody says otherwise."""
-    assert Settings.__dataclass_fields__.keys() | {"jobs", "shard"} >= content._NOT_DECIDING
+    assert Settings.__dataclass_fields__.keys() == content._NOT_DECIDING | DECIDING.keys()
+    assert not content._NOT_DECIDING & DECIDING.keys()

@@ -146,6 +146,29 @@ def test_lengths_of_an_attention_are_those_of_its_sequences() -> None:
             assert lengths[0] == np.shape(each.values["x"])[1]
 
 
+@pytest.mark.parametrize("written", ["s", "3"])
+def test_a_step_is_written_where_it_fits_and_attended_to(written: str) -> None:
+    """A cache of fixed size: where the step goes, and how much of it counts (opset 24)."""
+    step = f"float[b,2,{written},8]"
+    made = model(
+        f"({step} q, {step} k, {step} v, float[b,2,16,8] c, float[b,2,16,8] d, int64[b] at,"
+        f" int64[b] n) => ({step} y) {{ keys = TensorScatter <axis = 2> (c, k, at)"
+        " values = TensorScatter (d, v, at)  y = Attention(q, keys, values, , , , n) }",
+        opset=24,
+    )
+    usual = [each.values for each in generated(made) if not each.unusual]
+    places = [np.asarray(values["at"], np.int64) for values in usual]
+    lengths = [np.shape(values["k"])[2] for values in usual]
+    assert all((place >= 0).all() for place in places)
+    assert any((place > 0).any() for place in places)
+    assert all(
+        (place + length <= 16).all() for place, length in zip(places, lengths, strict=True)
+    )
+    counts = np.concatenate([np.ravel(values["n"]) for values in usual])
+    assert (counts.min() >= 1, counts.max()) == (True, 16)
+    assert not _inert(made)
+
+
 @pytest.mark.parametrize(
     "text",
     [

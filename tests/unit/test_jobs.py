@@ -82,6 +82,40 @@ def test_idle_processes_help_with_the_longest_group_that_is_left() -> None:
     assert len(log) == 6
 
 
+def test_who_is_idle_helps_where_most_is_left() -> None:
+    log: list[str] = []
+    ended, may_help, may_go_on = threading.Semaphore(0), threading.Event(), threading.Event()
+    made: list[int] = []
+
+    class Judge(Sleeper):
+        def judge(self, cell: Cell) -> CellResult:
+            log.append(cell.id)
+            if not may_help.is_set() and cell.variant.id == "optimize":
+                ended.release()  # it has judged the first, and takes its time for this one
+                may_go_on.wait(20)
+            return result_of()
+
+    def make() -> Judge:
+        made.append(1)
+        if len(made) == 3:
+            may_help.wait(20)
+        elif len(made) == 4:
+            pytest.fail("three were asked for")
+        return Judge([])
+
+    short, long = group("short", 4), group("long", 6)
+    jobs = Jobs([short, long], 3, make)
+    for _ in (short, long):
+        assert ended.acquire(timeout=20)
+    begun = len(log)
+    may_help.set()
+    jobs.judge_of(long.cells[-1])
+    may_go_on.set()
+    jobs.join()
+    assert log[begun] == long.cells[-1].id
+    assert sorted(log) == sorted(cell.id for each in (short, long) for cell in each.cells)
+
+
 def test_what_shares_a_model_waits_until_its_first_cell_has_ended() -> None:
     log, make = sleepers(0.1)
     started = time.monotonic()
@@ -101,9 +135,16 @@ def test_groups_that_dont_fit_in_memory_together_run_one_after_another() -> None
             running[0] -= 1
             return result_of()
 
-    big = [group(f"m{number}", 2, peak_bytes=60) for number in range(3)]
-    Jobs(big, 3, lambda: Watcher([]), memory_bytes=100).join()
-    assert most == [1]
+    for count in (1, 3):  # of groups; what is idle doesn't help where it has no room
+        big = [group(f"m{number}", 4, peak_bytes=60) for number in range(count)]
+        Jobs(big, 3, lambda: Watcher([]), memory_bytes=100).join()
+        assert most == [1]
+    Jobs(big, 3, lambda: Watcher([]), memory_bytes=120).join()
+    assert most[0] <= 2
+    most[0] = 0
+    alone = group("one", 6, peak_bytes=60)
+    Jobs([alone], 3, lambda: Watcher([]), memory_bytes=130).join()
+    assert most[0] <= 2  # whoever helps holds as much
     Jobs(
         [group("larger than all", 2, peak_bytes=600)],
         3,
@@ -113,7 +154,7 @@ def test_groups_that_dont_fit_in_memory_together_run_one_after_another() -> None
 
 
 def test_closing_ends_what_runs_and_tells_who_waits() -> None:
-    _, make = sleepers(60)
+    log, make = sleepers(60)
     waited = group("m")
     jobs = Jobs([waited], 1, make)
     time.sleep(0.05)
@@ -122,15 +163,38 @@ def test_closing_ends_what_runs_and_tells_who_waits() -> None:
     assert time.monotonic() - started < 5
     with pytest.raises(CancelledError):
         jobs.judge_of(waited.cells[2])
+    assert [cell for cell, _ in log] == [waited.cells[0].id]  # and none after it
 
 
-def test_a_process_that_cant_be_made_is_told_to_who_waits() -> None:
+def test_there_are_no_more_processes_than_cells_and_none_is_left() -> None:
+    made: list[Sleeper] = []
+
+    def make() -> Sleeper:
+        made.append(Sleeper([]))
+        return made[-1]
+
+    Jobs([group("m", 2)], 5, make).join()
+    assert len(made) == 2
+    assert all(judge.closed.is_set() for judge in made)
+
+
+@pytest.mark.parametrize("error", [OSError("no process"), SystemExit("no process")])
+def test_a_process_that_cant_be_made_is_told_to_who_waits(error: BaseException) -> None:
     def broken() -> Sleeper:
-        raise OSError("no process")
+        raise error
 
-    waited = group("m")
-    with pytest.raises(OSError, match="no process"):
-        Jobs([waited], 2, broken).judge_of(waited.cells[0])
+    waited, raised = group("m"), []
+
+    def wait() -> None:
+        try:
+            Jobs([waited], 2, broken).judge_of(waited.cells[0])
+        except BaseException as fault:
+            raised.append(fault)
+
+    waiting = threading.Thread(target=wait, daemon=True)
+    waiting.start()
+    waiting.join(20)
+    assert raised == [error]
 
 
 @pytest.mark.parametrize(

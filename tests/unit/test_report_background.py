@@ -9,7 +9,7 @@ import pytest
 
 from onnx_harness.cli import main
 from onnx_harness.report import html, summary
-from onnx_harness.report.background import Background, since
+from onnx_harness.report.background import MOST_NAMED, Background, since
 from onnx_harness.results.cells import CellResult, Stage, Status
 from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.run import RunInfo
@@ -57,6 +57,24 @@ def test_an_unchanged_run_says_so_and_a_first_run_says_nothing() -> None:
     assert (same.sentence, same.named, same.moved) == ("no cell ends otherwise", {}, [])
     assert since(Background(), RUN, [cell()]) is None
     assert 'id="since"' not in html.page(RUN, [cell()], {})
+
+
+def test_of_many_that_changed_a_few_are_named_and_all_are_counted() -> None:
+    names = [f"m{number:02}" for number in range(MOST_NAMED + 3)]
+    before = Results(RUN, tuple(cell(model=name) for name in names[1:]))
+    after = [replace(cell(model=name), status=Status.FAIL) for name in names[:-1]]
+    changed = since(Background(before), LATER, after)
+    assert changed is not None
+    many = MOST_NAMED + 1
+    assert changed.sentence == (
+        f"{many} cells no longer pass, 1 cell is new, 1 cell wasn't run"
+    )
+    assert {words: len(cells) for words, cells in changed.named.items()} == {
+        f"{many} cells no longer pass": MOST_NAMED
+    }
+    assert since(Background(before), LATER, after[1:2]).named.keys() == {  # type: ignore[union-attr]
+        "1 cell no longer passes"
+    }
 
 
 def test_hostile_names_of_changed_cells_stay_text() -> None:

@@ -18,13 +18,16 @@ from onnx_harness.report.trends import (
     Night,
     Trend,
     draw,
+    gravity,
     sparkline,
+    sparklines,
     standing,
 )
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.history import FILE_NAME, History
 from onnx_harness.results.history_rows import NightFigures
-from onnx_harness.results.levels import Level, trimmed
+from onnx_harness.results.levels import FOLDER, Level, trimmed, write_levels
+from onnx_harness.results.run import RunInfo
 from onnx_harness.run.background import background
 from tests.browser import runs as runs_to_look_at
 from tests.nights import night, pinned, timed
@@ -90,11 +93,15 @@ def test_times_are_those_of_the_pinned_reference_with_levels_and_change_points(
     assert trend.values == pytest.approx(list(ratios))
     assert [each.level for each in trend.nights] == [None] * 2 + [1.0] * 14 + [1.08] * 8
     assert trend.moved == (14,)
-    assert trend.sentence.endswith("beside the accepted level")
+    last = f"{ratios[-1] / 1.08 - 1:+.1%}"
+    assert trend.sentence == f"{last} beside the accepted level"
 
 
 def _level(figures: NightFigures, ratio: float) -> Level:
-    run = figures.run
+    return _accepted(figures.run, ratio)
+
+
+def _accepted(run: RunInfo, ratio: float) -> Level:
     accepted = trimmed(timed("simplify", ratio))
     return Level(accepted, run.host.cpu, run.seed, run.id, run.started, "me", "so")
 
@@ -135,6 +142,58 @@ def test_a_drawing_stays_inside_its_frame(values: list[float]) -> None:
     assert drawing.level.startswith("M")
 
 
+def nights_of(
+    *values: float | None, levels: tuple[float | None, ...] = ()
+) -> tuple[Night, ...]:
+    return tuple(
+        replace(each, value=value, level=level)
+        for each, value, level in zip(
+            runs(*[Status.PASS] * len(values)),
+            values,
+            levels or (None,) * len(values),
+            strict=True,
+        )
+    )
+
+
+def test_levels_are_steps_and_a_night_without_a_time_has_no_point() -> None:
+    levels = (None, 1.0, 1.0, 1.1, None, 1.0)
+    nights = nights_of(1.0, 1.0, None, 1.1, 1.0, 1.0, levels=levels)
+    drawing = draw(Trend("c", PINNED, nights, (3,)))
+    x = [mark.x for mark in drawing.marks]
+    ys = [mark.y for mark in drawing.marks]
+    points = [
+        f"{across:.1f},{down:.1f}"
+        for across, down in zip(x, ys, strict=True)
+        if down < HEIGHT - 32
+    ]
+    assert len(points) == 5
+    assert drawing.line == " ".join(points)
+    low, high = f"{ys[0]:.1f}", f"{ys[3]:.1f}"
+    assert drawing.level == (
+        f"M{x[1]:.1f} {low}H{x[2]:.1f}V{low}H{x[3]:.1f}V{high}H{x[4]:.1f}M{x[5]:.1f} {low}"
+    )
+    assert drawing.moved == pytest.approx(((x[2] + x[3]) / 2,))
+
+
+def test_what_is_slower_than_usual_comes_last_and_what_moved_after_that() -> None:
+    trends_by_name = {
+        "faster": Trend("c", PINNED, nights_of(1.0, 1.0, 0.9)),
+        "slower": Trend("c", PINNED, nights_of(1.0, 1.0, 1.1)),
+        "moved": Trend("c", PINNED, nights_of(1.0, 1.0, 0.8), (2,)),
+        "above its level": Trend("c", PINNED, nights_of(1.1, 1.1, 1.1, levels=(0.5,) * 3)),
+    }
+    ordered = sorted(trends_by_name, key=lambda name: gravity(trends_by_name[name]))
+    assert ordered == ["faster", "slower", "above its level", "moved"]
+
+
+def test_the_terminal_shows_the_latest_nights() -> None:
+    nights = nights_of(*[2.0] * 5, *[1.0] * 11, 1.5)
+    drawn = Trend("c", PINNED, nights)
+    few = Trend("few", PINNED, nights[:2])
+    assert sparklines([drawn, few]) == {"c": "▁" * 11 + "█"}
+
+
 def test_a_sparkline_is_flat_where_nothing_moved() -> None:
     assert sparkline([1.0, 1.0, 1.0]) == "▅▅▅"
     assert sparkline([1.0, 2.0, 1.0]) == "▁█▁"
@@ -172,8 +231,19 @@ def test_nights_come_from_the_history_beside_the_report(tmp_path: Path) -> None:
     for _ in range(3):
         night(tmp_path, [timed("simplify")])
     with History(tmp_path / FILE_NAME) as past:
-        run = past.runs()[-1]
+        _, second, run = past.runs()
     [trend] = background(tmp_path, run, [timed("simplify")]).trends
+    assert [each.level for each in trend.nights] == [None] * 3
+    # Who moved a level is in the history; where that is lost, the accepted levels remain.
+    noted, latest = _accepted(second, 1.1), _accepted(run, 1.2)
+    with History(tmp_path / FILE_NAME) as past:
+        past.note_accepted([noted])
+    [trend] = background(tmp_path, run, [timed("simplify")]).trends
+    assert [each.level for each in trend.nights] == [None, 1.1, 1.1]
+    (tmp_path / FOLDER).mkdir()
+    write_levels(tmp_path / FOLDER, {latest.key: latest})
+    [trend] = background(tmp_path, run, [timed("simplify")]).trends
+    assert [each.level for each in trend.nights] == [None, 1.1, 1.2]
     assert (trend.cell_id, len(trend.nights), trend.is_drawn) == (
         timed("simplify").id,
         3,

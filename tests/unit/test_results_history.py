@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,15 +232,38 @@ def test_the_machines_of_an_older_history_are_found_in_its_cells(tmp_path: Path)
     with History(path) as past:
         past.begin(RUN)
         past.put_all([cell("original"), cell("simplify", machine=host)])
-    with sqlite3.connect(path) as database:  # back to version 2
+    back_to_version_2(path)
+    with History(path) as past:
+        machines = [night.machine for night in past.nights(RUN.id, last=1)]
+    assert machines == [None, host]
+
+
+def back_to_version_2(path: Path) -> None:
+    with sqlite3.connect(path) as database:
         database.execute("DROP INDEX cells_by_cell")
         database.execute("ALTER TABLE cells DROP COLUMN machine")
         database.execute("CREATE INDEX cells_by_cell ON cells (cell_id, run_id)")
         database.execute("PRAGMA user_version = 2")
     database.close()
-    with History(path) as past:
-        machines = [night.machine for night in past.nights(RUN.id, last=1)]
-    assert machines == [None, host]
+
+
+def test_an_older_history_that_cannot_be_changed_is_read_and_stays_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CI hands it on to the parts of a run, which want its times alone."""
+    back_to_version_2(path)
+    before, connect = path.read_bytes(), sqlite3.connect
+
+    def read_only(name: Path | str, **options: Any) -> Any:
+        return connect(f"file:{name}?mode=ro" if name else "", uri=True, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    with History(path, checked=False) as past:
+        assert list(past.measured()) == ["net-original-cpu"]
+        assert len(list(past.nights(RUN.id, last=1))) == 1
+    assert path.read_bytes() == before
+    with pytest.raises(ResultsError, match="is read-only"):
+        History(path)
 
 
 def test_months_of_nights_are_read_without_the_json_of_their_cells(path: Path) -> None:

@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from onnx_harness.cell.matrix import Cell, card_for
+from onnx_harness.cell.timing import timing_inputs
 from onnx_harness.errors import GateError
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import CellResult, PinnedRecord
@@ -32,6 +34,7 @@ class Reference:
 
     def __init__(self, breaks: str = "") -> None:
         self.asked: list[str] = []
+        self.fed: list[Any] = []
         self._breaks = breaks
 
     def decide(self) -> dict[str, PinnedRecord]:
@@ -43,6 +46,7 @@ class Reference:
     def again(self, id: str, values: Mapping[str, Any]) -> PinnedRecord | None:
         assert values.keys() == {"x"}
         self.asked.append(id)
+        self.fed.append(values["x"])
         taken = Counter(self.asked)[id]
         if id == self._breaks and taken == 2:
             raise GateError("out of order")
@@ -57,7 +61,7 @@ def settled(
 ) -> tuple[list[CellResult], list[str]]:
     """What a run yields at its end, and what it says."""
     said: list[str] = []
-    runner = Runner(Settings(input_sets=1))
+    runner = Runner(Settings(input_sets=4))
     card = card_for(save(linear(), folder / "lin.onnx"))
     cells = [
         Cell(card, parse_variant(name), "cpu")
@@ -68,7 +72,11 @@ def settled(
         runner, "_timed", {cell.id: (cell, runner.judge(cell)) for cell in cells}
     )
     try:
-        return list(runner.settle(said.append)), said
+        found = list(runner.settle(said.append))
+        first, *_, second = runner.call(timing_inputs, runner.task(cells[0]))
+        assert all(np.array_equal(values, first["x"]) for values in reference.fed)
+        assert not np.array_equal(first["x"], second["x"])
+        return found, said
     finally:
         runner.close()
 

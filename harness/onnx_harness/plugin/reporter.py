@@ -124,6 +124,8 @@ class Reporter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a verdict down as soon as it's there."""
+        if warnings := getattr(report, "onnx_warnings", ()):
+            runner_of(self._config).warnings |= dict.fromkeys(warnings)
         for line in getattr(report, "onnx_own_results", ()):
             self._put(report, line, license="", suite="")
         if hasattr(report, "onnx_result"):

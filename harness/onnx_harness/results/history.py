@@ -19,15 +19,17 @@ from onnx_harness.results.cells import CellResult
 from onnx_harness.results.codec import decode, line_of
 from onnx_harness.results.history_rows import (
     BUSY_SECONDS,
-    EXPLANATIONS,
     INSERT_CELL,
     Measured,
     NightFigures,
     PastCell,
     as_json,
     cell_row,
+    explanation,
+    is_read_only,
     night_figures,
     run_info,
+    temporary_copy,
 )
 from onnx_harness.results.history_rows import MIGRATIONS as MIGRATIONS
 from onnx_harness.results.levels import Level
@@ -45,7 +47,7 @@ class History:
     Args:
         path: made if need be, with its folder.
         checked: whether a damaged file is refused at once, which takes reading it whole: before
-            anything is added to it, or decided by it.
+            anything is added to it, or decided by it. Without it, nothing may be added.
 
     Raises:
         ResultsError: it can't be opened, is damaged, belongs to something else, or to a newer
@@ -73,7 +75,13 @@ class History:
                 self._database.execute("PRAGMA foreign_keys = ON")
                 if checked:
                     self._check_whole()
-                self._migrate()
+                try:
+                    self._migrate()
+                except sqlite3.OperationalError as error:
+                    if checked or not is_read_only(error):
+                        raise
+                    self._database = temporary_copy(self._database)
+                    self._migrate()
         except BaseException:
             self._database.close()
             raise
@@ -344,9 +352,8 @@ class History:
         ):  # Two first runs at once: the second waits here, and finds the work done.
             [version] = self._database.execute("PRAGMA user_version").fetchone()
             [application] = self._database.execute("PRAGMA application_id").fetchone()
-            [tables] = self._database.execute(
-                "SELECT count(*) FROM sqlite_master"
-            ).fetchone()
+            query = "SELECT count(*) FROM sqlite_master"
+            [tables] = self._database.execute(query).fetchone()
             if tables and application != APPLICATION_ID:
                 raise ResultsError(
                     f"{self._path} is a database of something else: move it away, or name another "
@@ -386,12 +393,7 @@ class History:
         try:
             yield
         except sqlite3.Error as error:
-            code = (
-                getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_CORRUPT
-            ) & 0xFF
-            what, mend = EXPLANATIONS.get(
-                code, ("can't be used", "move it away, and the next run starts a new one")
-            )
+            what, mend = explanation(error)
             raise ResultsError(
                 f"the history {self._path} {what} ({error}). Mend: {mend}. The results of this "
                 f"run are in results.json."

@@ -151,7 +151,13 @@ class Runner:
         Args:
             cells: in the order in which they will be asked for; none is timed meanwhile.
         """
-        self._ahead = Ahead(cells, self._judge_here)
+        self._ahead = Ahead(cells, self._judge_here, self._is_told)
+
+    def _is_told(self, judged: Judged) -> bool:
+        """Return whether nothing further is found out about a cell of that verdict."""
+        # A cell that fails is kept by itself, and its cause is looked for.
+        failed = judged.result.status is Status.FAIL
+        return not (failed or self.settings.sensitivity)
 
     def join_cluster(self, cluster: Remote) -> None:
         """Have cells judged there; its machines' verdicts count as earlier ones."""
@@ -329,6 +335,7 @@ class Runner:
     def apart(self, settings: Settings, recorded: Path | None) -> Runner:
         """Return a runner of other settings on the same worker process, which this one ends."""
         runner = Runner(settings, recorded=recorded)
+        runner.warnings = self.warnings
         runner._worker = self._started_worker()
         return runner
 
@@ -427,6 +434,7 @@ class Runner:
             tuple(self._attempts.fatal.get(cell.id, ())),
             self._attempts.without_unusual.get(cell.card.path, ""),
             limit=limit,
+            warnings=tuple(f"A worker of the cluster: {word}" for word in judged.warnings),
         )
 
     def _take(self, cell: Cell, remote: RemoteVerdict) -> None:

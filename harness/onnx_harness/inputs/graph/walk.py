@@ -34,6 +34,7 @@ class AxisDemand:
         why: the end of a sentence.
         size: the only size that works, when a weight fixes it.
         at_least: the least size that works.
+        at_most: the greatest.
         step: a stride along the axis; sizes that differ by less may do the same.
         meaning: ``sequence`` or ``batch``, where an operator gives the axis one.
     """
@@ -42,6 +43,7 @@ class AxisDemand:
     why: str
     size: int | None = None
     at_least: int | None = None
+    at_most: int | None = None
     step: int = 1
     meaning: str | None = None
 
@@ -247,6 +249,8 @@ class _Walk:
             self._need(state, -1, sizes[0], f"the scale is that long {where}")
         elif op in ("DFT", "STFT", "MelWeightMatrix") and slot == 0:
             self.signal = True
+        elif op == "TensorScatter" and slot == 1:
+            self._written(state, node, where)
 
     def _recurrence(
         self, state: State, node: onnx.NodeProto, slot: int, weight: list[int], where: str
@@ -287,6 +291,14 @@ class _Walk:
                 self.axes.append(
                     AxisDemand(axis, why, at_least=reach, step=int(strides[number]))
                 )
+
+    def _written(self, state: State, node: onnx.NodeProto, where: str) -> None:
+        """Steps that are written into a cache of fixed size are at most as many as that holds."""
+        axis = int(attribute(node, "axis", -2))
+        size = (state.scope.shape(node.input[0]) or {axis: None})[axis]
+        if isinstance(size, int) and (origin := _origin(state, axis)) is not None:
+            why = f"they are written into the {size} of '{node.input[0]}' {where}"
+            self.axes.append(AxisDemand(origin, why, meaning="sequence", at_most=size))
 
     def _need(self, state: State, axis: int, size: int | None, why: str) -> None:
         if (origin := _origin(state, axis)) is not None and size:
