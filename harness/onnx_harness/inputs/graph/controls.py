@@ -244,8 +244,12 @@ def cut_off(
         return
     values: dict[float, None] = {}
     for place, name in enumerate(node.input):
-        number = _number(scope, name) if name and place != slot else None
-        if number is None or abs(number) > _MOST_COUNTED:
+        if place == slot or not name:
+            continue
+        number = _number(scope, name)
+        if number is None:
+            continue
+        if abs(number) > _MOST_COUNTED:
             continue
         for target in (number + 1, number - 1, number):
             for value in _backward(steps, target):

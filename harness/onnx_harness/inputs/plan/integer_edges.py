@@ -94,44 +94,49 @@ def _at_cuts(
     name: str,
     value: Value,
     base: Guess,  # noqa: ARG001 - every maker of a set takes it
-    seed: int,
+    seed: int,  # noqa: ARG001
 ) -> Value | None:
     """Integers at what they are cut off at, and next to it; of a single one, just beyond it."""
-    entry = recipe.inputs[name]
     numbers: list[float] = []
     for demand in recipe.findings[name].demands:
         if demand.kind is Kind.CUT:
             numbers += demand.values
-    if not numbers or name in recipe.specs or isinstance(value, list) or not value.size:
-        return None
-    turns = numbers if value.size == 1 else seeded(seed, 203, name).permutation(numbers)
-    return np.asarray(np.resize(turns, value.shape), dtype=entry.dtype)
+    return _in_turn(recipe, name, value, numbers)
 
 
 def _outside(
     recipe: Recipe,
     name: str,
     value: Value,
-    base: Guess,  # noqa: ARG001 - every maker of a set takes it
-    seed: int,
+    base: Guess,  # noqa: ARG001
+    seed: int,  # noqa: ARG001
 ) -> Value | None:
     """Classes that there are none of: a OneHot gives rows without a 1."""
-    entry = recipe.inputs[name]
-    depths = []
+    numbers: list[float] = []
     for demand in recipe.findings[name].demands:
-        if (
-            demand.kind is Kind.BOUND
-            and " in OneHot" in demand.why
-            and demand.high is not None
-        ):
-            depths.append(int(demand.high) + 1)
-    if not depths or name in recipe.specs or isinstance(value, list):
+        is_class = demand.kind is Kind.BOUND and " in OneHot" in demand.why
+        if is_class and demand.high is not None:
+            numbers += [
+                demand.high + 1,
+                0,
+                demand.high + 7,
+            ]
+    return _in_turn(recipe, name, value, numbers)
+
+
+def _in_turn(
+    recipe: Recipe,
+    name: str,
+    value: Value,
+    numbers: list[float],
+) -> Value | None:
+    """A value of the same shape that holds numbers in turn; None without such."""
+    if not numbers or name in recipe.specs:
         return None
-    low, high = entry.integer_range if entry.is_integer else (-(2.0**24), 2.0**24)
-    beyond = (depths[0], -depths[0] - 1, depths[0] + 7, 0)
-    fitting = [number for number in beyond if low <= number <= high]
-    turns = seeded(seed, 204, name).permutation(fitting)
-    return np.asarray(np.resize(turns, value.shape), dtype=entry.dtype)
+    if isinstance(value, list):
+        return None
+    dtype = recipe.inputs[name].dtype
+    return np.resize(numbers, value.shape).astype(dtype)
 
 
 MAKERS: tuple[tuple[str, _Maker], ...] = (
