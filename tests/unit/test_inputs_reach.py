@@ -79,6 +79,12 @@ PAIRS = {
         "{ i = Identity(x) y = OneHot(i, d, v) }",
         ("Identity(x)", "Min(x, m)"),
     ),
+    "the last place of a cache": (
+        "(float[1,64,4] c, float[1,1,4] v, int64[1,1,1] p) => (float[1,64,4] y)"
+        "<int64[3] s={1, 1, 4}, int64 k={62}>"
+        "{ m = Identity(p) e = Expand(m, s) y = ScatterElements<axis = 1>(c, e, v) }",
+        ("Identity(p)", "Min(p, k)"),
+    ),
     "the sign of a remainder": (
         "(int64[n] x) => (int64[n] y) <int64 d={86400}, int64 h={3}, int64 w={7}>"
         "{ q = Div(x, d) p = Add(q, h) y = Mod<fmod = 0>(p, w) }",

@@ -110,6 +110,9 @@ def _rows(rule: Rule, name: str, width: int, seed: int) -> Ints:
     if rule.make is not Make.POSITIONS:
         rng = seeded(seed, INDEX, name)
         turns = _TURNS if width > 1 else 1
-        indices = np.concatenate([rng.permutation(indices) for _ in range(turns)])
+        mixed = np.concatenate([rng.permutation(indices) for _ in range(turns)])
+        # The ends come first: not all of the others may fit into the sets that there are.
+        ends = np.isin(mixed, indices[[0, -1]])
+        indices = np.concatenate([mixed[ends], mixed[~ends]])
     rows = math.ceil(len(indices) / width)
     return np.resize(indices, (rows, width))
