@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 
@@ -26,6 +27,10 @@ class ModelError(HarnessError):
 
     Not ONNX, truncated, external data missing or outside its folder.
     """
+
+
+class MachineError(HarnessError):
+    """This machine lacks something that a model which is right needs."""
 
 
 class ModelTooLarge(ModelError):
@@ -155,12 +160,25 @@ def words_of(error: BaseException) -> str:
     return first_line(error) if isinstance(error, HarnessError) else named(error)
 
 
+_ADDRESS = re.compile(r" object at 0x[0-9a-fA-F]+")
+
+
 def named(error: BaseException) -> str:
-    """Return an error of somebody else's in one line: its type, and what it says."""
+    """Return an error of somebody else's in one line: its type, and what it says.
+
+    What it was raised from follows, where it doesn't say that itself. Addresses are left out: the
+    line is compared with that of another night.
+    """
     name = type(error).__name__
     if not str(error).strip():
         return f"{name}, without a message"
-    line = f"{name}: {first_line(error)}"
+    line = _ADDRESS.sub("", f"{name}: {first_line(error)}")
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    why = first_line(cause) if str(cause).strip() else ""
+    if why and why not in line and cause is not error:
+        line = f"{line} ({type(cause).__name__}: {_ADDRESS.sub('', why)})"
     return f"{line}{_denial_hint}" if "ermission denied" in line else line
 
 

@@ -109,6 +109,41 @@ def test_ctrl_c_ends_the_run_with_its_reports_written(tmp_path: Path) -> None:
         assert "lin" in (tmp_path / "reports" / name).read_text("utf-8")
 
 
+FAILS_OR_SLEEPS = """
+import pathlib, time
+from onnx_harness.transforms import Transform
+def apply(model, awake=False):
+    if awake:
+        raise ValueError("no")
+    pathlib.Path("asleep").write_text("")
+    time.sleep(600)
+
+TRANSFORM = Transform("fails or never ends", apply, {"failing": {"awake": True}, "sleepy": {}})
+"""
+
+
+@pytest.mark.parametrize(
+    ("first", "status", "options"),
+    [("failing", "fail", []), ("original", "pass", ["--sensitivity"])],
+    ids=["kept by itself", "its sensitivity measured"],
+)
+def test_a_cell_that_the_worker_has_more_to_do_for_is_written_before_the_next_has_ended(
+    tmp_path: Path, first: str, status: str, options: list[str]
+) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    install(tmp_path, FAILS_OR_SLEEPS)
+    cells = [f"--variant={first}", "--variant=sleepy", "-k=accuracy", "--report-dir=reports"]
+    process = start_pytest(tmp_path, "lin.onnx", *cells, *options)
+    try:
+        assert wait_until((tmp_path / "asleep").exists, SECONDS)
+        assert {key: cell["status"] for key, cell in read_cells(tmp_path).items()} == {
+            f"lin-{first}-cpu": status
+        }
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_amid_the_reports_says_how_to_write_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -182,15 +182,28 @@ def test_verbose_failures_have_every_line(pytester: pytest.Pytester, verbose: bo
     assert ("lines left out here" in result.stdout.str()) != verbose
 
 
+OWN_TEST = "def test_it(onnx_verify): onnx_verify('lin.onnx')"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["lin.onnx", "-k=accuracy"],
+        ["lin.onnx", "-k=accuracy", "-n2"],
+        ["test_own.py"],
+    ],
+    ids=["alone", "under xdist", "by a test of one's own"],
+)
 def test_a_cache_that_cannot_be_written_is_told_once_and_costs_no_verdict(
-    tmp_path: Path,
+    tmp_path: Path, arguments: list[str]
 ) -> None:
     cache = tmp_path / ".cache"
     cache.mkdir()
     (cache / "artifacts").touch()  # stands where the folder should be
     save(linear(), tmp_path / "lin.onnx")
-    cells = ("lin.onnx", "--variant=original", "--variant=simplify", "-k=accuracy")
-    ended = run_pytest(tmp_path, *cells, "--report-dir=reports")
+    (tmp_path / "test_own.py").write_text(OWN_TEST)
+    variants = ("--variant=original", "--variant=simplify")
+    ended = run_pytest(tmp_path, *arguments, *variants, "--report-dir=reports")
     assert ended.code == pytest.ExitCode.OK, ended.told
     assert ended.told.count("onnx-harness: Going on without a cache.") == 1
     assert {cell["status"] for cell in ended.cells.values()} == {"pass"}

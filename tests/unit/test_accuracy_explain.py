@@ -368,6 +368,23 @@ def test_sets_of_many_elements_are_judged_by_themselves() -> None:
     assert not scores([0.01] * 4, [0.01] * 4, FP16, many=65).usable
 
 
+@pytest.mark.parametrize(("error_of_many", "usable"), [(1e-4, True), (0.01, False)])
+def test_scores_are_judged_beside_each_other_next_to_a_set_of_many(
+    error_of_many: float, usable: bool
+) -> None:
+    many = np.full(3000, 0.2, np.float32)
+    reference = [*SCORES, many]
+    candidate = [score + np.float32(0.01) for score in SCORES]
+    candidate.append(many + np.float32(error_of_many))
+    comparison = compare(
+        [{"y": score} for score in reference],
+        [{"y": score} for score in candidate],
+        lambda _: FP16,
+        set_names="abcde",
+    )
+    assert comparison.passed == usable
+
+
 def test_a_stated_bound_of_a_score_holds_to_the_letter() -> None:
     stated = choose(Precision.FP16, ToleranceSpec(rtol=1e-2), None)
     assert not scores([0.01] * 4, [0.01] * 4, stated).usable

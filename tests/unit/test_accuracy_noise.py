@@ -221,12 +221,13 @@ def test_what_has_no_magnitude_hides_none_that_follows() -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_magnitudes_are_those_of_all_sets_unless_one_of_them_is_large(turned: bool) -> None:
+def test_magnitudes_are_those_of_the_sets_of_few_elements(turned: bool) -> None:
     sets = [
         {"x": np.array([1.0, 2.0]), "y": np.array([1.0]), "m": {"a": 3.0, "b": 4.0}},
         {"x": np.array([-3.0]), "y": np.ones(FEW_ELEMENTS + 1), "m": {"a": 12.0, "b": 0.0}},
     ]
     found = magnitudes(sets[::-1] if turned else sets)
+    assert found.pop("y") == Magnitude(1.0, 1.0, 1)
     assert found.keys() == {"x", "m"}
     assert (found["x"].scale, found["x"].size) == (3.0, 3)
     assert found["x"].signal == pytest.approx(14.0)

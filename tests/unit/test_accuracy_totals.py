@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -258,6 +259,40 @@ def test_an_output_that_says_nothing_is_told(
     assert made.inert(differ, sets) is inert
 
 
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (1, "differs in nothing but its size"),
+        (True, "differs in nothing but its size"),
+        (1.0, "moves by less than its own resolution"),
+    ],
+)
+def test_whole_numbers_have_no_resolution(value: Any, what: str) -> None:
+    made = total(np.array([value]), np.array([value, value]))
+    assert made.vacuous(2, True) == f"{what} over all 2 input sets"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "still", "moving"),
+    [
+        (np.float32, 1 + 2.0**-20, 1 + 2.0**-18),
+        (np.float16, 1 + 2.0**-7, 1 + 2.0**-5),
+        (ml_dtypes.bfloat16, 1 + 2.0**-4, 1.25),
+        (ml_dtypes.float8_e4m3fn, 1.125, 1.25),
+        (ml_dtypes.float8_e5m2, 1.25, 1.5),
+    ],
+)
+def test_an_output_moves_by_steps_of_its_own_type(
+    dtype: Any, still: float, moving: float
+) -> None:
+    for number, inert in ((still, True), (moving, False)):
+        first, second = np.array([1.0, 0.5]), np.array([number, 0.5])
+        made = Total(LETTER)
+        for values in (first, second):
+            made.see(values.astype(dtype), 1.0, constant=False)
+        assert made.inert(True, 2) is inert
+
+
 def test_a_later_set_is_compared_with_the_first_and_with_the_widest() -> None:
     first, widest = np.array([1.0]), np.array([1.0, 5.0, 5.0])
     assert total(first, widest).inert(True, 2)
@@ -394,6 +429,7 @@ def test_the_magnitude_of_few_elements_is_that_of_all_sets() -> None:
         },
     ]
     found = magnitudes(sets)
+    assert found.pop("many").size == 2
     assert set(found) == {"few", "some", "map"}
     seen = {
         name: (each.scale, round(each.signal, 6), each.size) for name, each in found.items()

@@ -183,3 +183,18 @@ def test_what_judging_raises_reaches_whoever_asks(
     other.join(MOST_SECONDS)
     assert raised == [error]
     assert ahead.take(third) == verdict(third)
+
+
+def test_nothing_is_begun_behind_a_verdict_that_the_worker_has_more_to_do_for(
+    judge: Judge,
+) -> None:
+    first, second, third, fourth, *_ = CELLS
+    judge.allow(*CELLS)
+    ahead = Ahead(CELLS, judge, lambda judged: judged != verdict(second))
+    for cell in (first, second):
+        ahead.take(cell)
+    ahead.settle()
+    assert judge.begun == ids(first, second)
+    ahead.take(third)
+    ahead.settle()
+    assert judge.begun == ids(first, second, third, fourth)

@@ -33,6 +33,7 @@ from onnx_harness.cell.state import (
 )
 from onnx_harness.errors import (
     InputError,
+    MachineError,
     ModelError,
     NotApplicable,
     ResultsError,
@@ -73,6 +74,13 @@ DISK = OSError(errno.ENOSPC, "No space left")
     [
         (NotApplicable("no such"), Stage.TRANSFORM, Status.NOT_APPLICABLE, "no such", None),
         (InputError("no inputs"), Stage.LOAD, Status.ERROR, "no inputs", None),
+        (
+            MachineError("no locale"),
+            Stage.LOAD,
+            Status.ERROR,
+            "no locale",
+            Symptom.ENVIRONMENT,
+        ),
         (ResultsError("full"), Stage.LOAD, Status.ERROR, "full", Symptom.ENVIRONMENT),
         (DISK, Stage.RUN, Status.ERROR, "OSError: ", Symptom.ENVIRONMENT),
         (MemoryError("x"), Stage.RUN, Status.ERROR, "MemoryError: x", Symptom.DOES_NOT_RUN),

@@ -649,8 +649,12 @@ def test_a_verdict_comes_back_as_it_was_sent() -> None:
         (FatalSet(3, "set", "died"),),
         "died",
         "boot",
+        0,
+        ("Going on without a cache.",),
     )
-    assert VERDICT.loads(VERDICT.dumps(sent)) == sent
+    received = VERDICT.loads(VERDICT.dumps(sent))
+    assert received == sent
+    assert received.judged.warnings == sent.warnings
 
 
 def test_memory_and_threads_hold_shares_off() -> None:

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import onnxruntime as ort
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
 
 from onnx_harness.accuracy.compare import ComparedSet, compare
 from onnx_harness.accuracy.tolerance import Tolerance
@@ -55,6 +55,49 @@ PAIRS = {
     "a delimiter": (
         '(string[n] x) => (string[n,m] y, int64[n] k) { y, k = StringSplit<delimiter = ",">(x) }',
         ('","', '";"'),
+    ),
+    "how often a text is split": (
+        "(string[n] x) => (string[n,m] y, int64[n] k) { y, k = StringSplit<maxsplit = 4>(x) }",
+        ("= 4", "= 5"),
+    ),
+    "a score that is enough": (
+        "(float[1,n,4] b, float[1,1,n] s) => (int64[m,3] y)"
+        "<int64 m={100}, float i={0.5}, float k={0.25}> { y = NonMaxSuppression(b, s, m, i, k) }",
+        ("{0.25}", "{0.26}"),
+    ),
+    "what overflows before it is divided": (
+        "(int32[n] x) => (int32[n] y) <int32 k={2}> { d = Mul(x, k) y = Div(d, k) }",
+        ("Div(d, k)", "Identity(x)"),
+    ),
+    "how often at most": (
+        "(int64 n, float[4] x) => (int64[?] y) <int64 z={0}, int64 one={1}, int64 k={100}>"
+        "{ m = Min(n, k) y = Range(z, m, one) }",
+        ("{100}", "{101}"),
+    ),
+    "a class that there is none of": (
+        "(int64[n] x) => (float[n,5] y) <int64 d={5}, float[2] v={0.5, 2}, int64 m={4}>"
+        "{ i = Identity(x) y = OneHot(i, d, v) }",
+        ("Identity(x)", "Min(x, m)"),
+    ),
+    "the last place of a cache": (
+        "(float[1,64,4] c, float[1,1,4] v, int64[1,1,1] p) => (float[1,64,4] y)"
+        "<int64[3] s={1, 1, 4}, int64 k={62}>"
+        "{ m = Identity(p) e = Expand(m, s) y = ScatterElements<axis = 1>(c, e, v) }",
+        ("Identity(p)", "Min(p, k)"),
+    ),
+    "the sign of a remainder": (
+        "(int64[n] x) => (int64[n] y) <int64 d={86400}, int64 h={3}, int64 w={7}>"
+        "{ q = Div(x, d) p = Add(q, h) y = Mod<fmod = 0>(p, w) }",
+        ("= 0", "= 1"),
+    ),
+    "what is true without being 1": (
+        "(float[n,8] x) => (bool[n,8] y) { r = Identity(x) y = Cast<to = 9>(r) }",
+        ("Identity(x)", "Floor(x)"),
+    ),
+    "a class that is ignored": (
+        "(float[n,3] x, int64[n] t) => (float y)"
+        "{ y = SoftmaxCrossEntropyLoss<ignore_index = 2>(x, t) }",
+        ("= 2", "= -1"),
     ),
 }
 
@@ -109,6 +152,29 @@ def test_lengths_of_an_attention_are_those_of_its_sequences() -> None:
             assert lengths[0] == np.shape(each.values["x"])[1]
 
 
+@pytest.mark.parametrize("written", ["s", "3"])
+def test_a_step_is_written_where_it_fits_and_attended_to(written: str) -> None:
+    """A cache of fixed size: where the step goes, and how much of it counts (opset 24)."""
+    step = f"float[b,2,{written},8]"
+    made = model(
+        f"({step} q, {step} k, {step} v, float[b,2,16,8] c, float[b,2,16,8] d, int64[b] at,"
+        f" int64[b] n) => ({step} y) {{ keys = TensorScatter <axis = 2> (c, k, at)"
+        " values = TensorScatter (d, v, at)  y = Attention(q, keys, values, , , , n) }",
+        opset=24,
+    )
+    usual = [each.values for each in generated(made) if not each.unusual]
+    places = [np.asarray(values["at"], np.int64) for values in usual]
+    lengths = [np.shape(values["k"])[2] for values in usual]
+    assert all((place >= 0).all() for place in places)
+    assert any((place > 0).any() for place in places)
+    assert all(
+        (place + length <= 16).all() for place, length in zip(places, lengths, strict=True)
+    )
+    counts = np.concatenate([np.ravel(values["n"]) for values in usual])
+    assert (counts.min() >= 1, counts.max()) == (True, 16)
+    assert not _inert(made)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -140,3 +206,48 @@ def _inert(made: ModelProto) -> frozenset[str]:
             sizes = str(shapes_of(each))
             compared.append(ComparedSet(each.name, outputs, outputs, sizes=sizes))
     return compare(compared, lambda _: Tolerance(0.0, 0.0)).inert
+
+
+@pytest.mark.parametrize(
+    ("kind", "kernel", "name", "is_sound"),
+    [
+        ("int16", 16, "x", True),
+        ("int16", 3, "pcm", True),
+        ("int16", 3, "x", False),
+        ("int32", 16, "x", False),
+    ],
+)
+def test_sound_of_16_bits_is_loud_and_long(
+    kind: str, kernel: int, name: str, is_sound: bool
+) -> None:
+    taps = ", ".join(["0.1"] * kernel)
+    made = model(
+        f"({kind}[b,l] {name}) => (float[b,1,m] y) <float[1,1,{kernel}] w={{{taps}}}, int64[1] a={{1}}>"
+        f"{{ f = Cast<to = 1>({name}) u = Unsqueeze(f, a) y = Conv(u, w) }}"
+    )
+    usual = [np.asarray(each.values[name]) for each in generated(made) if not each.unusual]
+    loud = max(int(np.abs(value.astype(np.int64)).max()) for value in usual)
+    assert all(value.dtype == kind for value in usual)
+    assert (loud > 15_000) == is_sound
+    assert (usual[0].shape[1] >= 8_000) == is_sound
+
+
+def test_every_word_shows_though_its_table_is_large_and_a_maximum_hides_some() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(4000, 100)).astype(np.float32)
+    changed = table.copy()
+    changed[1470] = -changed[1470]
+    models = []
+    for values in (table, changed):
+        made = model(
+            "(int64[n,24] x) => (float[n,100] y)"
+            "{ e = Gather(t, x) y = ReduceMax<axes = [1], keepdims = 0>(e) }"
+        )
+        made.graph.initializer.append(numpy_helper.from_array(values, "t"))
+        models.append(made)
+    sets = generated(models[0])
+    assert tells_apart(models[0], models[1], sets)
+    assert sum("every index" in each.name for each in sets) == 1
+    [rows] = [each.values["x"] for each in sets if "every index" in each.name]
+    assert len(rows) == 500
+    assert (np.bincount(np.asarray(rows).reshape(-1)) == 3).all()

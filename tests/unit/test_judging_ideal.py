@@ -16,7 +16,7 @@ from onnx_harness.accuracy.noise import Gap, Noise
 from onnx_harness.inputs.values.sets import InputSet
 from onnx_harness.judging import ideal as room
 from onnx_harness.judging.ideal import Conversion, Ideal, ideal_conversion
-from onnx_harness.judging.quantizing import Scheme
+from onnx_harness.judging.quantizing import Scheme, quantize_through
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.rounding import Clamp, _Rewriter, round_through, rounded
 from onnx_harness.judging.runs import open_cpu
@@ -135,6 +135,21 @@ def test_inputs_are_rounded_where_an_operator_takes_the_type_or_all_are() -> Non
         ]
         assert casts == [HALF, FLOAT] * (len(casts) // 2)
         assert [info.name for info in changed.graph.input] == ["x", "s", "i"]
+
+
+def test_what_follows_an_operator_whose_type_onnx_does_not_infer_is_rounded() -> None:
+    """The conversion knows that a regressor gives float32, and narrows what follows."""
+    made = model(
+        """(float[n,2] x) => (float[n,1] z) {
+          p = ai.onnx.ml.LinearRegressor <coefficients = [1.0, 2.0]> (x)
+          a = Neg(p)  y = ai.onnx.ml.ZipMap <classlabels_int64s = [0, 1]> (a)  z = Exp(a)
+        }""",
+        domains=', "ai.onnx.ml": 1',
+    )
+    narrowed = lines(round_through(made, HALF, None, all_inputs=False).graph)
+    for name in "paz":
+        assert f"{name}/rounded_1 = Cast({name}/rounded)" in narrowed
+    assert not any(line.startswith("y/") for line in narrowed)
 
 
 def test_a_size_that_is_reckoned_with_is_not_rounded() -> None:
@@ -485,3 +500,20 @@ def test_ranges_are_those_of_all_sets_where_they_end(tmp_path: Path) -> None:
     assert still == {"x": (1.0, 1.0), "a": (1.0, 1.0), "l": (0.0, 0.0), "y": (0.0, 0.0)}
     for none in (Scheme(frozenset({"Mul"}), static=False), Scheme(frozenset(), static=True)):
         assert room._ranges(made, sets, none) == {}
+
+
+def test_ranges_and_levels_are_those_of_what_functions_hold(tmp_path: Path) -> None:
+    """The conversion inlines functions, so the ideal of one has to quantize inside them too."""
+    made = model(
+        "(float[n,2] x) => (float[n,2] y) { y = own.Half (x) } "
+        '<domain: "own", opset_import: ["": 17]> '
+        "Half (a) => (b) { h = Mul(a, a) b = Neg(h) }",
+        domains=', "own": 1',
+    )
+    kept = Model(save(made, tmp_path / "m.onnx"))
+    sets = [InputSet("0", {"x": np.array([[1.0, 2.0]], np.float32)})]
+    scheme = Scheme(frozenset({"Mul"}), static=True)
+    ranges = room._ranges(kept, sets, scheme)
+    assert sorted(ranges.values()) == [(1.0, 2.0), (1.0, 4.0)]
+    changed = quantize_through(made, scheme, ranges)
+    assert [node.op_type for node in changed.graph.node].count("QuantizeLinear") == 2

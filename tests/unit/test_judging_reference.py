@@ -483,25 +483,6 @@ def test_an_error_of_onnx_runtime_is_the_model_s_and_one_of_ours_stays(
             room._make(made, card, Settings(), tmp_path / "m.npz", unusual=True)
 
 
-@pytest.mark.parametrize(
-    ("words", "end"),
-    [
-        ("it is broken", ": it is broken"),
-        (
-            "OPSET 99",
-            "OPSET 99 Mend: a newer ONNX Runtime, or the model in an older opset "
-            "(onnx.version_converter)",
-        ),
-    ],
-)
-def test_a_refusal_ends_in_what_the_runtime_said(words: str, end: str) -> None:
-    told = room._refused(RuntimeError(words))
-    assert told.startswith(
-        f"ONNX Runtime {runtime_version()} can't open the untouched model"
-    )
-    assert told.endswith(end)
-
-
 def test_sequences_and_maps_are_compared_bit_for_bit() -> None:
     one, twin = [np.array([1.0, np.nan])], [np.array([1.0, np.nan])]
     assert room._same(one, twin)

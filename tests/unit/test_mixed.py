@@ -373,6 +373,20 @@ def test_eight_bits_leave_the_nodes_in_float_that_a_ratio_needs(tmp_path: Path) 
     )
 
 
+def test_eight_bits_are_searched_for_inside_functions_too(tmp_path: Path) -> None:
+    source = model(
+        """(float[n,8] x, float[8,8] w) => (float[n,8] y) { y = own.Layer (x, w) }
+        <domain: "own", opset_import: ["": 17]>
+        Layer (a, v) => (b) { h = MatMul(a, v)  b = Relu(h) }""",
+        domains=', "own": 1',
+    )
+    weights = np.random.default_rng(3).normal(size=(8, 8)).astype("f4")
+    source.graph.initializer.append(numpy_helper.from_array(weights, "w"))
+    del source.graph.input[1]
+    result = judged(save(source, tmp_path / "m.onnx"), "int8.mixed")
+    assert result.status is Status.PASS, result
+
+
 def test_kernels_that_lose_more_than_the_search_sees_cost_a_node_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -113,3 +113,52 @@ def test_functions_are_inlined_without_the_weights_and_the_model_stays_as_it_was
     assert numpy_helper.to_array(inlined.graph.initializer[0]).shape == LARGE.shape
     assert made.SerializeToString() == before
     assert inline_functions(inlined) is inlined
+
+
+OTHER_VERSION = """<ir_version: 9, opset_import: ["" : 22, "mine" : 1]>
+small (float[n,64] x) => (float[n,64] y) { z = mine.outer(x)  y = mine.plain(z) }
+<domain: "mine", opset_import: ["" : VERSION, "mine" : 1]> outer (a) => (b) { c = OP(a)  b = mine.plain(c) }
+<domain: "mine", opset_import: ["" : 22]> plain (a) => (b) { b = Abs(a) }"""
+
+
+@pytest.mark.parametrize(
+    ("version", "op", "inlined", "left"),
+    [
+        (22, "Cos", ["Cos", "Abs", "Abs"], set()),
+        (21, "Neg", ["Neg", "Abs", "Abs"], set()),
+        (13, "Neg", ["Neg", "Abs", "Abs"], set()),
+        # Cos takes bfloat16 since opset 22.
+        (21, "Cos", ["outer", "Abs"], {"outer", "plain"}),
+        (12, "Neg", ["outer", "Abs"], {"outer", "plain"}),
+        (21, "Unheard", ["outer", "Abs"], {"outer", "plain"}),
+    ],
+)
+def test_a_function_of_another_opset_is_inlined_where_its_operators_are_the_same(
+    version: int, op: str, inlined: list[str], left: set[str]
+) -> None:
+    made = onnx.parser.parse_model(
+        OTHER_VERSION.replace("VERSION", str(version)).replace("OP(", f"{op}(")
+    )
+    before = made.SerializeToString()
+    result = inline_functions(made)
+    assert [node.op_type for node in result.graph.node] == inlined
+    assert {function.name for function in result.functions} == left
+    assert made.SerializeToString() == before
+
+
+def test_the_operators_of_a_branch_inside_a_function_count_too() -> None:
+    made = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["" : 22, "mine" : 1]>
+        small (float[n] x, bool c) => (float[n] y) { y = mine.choose(x, c) }
+        <domain: "mine", opset_import: ["" : 21]> choose (a, c) => (b) {
+          b = If (c) <then_branch = t () => (d) { d = Cos(a) }, else_branch = e () => (d) { d = Neg(a) }>
+        }""")
+    assert inline_functions(made) is made
+
+
+def test_versions_of_other_domains_have_to_agree() -> None:
+    made = onnx.parser.parse_model("""<ir_version: 9, opset_import: ["" : 22, "mine" : 1]>
+        small (float[n] x) => (float[n] y) { z = mine.one(x)  y = mine.two(z) }
+        <domain: "mine", opset_import: ["" : 22, "far" : 1]> one (a) => (b) { b = Neg(a) }
+        <domain: "mine", opset_import: ["" : 22, "far" : 2]> two (a) => (b) { b = Neg(a) }""")
+    result = inline_functions(made)
+    assert [node.op_type for node in result.graph.node] == ["Neg", "two"]

@@ -5,7 +5,6 @@ ONNX's reference implementation makes of it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -119,7 +118,8 @@ def test_a_value_is_as_large_as_the_reference_makes_it(tmp_path: Path, kind: str
     watched.CopyFrom(made)
     watched.graph.output.append(onnx.helper.make_empty_tensor_value_info("v"))
     x = np.zeros([int(dim) for dim in dims.split(",")], np.float32)
-    outputs: Any = ReferenceEvaluator(watched).run(None, {"x": x})
+    outputs = ReferenceEvaluator(watched).run(None, {"x": x})
+    assert isinstance(outputs, list)
     value = outputs[1]
     # What follows v is a float, and no larger where v is one or wider.
     size = max(value.nbytes, value.size * 4)

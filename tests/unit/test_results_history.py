@@ -1,6 +1,7 @@
 """history.sqlite: runs side by side, old files, broken files."""
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -9,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -231,15 +233,72 @@ def test_the_machines_of_an_older_history_are_found_in_its_cells(tmp_path: Path)
     with History(path) as past:
         past.begin(RUN)
         past.put_all([cell("original"), cell("simplify", machine=host)])
-    with sqlite3.connect(path) as database:  # back to version 2
+    back_to_version_2(path)
+    with History(path) as past:
+        machines = [night.machine for night in past.nights(RUN.id, last=1)]
+    assert machines == [None, host]
+
+
+def back_to_version_2(path: Path) -> None:
+    with sqlite3.connect(path) as database:
         database.execute("DROP INDEX cells_by_cell")
         database.execute("ALTER TABLE cells DROP COLUMN machine")
         database.execute("CREATE INDEX cells_by_cell ON cells (cell_id, run_id)")
         database.execute("PRAGMA user_version = 2")
     database.close()
-    with History(path) as past:
-        machines = [night.machine for night in past.nights(RUN.id, last=1)]
-    assert machines == [None, host]
+
+
+def test_an_older_history_that_cannot_be_changed_is_read_and_stays_as_it_is(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CI hands it on to the parts of a run, which want its times alone."""
+    back_to_version_2(path)
+    before, connect = path.read_bytes(), sqlite3.connect
+
+    def read_only(name: Path | str, **options: Any) -> Any:
+        return connect(f"file:{name}?mode=ro" if name else "", uri=True, **options)
+
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    with History(path, checked=False) as past:
+        assert list(past.measured()) == ["net-original-cpu"]
+        assert len(list(past.nights(RUN.id, last=1))) == 1
+    assert path.read_bytes() == before
+    with pytest.raises(ResultsError, match="is read-only"):
+        History(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE cells SET status = 'pasB'",
+        "UPDATE cells SET json = CAST(x'ff' AS TEXT)",
+        "UPDATE cells SET json = '{\"id'",
+        "UPDATE runs SET json = '{\"id'",
+        "UPDATE runs SET json = CAST(x'ff' AS TEXT)",
+        """PRAGMA writable_schema = ON;
+        UPDATE sqlite_schema SET sql = CAST(x'ff' AS TEXT) WHERE name = 'cells'""",
+    ],
+)
+def test_a_damaged_text_within_a_sound_file_is_told_as_damage(
+    path: Path, damage: str
+) -> None:
+    with sqlite3.connect(path) as database:
+        database.executescript(damage)
+    database.close()
+    told = []
+    for read in (
+        lambda past: past.cells(RUN.id),
+        lambda past: past.past("net-original-cpu"),
+        lambda past: list(past.nights(RUN.id, last=3)),
+        lambda past: past.runs(),
+    ):
+        try:
+            with History(path) as past:
+                read(past)
+        except ResultsError as error:
+            told.append(str(error))
+    assert told
+    assert all(re.search(r"the history \S+ is damaged .*Mend: ", words) for words in told)
 
 
 def test_months_of_nights_are_read_without_the_json_of_their_cells(path: Path) -> None:

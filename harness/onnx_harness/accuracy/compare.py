@@ -34,6 +34,7 @@ from onnx_harness.accuracy.failures import (
 from onnx_harness.accuracy.flips import without_flips
 from onnx_harness.accuracy.magnitudes import Magnitude, magnitudes
 from onnx_harness.accuracy.measure import Array, extent, is_float, measure
+from onnx_harness.accuracy.noise import FEW_ELEMENTS
 from onnx_harness.accuracy.tolerance import Tolerance
 from onnx_harness.accuracy.totals import Total
 from onnx_harness.accuracy.values import Leaf, Mismatch, walk
@@ -269,7 +270,7 @@ def _compare_set(
             continue
         for part in walk(output, value, candidate[output]):
             total = totals.setdefault(part.name, Total(tolerance))
-            total.magnitude = together.get(part.name) if isinstance(part, Leaf) else None
+            total.magnitude = _magnitude(part, together, compared)
             if isinstance(part, Mismatch):
                 total.mismatched = True
                 problems = [check_kind(part), check_length(part)]
@@ -292,6 +293,20 @@ def _compare_set(
                     sizes=compared.sizes,
                 )
             yield from (problem for problem in problems if problem is not None)
+
+
+def _magnitude(
+    part: object, together: Mapping[str, Magnitude], compared: ComparedSet
+) -> Magnitude | None:
+    """Return what the usual sets say together of an output's size, where this set can't alone.
+
+    A usual set of many elements can.
+    """
+    if not isinstance(part, Leaf) or part.reference is None:
+        return None
+    if part.reference.size > FEW_ELEMENTS and not compared.unusual:
+        return None
+    return together.get(part.name)
 
 
 def _compare_tensors(

@@ -33,7 +33,10 @@ class Magnitude:
 
 
 def magnitudes(sets: Sequence[Mapping[str, Value]]) -> dict[str, Magnitude]:
-    """Return the magnitudes of the float outputs that have few elements in each set.
+    """Return the magnitudes of the float outputs over the sets in which they have few elements.
+
+    A set of many elements says its own size, and nothing here: a batch of thousands of rows beside
+    the others makes the sizes of those no better known, and no less.
 
     Args:
         sets: the reference's outputs on the usual input sets.
@@ -42,25 +45,17 @@ def magnitudes(sets: Sequence[Mapping[str, Value]]) -> dict[str, Magnitude]:
         By flattened name.
     """
     known: dict[str, Magnitude] = {}
-    many: set[str] = set()
     for outputs in sets:
         for output, value in outputs.items():
             for part in walk(output, value, value):
                 if not isinstance(part, Leaf) or part.reference is None:
                     continue
                 array = part.reference
-                if not is_float(array) or array.size == 0:
-                    continue
-                if array.size > FEW_ELEMENTS:
-                    many.add(part.name)
+                if not is_float(array) or not 0 < array.size <= FEW_ELEMENTS:
                     continue
                 seen = known.setdefault(part.name, Magnitude())
                 scale, _ = extent(array)
                 seen.scale = max(seen.scale, scale)
                 seen.signal += norm_of(array) ** 2
                 seen.size += array.size
-    magnitudes_by_output: dict[str, Magnitude] = {}
-    for name, magnitude in known.items():
-        if name not in many:
-            magnitudes_by_output[name] = magnitude
-    return magnitudes_by_output
+    return known

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import onnx_harness
 from onnx_harness import transforms
@@ -28,6 +28,9 @@ from onnx_harness.model.file import Model, operator_counts
 from onnx_harness.results.cache import Cache, source_digest, version
 from onnx_harness.results.cells import Stage
 from onnx_harness.transforms import BoundStep
+
+if TYPE_CHECKING:
+    import onnx
 
 _MODEL_FILE, _FACTS_FILE = "model.onnx", "facts.json"
 
@@ -204,8 +207,23 @@ def checker_says(file: Path) -> str | None:
 
     note_stage(Stage.CHECK)
     try:
-        onnx.checker.check_model(str(file), full_check=True)
+        onnx.checker.check_model(_checkable(file), full_check=True)
     except Exception as error:  # ValidationError, InferenceError, and what protobuf raises
         return named(error)
     note_stage(Stage.TRANSFORM)
     return None
+
+
+def _checkable(file: Path) -> str | onnx.ModelProto:
+    """Return the file, or the model with the types without which the checker would die."""
+    import onnx
+
+    from onnx_harness.model.label_keys import may_lack_key_types, with_key_types
+
+    if not may_lack_key_types(file):
+        return str(file)
+    model = onnx.load(file, load_external_data=False)
+    if any(tensor.external_data for tensor in model.graph.initializer):
+        return str(file)
+    stated = with_key_types(model)
+    return str(file) if stated is model else stated

@@ -20,6 +20,7 @@ from onnx_harness.cell.matrix import Cell
 from onnx_harness.errors import (
     HarnessError,
     InputError,
+    MachineError,
     ModelError,
     ModelTooLarge,
     NotApplicable,
@@ -289,7 +290,7 @@ class Way:
             raise CellEnded(Status.NOT_APPLICABLE, str(error)) from error
         except InputError as error:
             raise CellEnded(Status.ERROR, first_line(error), further_lines(error)) from error
-        except ResultsError as error:
+        except (MachineError, ResultsError) as error:
             environment = Symptom.ENVIRONMENT
             raise CellEnded(
                 Status.ERROR, first_line(error), further_lines(error), environment

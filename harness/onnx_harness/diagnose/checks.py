@@ -21,6 +21,7 @@ from onnx_harness.errors import named as named_error
 from onnx_harness.isolate.answers import pack, unpack
 from onnx_harness.judging.half_range import computes_in_half
 from onnx_harness.judging.simulation import simulated
+from onnx_harness.model.label_keys import with_key_types
 from onnx_harness.providers.sessions import LEVELS
 from onnx_harness.results.cells import Stage
 
@@ -236,7 +237,7 @@ def _changed(
 
 def _checker_says(model: onnx.ModelProto) -> str | None:
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(with_key_types(model), full_check=True)
     except Exception as error:  # ValidationError, InferenceError, and what protobuf raises
         return named_error(error)
     return None

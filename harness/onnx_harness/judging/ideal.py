@@ -26,6 +26,7 @@ from onnx_harness.judging.runs import (
     open_cpu,
 )
 from onnx_harness.model.file import Model
+from onnx_harness.model.inlining import inline_functions
 from onnx_harness.providers.running import run
 from onnx_harness.results.cache import Cache
 
@@ -164,7 +165,7 @@ def _overflows(noise: Noise) -> bool:
 
 def _ranges(model: Model, sets: Sequence[InputSet], scheme: Scheme) -> dict[str, Range]:
     """Return the least and the greatest of each activation of the untouched model on input sets."""
-    graph = in_memory(model)
+    graph = inline_functions(in_memory(model))
     names = watch(graph, watched(graph, scheme))
     if not names:
         return {}

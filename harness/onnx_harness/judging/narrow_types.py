@@ -122,11 +122,19 @@ def _type_foreign(
     return added
 
 
+def _of_onnx(node: onnx.NodeProto, opset: int) -> onnx.defs.OpSchema | None:
+    """Return onnx's schema, such as an ai.onnx.ml operator's: older ones infer nothing."""
+    try:
+        return onnx.defs.get_schema(node.op_type, opset, node.domain)
+    except onnx.defs.SchemaError:
+        return None
+
+
 def _output_type(
     node: onnx.NodeProto, index: int, opset: int, types: Mapping[str, int]
 ) -> int | None:
-    """The element type of an output by ONNX Runtime's schema; None where it says nothing."""
-    operator = schema(node.op_type, opset, node.domain)
+    """The element type of an output by its schema; None where that says nothing."""
+    operator = schema(node.op_type, opset, node.domain) or _of_onnx(node, opset)
     if operator is None or not operator.outputs:
         return None
     formal = operator.outputs[min(index, len(operator.outputs) - 1)]
@@ -150,4 +158,4 @@ def _variable(formal: onnx.defs.OpSchema.FormalParameter) -> str:
 
     ONNX Runtime's schemas spell that attribute otherwise than onnx's.
     """
-    return str(getattr(formal, "typeStr", ""))
+    return str(getattr(formal, "typeStr", "") or getattr(formal, "type_str", ""))

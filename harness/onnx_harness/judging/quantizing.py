@@ -10,7 +10,7 @@ arithmetic stays in float32.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,12 +20,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnx_harness.model.constants import named_constants
 from onnx_harness.model.inference import infer_types
+from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import opset_of
 from onnx_harness.model.rewrite import replace_nodes
 from onnx_harness.model.walk import subgraphs
 from onnx_harness.transforms.quantization.nodes import is_size, never_quantized
 
-_FLOAT = TensorProto.FLOAT
+_FLOAT, _HALF = TensorProto.FLOAT, TensorProto.FLOAT16
 # DynamicQuantizeLinear came with this version of the operators, QuantizeLinear one before.
 _SINCE = 11
 # In dynamic quantization these hold weights of 8 bits and compute nothing with them.
@@ -105,7 +106,7 @@ def watched(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
     """
     if not scheme.static:
         return []
-    floats, constants = _floats(model), _constants(model.graph)
+    floats, constants = _floats(model, scheme), _constants(model.graph, scheme)
     spared_names = never_quantized(model, static=scheme.static)
     names: dict[str, None] = {}
     for node in model.graph.node:
@@ -130,13 +131,18 @@ def watched(model: onnx.ModelProto, scheme: Scheme) -> list[str]:
 def watch(model: onnx.ModelProto, names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Give a model two more outputs for each of ``names``: its least and its greatest element.
 
-    Their names.
+    Their names. They're float32, whatever the value is.
     """
     ranges = {}
+    halves = _halves(model) if names else frozenset()
     for index, name in enumerate(names):
         least, most = f"least/{index}", f"most/{index}"
+        value = name
+        if name in halves:
+            value = f"wide/{index}"
+            model.graph.node.append(helper.make_node("Cast", [name], [value], to=_FLOAT))
         for op, output in (("ReduceMin", least), ("ReduceMax", most)):
-            model.graph.node.append(helper.make_node(op, [name], [output], keepdims=0))
+            model.graph.node.append(helper.make_node(op, [value], [output], keepdims=0))
             model.graph.output.append(helper.make_tensor_value_info(output, _FLOAT, []))
         ranges[name] = (least, most)
     return ranges
@@ -148,16 +154,18 @@ def quantize_through(
     """The ideal conversion of a model.
 
     Args:
-        model: it is changed.
+        model: it is changed. What its functions hold is quantized too, as the conversion does.
         scheme: what is quantized, and how.
         ranges: of the activations that `watched` names; those without one stay as they are.
 
     Raises:
         Exception: what onnx raises about a model that it can't infer the types of, or convert.
     """
+    model = inline_functions(model)
     if model.opset_import and opset_of(model) < _SINCE:
         model = onnx.version_converter.convert_version(model, _SINCE)
-    floats, constants = _floats(model), _constants(model.graph)
+    floats, constants = _floats(model, scheme), _constants(model.graph, scheme)
+    halves, signed = _halves(model), scheme.signed_activations
     nodes: list[onnx.NodeProto] = []
     quantized_names: dict[str, str] = {}
     spared_names = never_quantized(model, static=scheme.static)
@@ -165,7 +173,9 @@ def quantize_through(
     # graph among them.
     shared = _shared(model.graph, scheme, ranges, spared_names)
     for name in (info.name for info in model.graph.input if info.name in shared):
-        nodes += _fixed_pair(name, f"{name}/levels", ranges[name], scheme.signed_activations)
+        nodes += _fixed_pair(
+            name, f"{name}/levels", ranges[name], signed, half=name in halves
+        )
         quantized_names[name] = f"{name}/levels"
     for node in model.graph.node:
         is_quantized = scheme.takes(node, spared_names)
@@ -184,7 +194,7 @@ def quantize_through(
             if is_rounded:
                 node.output[index] = f"{name}/exact"
                 nodes += _fixed_pair(
-                    f"{name}/exact", name, ranges[name], scheme.signed_activations
+                    f"{name}/exact", name, ranges[name], signed, half=name in halves
                 )
     replace_nodes(model.graph, nodes)
     if scheme.block:
@@ -204,7 +214,7 @@ def _round_in_body(
         scheme: of weights in blocks.
         outer: the constants of the graphs around it.
     """
-    constants = {**outer, **_constants(graph)}
+    constants = {**outer, **_constants(graph, scheme)}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         for body in subgraphs(node):
@@ -213,7 +223,9 @@ def _round_in_body(
         array = None if weight is None else numpy_helper.to_array(weight)
         if array is not None and array.ndim == 2 and np.isfinite(array).all():
             node.input[1] = f"{node.output[0]}/levels"
-            tensor = numpy_helper.from_array(quantized(array, scheme, None))
+            tensor = numpy_helper.from_array(
+                quantized(array, scheme, None).astype(array.dtype)
+            )
             nodes.append(helper.make_node("Constant", [], [node.input[1]], value=tensor))
         nodes.append(node)
     replace_nodes(graph, nodes)
@@ -308,7 +320,7 @@ def _quantize_inputs(
                 array = numpy_helper.to_array(weight)
                 if not _is_rounded(node, index, array, scheme):
                     continue
-                levels = _levels(node, array, scheme)
+                levels = _levels(node, array, scheme).astype(array.dtype)
                 tensor = numpy_helper.from_array(levels)
                 nodes.append(
                     helper.make_node("Constant", [], [f"{key}/levels"], value=tensor)
@@ -349,8 +361,12 @@ def _levels(node: onnx.NodeProto, array: Array, scheme: Scheme) -> Array:
 
 
 def _fixed_pair(
-    source: str, target: str, bounds: Range, signed: bool
+    source: str, target: str, bounds: Range, signed: bool, *, half: bool = False
 ) -> list[onnx.NodeProto]:
+    """Return nodes that round a value to levels within fixed bounds.
+
+    A float16 value is float32 in between: operators before opset 19 take no other.
+    """
     least, most = min(bounds[0], 0.0), max(bounds[1], 0.0)
     if signed:
         step, zero = max(-least, most) / 127, np.array(0, np.int8)
@@ -358,7 +374,8 @@ def _fixed_pair(
         step = (most - least) / 255
         zero = np.array(round(-least / step) if step else 0, np.uint8)
     names = [f"{target}/{part}" for part in ("step", "zero", "level")]
-    return [
+    before, after = (f"{target}/wide", f"{target}/wide/levels") if half else (source, target)
+    nodes = [
         helper.make_node(
             "Constant",
             [],
@@ -366,9 +383,13 @@ def _fixed_pair(
             value=numpy_helper.from_array(np.array(step or 1.0, np.float32)),
         ),
         helper.make_node("Constant", [], names[1:2], value=numpy_helper.from_array(zero)),
-        helper.make_node("QuantizeLinear", [source, *names[:2]], names[2:]),
-        helper.make_node("DequantizeLinear", [names[2], *names[:2]], [target]),
+        helper.make_node("QuantizeLinear", [before, *names[:2]], names[2:]),
+        helper.make_node("DequantizeLinear", [names[2], *names[:2]], [after]),
     ]
+    if half:
+        nodes.insert(2, helper.make_node("Cast", [source], [before], to=_FLOAT))
+        nodes.append(helper.make_node("Cast", [after], [target], to=_HALF))
+    return nodes
 
 
 def _channel_axis(node: onnx.NodeProto) -> int:
@@ -378,17 +399,29 @@ def _channel_axis(node: onnx.NodeProto) -> int:
     return 0 if transposed else _CHANNELS.get(node.op_type, 0)
 
 
-def _constants(graph: onnx.GraphProto) -> dict[str, TensorProto]:
+def _constants(graph: onnx.GraphProto, scheme: Scheme) -> dict[str, TensorProto]:
     constants: dict[str, TensorProto] = {}
     for name, tensor in named_constants(graph):
-        if tensor.data_type == _FLOAT:
+        if tensor.data_type in _types(scheme):
             constants[name] = tensor
     return constants
 
 
-def _floats(model: onnx.ModelProto) -> set[str]:
+def _types(scheme: Scheme) -> tuple[int, ...]:
+    """Return the types that are quantized: float16 but where the library refuses it."""
+    return (_FLOAT, _HALF) if scheme.static or scheme.block else (_FLOAT,)
+
+
+def _floats(model: onnx.ModelProto, scheme: Scheme) -> set[str]:
+    return _of_types(model, _types(scheme)) | set(_constants(model.graph, scheme))
+
+
+def _halves(model: onnx.ModelProto) -> frozenset[str]:
+    return frozenset(_of_types(model, (_HALF,)))
+
+
+def _of_types(model: onnx.ModelProto, types: Collection[int]) -> set[str]:
+    """Return the names of the values of those types that are no constants."""
     graph = infer_types(model, required=True).graph
     infos = [*graph.value_info, *graph.input, *graph.output]
-    return {info.name for info in infos if info.type.tensor_type.elem_type == _FLOAT} | set(
-        _constants(graph)
-    )
+    return {info.name for info in infos if info.type.tensor_type.elem_type in types}

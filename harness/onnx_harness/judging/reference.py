@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 import onnx_harness
 from onnx_harness import inputs, providers
 from onnx_harness.cards.card import Card
-from onnx_harness.errors import DiedBefore, HarnessError, InputError, ModelError, first_line
+from onnx_harness.errors import DiedBefore, HarnessError, InputError, first_line
 from onnx_harness.inputs import InputSet
 from onnx_harness.inputs.graph.chance import random_nodes
 from onnx_harness.inputs.plan.edges import UNUSUAL
 from onnx_harness.inputs.recorded.data_sets import data_set_files, digest, load_data_sets
 from onnx_harness.isolate import noted, risking
+from onnx_harness.judging.refusal import refusal
 from onnx_harness.model.custom_ops import libraries_digest
 from onnx_harness.model.file import Model
 from onnx_harness.names import CARD_SUFFIX
@@ -228,7 +229,7 @@ def _make(
     except HarnessError:
         raise
     except Exception as error:  # ONNX Runtime's errors have no common class below Exception
-        raise ModelError(_refused(error)) from error
+        raise refusal(error, model.skeleton, runtime_version()) from error
     recorded_sets = load_data_sets(model.path, model.skeleton)
     if recorded.is_file():
         recorded_sets += inputs.load_npz_sets(recorded, model.skeleton)
@@ -343,31 +344,6 @@ def _generated(
         seed=settings.seed,
         try_run=tried,
         unusual=unusual,
-    )
-
-
-def _refused(error: Exception) -> str:
-    words = first_line(error)
-    mend = ""
-    if "not a registered function/op" in words:
-        mend = (
-            ". Mend: name the library that has it, in the card (custom_ops = [...]) or with "
-            "--custom-ops FILE, "
-            "or export the model with standard operators"
-        )
-    elif "construct locale" in words:
-        mend = (
-            " Mend: `locale-gen en_US.UTF-8` (Debian: the package locales): its StringNormalizer "
-            "needs that locale on this machine, and the model isn't at fault"
-        )
-    elif "opset" in words.lower():
-        mend = (
-            " Mend: a newer ONNX Runtime, or the model in an older opset "
-            "(onnx.version_converter)"
-        )
-    return (
-        f"ONNX Runtime {runtime_version()} can't open the untouched model, so nothing can be "
-        f"judged: {words}{mend}"
     )
 
 

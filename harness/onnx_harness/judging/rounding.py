@@ -20,8 +20,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_harness.judging.narrow_types import typed
 from onnx_harness.model.constants import constant_tensor, set_constant
-from onnx_harness.model.inference import infer_types
 from onnx_harness.model.inlining import inline_functions
 from onnx_harness.model.ops import is_standard, opset_of
 from onnx_harness.model.rewrite import fresh_name, replace_nodes, value_names
@@ -105,7 +105,7 @@ def round_through(
         model = onnx.version_converter.convert_version(model, _BFLOAT16_SINCE)
         opset = _BFLOAT16_SINCE
     opsets = {entry.domain: entry.version for entry in model.opset_import} | {"": opset}
-    types = _Types.of(infer_types(model, required=True).graph)
+    types = _Types.of(typed(model).graph)
     rewriter = _Rewriter(kind, clamp, opsets, None if ranged else float(_largest(kind)))
     rewriter.graph(model.graph, types, frozenset(), all_inputs=all_inputs, top=True)
     return model

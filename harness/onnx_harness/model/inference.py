@@ -7,6 +7,7 @@ import math
 import onnx
 from onnx import TensorProto
 
+from onnx_harness.model.label_keys import with_key_types
 from onnx_harness.model.messages import copy_fields
 
 # Inference reads shapes, axes and index lists; of weights it wants the shape alone.
@@ -46,7 +47,7 @@ def infer_types(
     Raises:
         Exception: what onnx raises, if ``required``.
     """
-    light = without_weights(model)
+    light = with_key_types(without_weights(model))
     try:
         inferred = onnx.shape_inference.infer_shapes(
             light, check_type=False, strict_mode=False, data_prop=follow_sizes

@@ -16,6 +16,7 @@ from onnx_harness.model import rounded_pools
 from onnx_harness.model.constants import named_constants
 from onnx_harness.model.graph import Editing
 from onnx_harness.model.inference import infer_types
+from onnx_harness.model.label_keys import with_key_types
 from onnx_harness.model.ops import is_standard
 from onnx_harness.model.rewrite import fresh_name, value_names
 from onnx_harness.model.stand_ins import with_stand_ins
@@ -119,7 +120,10 @@ def is_consistent(editing: Editing, *, follow_sizes: bool = True) -> bool:
     try:
         for data_prop in (False, True) if branches else (False,):
             onnx.shape_inference.infer_shapes(
-                skeleton, check_type=True, strict_mode=True, data_prop=data_prop
+                with_key_types(skeleton),
+                check_type=True,
+                strict_mode=True,
+                data_prop=data_prop,
             )
     except Exception:  # what it raises varies
         return False

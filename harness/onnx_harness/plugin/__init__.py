@@ -380,6 +380,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Attach the verdict to the report: that way it also reaches the controller of xdist."""
     report = yield
+    runner = item.config.stash.get(RUNNER, None)
+    if runner is not None and runner.warnings:
+        vars(report).update(onnx_warnings=list(runner.warnings))
     if report.when == "call" and RESULT in item.stash:
         from onnx_harness.results.codec import line_of
 

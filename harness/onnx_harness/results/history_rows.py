@@ -178,6 +178,33 @@ EXPLANATIONS = {
 }
 
 
+def explanation(error: Exception) -> tuple[str, str]:
+    """Return what an error says of a history, and what to do about it."""
+    otherwise = "can't be used", "move it away, and the next run starts a new one"
+    return EXPLANATIONS.get(_code(error), otherwise)
+
+
+def _code(error: Exception) -> int:
+    return (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_CORRUPT) & 0xFF
+
+
+def is_read_only(error: sqlite3.Error) -> bool:
+    """Return whether a file can't be changed that should have been."""
+    return _code(error) == sqlite3.SQLITE_READONLY
+
+
+def temporary_copy(database: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy for reading, and close what is copied.
+
+    An older file that can't be changed is brought up to date there.
+    """
+    # Without a name it's a temporary file of SQLite's, which goes when it's closed.
+    copy = sqlite3.connect("", isolation_level=None)
+    database.backup(copy)
+    database.close()
+    return copy
+
+
 def night_figures(
     run: RunInfo,
     cell_id: str,

@@ -18,14 +18,22 @@ class Ahead:
     has lost no more than that.
     """
 
-    def __init__(self, cells: Sequence[Cell], judge: Callable[[Cell], Judged]) -> None:
+    def __init__(
+        self,
+        cells: Sequence[Cell],
+        judge: Callable[[Cell], Judged],
+        ends: Callable[[Judged], bool] = lambda _: True,
+    ) -> None:
         """Begin nothing yet.
 
         Args:
             cells: in the order in which they will be asked for.
             judge: one of them, in whichever thread; never two at once.
+            ends: whether the worker has no more to do for a cell of that verdict. Behind one for
+                which it has, nothing is begun: the verdict would wait for it, untold.
         """
         self._judge = judge
+        self._ends = ends
         self._next = {cell.id: after for cell, after in itertools.pairwise(cells)}
         self._begun: dict[str, Future[Judged]] = {}
         self._asked: set[str] = set()
@@ -41,7 +49,7 @@ class Ahead:
         else:
             judged = begun.result()
         after = self._next.pop(cell.id, None)
-        if after is not None and after.id not in self._asked:
+        if after is not None and after.id not in self._asked and self._ends(judged):
             self._begin(after)
         return judged
 

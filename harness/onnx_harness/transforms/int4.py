@@ -49,8 +49,8 @@ def quantize_weights(
         The quantized model, its inputs and outputs as before.
 
     Raises:
-        NotApplicable: no MatMul has a constant matrix, the model is quantized already, or is over 2
-            GB.
+        NotApplicable: no MatMul has a constant matrix that isn't float64, the model is quantized
+            already, or is over 2 GB.
         ValueError: no node has a name that was given, and none may be missing.
     """
     from onnx_harness.model.rewrite import sort_nodes
@@ -61,6 +61,7 @@ def quantize_weights(
     _refuse(model)
     _, excluded = present_nodes(model, (), nodes_to_exclude, allow_missing)
     _make_initializers(model)
+    excluded += _products_of_doubles(model)
     with quiet(), aliased(model) as aliases:
         quantized = _run_library(
             model,
@@ -71,7 +72,9 @@ def quantize_weights(
         )
         aliases.take_back(quantized)
     if not any(is_quantized(node) for node in walk(quantized.graph)):
-        raise NotApplicable("there is nothing to quantize: no MatMul has a constant matrix")
+        raise NotApplicable(
+            "there is nothing to quantize: no MatMul has a constant matrix of float32 or float16"
+        )
     sort_nodes(quantized.graph)
     return quantized
 
@@ -100,6 +103,18 @@ def _refuse(model: onnx.ModelProto) -> None:
     before = next((node.op_type for node in walk(model.graph) if is_quantized(node)), None)
     if before is not None:
         raise NotApplicable(f"the model is quantized already: it holds {before}")
+
+
+def _products_of_doubles(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the main graph's MatMuls by float64, which MatMulNBits doesn't take."""
+    import onnx
+
+    doubles = set()
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.DOUBLE:
+            doubles.add(tensor.name)
+    products = (node for node in model.graph.node if node.op_type == "MatMul")
+    return [node.name for node in products if not doubles.isdisjoint(node.input)]
 
 
 def _make_initializers(model: onnx.ModelProto) -> None:

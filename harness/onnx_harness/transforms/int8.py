@@ -18,6 +18,7 @@ from onnx_harness.transforms.quantization.library import Samples, feeds_of, thro
 from onnx_harness.transforms.quantization.operators import (
     DEFAULT_OP_TYPES_TO_EXCLUDE,
     DYNAMIC_OPS,
+    FLOAT16_SINCE,
     STATIC_OPS,
 )
 from onnx_harness.transforms.quantization.options import (
@@ -43,10 +44,9 @@ if TYPE_CHECKING:
 TYPES = {"int8": "QInt8", "uint8": "QUInt8"}
 CALIBRATIONS = {"minmax": "MinMax", "percentile": "Percentile", "entropy": "Entropy"}
 
-# A DequantizeLinear with an axis, which a scale for each channel needs, came with opset 13, one
-# that gives float16 with
-# 19. 11 is the first opset that onnxruntime.quantization doesn't convert itself.
-_OPSET, _OPSET_PER_CHANNEL, _OPSET_FLOAT16 = 11, 13, 19
+# A DequantizeLinear with an axis, which a scale for each channel needs, came with opset 13. 11 is
+# the first opset that onnxruntime.quantization doesn't convert itself.
+_OPSET, _OPSET_PER_CHANNEL = 11, 13
 
 
 def quantize_dynamic(
@@ -178,7 +178,7 @@ def quantize_static(
     own = static_options(extra_options, calibration)
     types = _chosen(op_types_to_quantize, op_types_to_exclude, STATIC_OPS)
     inline(model)
-    refuse(model, types, float16_since=_OPSET_FLOAT16)
+    refuse(model, types, float16_since=FLOAT16_SINCE)
     nodes_to_quantize, nodes_to_exclude = present_nodes(
         model, nodes_to_quantize, nodes_to_exclude, allow_missing
     )

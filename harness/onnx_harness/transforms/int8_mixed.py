@@ -32,7 +32,8 @@ def quantize_mixed(
     """Quantize as ``int8.static`` does, but for the nodes that have to stay float.
 
     Args:
-        model: the model; it may be changed. A node without a name is named by its first output.
+        model: the model; it may be changed. Its functions are inlined. A node without a name is
+            named by its first output.
         samples: as `quantize_static`.
         choose: chooses the nodes.
         sqnr_db: the least ratio of signal to quantization noise of every float output, in dB.
@@ -46,7 +47,9 @@ def quantize_mixed(
     """
     from onnx_harness.transforms.quantization.mixed import QuantizedConversion
     from onnx_harness.transforms.quantization.nodes import name_by_output
+    from onnx_harness.transforms.quantization.preparing import inline
 
+    inline(model)
     name_by_output(model.graph)
     own = tuple(options.pop("nodes_to_exclude", ()))
 

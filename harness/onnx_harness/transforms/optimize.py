@@ -78,6 +78,7 @@ def optimize(
     import onnx
     import onnxoptimizer
 
+    from onnx_harness.model.label_keys import with_key_types
     from onnx_harness.model.rewrite import unlist_constants
     from onnx_harness.model.unread_defaults import unread_defaults
 
@@ -100,7 +101,7 @@ def optimize(
     _check(optimized)
     if was_consistent:
         # Types too: ONNX Runtime doesn't load a model whose types contradict each other.
-        onnx.checker.check_model(optimized, full_check=True)
+        onnx.checker.check_model(with_key_types(optimized), full_check=True)
     return optimized
 
 
@@ -145,8 +146,10 @@ def _is_consistent(model: onnx.ModelProto) -> bool:
     """
     import onnx
 
+    from onnx_harness.model.label_keys import with_key_types
+
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(with_key_types(model), full_check=True)
     except Exception:  # what the checker and inference raise has no common base
         return False
     return True

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from onnx_harness.inputs.decisions.batch import INDEX, Attempt
-from onnx_harness.inputs.decisions.cuts import Grid
+from onnx_harness.inputs.decisions.cuts import Floats, Grid
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
 from onnx_harness.inputs.values.generators import seeded
 from onnx_harness.inputs.values.sets import Array, InputSet, shape_text
@@ -21,7 +23,8 @@ def constant_sets(
 ) -> list[InputSet]:
     """Make sets in which half of the elements lie on a constant or next to it.
 
-    That is one unit in the last place above, or one below.
+    That is one unit in the last place above, or one below. In a last set all of them do: a score
+    that is just above a threshold is often suppressed by a greater one.
 
     Args:
         recipe: of the model.
@@ -37,6 +40,7 @@ def constant_sets(
     if not compared:
         return []
     sets = []
+    shape = shape_text(np.shape(recipe.values(INDEX, seed, base)[next(iter(compared))]))
     for turn in range(_MOST_SETS):
         values = recipe.values(INDEX, seed, base)
         most_remaining = 0
@@ -48,13 +52,29 @@ def constant_sets(
                 )
                 most_remaining = max(most_remaining, remaining)
         if attempt(values) is not None:
-            shape = shape_text(np.shape(values[next(iter(compared))]))
             again = f", {turn + 1}" if turn else ""
             name = f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}{again})"
             sets.append(InputSet(name, values, ON_CONSTANTS, poised=True))
         if most_remaining <= 0:
             break
+    values = recipe.values(INDEX, seed, base)
+    for name, constants in compared.items():
+        value = values[name]
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f" and value.size:
+            near = _near(value.dtype, constants)
+            turns = seeded(seed, INDEX + 2, name).permutation(np.resize(near, value.size))
+            values[name] = turns.astype(value.dtype).reshape(value.shape)
+    if attempt(values) is not None:
+        name = f"unusual: {ON_CONSTANTS} (seed {seed}, {shape}, all)"
+        sets.append(InputSet(name, values, ON_CONSTANTS, poised=True))
     return sets
+
+
+def _near(dtype: np.dtype[Any], constants: tuple[float, ...]) -> Floats:
+    """The constants and their neighbours in a type."""
+    grid = Grid(dtype)
+    exact = np.asarray(constants, np.float64).astype(dtype).astype(np.float64)
+    return np.concatenate([exact, grid.step(exact, 1), grid.step(exact, -1)])
 
 
 def _on(
@@ -64,14 +84,12 @@ def _on(
 
     The second item is how many numbers are left for further turns.
     """
-    grid = Grid(array.dtype)
-    exact = np.asarray(constants, np.float64).astype(array.dtype).astype(np.float64)
-    near = np.concatenate([exact, grid.step(exact, 1), grid.step(exact, -1)])
+    near = _near(array.dtype, constants)
     changed = np.array(array)
     flat = changed.reshape(-1)
     count = min(flat.size, max(len(near), flat.size // 2))
     width = changed.shape[-1] if changed.ndim else 1
-    if len(exact) > 1 and flat.size < len(near) * width:
+    if len(constants) > 1 and flat.size < len(near) * width:
         # Each may be what another column is compared with: all of them go through every place.
         shift, remaining = turn, len(near) - (turn + 1)
     else:

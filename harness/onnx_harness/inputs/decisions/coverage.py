@@ -60,9 +60,8 @@ def coverage(model: onnx.ModelProto, recipe: Recipe, sets: Sequence[InputSet]) -
         if words.lookups:
             reached = []
             for lookup in words.lookups:
-                reached.append(
-                    len(_held(sets, lookup.source, lookup.place) & set(lookup.keys))
-                )
+                held = _held(sets, lookup.source, lookup.place)
+                reached.append(len(held & set(map(_comparable, lookup.keys))))
             kinds["keys"] = (sum(reached), sum(len(lookup.keys) for lookup in words.lookups))
         if words.vocabularies:
             counts = [_spoken(sets, vocabulary) for vocabulary in words.vocabularies]
@@ -79,8 +78,14 @@ def _held(sets: Sequence[InputSet], source: str, place: int) -> set[Any]:
     for input_set in sets:
         array = input_set.values.get(source)
         if isinstance(array, np.ndarray) and array.ndim and array.shape[0] and array.size:
-            values.update(array.reshape(array.shape[0], -1)[:, place].tolist())
+            column = array.reshape(array.shape[0], -1)[:, place].tolist()
+            values.update(map(_comparable, column))
     return values
+
+
+def _comparable(value: Any) -> Any:
+    """Return a value that equals itself: NaN, which an Imputer replaces, doesn't."""
+    return value if value == value else None
 
 
 def _spoken(sets: Sequence[InputSet], vocabulary: Vocabulary) -> int:

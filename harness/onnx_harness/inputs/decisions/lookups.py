@@ -96,12 +96,13 @@ def _lookup(
     entry = inputs[column.source]
     spec = specs.get(column.source)
     if (spec is not None and spec.values) or any(
-        step.kind != "cast" for step in column.maps
+        step.kind not in ("cast", "impute") for step in column.maps
     ):
         return None
+    replaced = {step.numbers[0] for step in column.maps if step.kind == "impute"}
     lookups = []
     for key in keys_of(node) or replaced_of(node):
-        if _holds(entry, key):
+        if _holds(entry, key) and key not in replaced:
             lookups.append(key)
     keys = tuple(lookups)
     return Lookup(*column.slot, keys, is_open(node)) if keys else None

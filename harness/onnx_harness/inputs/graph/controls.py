@@ -71,9 +71,11 @@ _THRESHOLDS = {
     "ThresholdedRelu": ("alpha", 1.0),
     "Shrink": ("lambd", 0.5),
 }
+_SCORE = 4  # input of a NonMaxSuppression: what scores have to be above
 # Integers on both sides of what decides: a bit, the beginning of an hour.
 _DIVISIONS = frozenset({"BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Mod"})
 _MOST_CONSTANTS = 64
+_MOST_COUNTED = 4096  # a greater one may be how often a loop goes round
 _PLAIN = {"Abs": Act.ABSOLUTE, "Floor": Act.FLOOR, "Ceil": Act.CEIL, "Round": Act.ROUND}
 _BOTH_WAYS = {"Add": Act.ADD, "Mul": Act.SCALE, "Max": Act.AT_LEAST, "Min": Act.AT_MOST}
 
@@ -176,6 +178,9 @@ def constants_beside(scope: Scope, node: onnx.NodeProto, slot: int) -> tuple[flo
     if node.op_type in _THRESHOLDS and slot == 0:
         threshold = float(np.float32(attribute(node, *_THRESHOLDS[node.op_type])))
         return (threshold, -threshold) if node.op_type == "Shrink" else (threshold,)
+    if node.op_type == "NonMaxSuppression":
+        score = _number(scope, node.input[_SCORE]) if len(node.input) > _SCORE else None
+        return (score,) if slot == 1 and score is not None else ()
     divides = node.op_type in _DIVISIONS
     if (node.op_type not in _COMPARISONS and not divides) or len(node.input) != 2:
         return ()
@@ -220,6 +225,38 @@ def among(
             values=tuple(found),
             role=role,
         )
+
+
+def cut_off(
+    steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int, entry: Input
+) -> Iterator[Demand]:
+    """Find the integers that are just beyond what they are cut off at, at it, and before it.
+
+    Args:
+        steps: from the input to the cut.
+        scope: whose constants ``node`` sees.
+        node: a consumer of the value that the steps lead to.
+        slot: which of its inputs that is.
+        entry: an input of integers.
+    """
+    cuts = node.op_type in ("Min", "Max") or (node.op_type == "Clip" and slot == 0)
+    if steps is None or not cuts or not entry.is_integer:
+        return
+    values: dict[float, None] = {}
+    for place, name in enumerate(node.input):
+        if place == slot or not name:
+            continue
+        number = _number(scope, name)
+        if number is None:
+            continue
+        if abs(number) > _MOST_COUNTED:
+            continue
+        for target in (number + 1, number - 1, number):
+            for value in _backward(steps, target):
+                if _fits(value, entry) and forward(steps, value, whole=True) == target:
+                    values[value] = None
+    if values:
+        yield Demand(Kind.CUT, f"it is cut off in {label(node)}", values=tuple(values))
 
 
 def forward(steps: Steps, value: float, *, whole: bool) -> float:

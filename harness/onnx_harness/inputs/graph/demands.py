@@ -68,6 +68,9 @@ _ORDERS = ("Less", "LessOrEqual", "Greater", "GreaterOrEqual")
 IS_DEFINED = "is defined there"
 """In the reason of a bound that a function's domain is: a model runs beyond it, and gives NaN."""
 
+BECOMES_TRUTH = "it becomes a truth value"
+"""The beginning of the reason of a mask that is cast to truth values."""
+
 _RNNS = frozenset({"LSTM", "GRU", "RNN"})
 
 
@@ -221,18 +224,42 @@ def _rotary(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterat
 
 # Of ONNX Runtime's attentions: the input that says what is attended to.
 _MASK_SLOTS = {"Attention": 3, "QAttention": 5, "MultiHeadAttention": 4}
+# nonpad_kv_seqlen of the standard Attention, since opset 24.
+_KEYS_THAT_COUNT = 6
 
 
 def _attention(
     scope: Scope, node: onnx.NodeProto, slot: int, where: str
 ) -> Iterator[Demand]:
-    if is_standard(node) or slot != _MASK_SLOTS[node.op_type]:
+    if is_standard(node):
+        if slot == _KEYS_THAT_COUNT:
+            yield from _length(_axis(scope.shape(node.input[1]), -2), where)
+        return
+    if slot != _MASK_SLOTS[node.op_type]:
         return
     dims = scope.shape(node.input[slot])
     if dims is not None and len(dims) == 1:
         yield from _length(_axis(scope.shape(node.input[0]), 1), where)
     else:
         yield Demand(Kind.MASK, f"it is the mask {where}")
+
+
+def _tensor_scatter(
+    scope: Scope, node: onnx.NodeProto, slot: int, where: str
+) -> Iterator[Demand]:
+    """Where a step is written into a cache of fixed size: what is written has to fit behind it."""
+    if slot != 2:
+        return
+    axis = int(attribute(node, "axis", -2))
+    size = _axis(scope.shape(node.input[0]), axis)
+    written = _axis(scope.shape(node.input[1]), axis)
+    if not isinstance(size, int):
+        yield _indexes(size, f"axis {axis} of '{node.input[0]}'", where)
+        return
+    # Where the length is free, sets take at most half of the cache.
+    length = written if isinstance(written, int) else size // 2
+    why = f"steps are written from there on into the {size} of '{node.input[0]}' {where}"
+    yield Demand(Kind.BOUND, why, low=0, high=size - length)
 
 
 def _roi_align(
@@ -270,6 +297,11 @@ def _one_hot(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Itera
         yield _indexes(size, "the classes", where)
     elif slot == 1:
         yield Demand(Kind.SHAPE, f"it becomes the depth {where}", role="OneHot depth")
+
+
+def _loss(scope: Scope, node: onnx.NodeProto, slot: int, where: str) -> Iterator[Demand]:
+    if slot == 1:
+        yield _indexes(_axis(scope.shape(node.input[0]), 1), "the classes", where)
 
 
 def _embed_layer_norm(
@@ -350,6 +382,9 @@ _INDEXING: dict[str, _Maker] = {
     "RoiAlign": _roi_align,
     "RotaryEmbedding": _rotary,
     "NonMaxSuppression": _suppression,
+    "SoftmaxCrossEntropyLoss": _loss,
+    "NegativeLogLikelihoodLoss": _loss,
     "EmbedLayerNormalization": _embed_layer_norm,
     "ReverseSequence": _reverse_sequence,
+    "TensorScatter": _tensor_scatter,
 }

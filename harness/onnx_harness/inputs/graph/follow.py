@@ -10,6 +10,7 @@ import onnx
 
 from onnx_harness.inputs.graph import terms
 from onnx_harness.inputs.graph.attributes import attribute, label
+from onnx_harness.inputs.graph.positions import CUTTING, MEETING, note_positions
 from onnx_harness.inputs.graph.scopes import Scope
 from onnx_harness.inputs.graph.shape_rules import RULES
 from onnx_harness.inputs.graph.shapes import Dims, Shapes
@@ -30,6 +31,8 @@ def read(scope: Scope, inputs: Mapping[str, Input]) -> Shapes:
         if entry.dims is not None and entry.container is Container.TENSOR:
             result.dims[name] = tuple(_term(dim) for dim in entry.dims)
     for node in scope.nodes:
+        with contextlib.suppress(IndexError, TypeError, ValueError):
+            note_positions(result, node)
         if not is_standard(node):
             continue
         # A node that isn't what its operator asks for tells nothing; the reference will say what is
@@ -81,6 +84,10 @@ def _computed(shapes: Shapes, node: onnx.NodeProto) -> Dims | None:
     first = numbers[0] if numbers else None
     if first is None:
         return None
+    if op in MEETING:
+        for bounds in numbers[1:]:
+            for left, right in _pairs(first, bounds or ()):
+                shapes.meet(left, right, compared=op not in CUTTING)
     if op in ("Identity", "Squeeze", "Unsqueeze", "Reshape", "Floor", "Flatten"):
         return first
     if op == "Cast":
@@ -131,7 +138,13 @@ def _ends(node: onnx.NodeProto) -> tuple[int | None, int | None]:
 
 
 def _elementwise(op: str, first: Dims, second: Dims) -> Iterator[Maybe]:
+    for left, right in _pairs(first, second):
+        yield _ARITHMETIC[op](left, right)
+
+
+def _pairs(first: Dims, second: Dims) -> Iterator[tuple[Maybe, Maybe]]:
+    """The elements that meet, where one of the two has one element or both have as many."""
     count = max(len(first), len(second))
     if {len(first), len(second)} <= {1, count}:
         for place in range(count):
-            yield _ARITHMETIC[op](first[place % len(first)], second[place % len(second)])
+            yield first[place % len(first)], second[place % len(second)]

@@ -166,6 +166,8 @@ def _slice(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str
         ):
             sliced_dims[axis] = None
         else:
+            for bound in (starts[number], ends[number]):
+                shapes.meet(data[axis], abs(bound) if isinstance(bound, int) else bound)
             sliced_dims[axis] = sliced(
                 data[axis], starts[number], ends[number], steps[number]
             )

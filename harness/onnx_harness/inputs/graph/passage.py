@@ -37,6 +37,7 @@ _SOURCES_OF_VALUES: dict[str, tuple[int, ...] | None] = {
             "ReduceMax",
             "ReduceMin",
             "ArrayFeatureExtractor",
+            "Imputer",
             "StringNormalizer",
             "Tokenizer",
         ),
@@ -51,6 +52,7 @@ _SOURCES_OF_VALUES: dict[str, tuple[int, ...] | None] = {
 _KEEPS_AXES = frozenset(
     {
         "Identity",
+        "Imputer",
         "Cast",
         "CastLike",
         "Dropout",

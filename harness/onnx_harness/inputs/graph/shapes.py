@@ -48,6 +48,22 @@ class Relation:
     why: str = field(compare=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """A number that a size is compared with, or cut off at.
+
+    Attributes:
+        size: computed from shapes.
+        number: of the graph.
+        compared: whether it is compared, so that the number itself may fall on either side. What is
+            cut off there shows that beyond the number alone.
+    """
+
+    size: Term
+    number: int
+    compared: bool
+
+
 @dataclass
 class Shapes:
     """The knowledge about a graph's shapes.
@@ -58,12 +74,16 @@ class Shapes:
         numbers: by the name of a small integer value that is computed from shapes: its elements,
             row by row.
         relations: in the order of the nodes.
+        meetings: likewise.
+        last: by the name of a value that counts positions: the greatest of them, sign aside.
     """
 
     scope: Scope
     dims: dict[str, Dims] = field(default_factory=dict)
     numbers: dict[str, Dims] = field(default_factory=dict)
     relations: list[Relation] = field(default_factory=list)
+    meetings: list[Meeting] = field(default_factory=list)
+    last: dict[str, Term] = field(default_factory=dict)
 
     def shape(self, name: str) -> Dims | None:
         """The dimensions of a value; what shape inference found, where nothing else is known."""
@@ -117,6 +137,13 @@ class Shapes:
             left, right = terms.reduced(left, right)
         if left != right and not (isinstance(left, int) and isinstance(right, int)):
             self.relations.append(Relation(sort, left, right, why))
+
+    def meet(self, left: Maybe, right: Maybe, *, compared: bool = False) -> None:
+        """Note that two sizes are compared, or the greater one cut off, if one is a number."""
+        if isinstance(left, int):
+            left, right = right, left
+        if left is not None and not isinstance(left, int) and isinstance(right, int):
+            self.meetings.append(Meeting(left, right, compared))
 
     def joined(self, left: Maybe, right: Maybe, why: str) -> Maybe:
         """One size for two that have to be the same, the better known of them."""

@@ -11,23 +11,26 @@ from onnx_harness.model.ops import is_standard
 
 _MOST_MATCHES = 12
 _LONGEST_PATTERN = 1000
+_MOST_PARTS = 1000
 _PRINTABLE = "".join(map(chr, range(32, 127)))
 
 
 def texts_of(node: onnx.NodeProto) -> tuple[str, ...]:
     """Return texts of which some match a RegexFullMatch's pattern and some don't.
 
-    For a StringSplit, texts with its delimiter. Empty for other nodes, and for patterns that
-    Python doesn't read as RE2 does.
+    For a StringSplit, texts with its delimiter, and more of it than it splits at. Empty for other
+    nodes, and for patterns that Python doesn't read as RE2 does.
     """
     if is_standard(node, "RegexFullMatch"):
         matches = _matches(_text(attribute(node, "pattern", "")))
         return tuple(dict.fromkeys([*matches, *(text[:-1] for text in matches if text)]))
     if is_standard(node, "StringSplit"):
         delimiter = _text(attribute(node, "delimiter", "")) or " "
-        return tuple(
-            text.replace("|", delimiter) for text in ("a|bc", "a||b", "|a|b c|", "abc")
-        )
+        texts = ["a|bc", "a||b", "|a|b c|", "abc"]
+        if 0 < (most := int(attribute(node, "maxsplit", 0))) < _MOST_PARTS:
+            # One part more than there may be, and two.
+            texts += ["a" + "|b" * (most + more) for more in (1, 2)]
+        return tuple(text.replace("|", delimiter) for text in texts)
     return ()
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import onnx
 
 from onnx_harness.inputs.graph.attributes import attribute, label
-from onnx_harness.inputs.graph.controls import among, compared
+from onnx_harness.inputs.graph.controls import among, compared, cut_off
 from onnx_harness.inputs.graph.demand import Demand, Kind
-from onnx_harness.inputs.graph.demands import demands_of
+from onnx_harness.inputs.graph.demands import BECOMES_TRUTH, demands_of
 from onnx_harness.inputs.graph.passage import State, _origin, moved_back, outward, through
 from onnx_harness.inputs.graph.scopes import GraphView
 from onnx_harness.inputs.graph.signature import Input
@@ -34,6 +34,7 @@ class AxisDemand:
         why: the end of a sentence.
         size: the only size that works, when a weight fixes it.
         at_least: the least size that works.
+        at_most: the greatest.
         step: a stride along the axis; sizes that differ by less may do the same.
         meaning: ``sequence`` or ``batch``, where an operator gives the axis one.
     """
@@ -42,6 +43,7 @@ class AxisDemand:
     why: str
     size: int | None = None
     at_least: int | None = None
+    at_most: int | None = None
     step: int = 1
     meaning: str | None = None
 
@@ -112,9 +114,7 @@ class _Walk:
             and attribute(node, "to", 0) == onnx.TensorProto.BOOL
             and state.exact
         ):
-            self.demands.append(
-                Demand(Kind.MASK, f"it becomes a truth value in {label(node)}")
-            )
+            self.demands.append(Demand(Kind.MASK, f"{BECOMES_TRUTH} in {label(node)}"))
         # "1 - mask" in front of a large negative factor is how attention masks are applied.
         if node.op_type == "Sub" and slot == 1 and self.entry.is_integer and state.exact:
             condition = state.scope.constant(node.input[0])
@@ -148,6 +148,8 @@ class _Walk:
                 )
         if node.op_type in ("Sin", "Cos") and state.linear:
             self.demands.append(Demand(Kind.ANGLE, f"it becomes an angle in {label(node)}"))
+        if state.element is None:
+            self.demands += cut_off(state.steps, state.scope, node, slot, self.entry)
         if self.scalar or state.element is not None:
             for choice in compared(state.steps, state.scope, node, slot, self.entry):
                 self.demands.append(replace(choice, element=state.element))
@@ -247,6 +249,8 @@ class _Walk:
             self._need(state, -1, sizes[0], f"the scale is that long {where}")
         elif op in ("DFT", "STFT", "MelWeightMatrix") and slot == 0:
             self.signal = True
+        elif op == "TensorScatter" and slot == 1:
+            self._written(state, node, where)
 
     def _recurrence(
         self, state: State, node: onnx.NodeProto, slot: int, weight: list[int], where: str
@@ -287,6 +291,14 @@ class _Walk:
                 self.axes.append(
                     AxisDemand(axis, why, at_least=reach, step=int(strides[number]))
                 )
+
+    def _written(self, state: State, node: onnx.NodeProto, where: str) -> None:
+        """Steps that are written into a cache of fixed size are at most as many as that holds."""
+        axis = int(attribute(node, "axis", -2))
+        size = (state.scope.shape(node.input[0]) or {axis: None})[axis]
+        if isinstance(size, int) and (origin := _origin(state, axis)) is not None:
+            why = f"they are written into the {size} of '{node.input[0]}' {where}"
+            self.axes.append(AxisDemand(origin, why, meaning="sequence", at_most=size))
 
     def _need(self, state: State, axis: int, size: int | None, why: str) -> None:
         if (origin := _origin(state, axis)) is not None and size:

@@ -14,6 +14,10 @@ import onnx
 from onnx import TensorProto
 
 from onnx_harness.inputs.graph.attributes import attribute
+from onnx_harness.inputs.graph.follow import read
+from onnx_harness.inputs.graph.scopes import view
+from onnx_harness.inputs.graph.shapes import Dims
+from onnx_harness.inputs.graph.signature import read_inputs
 from onnx_harness.inputs.plan.edges import Attempt, is_light
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
 from onnx_harness.inputs.plan.roles import Role
@@ -132,24 +136,38 @@ def is_small(model: onnx.ModelProto, values: Mapping[str, Value]) -> bool:
             info.type.tensor_type.ClearField("shape")
     graph = infer_types(sized, follow_sizes=True).graph
     infos = {info.name: info for info in (*graph.value_info, *graph.output)}
+    followed = read(view(sized).main, read_inputs(sized)).dims
     total = 0
     for node in graph.node:
         for output in filter(None, node.output):
-            elements = _elements(infos.get(output))
+            elements = _elements(infos.get(output), followed.get(output))
             if elements is None:
                 return False
             total += elements
     return total <= _MOST_ELEMENTS
 
 
-def _elements(info: onnx.ValueInfoProto | None) -> int | None:
-    """Count the elements of a tensor; None where its rank isn't known."""
+def _elements(info: onnx.ValueInfoProto | None, followed: Dims | None) -> int | None:
+    """Count the elements of a tensor; None where its rank isn't known.
+
+    Args:
+        info: what onnx infers.
+        followed: what follows from sizes that the graph computes, which onnx loses at times.
+    """
     if info is None or not info.type.HasField("tensor_type"):
         return None
-    if not info.type.tensor_type.HasField("shape"):
+    dims: list[int | None] = []
+    if info.type.tensor_type.HasField("shape"):
+        for dim in info.type.tensor_type.shape.dim:
+            dims.append(dim.dim_value if dim.HasField("dim_value") else None)
+    elif followed is None:
         return None
-    dims = info.type.tensor_type.shape.dim
-    return math.prod(dim.dim_value if dim.HasField("dim_value") else _SIZE for dim in dims)
+    if followed is not None and (not dims or len(dims) == len(followed)):
+        dims = dims or [None] * len(followed)
+        for place, size in enumerate(followed):
+            if dims[place] is None and isinstance(size, int):
+                dims[place] = size
+    return math.prod(_SIZE if size is None else size for size in dims)
 
 
 def _name(seed: int, values: Mapping[str, Value]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
+
 from onnx_harness.inputs.graph.demand import Demand, Kind
 from onnx_harness.inputs.graph.signature import Input
 from onnx_harness.inputs.graph.walk import Findings
@@ -56,6 +58,14 @@ def integer(entry: Input, findings: Findings, *, is_single: bool) -> Rule:
             return Rule(Make.INTEGERS, why, False, 0, _MOST_TIMESTEPS)
         why = f"0, 1, 2 …: {angles[0].why}, as a position does."
         return Rule(Make.POSITIONS, why, certain=False, low=0)
+    if entry.dtype == np.int16 and (findings.is_signal or _AUDIO_NAME.search(entry.name)):
+        what = (
+            "its last axis is time"
+            if findings.is_signal
+            else "its name says that it is sound"
+        )
+        why = f"Samples of 16 bits, from -{_LOUD} to {_LOUD}: {what}."
+        return Rule(Make.SIGNAL, why, False, -_LOUD, _LOUD, generators=("uniform",))
     return _named(entry, is_single=is_single)
 
 
@@ -125,6 +135,8 @@ def _named(entry: Input, *, is_single: bool) -> Rule:
 
 
 _MOST_TIMESTEPS = 999
+# Loud sound of 16 bits, which ends at 32,767.
+_LOUD = 20_000
 _SIDES = (32, 640)
 _SIDES_WHY = "32 to 640: its name says that it is the size of an image."
 # What an argument that becomes a shape, an axis or a count is filled with, and in words.

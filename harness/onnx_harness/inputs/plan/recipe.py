@@ -18,7 +18,7 @@ from onnx_harness.cards.toml import Scalar
 from onnx_harness.inputs.decisions.lookups import keys_by_column
 from onnx_harness.inputs.graph.follow import read
 from onnx_harness.inputs.graph.scopes import GraphView, Scope, view
-from onnx_harness.inputs.graph.shapes import Relation
+from onnx_harness.inputs.graph.shapes import Meeting, Relation
 from onnx_harness.inputs.graph.signature import (
     Container,
     Input,
@@ -76,6 +76,7 @@ class Recipe:
         specs: what the card says.
         findings: what the graph says, by input name.
         relations: between the sizes of dimensions.
+        meetings: of sizes with numbers of the graph.
     """
 
     inputs: dict[str, Input]
@@ -84,6 +85,7 @@ class Recipe:
     specs: Mapping[str, InputSpec]
     findings: dict[str, Findings]
     relations: tuple[Relation, ...] = ()
+    meetings: tuple[Meeting, ...] = ()
 
     def pinned(self, index: int) -> dict[str, int]:
         """The sizes that the card fixes in set ``index``."""
@@ -251,7 +253,13 @@ def recipe_for(
         if rules[name].make in (Make.TEXTS, Make.AMONG):
             rules[name] = replace(rules[name], columns=keys)
     return Recipe(
-        inputs, rules, sizing.plan(inputs, findings, relations), specs, findings, relations
+        inputs,
+        rules,
+        sizing.plan(inputs, findings, relations),
+        specs,
+        findings,
+        relations,
+        tuple(dict.fromkeys(shapes.meetings)),
     )
 
 

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
+import numpy as np
+
 from onnx_harness.inputs.graph.signature import Input
 from onnx_harness.inputs.graph.walk import Findings
 
@@ -82,7 +84,7 @@ def role_of(
         return _role_in_image(axis, dims)
     if (
         axis == rank - 1
-        and entry.is_float
+        and (entry.is_float or entry.dtype == np.int16)
         and (findings.is_signal or _SAMPLES_NAME.search(entry.name))
     ):
         return Role.SAMPLES

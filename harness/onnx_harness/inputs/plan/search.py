@@ -22,6 +22,7 @@ from onnx_harness.inputs.plan.guesses import candidates, learned
 from onnx_harness.inputs.plan.recipe import Guess, Recipe, has_unknown_rank, recipe_for
 from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.plan.rule import Make
+from onnx_harness.inputs.plan.size_edges import size_edges
 from onnx_harness.inputs.plan.unsolved import feed_shapes, no_inputs, nothing_runs
 from onnx_harness.inputs.values.sets import InputSet, Value
 from onnx_harness.isolate import noting
@@ -242,8 +243,11 @@ class _Search:
             visiting, deciding = decisive_sets(
                 model, self.recipe, self.seed, self.base, self._attempt
             )
+            sizes = size_edges(model, self.recipe, self.seed, self.base)
             rare = list(
-                edges.unusual_sets(self.recipe, self.seed, self.base, self._attempt, light)
+                edges.unusual_sets(
+                    self.recipe, self.seed, self.base, self._attempt, light, sizes
+                )
             )
         return [*([fed] if fed is not None else []), *visiting, *deciding, *rare]
 

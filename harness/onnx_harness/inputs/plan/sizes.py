@@ -266,7 +266,14 @@ def _dimension(
             _long_enough(sizes, sliding),
             (*rungs[:4], *_by_stride(sliding[0]), *rungs[4:]),
         )
-    return Dimension(name, role, sizes, tuple(dict.fromkeys(rungs)), _WORDS[role])
+    most = min(
+        (demand.at_most for demand in demands if demand.at_most is not None), default=0
+    )
+    if most:
+        # Half of the cache at most, so that there is another half to begin the writing in.
+        sizes = tuple(dict.fromkeys((1, max(most // 2, 1), max(most // 3, 1))))
+        rungs = tuple(rung for rung in rungs if rung <= most)
+    return Dimension(name, role, sizes, tuple(dict.fromkeys(rungs)) or sizes, _WORDS[role])
 
 
 def _counts_boxes(places: list[tuple[Input, int]], findings: Mapping[str, Findings]) -> bool:

@@ -111,7 +111,9 @@ def quantizers(
         nodes_here.append(
             helper.make_node("Where", [switch, nodes_here[-1].output[0], raw], [choice])
         )
-        nodes_here += _error(raw, nodes_here[-2].output[0], len(claims), parts)
+        scale = initializers.get(node.input[1])
+        half = scale is not None and scale.data_type == TensorProto.FLOAT16
+        nodes_here += _error(raw, nodes_here[-2].output[0], len(claims), parts, half=half)
         mixed[name] = choice
         after[name] = nodes_here
         claims.append(frozenset(claiming[name]))
@@ -150,15 +152,24 @@ def _quantizer(
     return copies
 
 
-def _error(exact: str, rounded: str, place: int, parts: list[str]) -> list[onnx.NodeProto]:
+def _error(
+    exact: str, rounded: str, place: int, parts: list[str], *, half: bool
+) -> list[onnx.NodeProto]:
     """Return nodes that measure a value against its quantized form.
 
-    The squares of their distance, and its own.
+    The squares of their distance, and its own: in float32, where float16 would overflow.
     """
     stem = f"{_PREFIX}_error_{place}"
     flat = f"{_PREFIX}_flat"
     parts += [f"{stem}_moved", f"{stem}_whole"]
+    casts = []
+    if half:
+        wide = [f"{stem}_wide_exact", f"{stem}_wide_rounded"]
+        for narrow, name in zip((exact, rounded), wide, strict=True):
+            casts.append(helper.make_node("Cast", [narrow], [name], to=TensorProto.FLOAT))
+        exact, rounded = wide
     return [
+        *casts,
         helper.make_node("Sub", [exact, rounded], [f"{stem}_apart"]),
         helper.make_node("Reshape", [f"{stem}_apart", flat], [f"{stem}_flat"]),
         helper.make_node("Reshape", [exact, flat], [f"{stem}_exact"]),

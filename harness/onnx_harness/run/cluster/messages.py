@@ -54,6 +54,7 @@ class RemoteVerdict:
         died: what the model's cell process died of on unusual inputs; empty where it didn't.
         boot: as in `Described`.
         limit: bytes of memory that the cell might have needed more of; 0 where it didn't matter.
+        warnings: as in `Judged`, of that machine's cache.
     """
 
     result: CellResult
@@ -65,6 +66,7 @@ class RemoteVerdict:
     died: str = ""
     boot: str = ""
     limit: int = 0
+    warnings: tuple[str, ...] = ()
 
     def timed(self, accurate: CellResult, machine: HostInfo | None) -> CellResult:
         """Return an accuracy verdict with the latency that was taken here, and by which machine."""
@@ -90,7 +92,9 @@ class RemoteVerdict:
     def judged(self) -> Judged:
         """The outcome as a runner keeps it; the model file that was judged is elsewhere."""
         starved = self.limit > 0
-        return Judged(self.result, None, self.level, self.failing, self.crashed, starved)
+        return Judged(
+            self.result, None, self.level, self.failing, self.crashed, starved, self.warnings
+        )
 
 
 @dataclass(frozen=True, slots=True)

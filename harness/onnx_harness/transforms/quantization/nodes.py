@@ -17,6 +17,7 @@ from onnx_harness.model.rewrite import fresh_name
 from onnx_harness.model.walk import body_reads, subgraphs
 from onnx_harness.transforms import remark
 from onnx_harness.transforms.quantization.exact import exact_outputs
+from onnx_harness.transforms.quantization.halves import half_outputs
 from onnx_harness.transforms.quantization.masks import huge_values, masked_scores
 from onnx_harness.transforms.quantization.operators import STATIC_OPS
 
@@ -179,6 +180,7 @@ def never_quantized(model: onnx.ModelProto, *, static: bool) -> frozenset[str]:
         return spared(graph) | _reading_defaults(model)
     masked = masked_scores(graph) | huge_values(graph)
     whole = spared(graph) | masked | exact_outputs(model) | _features(graph)
+    whole |= half_outputs(model)
     whole |= _activations_of_shared_values(graph)
     return whole | _reading_defaults(model) | _reading_moved_outputs(graph, whole)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+FLOAT16_SINCE = 19
+"""The opset from which on QuantizeLinear takes float16, and DequantizeLinear gives it."""
+
 # What each mode can quantize; written down because collection must not import onnxruntime. A test
 # compares them.
 DYNAMIC_OPS = (

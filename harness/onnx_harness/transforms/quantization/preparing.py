@@ -199,6 +199,7 @@ def _because_of_defaults(graph: onnx.GraphProto) -> str:
 
 def prepare(model: onnx.ModelProto, opset: int) -> None:
     """Bring a model into the form in which the library finds its weights."""
+    from onnx_harness.model.label_keys import with_key_types
     from onnx_harness.model.rewrite import (
         bypass_identities,
         lift_constants,
@@ -215,6 +216,8 @@ def prepare(model: onnx.ModelProto, opset: int) -> None:
     lift_constants(graph)
     bypass_identities(graph)
     _multiply_biases(graph)
+    # The library infers types too.
+    model.CopyFrom(with_key_types(model))
 
 
 def _multiply_biases(graph: onnx.GraphProto) -> None:

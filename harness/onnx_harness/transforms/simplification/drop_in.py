@@ -17,6 +17,7 @@ import onnxruntime
 
 from onnx_harness.errors import did_you_mean
 from onnx_harness.model.custom_ops import register
+from onnx_harness.model.label_keys import with_key_types
 from onnx_harness.transforms.simplification.shapes import overwritten
 
 # onnxsim's own bounds (its options check_rtol and check_atol).
@@ -148,7 +149,7 @@ def holds(
         ValueError: as there.
     """
     try:
-        onnx.checker.check_model(after, full_check=True)
+        onnx.checker.check_model(with_key_types(after), full_check=True)
     except Exception:  # what the checker and inference raise has no common base
         return False
     return not times or not differences(before, after, times, shapes, sample)
