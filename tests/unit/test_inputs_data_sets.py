@@ -217,6 +217,29 @@ def test_what_does_not_fit_the_graph_is_refused_by_name(
         load_data_sets(path, onnx.load(path))
 
 
+@pytest.mark.parametrize(
+    ("declared", "value", "said"),
+    [
+        ("seq(float[n])", [floats(1)], ""),
+        ("float[n]", floats(1), ""),
+        ("seq(float[n])", floats(1), "isn't the SequenceProto that the graph declares"),
+    ],
+)
+def test_a_sequence_is_what_the_graph_declares_as_one(
+    tmp_path: Path, declared: str, value: Any, said: str
+) -> None:
+    path = save(
+        model(f"({declared} s) => ({declared} y) {{ y = Identity(s) }}"), tmp_path / "m.onnx"
+    )
+    record(tmp_path, input_0=value)
+    if not said:
+        [data_set] = load_data_sets(path, onnx.load(path))
+        assert isinstance(data_set.inputs.values["s"], list) == isinstance(value, list)
+        return
+    with pytest.raises(InputError, match=said):
+        load_data_sets(path, onnx.load(path))
+
+
 def test_an_absent_optional_cannot_be_fed(tmp_path: Path) -> None:
     made = model("(optional(float[2]) x) => (bool y) { y = OptionalHasElement(x) }")
     record(tmp_path, input_0=numpy_helper.from_optional(None))

@@ -177,6 +177,11 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="NUL"):
         save_npz(tmp_path / "m.npz", [InputSet("x", {"t": np.array(["a\0"], object)})])
     assert list(tmp_path.iterdir()) == []
+    # That it can't be put there turns out when all of it is written.
+    (tmp_path / "m.npz").mkdir()
+    with pytest.raises(IsADirectoryError):
+        save_npz(tmp_path / "m.npz", [InputSet("x", {"t": np.zeros(1)})])
+    assert [file.name for file in tmp_path.iterdir()] == ["m.npz"]
 
 
 def test_a_key_that_names_an_output_is_what_the_model_is_said_to_give(
