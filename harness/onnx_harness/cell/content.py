@@ -135,10 +135,8 @@ class _Hashed:
         Args:
             folder: of the model.
         """
-        for name, state in self.outside.items():
-            if _state(folder / name) != state:
-                return True
-        return False
+        states = {name: _state(folder / name) for name in self.outside}
+        return states != self.outside
 
 
 _models: dict[Path, _Hashed] = {}
