@@ -12,6 +12,8 @@ from onnx import parser
 from onnx_harness.cards.card import InputSpec, read
 from onnx_harness.errors import CardError, InputError
 from onnx_harness.inputs import Value, describe, generate
+from onnx_harness.inputs.plan.recipe import recipe_for
+from onnx_harness.inputs.plan.rule import Rule
 
 
 @pytest.fixture
@@ -250,3 +252,30 @@ def test_the_explanation_says_what_the_card_settled(model: onnx.ModelProto) -> N
     assert sentences["sr"] == "The card fixes its values: 16000, 8000."
     assert "The card asks for the generator 'audio'" in sentences["sound"]
     assert "axis 1 as the card says" in sentences["sound"]
+
+
+def rule(graph: str, name: str, spec: InputSpec) -> Rule:
+    made = parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17]> g {graph}')
+    return recipe_for(made, {name: spec}).rules[name]
+
+
+def test_what_the_card_leaves_open_is_as_the_graph_has_it() -> None:
+    fixed = "(int64[n] i, float[9] w) => (float[n] y) { y = Gather(w, i) }"
+    named = "(int64[n] i, float[t] w) => (float[n] y) { y = Gather(w, i) }"
+    for graph, spec, bounds in (
+        (fixed, InputSpec(high=3), (0, 3, None)),
+        (fixed, InputSpec(low=2), (2, 8, None)),
+        (named, InputSpec(low=2), (2, None, "t")),
+        (named, InputSpec(high=3), (0, 3, None)),
+    ):
+        found = rule(graph, "i", spec)
+        assert (found.low, found.high, found.dim) == bounds
+
+
+def test_bounds_leave_the_signal_as_it_is() -> None:
+    sound = "(float[n,samples] audio) => (float[n,samples] y) { y = Relu(audio) }"
+    plain = recipe_for(
+        parser.parse_model(f'<ir_version: 9, opset_import: ["" : 17]> g {sound}'), {}
+    ).rules["audio"]
+    assert "audio" in plain.generators
+    assert rule(sound, "audio", InputSpec(low=-0.5)).generators == plain.generators

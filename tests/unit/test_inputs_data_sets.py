@@ -4,6 +4,7 @@ name.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from onnx_harness.errors import InputError
 from onnx_harness.inputs.recorded.data_sets import (
     data_set_files,
     data_set_folders,
+    digest,
     load_data_sets,
 )
 from onnx_harness.judging.recorded import missed
@@ -89,6 +91,47 @@ def test_values_that_carry_the_inputs_names_go_by_them(tmp_path: Path) -> None:
         "a": [5.0],
         "b": [1.0],
     }
+
+
+def test_names_that_tell_nothing_apart_yield_to_the_places(tmp_path: Path) -> None:
+    path = save(model(SUB), tmp_path / "m.onnx")
+    named = [numpy_helper.from_array(floats(number), "a") for number in (5, 7)]
+    record(tmp_path, input_0=named[0], input_1=named[1])
+    [data_set] = load_data_sets(path, onnx.load(path))
+    assert {name: float(value[0]) for name, value in data_set.inputs.values.items()} == {
+        "a": 5,
+        "b": 7,
+    }
+
+
+def test_an_input_with_a_default_may_be_given_by_its_name(tmp_path: Path) -> None:
+    made = model("(float[n] a, float[1] b) => (float[n] y) { y = Sub(a, b) }")
+    made.graph.initializer.append(numpy_helper.from_array(floats(9), "b"))
+    path = save(made, tmp_path / "m.onnx")
+    named = {name: numpy_helper.from_array(floats(ord(name)), name) for name in "ab"}
+    record(tmp_path, input_0=named["b"], input_1=named["a"])
+    [data_set] = load_data_sets(path, onnx.load(path))
+    assert {name: float(value[0]) for name, value in data_set.inputs.values.items()} == {
+        "a": ord("a"),
+        "b": ord("b"),
+    }
+
+
+def test_the_digest_tells_which_set_a_file_is_of(tmp_path: Path) -> None:
+    path = save(model(SUB), tmp_path / "m.onnx")
+    record(tmp_path, 0, input_0=floats(5), input_1=floats(7))
+    record(tmp_path, 1)
+    before = digest(data_set_files(path))
+    second = tmp_path / "test_data_set_0" / "input_1.pb"
+    second.rename(tmp_path / "test_data_set_1" / "input_1.pb")
+    assert digest(data_set_files(path)) != before
+
+
+def test_a_pipe_is_never_read(tmp_path: Path) -> None:
+    path = save(model(SUB), tmp_path / "m.onnx")
+    os.mkfifo(record(tmp_path) / "input_0.pb")
+    with pytest.raises(InputError, match=r"test_data_set_0/input_0\.pb isn't a file"):
+        data_set_files(path)
 
 
 def test_inputs_with_a_default_may_be_left_out_or_given(tmp_path: Path) -> None:
@@ -171,6 +214,29 @@ def test_what_does_not_fit_the_graph_is_refused_by_name(
     path = save(model(SUB), tmp_path / "m.onnx")
     record(tmp_path, **values)
     with pytest.raises(InputError, match=said.replace("(", r"\(")):
+        load_data_sets(path, onnx.load(path))
+
+
+@pytest.mark.parametrize(
+    ("declared", "value", "said"),
+    [
+        ("seq(float[n])", [floats(1)], ""),
+        ("float[n]", floats(1), ""),
+        ("seq(float[n])", floats(1), "isn't the SequenceProto that the graph declares"),
+    ],
+)
+def test_a_sequence_is_what_the_graph_declares_as_one(
+    tmp_path: Path, declared: str, value: Any, said: str
+) -> None:
+    path = save(
+        model(f"({declared} s) => ({declared} y) {{ y = Identity(s) }}"), tmp_path / "m.onnx"
+    )
+    record(tmp_path, input_0=value)
+    if not said:
+        [data_set] = load_data_sets(path, onnx.load(path))
+        assert isinstance(data_set.inputs.values["s"], list) == isinstance(value, list)
+        return
+    with pytest.raises(InputError, match=said):
         load_data_sets(path, onnx.load(path))
 
 

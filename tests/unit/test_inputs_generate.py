@@ -276,6 +276,20 @@ def test_set_names_say_what_is_in_them() -> None:
     assert names[1] == "set 1 (seed 7, normal noise, 1x3x160x128)"
 
 
+def test_the_digest_tells_types_sequences_and_names_apart() -> None:
+    """Zeros are the same bytes in all of them."""
+    zeros = np.zeros(2, np.float32)
+    values: list[dict[str, Any]] = [
+        {"x": zeros},
+        {"x": zeros.astype(np.int32)},
+        {"x": [zeros]},
+        {"x": [zeros[:1], zeros[1:]]},
+        {"y": zeros},
+        {"x": zeros, "y": zeros},
+    ]
+    assert len({InputSet("a", each).digest() for each in values}) == len(values)
+
+
 def test_the_digest_tells_contents_apart_and_ignores_the_name() -> None:
     one = InputSet("a", {"x": np.array(["ab", "c"], object)})
     same = InputSet("b", {"x": np.array(["ab", "c"], object)})

@@ -68,6 +68,37 @@ def test_every_kind_of_value_survives_the_file(tmp_path: Path, kind: str) -> Non
     ]
 
 
+def test_sets_come_in_the_order_of_their_numbers(
+    tmp_path: Path, model: onnx.ModelProto
+) -> None:
+    values = generate(model, {}, count=1)[0].values
+    arrays: dict[str, Any] = {
+        f"{number}/{name}": np.full_like(value, number)
+        for number in (10, 2)
+        for name, value in values.items()
+    }
+    np.savez(tmp_path / "m.npz", **arrays)
+    for number, loaded in zip((2, 10), load_npz(tmp_path / "m.npz", model), strict=True):
+        assert all(np.all(np.asarray(value) == number) for value in loaded.values.values())
+    plain = {f"{name}": value for name, value in values.items()}
+    np.savez(tmp_path / "mixed.npz", **{**arrays, **plain})
+    with pytest.raises(InputError, match="which the model has no input or output for"):
+        load_npz(tmp_path / "mixed.npz", model)
+
+
+def test_the_keys_of_one_set_are_the_names_alone(
+    tmp_path: Path, model: onnx.ModelProto
+) -> None:
+    sets = generate(model, {}, count=2)
+    for count in (1, 2):
+        save_npz(tmp_path / "m.npz", sets[:count])
+        prefixes = [""] if count == 1 else ["0/", "1/"]
+        with np.load(tmp_path / "m.npz") as written:
+            assert written.files == [
+                f"{prefix}{name}" for prefix in prefixes for name in sets[0].values
+            ]
+
+
 def test_a_name_that_starts_with_a_number_is_not_a_set(tmp_path: Path) -> None:
     model = parser.parse_model(
         '<ir_version: 10, opset_import: ["" : 21]> g (float[2] x) => (float[2] y) { y = Relu(x) }'
@@ -146,6 +177,11 @@ def test_nothing_is_left_behind_when_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="NUL"):
         save_npz(tmp_path / "m.npz", [InputSet("x", {"t": np.array(["a\0"], object)})])
     assert list(tmp_path.iterdir()) == []
+    # That it can't be put there turns out when all of it is written.
+    (tmp_path / "m.npz").mkdir()
+    with pytest.raises(IsADirectoryError):
+        save_npz(tmp_path / "m.npz", [InputSet("x", {"t": np.zeros(1)})])
+    assert [file.name for file in tmp_path.iterdir()] == ["m.npz"]
 
 
 def test_a_key_that_names_an_output_is_what_the_model_is_said_to_give(

@@ -129,6 +129,15 @@ class _Hashed:
     state: object
     outside: Mapping[str, object]
 
+    def is_stale(self, folder: Path) -> bool:
+        """Return whether the external data has changed since it was hashed.
+
+        Args:
+            folder: of the model.
+        """
+        states = {name: _state(folder / name) for name in self.outside}
+        return states != self.outside
+
 
 _models: dict[Path, _Hashed] = {}
 
@@ -142,11 +151,7 @@ def model_digest(cell: Cell, model: Path) -> str:
     files = [file for file in (model, cell.card.path, *recorded) if file.is_file()]
     state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
     hashed = _models.get(model)
-    if (
-        hashed is None
-        or hashed.state != (state, cell.card)
-        or any(_state(model.parent / name) != was for name, was in hashed.outside.items())
-    ):
+    if hashed is None or hashed.state != (state, cell.card) or hashed.is_stale(model.parent):
         digests = [_digest(file) if file.is_file() else None for file in (model, *recorded)]
         card = (
             [_digest(cell.card.path)]
@@ -172,7 +177,9 @@ def _of_external_data(model: Path) -> tuple[list[object], dict[str, object]]:
     except ModelError as error:
         return [str(error)], {}
     folder = model.parent.resolve()
-    outside: dict[str, object] = {name: _state(model.parent / name) for name in names}
+    outside: dict[str, object] = {}
+    for name in names:
+        outside[name] = _state(model.parent / name)
     external: list[object] = []
     for name in names:
         try:

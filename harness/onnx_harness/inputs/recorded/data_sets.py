@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from onnx_harness.errors import InputError
 from onnx_harness.inputs.graph.signature import Container, Input, default_names, read_inputs
@@ -155,6 +156,9 @@ def _parsed(file: Path, declared: onnx.TypeProto, where: str) -> tuple[str, Any]
     }.get(str(kind), onnx.TensorProto)()
     try:
         message.ParseFromString(file.read_bytes())
+        # A tensor of float32 reads as an empty sequence otherwise: each says 1 for its type.
+        if kind != "tensor_type" and len(UnknownFieldSet(message)):
+            raise ValueError("it has fields that are none of it")
         return str(message.name), _value(message)
     except OSError as error:
         raise InputError(f"{where} can't be read: {error.strerror}") from None
