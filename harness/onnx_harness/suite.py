@@ -16,6 +16,7 @@ from onnx_harness.cell.known import with_ledger
 from onnx_harness.cell.matrix import GROUPS, Cell, upstream
 from onnx_harness.results.cells import CellResult, Status
 from onnx_harness.results.diagnosis import Diagnosis
+from onnx_harness.run.selection import from_here
 
 if TYPE_CHECKING:
     from onnx_harness.run.runner import Runner
@@ -69,6 +70,7 @@ def test_accuracy(
             request.session.shouldstop = (
                 f"the search for the cause of {onnx_cell.id} was stopped"
             )
+    _onnx_runner.told[onnx_cell.id] = result
     _onnx_record(result)
     conclude(result)
 
@@ -92,8 +94,12 @@ def test_latency(
         _onnx_record(earlier, reused=True)
         conclude(earlier)
         return
-    accurate = _onnx_runner.past.verdict(onnx_cell) or against_expectation(
-        judged(onnx_cell, _onnx_runner, _onnx_progress), onnx_cell
+    accurate = (
+        _onnx_runner.past.verdict(onnx_cell)
+        or _onnx_runner.told.get(
+            onnx_cell.id
+        )  # with the cause of a failure, and where it's kept
+        or against_expectation(judged(onnx_cell, _onnx_runner, _onnx_progress), onnx_cell)
     )
     if accurate.status is not Status.PASS:
         reused = _onnx_runner.past.verdict(onnx_cell) is not None
@@ -206,7 +212,8 @@ def conclude(result: CellResult) -> None:
 def alone(item: pytest.Item, cell: Cell, runner: Runner) -> str:
     """The command that runs this test alone, with the seed that matters."""
     settings = runner.settings
-    name = f"--{cell.card.suite}={case_of(cell.card)}" if cell.card.suite else item.nodeid
+    suite = cell.card.suite
+    name = f"--{suite}={case_of(cell.card)}" if suite else from_here(item)
     words = ["pytest", name, "--provider", cell.provider, "--variant", cell.variant.id]
     if cell.variant.id not in settings.variants:
         # `fp16` alone names the group; with parentheses it's the step.

@@ -44,6 +44,17 @@ FAULTS = {
         + "1e-7> () p = Add(m, e) r = Sqrt(p) y = Div(x, r) }",
         "at a hundredth",
     ),
+    "a least norm of 1e-4": (
+        F
+        + "{ n = ReduceL2 <axes = [1]> (x) e = "
+        + C
+        + "1e-8> () m = Max(n, e) y = Div(x, m) }",
+        F
+        + "{ n = ReduceL2 <axes = [1]> (x) e = "
+        + C
+        + "1e-4> () m = Max(n, e) y = Div(x, m) }",
+        "at a millionth",
+    ),
     "a floor where it rounds": (
         F + "{ a = Abs(x) y = Round(a) }",
         F + "{ h = " + C + "0.5> () a = Abs(x) s = Add(a, h) y = Floor(s) }",

@@ -104,6 +104,27 @@ def test_the_next_cell_is_judged_ahead_unless_one_is_timed(
     assert (note.read_text().split() if note.exists() else []) == (expected if ahead else [])
 
 
+NOTES_STARTS = """
+from onnx_harness.isolate.worker import Worker
+
+start = Worker._start
+
+def noted(worker):
+    with open("starts", "a") as notes:
+        notes.write("x")
+    start(worker)
+
+Worker._start = noted
+"""
+
+
+def test_no_more_processes_are_started_than_there_are_cells(models: Path) -> None:
+    (models / "conftest.py").write_text(NOTES_STARTS)
+    ended = run_pytest(models, "lin.onnx", *VARIANTS, "--jobs=8", "-k=accuracy")
+    assert ended.code == pytest.ExitCode.OK, ended.told
+    assert (models / "starts").read_text() == "xx"
+
+
 def test_the_first_failure_ends_the_run_under_x(models: Path) -> None:
     ended = run_pytest(
         models, "broken.onnx", "lin.onnx", *VARIANTS, "--jobs=2", "-x", "-v", "-k=accuracy"

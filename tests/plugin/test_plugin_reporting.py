@@ -141,6 +141,42 @@ def test_a_failing_cell_is_kept_by_itself_and_the_failure_says_where(tmp_path: P
     assert kept in ended.told
 
 
+def test_a_failure_keeps_its_cause_and_its_command_where_others_are_timed(
+    tmp_path: Path,
+) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    wrong = "fp16.io32(max_finite_val=0.1)"
+    ended = run_pytest(
+        *(tmp_path, "lin.onnx", "--variant", wrong, "--latency-budget=0.2"),
+        *("--diagnose", "--diagnose-budget=5", "--report-dir=reports"),
+    )
+    (cell,) = ended.cells.values()
+    assert cell["diagnosis"] is not None
+    assert cell["detail"][-1] == cell["diagnosis"]["sentence"]
+    assert cell["detail"][-2].startswith("alone: pytest ")
+    kept = tmp_path / "reports" / "verdicts"
+    [file] = kept.rglob("*.json")
+    assert json.loads(file.read_text())["cell"]["detail"] == cell["detail"]
+
+
+def test_a_command_that_runs_a_failure_alone_is_for_the_folder_that_pytest_was_begun_in(
+    tmp_path: Path,
+) -> None:
+    save(linear(), tmp_path / "lin.onnx")
+    (tmp_path / "pytest.ini").write_text("[pytest]")
+    folder = tmp_path / "below"
+    folder.mkdir()
+    wrong = "fp16.io32(max_finite_val=0.1)"
+    own = f"def test_it(onnx_verify): onnx_verify('../lin.onnx', variant={wrong!r})"
+    (folder / "test_own.py").write_text(own)
+    cells = ["--variant", wrong, "-k=accuracy or it", "--report-dir=reports"]
+    ended = run_pytest(folder, "../lin.onnx", "test_own.py", *cells)
+    commands = [shlex.split(cell["detail"][-1]) for cell in ended.cells.values()]
+    (of_suite, own_test) = [words[2] for words in commands]
+    assert of_suite.startswith("../lin.onnx::test_accuracy[fp16.io32")
+    assert own_test == "test_own.py::test_it"
+
+
 def test_a_second_run_replaces_the_results_and_joins_the_history(ended: Ended) -> None:
     database = ended.folder / "reports" / "history.sqlite"
     before = (ended.folder / "reports" / "results.json").read_text("utf-8")

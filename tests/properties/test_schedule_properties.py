@@ -65,6 +65,9 @@ def test_shards_of_many_cells_take_about_the_same_time(count: int, seed: int) ->
 def test_a_model_stays_in_one_shard_unless_it_is_long() -> None:
     cells = cells_of(10)
     parts = shards(cells, {}, 2)
+    first, second = parts
+    other = [(*first[1:], second[0]), (first[0], *second[1:])]
+    assert plan_digest(other) != plan_digest(parts)  # another plan of the same cells
     assert all(len({cell.card.name for cell in part}) == 5 for part in parts)
     past = {
         cell.id: Measured(1000.0 if cell.card.name == "m0" else 1.0, None) for cell in cells

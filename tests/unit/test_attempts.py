@@ -27,7 +27,7 @@ from onnx_harness.judging.reference import FEED
 from onnx_harness.names import parse_variant
 from onnx_harness.results.cells import Stage, Status, Symptom
 from onnx_harness.run.attempts import MOST_DEATHS, Attempts, of_another_cell
-from onnx_harness.run.fatal import FatalSet
+from onnx_harness.run.fatal import FatalSet, counts_against, with_crash
 from onnx_harness.run.runner import Runner
 from onnx_harness.settings import Settings
 from tests.models import linear, save
@@ -303,6 +303,32 @@ def test_what_doesnt_end_on_an_unusual_set_is_a_failure_on_it(
     judged = tried.judge(cell)
     assert (judged.result.stage, judged.failing) == (Stage.RUN, (3,))
     assert (judged.starved, judged.crashed, tried.fatal[cell.id]) == (starved, False, [])
+
+
+def test_a_failure_on_other_sets_is_told_before_a_crash_on_unusual_ones() -> None:
+    fatal = [FatalSet(3, "set 3", "it died"), FatalSet(5, "set 5", "it died")]
+    failed = with_crash(Judged(FAILED, failing=(7, 8)), fatal)
+    assert (failed.result.reason, failed.failing) == ("it is off", (7, 3, 5, 8))
+    assert len(failed.result.notes) == 2
+    crashed = with_crash(Judged(result_of()), fatal)
+    assert (crashed.result.stage, crashed.failing) == (Stage.RUN, (3, 5))
+    assert crashed.result.detail == ("also on input set 6 (set 5), it died",)
+
+
+@pytest.mark.parametrize(
+    ("variant", "counts"),
+    [
+        ("original", True),
+        ("simplify", True),
+        ("fp16", False),
+        ("bf16", False),
+        ("int8.static", False),
+    ],
+)
+def test_of_narrower_types_a_crash_on_unusual_inputs_doesnt_count(
+    variant: str, counts: bool
+) -> None:
+    assert counts_against(parse_variant(variant)) == counts
 
 
 def test_what_others_died_of_is_taken_over_and_forgotten(cell: Cell) -> None:

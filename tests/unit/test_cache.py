@@ -203,10 +203,50 @@ for number in range(40):
     assert len(list((tmp_path / "artifacts" / "model").glob("*/*"))) == 40
 
 
-def test_a_damaged_entry_is_not_got_and_is_replaced(tmp_path: Path) -> None:
+WEIGHTS = "weights " * 500_000  # more than is read for every cell
+
+
+@pytest.mark.parametrize(
+    ("text", "damaged"),
+    [
+        ("weights", ""),
+        ("weights", "\0" * 7),
+        ("weights", "weighty"),
+        (WEIGHTS, WEIGHTS[:-4096] + "\0" * 4096),
+        (WEIGHTS, WEIGHTS[:500_000] + "\0" * 100_000 + WEIGHTS[600_000:]),
+    ],
+    ids=["empty", "zeros", "a flipped bit", "zeros at the end", "zeros amid a large file"],
+)
+def test_a_damaged_entry_is_not_got_and_is_replaced(
+    tmp_path: Path, text: str, damaged: str
+) -> None:
+    cache = Cache(tmp_path)
+    folder = cache.put("model", KEY, write(text))
+    (folder / "artifact").write_text(damaged)  # what a power cut leaves
+    assert cache.get("model", KEY) is None
+    cache.put("model", KEY, write(text))
+    assert (folder / "artifact").read_text() == text
+    assert cache.get("model", KEY) == folder
+
+
+@pytest.mark.parametrize(
+    "manifest", ["{}", "[]", "null", "[" * 5000, '{"artifact": {}}', "7"]
+)
+def test_an_entry_whose_list_of_files_is_damaged_is_not_got(
+    tmp_path: Path, manifest: str
+) -> None:
     cache = Cache(tmp_path)
     folder = cache.put("model", KEY, write("weights"))
-    (folder / "artifact").write_text("")  # what a power cut leaves
+    (folder / ".manifest.json").write_text(manifest)
+    assert cache.get("model", KEY) is None
+
+
+def test_an_entry_of_an_earlier_version_is_got_by_its_sizes(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    folder = cache.put("model", KEY, write("weights"))
+    (folder / ".manifest.json").write_text('{"artifact": 7}')
+    assert cache.get("model", KEY) == folder
+    (folder / ".manifest.json").write_text('{"artifact": 8}')
     assert cache.get("model", KEY) is None
     cache.put("model", KEY, write("weights"))
     assert (folder / "artifact").read_text() == "weights"

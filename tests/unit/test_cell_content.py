@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -187,9 +188,19 @@ def test_a_model_is_hashed_once_for_its_cells_until_a_file_changes(
     assert sorted(hashed) == ["net.model.toml", "net.npz", "net.onnx", "weights.bin"]
     keys.add(model_digest(replace(cell, card=replace(cell.card, suite="s")), path))
     assert len(keys) == 5
+    model_digest(cell, path)
+    weights = tmp_path / "weights.bin"
+    before = weights.stat()
+    weights.write_bytes(bytes(reversed(weights.read_bytes())))
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    keys.add(model_digest(cell, path))
+    assert len(keys) == 6
+    weights.unlink()
+    keys.add(model_digest(cell, path))
+    assert len(keys) == 7
     other = save(linear(), tmp_path / "other.onnx")
     keys |= {model_digest(a_cell(other), other), model_digest(cell, path)}
-    assert len(keys) == 6
+    assert len(keys) == 8
 
 
 def test_external_data_is_each_file_that_the_model_names(tmp_path: Path) -> None:
@@ -218,15 +229,20 @@ def test_external_data_that_is_not_there_or_elsewhere_is_the_same_nothing(
     monkeypatch.setattr(content, "scan", lambda _: None)
     monkeypatch.setattr(content, "external_locations", lambda _: names)
     own = content._digest(path.parent / "own.bin")
-    assert content._of_external_data(path) == [
-        [name, own if name == "own.bin" else None] for name in names
+    hashes, states = content._of_external_data(path)
+    assert hashes == [[name, own if name == "own.bin" else None] for name in names]
+    assert [*states] == names
+    assert [name for name in names if states[name] is None] == [
+        "gone.bin",
+        "a\0b",
+        "x" * 5000,
     ]
 
     def fails(_: object) -> None:
         raise ModelError("it's cut")
 
     monkeypatch.setattr(content, "scan", fails)
-    assert content._of_external_data(path) == ["it's cut"]
+    assert content._of_external_data(path) == (["it's cut"], {})
     monkeypatch.setattr(content, "libraries_digest", fails)
     assert content._of_libraries((path,)) == ["it's cut"]
     assert content._of_libraries(()) == []

@@ -62,3 +62,20 @@ def test_three_folders_of_which_one_began_are_its_merger(
     told = capsys.readouterr().err
     assert told.count("left out") == 2
     assert "of 3 shards of one plan, 2 are missing: 2, 3" in told
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_two_folders_of_which_one_began_are_its_merger(
+    order: tuple[int, int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other has nothing to be compared with."""
+    parts = [("net-a-cpu",), ("net-b-cpu",)]
+    killed = tmp_path / "b"
+    write_plan(killed, "aaaaaaaaaaaa", parts)
+    both = [shard(tmp_path / "a", "1/2 aaaaaaaaaaaa", parts), str(killed)]
+    out = tmp_path / "out"
+    assert main(["report", *(both[place] for place in order), "-o", str(out)]) == 1
+    told = capsys.readouterr().err
+    assert f"{killed} has a shard's plan and no results: that part is left out" in told
+    assert "of 2 shards of one plan, 1 is missing: 2" in told
+    assert len(read_results(out).cells) == 1

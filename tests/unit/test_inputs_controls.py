@@ -8,6 +8,7 @@ from onnx import parser
 
 from onnx_harness import inputs
 from onnx_harness.inputs.graph.controls import Act, Step, forward
+from onnx_harness.inputs.graph.demand import Kind
 from onnx_harness.inputs.plan.recipe import recipe_for
 from onnx_harness.inputs.values.sets import Value
 
@@ -42,6 +43,11 @@ CHAINS = {
     "Max": "a = Max(s, k)  b = Equal(a, k)",
     "Clip": "h = Constant <value_int = 9> ()  a = Clip(s, k, h)  b = Greater(a, k)",
     "a product, less": "a = Mul(s, k)  b = Less(k, a)",
+    "taken from": "m = Constant <value_int = 5> ()  a = Sub(k, s)  b = Equal(a, m)",
+    "scaled, then shifted": (
+        "m = Constant <value_int = 2> ()  n = Constant <value_int = 9> ()  a = Mul(s, m)  "
+        "c = Add(a, k)  b = Equal(c, n)"
+    ),
     "at most": "b = LessOrEqual(s, k)",
     "at least, other way round": "b = GreaterOrEqual(k, s)",
 }
@@ -79,6 +85,58 @@ def test_a_rate_that_is_divided_is_halved_for_the_other_side() -> None:
         "what Div makes of it is compared with 2 in Equal 'b'"
         in inputs.describe(model, {})[0].sentence
     )
+
+
+def test_of_a_remainder_the_number_itself_is_fed() -> None:
+    """16000 says more about a rate than 0 does."""
+    model = model_of(
+        "(int64 s) => (bool b) { z = Constant <value_int = 0> ()  "
+        "k = Constant <value_int = 16000> ()  a = Mod(s, k)  b = Equal(a, z) }"
+    )
+    assert fed(model, "s", 2) == [16000, 8000]
+
+
+def test_a_switch_is_fed_zero_and_one() -> None:
+    for number in (0, 1):
+        model = model_of(
+            f"(int64 s) => (bool b) {{ k = Constant <value_int = {number}> ()  b = Equal(s, k) }}"
+        )
+        assert set(fed(model, "s")) == {0, 1}
+
+
+def test_a_number_whose_magnitude_counts_may_be_negative_before_that() -> None:
+    model = model_of(
+        "(uint8 s) => (bool b) { k = Constant <value_int = 5> ()  m = Constant <value_int = 8> ()  "
+        "t = Cast <to = 7> (s)  a = Sub(k, t)  c = Abs(a)  b = Equal(c, m) }"
+    )
+    assert 13 in fed(model, "s")
+
+
+@pytest.mark.parametrize("steps", ["c = Add(a, i)  b = Less(c, k)", "b = Less(a, i)"])
+def test_an_infinite_constant_asks_for_nothing(steps: str) -> None:
+    model = model_of(
+        f"(float s) => (bool b) {{ k = Constant <value = float {{3}}> ()  a = Mul(s, k)  {steps} }}"
+    )
+    infinity = onnx.numpy_helper.from_array(np.array(np.inf, np.float32), "i")
+    model.graph.initializer.append(infinity)
+    assert Kind.CHOICE not in {
+        demand.kind for demand in recipe_for(model, {}).findings["s"].demands
+    }
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "c = Constant <value_int = 5> ()  a = Min(i, c)",
+        "t = Cast <to = 9> (i)  a = Cast <to = 7> (t)",
+    ],
+)
+def test_what_is_moved_into_a_range_neednt_lie_in_it(steps: str) -> None:
+    model = model_of(
+        f"(int64[n, 4] i, float[9, 2] w) => (float[?] y) {{ {steps}  y = Gather(w, a) }}"
+    )
+    demands = recipe_for(model, {}).findings["i"].demands
+    assert Kind.BOUND not in {demand.kind for demand in demands}
 
 
 def test_values_that_a_type_cannot_hold_are_not_tried() -> None:
@@ -125,6 +183,7 @@ def test_two_controls_do_not_go_in_step() -> None:
         ([Step(Act.DIVIDE, 4)], -7, -1),  # towards zero, as ONNX Runtime divides integers
         ([Step(Act.REAL), Step(Act.DIVIDE, 4)], 7, 1.75),
         ([Step(Act.REAL), Step(Act.DIVIDE, 4), Step(Act.WHOLE)], 7, 1),
+        ([Step(Act.REAL), Step(Act.WHOLE), Step(Act.DIVIDE, 4)], 7, 1),
         ([Step(Act.FROM, 10), Step(Act.SCALE, 2)], 3, 14),
         ([Step(Act.TRUTH)], 5, 1),
         ([Step(Act.AT_LEAST, 2), Step(Act.AT_MOST, 6)], 9, 6),
@@ -204,3 +263,33 @@ def test_the_reason_says_which_elements_hold_a_constant(op_type: str, where: str
     )
     why = recipe_for(model, {}).rules["x"].why
     assert f" Constants in {where}: it is compared with 8 in {op_type}" in why
+
+
+@pytest.mark.parametrize(
+    ("kind", "nodes", "values"),
+    [
+        ("float", "y = ThresholdedRelu (x)", {1.0}),
+        ("float", "y = ThresholdedRelu <alpha = 2.5> (x)", {2.5}),
+        ("float", "y = Shrink (x)", {0.5, -0.5}),
+        ("float", "y = Shrink <lambd = 2.0> (x)", {2.0, -2.0}),
+        ("int64", "k = Constant <value_int = 8> ()  y = Less (x, k)", {7, 8, 9}),
+        ("float", "k = Constant <value_float = 8.0> ()  y = Less (x, k)", {8.0}),
+        # A quotient of fractions decides nothing; that of integers has a step at each multiple.
+        ("float", "k = Constant <value_float = 8.0> ()  y = Div (x, k)", set()),
+        ("int64", "k = Constant <value_int = 8> ()  y = Div (x, k)", {7, 8, 9}),
+        # What comes to the comparison is never 8.
+        (
+            "float",
+            "m = Constant <value_float = 5.0> ()  k = Constant <value_float = 8.0> ()  "
+            "a = Min (x, m)  y = Less (a, k)",
+            set(),
+        ),
+    ],
+)
+def test_elements_hold_what_an_operator_decides_by(
+    kind: str, nodes: str, values: set[float]
+) -> None:
+    rule = recipe_for(model_of(f"({kind}[n,3] x) => (float[?] y) {{ {nodes} }}"), {}).rules[
+        "x"
+    ]
+    assert {*rule.salient, *rule.edges} == values

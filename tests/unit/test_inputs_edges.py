@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -135,6 +137,49 @@ def test_only_bounds_that_are_domains_are_left(
     assert (UNDEFINED in sets) == leaves
 
 
+def test_the_domain_of_a_root_is_left_on_purpose_where_no_number_shows_it() -> None:
+    left = x_of(unusual(model(f"(float[n,4] x) => (bool[n,4] y) {{ {ROOT} }}"))[UNDEFINED])
+    assert (left < 0).any()
+    assert (left > 0).any()
+    shown = "r = Sqrt(x) a = IsNaN(r) y = Cast <to = 1> (a)"
+    made = model(f"(float[n,4] x) => (float[n,4] y) {{ {shown} }}")
+    assert UNDEFINED not in unusual(made)
+
+
+@pytest.mark.parametrize(("op_type", "asks"), [("IsInf", False), ("IsNaN", True)])
+def test_nan_is_fed_to_who_asks_for_it(op_type: str, asks: bool) -> None:
+    sets = unusual(model(f"(float[n,4] x) => (bool[n,4] y) {{ y = {op_type}(x) }}"))
+    assert ("with NaN in the first half" in sets) == asks
+
+
+def test_an_infinity_that_the_inputs_hold_may_come_out() -> None:
+    assert "with inf in the first half" in unusual(model(RELU))
+
+
+def test_a_bound_of_the_card_goes_before_that_of_its_generator() -> None:
+    sets = unusual(model(RELU), {"x": InputSpec(generator="uniform", high=3)})
+    assert x_of(sets["at 100 times the usual magnitude"]).max() == 3
+
+
+def test_sizes_that_the_card_fixes_stay() -> None:
+    sets = unusual(model(RELU), {"x": InputSpec(shapes=((2, 4),))})
+    assert {x_of(each).shape for each in sets.values()} == {(2, 4)}
+
+
+def reshaped() -> ModelProto:
+    return model(
+        "(float[n,4] x, int64[1] d) => (float[?,?] y) "
+        "{ zero = Constant <value_ints = [0]> () s = Concat <axis = 0> (zero, d) y = Reshape(x, "
+        "s) }"
+    )
+
+
+def test_there_is_one_set_of_a_kind() -> None:
+    sets = inputs.generate(reshaped(), {}, try_run=lambda _: None, unusual=True)
+    words = [each.unusual for each in sets if each.unusual]
+    assert len(words) == len(set(words))
+
+
 def test_values_that_the_card_fixes_stay() -> None:
     sets = unusual(model(RELU), {"x": InputSpec(values=(3,))})
     assert all((x_of(each) == 3).all() for each in sets.values())
@@ -168,29 +213,51 @@ def test_free_integers_become_large_and_bounded_ones_do_not() -> None:
     assert counted.max() <= 8
 
 
+def test_indices_are_counted_from_the_end_where_they_are_indices() -> None:
+    signature = "(int64[n,64] x, float[9] w) => (float[?] y)"
+    counted = unusual(model(f"{signature} {{ y = Gather(w, x) }}"))["with negative indices"]
+    assert (x_of(counted).min(), x_of(counted).max()) == (-9, 8)
+    shifted = "two = Constant <value_int = 2> () a = Add(x, two) y = Gather(w, a)"
+    assert "with negative indices" not in unusual(model(f"{signature} {{ {shifted} }}"))
+
+
+def test_the_greatest_integers_but_one_are_among_the_large_ones() -> None:
+    sets = unusual(model("(int32[n,64] x) => (int32[n,64] y) { y = Identity(x) }"))
+    assert x_of(sets["with large integers"]).max() == 2**31 - 2
+
+
 def test_large_integers_fit_their_type() -> None:
     for kind in ("int32", "uint8", "int8", "uint64"):
         sets = unusual(model(f"({kind}[n,4] x) => ({kind}[n,4] y) {{ y = Identity(x) }}"))
         assert x_of(sets["with large integers"]).dtype == kind
 
 
-def test_models_that_take_long_get_the_sweep_alone() -> None:
+def of_large_weights() -> ModelProto:
     weights = np.zeros((4, 1 << 17), np.float32)
     made = model("(float[n,4] x) => (float[n,k] y) { y = MatMul(x, w) }")
     made.graph.initializer.append(numpy_helper.from_array(weights, "w"))
-    assert set(unusual(made)) == {
+    return made
+
+
+def of_many_nodes() -> ModelProto:
+    nodes = "  ".join(f"x{place + 1} = Relu(x{place})" for place in range(300))
+    return model(f"(float[n,4] x0) => (float[n,4] y) {{ {nodes}  y = Relu(x300) }}")
+
+
+def of_large_inputs() -> ModelProto:
+    return model(f"(float[1,{(1 << 16) + 1}] x) => (float[?,?] y) {{ y = Relu(x) }}")
+
+
+@pytest.mark.parametrize("made", [of_large_weights, of_many_nodes, of_large_inputs])
+def test_models_that_take_long_get_the_sweep_alone(made: Callable[[], ModelProto]) -> None:
+    assert set(unusual(made())) == {
         "at 100 times the usual magnitude",
         "at 10 times the usual magnitude",
     }
 
 
 def test_what_a_reshape_is_asked_for_is_found_again_where_there_is_nothing() -> None:
-    made = model(
-        "(float[n,4] x, int64[1] d) => (float[?,?] y) "
-        "{ zero = Constant <value_ints = [0]> () s = Concat <axis = 0> (zero, d) y = Reshape(x, "
-        "s) }"
-    )
-    empty = unusual(made)["with nothing in it (n = 0)"]
+    empty = unusual(reshaped())["with nothing in it (n = 0)"]
     # -1 can't be told from nothing, so another number has to stand there.
     assert x_of(empty, "d")[0] != -1
 

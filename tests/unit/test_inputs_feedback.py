@@ -63,6 +63,35 @@ def test_another_shape_type_or_name_is_no_state() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("dims", "outputs", "found"),
+    [
+        ("1,4", "float[1,4] stateN", {"state": "stateN"}),
+        ("n,4", "float[1,4] stateN", {"state": "stateN"}),  # what it gives is of one size
+        ("n,4", "float[1,n,4] stateN", {}),
+        ("n,4", "float[4] stateN", {}),
+        ("n,4", "float[n,4] stateN, float[n,4] new_state", {}),  # it could be either
+    ],
+)
+def test_a_state_is_found_where_one_output_fits(
+    dims: str, outputs: str, found: dict[str, str]
+) -> None:
+    made = model(f"(float[{dims}] state) => ({outputs}) {{ stateN = Relu(state) }}")
+    assert pairs(made) == found
+
+
+def test_a_state_that_the_model_refuses_is_not_fed_back() -> None:
+    made = model(RECURRENT)
+
+    def attempt(values: dict[str, inputs.Value]) -> dict[str, object]:
+        if np.shape(values["state"]) == (1, 4) and np.all(np.asarray(values["state"]) == 7):
+            raise ValueError("not again")
+        return {"y": values["x"], "stateN": np.full((1, 4), 7, np.float32)}
+
+    sets = inputs.generate(made, {}, try_run=attempt, unusual=True)
+    assert not any(each.name.startswith("fed back") for each in sets)
+
+
 def test_the_set_holds_the_models_own_output_of_a_run_that_began_with_zeros() -> None:
     made = model(RECURRENT)
     session = ort.InferenceSession(

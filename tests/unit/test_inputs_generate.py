@@ -118,6 +118,13 @@ def test_an_input_with_a_default_is_left_alone() -> None:
             0,
             8,
         ),
+        (
+            "int64[n, 4] i, float[30] w",
+            "two = Constant <value_int = 2> () three = Constant <value_int = 3> () "
+            "a = Add(i, two) b = Mul(a, three) y = Gather(w, b)",
+            -2,
+            7,
+        ),
         ("float[n, 4] i, float[9, 2] w", "a = Cast <to = 7> (i) y = Gather(w, a)", 0, 8),
         ("int64[3, 4] i, float[3, 5] w", "y = GatherElements <axis = 1> (w, i)", 0, 4),
         ("int64[n, 2] i, float[5, 9] w", "y = GatherND(w, i)", 0, 4),

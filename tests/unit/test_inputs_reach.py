@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import onnxruntime as ort
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
 
 from onnx_harness.accuracy.compare import ComparedSet, compare
 from onnx_harness.accuracy.tolerance import Tolerance
@@ -68,6 +68,22 @@ PAIRS = {
     "what overflows before it is divided": (
         "(int32[n] x) => (int32[n] y) <int32 k={2}> { d = Mul(x, k) y = Div(d, k) }",
         ("Div(d, k)", "Identity(x)"),
+    ),
+    "how often at most": (
+        "(int64 n, float[4] x) => (int64[?] y) <int64 z={0}, int64 one={1}, int64 k={100}>"
+        "{ m = Min(n, k) y = Range(z, m, one) }",
+        ("{100}", "{101}"),
+    ),
+    "a class that there is none of": (
+        "(int64[n] x) => (float[n,5] y) <int64 d={5}, float[2] v={0.5, 2}, int64 m={4}>"
+        "{ i = Identity(x) y = OneHot(i, d, v) }",
+        ("Identity(x)", "Min(x, m)"),
+    ),
+    "the last place of a cache": (
+        "(float[1,64,4] c, float[1,1,4] v, int64[1,1,1] p) => (float[1,64,4] y)"
+        "<int64[3] s={1, 1, 4}, int64 k={62}>"
+        "{ m = Identity(p) e = Expand(m, s) y = ScatterElements<axis = 1>(c, e, v) }",
+        ("Identity(p)", "Min(p, k)"),
     ),
     "the sign of a remainder": (
         "(int64[n] x) => (int64[n] y) <int64 d={86400}, int64 h={3}, int64 w={7}>"
@@ -214,3 +230,24 @@ def test_sound_of_16_bits_is_loud_and_long(
     assert all(value.dtype == kind for value in usual)
     assert (loud > 15_000) == is_sound
     assert (usual[0].shape[1] >= 8_000) == is_sound
+
+
+def test_every_word_shows_though_its_table_is_large_and_a_maximum_hides_some() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(4000, 100)).astype(np.float32)
+    changed = table.copy()
+    changed[1470] = -changed[1470]
+    models = []
+    for values in (table, changed):
+        made = model(
+            "(int64[n,24] x) => (float[n,100] y)"
+            "{ e = Gather(t, x) y = ReduceMax<axes = [1], keepdims = 0>(e) }"
+        )
+        made.graph.initializer.append(numpy_helper.from_array(values, "t"))
+        models.append(made)
+    sets = generated(models[0])
+    assert tells_apart(models[0], models[1], sets)
+    assert sum("every index" in each.name for each in sets) == 1
+    [rows] = [each.values["x"] for each in sets if "every index" in each.name]
+    assert len(rows) == 500
+    assert (np.bincount(np.asarray(rows).reshape(-1)) == 3).all()

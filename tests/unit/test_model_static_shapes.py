@@ -136,7 +136,7 @@ def test_a_value_is_as_large_as_the_reference_makes_it(tmp_path: Path, kind: str
         # Of no elements, whatever the other sides are.
         (
             "1",
-            "s = Constant <value_ints = [1099511627776, 1099511627776, 0]> ()  "
+            "s = Constant <value_ints = [9007199254740992, 1099511627776, 0]> ()  "
             "v = ConstantOfShape (s)",
         ),
         ("0,1,9000", "s = Constant <value_ints = [1, 9000, 1]> ()  v = Expand (x, s)"),
@@ -160,6 +160,12 @@ def test_pads_of_some_axes_are_not_followed(tmp_path: Path) -> None:
     made = read("2,3", nodes)
     made.opset_import[0].version = 18
     check_bounds(save(made, tmp_path / "m.onnx"), 1 << 20)
+
+
+def test_of_a_value_that_isnt_known_nothing_follows() -> None:
+    for node in (ScannedNode("Add"), ScannedNode("MatMul"), ScannedNode("Concat")):
+        for inputs in ([Static(), Static((3, 3))], [Static((3, 3)), Static()]):
+            assert result_of(node, inputs).dims is None
 
 
 def test_numbers_stay_small_however_they_are_multiplied() -> None:

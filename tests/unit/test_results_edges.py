@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -169,14 +170,16 @@ def test_an_entry_is_dropped_alone(tmp_path: Path) -> None:
     assert (cache.get("kind", KEY), cache.get("kind", OTHER) is None) == (None, False)
 
 
-def test_a_damaged_value_makes_way_for_a_whole_one(tmp_path: Path) -> None:
+def test_a_value_that_cannot_be_read_makes_way_for_one_that_can(tmp_path: Path) -> None:
     cache = Cache(tmp_path)
-    assert cache.remember("kind", KEY, lambda: [1], as_data(list)) == [1]
+    assert cache.remember("kind", OTHER, lambda: [1], as_data(list)) == [1]
     [file] = tmp_path.rglob("kind.*")
     assert file.name == "kind.data"
-    file.write_bytes(file.read_bytes()[::-1])  # of the same size
+    planted = cache.put(
+        "kind", KEY, lambda folder: (folder / file.name).write_bytes(file.read_bytes()[::-1])
+    )
     assert cache._stored("kind", KEY, as_data(list)) is None
-    assert not file.parent.exists()
+    assert not planted.exists()
     assert cache.remember("kind", KEY, lambda: [2], as_data(list)) == [2]
     assert cache.remember("kind", KEY, lambda: [3], as_data(list)) == [2]
 
@@ -188,7 +191,7 @@ def test_a_file_that_holds_no_such_value_says_so() -> None:
         as_data(list).loads(b"nothing of ours")
 
 
-def test_the_manifest_names_each_file_with_its_size(tmp_path: Path) -> None:
+def test_the_manifest_names_each_file_with_its_size_and_checksum(tmp_path: Path) -> None:
     def two(folder: Path) -> None:
         (folder / "b").write_text("12")
         (folder / "a").mkdir()
@@ -196,7 +199,7 @@ def test_the_manifest_names_each_file_with_its_size(tmp_path: Path) -> None:
 
     folder = Cache(tmp_path).put("kind", KEY, two)
     manifest = (folder / ".manifest.json").read_bytes()
-    assert json.loads(manifest) == {"a/ö": 1, "b": 2}
+    assert json.loads(manifest) == {"a/ö": [1, crc32(b"1")], "b": [2, crc32(b"12")]}
     assert manifest.index(b"a/") < manifest.index(b'"b"')
     assert Cache(tmp_path).get("kind", KEY) == folder
     assert folder.stat().st_mode & 0o777 == 0o755

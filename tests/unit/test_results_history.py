@@ -1,6 +1,7 @@
 """history.sqlite: runs side by side, old files, broken files."""
 
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -264,6 +265,40 @@ def test_an_older_history_that_cannot_be_changed_is_read_and_stays_as_it_is(
     assert path.read_bytes() == before
     with pytest.raises(ResultsError, match="is read-only"):
         History(path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE cells SET status = 'pasB'",
+        "UPDATE cells SET json = CAST(x'ff' AS TEXT)",
+        "UPDATE cells SET json = '{\"id'",
+        "UPDATE runs SET json = '{\"id'",
+        "UPDATE runs SET json = CAST(x'ff' AS TEXT)",
+        """PRAGMA writable_schema = ON;
+        UPDATE sqlite_schema SET sql = CAST(x'ff' AS TEXT) WHERE name = 'cells'""",
+    ],
+)
+def test_a_damaged_text_within_a_sound_file_is_told_as_damage(
+    path: Path, damage: str
+) -> None:
+    with sqlite3.connect(path) as database:
+        database.executescript(damage)
+    database.close()
+    told = []
+    for read in (
+        lambda past: past.cells(RUN.id),
+        lambda past: past.past("net-original-cpu"),
+        lambda past: list(past.nights(RUN.id, last=3)),
+        lambda past: past.runs(),
+    ):
+        try:
+            with History(path) as past:
+                read(past)
+        except ResultsError as error:
+            told.append(str(error))
+    assert told
+    assert all(re.search(r"the history \S+ is damaged .*Mend: ", words) for words in told)
 
 
 def test_months_of_nights_are_read_without_the_json_of_their_cells(path: Path) -> None:

@@ -75,6 +75,19 @@ def test_a_path_that_leads_elsewhere_now_is_new(tmp_path: Path) -> None:
     assert tmp_path / "second/m.npz" in readable(files)
 
 
+def test_a_path_that_was_missing_and_is_a_link_now_is_new(tmp_path: Path) -> None:
+    link, target = tmp_path / "link.npz", tmp_path / "store/m.npz"
+    files = Files()
+    assert files.include([link])
+    assert not files.include([link])
+    target.parent.mkdir()
+    target.touch()
+    link.symlink_to(target)
+    assert files.include([link])
+    assert target in readable(files)
+    assert not files.include([link])
+
+
 def test_a_module_outside_the_environment_is_new_once(tmp_path: Path) -> None:
     files = Files()
     assert files.include([], [tmp_path / "steps.py", Path(onnx.__file__)])

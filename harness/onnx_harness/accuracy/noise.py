@@ -95,6 +95,7 @@ class Noise:
             output.
         picked: outputs that are picked out of a table: where nothing moved them, nothing explains a
             last bit.
+        double: float64 outputs that no narrower float has a part in.
     """
 
     sets: tuple[dict[str, Gap], ...]
@@ -103,6 +104,7 @@ class Noise:
     has_tail: bool = False
     steps: dict[str, float] = field(default_factory=dict)
     picked: tuple[str, ...] = ()
+    double: tuple[str, ...] = ()
 
     def tail(
         self, sets: Sequence[int], name: str, norm: float, scale: float, size: int

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import importlib.metadata
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -115,7 +116,21 @@ def timing_key(settings: Settings, machine: Machine | None = None) -> str:
     return Cache.key(host.cpu, host.cores, host.os, settings.latency_budget)
 
 
-_models: dict[Path, tuple[object, str]] = {}
+@dataclass(frozen=True, slots=True)
+class _Hashed:
+    """A model's hash, and what tells of its files whether they have changed since.
+
+    Attributes:
+        state: of the model, its card and its recorded inputs.
+        outside: by the names that the model gives them, the files of its external data.
+    """
+
+    digest: str
+    state: object
+    outside: Mapping[str, object]
+
+
+_models: dict[Path, _Hashed] = {}
 
 
 def model_digest(cell: Cell, model: Path) -> str:
@@ -126,29 +141,38 @@ def model_digest(cell: Cell, model: Path) -> str:
     recorded = recorded_files(cell.card, model)
     files = [file for file in (model, cell.card.path, *recorded) if file.is_file()]
     state = [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
-    if model not in _models or _models[model][0] != (state, cell.card):
+    hashed = _models.get(model)
+    if (
+        hashed is None
+        or hashed.state != (state, cell.card)
+        or any(_state(model.parent / name) != was for name, was in hashed.outside.items())
+    ):
         digests = [_digest(file) if file.is_file() else None for file in (model, *recorded)]
         card = (
             [_digest(cell.card.path)]
             if cell.card.path != model and cell.card.path.is_file()
             else []
         )
-        external = _of_external_data(model)
+        external, outside = _of_external_data(model)
         key = Cache.key(digests, card, external, cell.card.digest(), cell.card.suite)
-        _models[model] = ((state, cell.card), key)
-    return _models[model][1]
+        hashed = _models[model] = _Hashed(key, (state, cell.card), outside)
+    return hashed.digest
 
 
-def _of_external_data(model: Path) -> list[object]:
+def _of_external_data(model: Path) -> tuple[list[object], dict[str, object]]:
     """Hash what lies outside the file.
 
     What can't be read is the same nothing each time, and the verdict's to tell.
+
+    Returns:
+        The hashes, and by name the state that each file was in before it was read.
     """
     try:
         names = external_locations(scan(model))
     except ModelError as error:
-        return [str(error)]
+        return [str(error)], {}
     folder = model.parent.resolve()
+    outside: dict[str, object] = {name: _state(model.parent / name) for name in names}
     external: list[object] = []
     for name in names:
         try:
@@ -167,7 +191,16 @@ def _of_external_data(model: Path) -> list[object]:
             RuntimeError,
         ):  # no path: too long, a null byte, a loop of links
             external.append([name, None])
-    return external
+    return external, outside
+
+
+def _state(file: Path) -> tuple[int, int] | None:
+    """Return what tells whether a file has changed; None where there is none."""
+    try:
+        status = file.stat()
+    except (OSError, ValueError):  # no path: too long, a null byte, a loop of links
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def external_locations(scan: Scan) -> list[str]:

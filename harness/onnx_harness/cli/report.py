@@ -125,10 +125,9 @@ def run(args: argparse.Namespace) -> int:
             "--merge: name the folders of the parts, as in: report --merge DIR…"
         )
     names = args.runs or [str(reports)]
-    merging = args.merge or len(names) > 2
-    if merging:
-        names = parts_that_began(names)
-    sources = [_source(name, reports) for name in names]
+    begun = parts_that_began(names) if args.merge or len(names) > 1 else names
+    merging = args.merge or len(names) > 2 or len(begun) < len(names)
+    sources = [_source(name, reports) for name in begun]
     all_results = [source.results for source in sources]
     pair = len(sources) == 2
     merged = merging or (pair and shards_of_one_plan(all_results))

@@ -135,7 +135,7 @@ class Files:
         return (*rules, *_each(self._allowed, READ), *_each(self._writable, CHANGE))
 
     def _add(self, path: Path, roots: Iterable[Path]) -> None:
-        if path in self._readable or _is_below(path, self._writable):
+        if _is_below(path, self._writable):
             return
         places = [path.resolve()]
         if path.suffix in _WITH_NEIGHBOURS and path.is_file():

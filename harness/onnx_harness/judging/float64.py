@@ -7,11 +7,28 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from onnx_harness.model.constants import constant_tensor, set_constant
+from onnx_harness.model.inference import infer_types
 from onnx_harness.model.ops import TYPE_ATTRIBUTES, is_standard
 from onnx_harness.model.rewrite import retype
-from onnx_harness.model.walk import subgraphs, walk
+from onnx_harness.model.walk import graphs, subgraphs, walk
 
 _FLOAT, _DOUBLE = TensorProto.FLOAT, TensorProto.DOUBLE
+# No value of these is rounded to fewer digits than float64 has.
+_AS_WIDE = frozenset(
+    {
+        _DOUBLE,
+        TensorProto.BOOL,
+        TensorProto.STRING,
+        TensorProto.INT8,
+        TensorProto.INT16,
+        TensorProto.INT32,
+        TensorProto.INT64,
+        TensorProto.UINT8,
+        TensorProto.UINT16,
+        TensorProto.UINT32,
+        TensorProto.UINT64,
+    }
+)
 
 # The standard operators that ONNX Runtime's CPU provider computes in float32 and, in no version, in
 # float64. Written down because its own list of kernels crashes in the build that carries OpenVINO;
@@ -83,6 +100,36 @@ def to_double(model: onnx.ModelProto) -> None:
     Whether operators take float64 isn't asked: ONNX Runtime says so when it opens the model.
     """
     _double_graph(model.graph)
+
+
+def double_outputs(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Return the float64 outputs of a model in which no value is known to be of a narrower float.
+
+    Empty where a value's type isn't known.
+
+    Args:
+        model: its weights aren't needed.
+    """
+    if not any(info.type.tensor_type.elem_type == _DOUBLE for info in model.graph.output):
+        return ()
+    kinds = set()
+    for graph in graphs(infer_types(model).graph):
+        types = {}
+        for info in (*graph.input, *graph.value_info, *graph.output):
+            types[info.name] = info.type.tensor_type.elem_type
+        for node in graph.node:
+            constant = constant_tensor(node)
+            if constant is not None:
+                kinds.add(constant.data_type)
+            kinds |= {types.get(name, 0) for name in node.output if name}
+        kinds |= {*types.values(), *(tensor.data_type for tensor in graph.initializer)}
+    if not kinds <= _AS_WIDE:
+        return ()
+    names = []
+    for info in model.graph.output:
+        if info.type.tensor_type.elem_type == _DOUBLE:
+            names.append(info.name)
+    return tuple(names)
 
 
 def without_kernel(model: onnx.ModelProto) -> list[str]:

@@ -21,6 +21,7 @@ from onnx_harness.errors import first_line
 from onnx_harness.inputs.values.sets import RISING
 from onnx_harness.isolate import risking
 from onnx_harness.judging.exact_sums import exact_sums
+from onnx_harness.judging.float64 import double_outputs
 from onnx_harness.judging.inside import Inside, Run
 from onnx_harness.judging.nudges import (
     as_double,
@@ -208,6 +209,7 @@ def _measured(model: Model, reference: Reference) -> Noise:
         rounds,
         inside.steps,
         picked_outputs(model.skeleton),
+        () if rounds else double_outputs(model.skeleton),
     )
 
 

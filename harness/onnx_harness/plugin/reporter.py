@@ -19,6 +19,7 @@ from onnx_harness.plugin.state import (
     asked_for_cells,
     dest,
     folder_hint,
+    most_cells,
     only_models,
     runner_of,
     settings_of,
@@ -78,7 +79,7 @@ class Reporter:
         elif only_models(config) and not (config.option.collectonly or _starts_late(config)):
             from onnx_harness.run.jobs import job_count
 
-            runner_of(config).start(job_count(settings_of(config).jobs))
+            runner_of(config).start(job_count(settings_of(config).jobs), most_cells(config))
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:

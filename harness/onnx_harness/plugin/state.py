@@ -203,3 +203,11 @@ def only_models(config: pytest.Config) -> bool:
         is_model_file(path) or any(path.is_relative_to(folder) for folder in folders)
         for path in paths
     )
+
+
+def most_cells(config: pytest.Config) -> int | None:
+    """Return how many cells a run can have at most; None where collection has to say it."""
+    paths = arguments(config)
+    if config.stash[SELECTIONS] or not all(map(is_model_file, paths)):
+        return None
+    return len(paths) * len(settings_of(config).provider) * len(config.stash[VARIANTS])

@@ -24,6 +24,7 @@ from onnx_harness.results.cache_root import cannot_cache
 from onnx_harness.results.codec import Codec
 from onnx_harness.results.files import cannot_write
 from onnx_harness.results.locks import lock
+from onnx_harness.results.manifest import is_whole, write_manifest
 from onnx_harness.results.pruning import prune, remove_stale, subfolders
 
 T = TypeVar("T")
@@ -35,7 +36,6 @@ SIZE_LIMIT = 8 * 2**30
 IN_USE_SECONDS = 3600.0
 """An entry that was used this recently isn't pruned: another run may be reading it."""
 
-_MANIFEST = ".manifest.json"
 _SCRATCH_PREFIX = "onnx-harness-cache-"
 _MOST_IN_MEMORY = 8
 _STORAGE_ERRORS = {
@@ -128,15 +128,7 @@ class Cache:
     def get(self, kind: str, key: str) -> Path | None:
         """The entry's folder, marked as just used; None when there is none, or a damaged one."""
         folder = self.folder(kind, key)
-        try:
-            sizes = json.loads((folder / _MANIFEST).read_text("utf-8"))
-            # A power cut can leave files shorter than they were written.
-            whole = all(
-                (folder / name).stat().st_size == size for name, size in sizes.items()
-            )
-        except (OSError, ValueError, AttributeError):
-            whole = False
-        if not whole:
+        if not is_whole(folder):
             return None
         with contextlib.suppress(
             OSError
@@ -169,7 +161,7 @@ class Cache:
         try:
             with self._unfinished_folder() as folder:
                 writer(folder)
-                _write_manifest(folder)
+                write_manifest(folder)
                 final.parent.mkdir(parents=True, exist_ok=True)
                 self._publish(folder, final)
         except OSError as error:
@@ -375,9 +367,3 @@ def _remove_scratch(folder: Path, handle: int, owner: int) -> None:
 
 def _file(entry: Path, kind: str, codec: Codec[Any]) -> Path:
     return entry / f"{kind}.{codec.suffix}"
-
-
-def _write_manifest(folder: Path) -> None:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    sizes = {str(path.relative_to(folder)): path.stat().st_size for path in files}
-    (folder / _MANIFEST).write_text(json.dumps(sizes, sort_keys=True), "utf-8")

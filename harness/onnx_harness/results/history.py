@@ -153,7 +153,7 @@ class History:
         """
         with self._explained():
             rows = self._database.execute("SELECT json FROM runs ORDER BY number").fetchall()
-        return tuple(decode(RunInfo, json.loads(text), "run") for (text,) in rows)
+            return tuple(decode(RunInfo, json.loads(text), "run") for (text,) in rows)
 
     def past(self, cell_id: str, *, last: int = 100) -> tuple[PastCell, ...]:
         """Return how a cell ended in its ``last`` latest runs, oldest first.
@@ -167,12 +167,9 @@ class History:
         """
         with self._explained():
             rows = self._database.execute(query, (cell_id, last)).fetchall()
-        past_cells = []
-        for run, cell in reversed(rows):
-            past_cells.append(
-                PastCell(run_info(run), decode(CellResult, json.loads(cell), "cell"))
-            )
-        return tuple(past_cells)
+            cells = [decode(CellResult, json.loads(text), "cell") for _, text in rows]
+            runs = [run_info(text) for text, _ in rows]
+        return tuple(map(PastCell, reversed(runs), reversed(cells)))
 
     def cells(self, run_id: str) -> tuple[CellResult, ...]:
         """The cells of a run, by id.
@@ -183,7 +180,7 @@ class History:
         with self._explained():
             query = "SELECT json FROM cells WHERE run_id = ? ORDER BY cell_id"
             rows = self._database.execute(query, (run_id,)).fetchall()
-        return tuple(decode(CellResult, json.loads(text), "cell") for (text,) in rows)
+            return tuple(decode(CellResult, json.loads(text), "cell") for (text,) in rows)
 
     def nights(self, run_id: str, *, last: int) -> Iterator[NightFigures]:
         """Yield the figures of a run's cells, in it and in the runs entered before it.
@@ -232,7 +229,7 @@ class History:
         """
         with self._explained():
             rows = self._database.execute(query, (run_id, last)).fetchall()
-        return {name: (number, run_info(text)) for name, number, text in rows}
+            return {name: (number, run_info(text)) for name, number, text in rows}
 
     def run_before(self, run_id: str) -> RunInfo | None:
         """Return the latest earlier run that has a cell of this one; None without one.
@@ -251,7 +248,7 @@ class History:
         """
         with self._explained():
             row = self._database.execute(query, {"run": run_id}).fetchone()
-        return None if row is None else run_info(row[0])
+            return None if row is None else run_info(row[0])
 
     def measured(self) -> dict[str, Measured]:
         """Return what each cell took in the latest run that judged it, by cell id.
@@ -304,10 +301,9 @@ class History:
             ResultsError: it can't be read.
         """
         with self._explained():
-            rows = self._database.execute(
-                "SELECT json FROM accepted ORDER BY number"
-            ).fetchall()
-        return tuple(decode(Level, json.loads(text), "level") for (text,) in rows)
+            query = "SELECT json FROM accepted ORDER BY number"
+            rows = self._database.execute(query).fetchall()
+            return tuple(decode(Level, json.loads(text), "level") for (text,) in rows)
 
     def close(self) -> None:
         """Close the file. Everything that was put is in it already."""
@@ -389,10 +385,13 @@ class History:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what SQLite says into what happened and what to do."""
+        """Turn what SQLite says into what happened and what to do.
+
+        Within a sound file a text may be damaged, which SQLite doesn't look at.
+        """
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, ValueError) as error:
             what, mend = explanation(error)
             raise ResultsError(
                 f"the history {self._path} {what} ({error}). Mend: {mend}. The results of this "

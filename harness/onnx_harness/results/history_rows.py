@@ -178,13 +178,13 @@ EXPLANATIONS = {
 }
 
 
-def explanation(error: sqlite3.Error) -> tuple[str, str]:
+def explanation(error: Exception) -> tuple[str, str]:
     """Return what an error says of a history, and what to do about it."""
     otherwise = "can't be used", "move it away, and the next run starts a new one"
     return EXPLANATIONS.get(_code(error), otherwise)
 
 
-def _code(error: sqlite3.Error) -> int:
+def _code(error: Exception) -> int:
     return (getattr(error, "sqlite_errorcode", None) or sqlite3.SQLITE_CORRUPT) & 0xFF
 
 

@@ -5,6 +5,7 @@ A question about a model, answered and kept in the run's report.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from onnx_harness.cell.matrix import named_card
 from onnx_harness.errors import HarnessError, UsageError, did_you_mean
 from onnx_harness.names import cell_id, slug
 from onnx_harness.results.cells import CellResult, Status
+from onnx_harness.run.selection import from_here
 from onnx_harness.run.verification import (
     CHOICES,
     Question,
@@ -73,7 +75,7 @@ class OwnTest:
             problem = str(error)
         if problem is not None:  # outside of the handler, or pytest tells of both
             pytest.fail(problem, pytrace=False)
-        alone = f"alone: pytest '{self.node.nodeid}'"
+        alone = f"alone: pytest {shlex.quote(from_here(self.node))}"
         if result.status in (Status.FAIL, Status.ERROR):
             result = replace(result, detail=(*result.detail, alone))
         result = self._with_own_id(result)

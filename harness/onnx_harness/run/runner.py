@@ -53,6 +53,7 @@ class Runner:
 
     Attributes:
         past: what earlier runs found out.
+        told: by cell, the verdict as its test of accuracy told it.
         warnings: what caches couldn't do, each once.
         devices: by provider that was probed, the name of the device that its sessions run on, where
             it has one.
@@ -92,22 +93,26 @@ class Runner:
         self.devices: dict[str, str] = {}
         self.warnings: dict[str, None] = {}
         self.past = Past(settings)
+        self.told: dict[str, CellResult] = {}
         self._worker: Worker | None = None
+        self._peak_bytes: int | None = None  # of all calls for the cell in hand
         self._judged: dict[str, Judged] = {}
         self._paths: dict[Path, Path] = {}
         self._pinned: Pinned | None = None
         self._timed: dict[str, tuple[Cell, CellResult]] = {}  # beside the pinned reference
         self._attempts = Attempts(self.call, self.task, machine_retries)
 
-    def start(self, jobs: int = 1) -> None:
+    def start(self, jobs: int = 1, cells: int | None = None) -> None:
         """Start the workers now: they get ready while the run is still being prepared.
 
         Args:
             jobs: so many will judge at once.
+            cells: there are no more, where that is known: none is started in vain.
         """
         if jobs > 1:
             self._threads = max(1, this_host(self.devices).cores // jobs)
-            self._helpers = [self._helper() for _ in range(jobs - 1)]
+            others = min(jobs, jobs if cells is None else cells) - 1
+            self._helpers = [self._helper() for _ in range(others)]
         for runner in (self, *self._helpers):
             with contextlib.suppress(WorkerNotStarted):  # whoever needs it meets the error
                 runner._started_worker()
@@ -232,11 +237,9 @@ class Runner:
         unloadable = self._attempts.unloadable.get(cell.card.path)
         if unloadable is not None:
             return of_another_cell(unloadable, cell)
+        self._peak_bytes = None
         judged = self._attempts.judge(cell)
-        if self._worker is None:
-            return judged
-        result = replace(judged.result, peak_bytes=self._worker.peak_bytes)
-        return replace(judged, result=result)
+        return replace(judged, result=replace(judged.result, peak_bytes=self._peak_bytes))
 
     def forget(self, cell: Cell) -> None:
         """Judge the cell anew when it is asked for again: another model may have its id now."""
@@ -347,7 +350,11 @@ class Runner:
         """
         subject = args[0] if args else None
         libraries = subject.custom_ops if isinstance(subject, Task | Pair) else ()
-        return self._started_worker().call(WithLibraries(libraries, function), *args)
+        worker = self._started_worker()
+        try:
+            return worker.call(WithLibraries(libraries, function), *args)
+        finally:  # a cell may take several calls, each in a process of its own
+            self._peak_bytes = max(self._peak_bytes or 0, worker.peak_bytes)
 
     def ask(self, function: Callable[..., Answer], cell: Cell, *args: Any) -> Answer:
         """Ask ``function(task, judged, *args)`` in the worker, about a cell.

@@ -46,6 +46,16 @@ def planned_cells(tests: Sequence[pytest.Item]) -> int:
     return len({test.callspec.params["onnx_cell"].id for test in tests})  # type: ignore[attr-defined]
 
 
+def from_here(item: pytest.Item) -> str:
+    """Return a test as a command line names it in the folder where pytest was begun.
+
+    Its node id begins at the root of the tests.
+    """
+    path, separator, test = str(item.nodeid).partition("::")
+    here = item.config.invocation_params.dir
+    return os.path.relpath(item.config.rootpath / path, here) + separator + test
+
+
 def _from_root(config: pytest.Config, argument: str) -> str:
     path, separator, test = argument.partition("::")
     full = Path(os.path.abspath(config.invocation_params.dir / path))  # noqa: PTH100

@@ -20,6 +20,7 @@ from onnx_harness.inputs.values.sets import InputSet, Value
 
 _LOOKED_UP = (Make.IDS, Make.INTEGERS, Make.POSITIONS)
 _MOST_INDICES = 1 << 16
+_TURNS = 3  # of an index that isn't alone in its row
 _MOST_SETS = 16  # where a run of all rows together would cost more than next to nothing
 
 
@@ -41,7 +42,7 @@ def index_sets(
     indexed = [
         name for name, rule in recipe.rules.items() if _count(rule, name, recipe.specs) > 1
     ]
-    if not indexed or not is_light(model, recipe, base):
+    if not indexed or not is_light(model, recipe, base, with_tables=False):
         return sets
     for name in indexed:
         for values, rows in _feeds(model, recipe, seed, base, name):
@@ -99,11 +100,19 @@ def _feeds(
 
 
 def _rows(rule: Rule, name: str, width: int, seed: int) -> Ints:
-    """Every index, in rows of ``width``: positions in order, others mixed, [R, width]."""
+    """Every index, in rows of ``width``: positions in order, others mixed, [R, width].
+
+    Mixed ones come several times, among others each time: the maximum over a row hides some.
+    """
     assert rule.low is not None
     assert rule.high is not None
     indices = np.arange(int(rule.low), int(rule.high) + 1)
     if rule.make is not Make.POSITIONS:
-        indices = seeded(seed, INDEX, name).permutation(indices)
+        rng = seeded(seed, INDEX, name)
+        turns = _TURNS if width > 1 else 1
+        mixed = np.concatenate([rng.permutation(indices) for _ in range(turns)])
+        # The ends come first: not all of the others may fit into the sets that there are.
+        ends = np.isin(mixed, indices[[0, -1]])
+        indices = np.concatenate([mixed[ends], mixed[~ends]])
     rows = math.ceil(len(indices) / width)
     return np.resize(indices, (rows, width))

@@ -75,6 +75,7 @@ _SCORE = 4  # input of a NonMaxSuppression: what scores have to be above
 # Integers on both sides of what decides: a bit, the beginning of an hour.
 _DIVISIONS = frozenset({"BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Mod"})
 _MOST_CONSTANTS = 64
+_MOST_COUNTED = 4096  # a greater one may be how often a loop goes round
 _PLAIN = {"Abs": Act.ABSOLUTE, "Floor": Act.FLOOR, "Ceil": Act.CEIL, "Round": Act.ROUND}
 _BOTH_WAYS = {"Add": Act.ADD, "Mul": Act.SCALE, "Max": Act.AT_LEAST, "Min": Act.AT_MOST}
 
@@ -224,6 +225,38 @@ def among(
             values=tuple(found),
             role=role,
         )
+
+
+def cut_off(
+    steps: Steps | None, scope: Scope, node: onnx.NodeProto, slot: int, entry: Input
+) -> Iterator[Demand]:
+    """Find the integers that are just beyond what they are cut off at, at it, and before it.
+
+    Args:
+        steps: from the input to the cut.
+        scope: whose constants ``node`` sees.
+        node: a consumer of the value that the steps lead to.
+        slot: which of its inputs that is.
+        entry: an input of integers.
+    """
+    cuts = node.op_type in ("Min", "Max") or (node.op_type == "Clip" and slot == 0)
+    if steps is None or not cuts or not entry.is_integer:
+        return
+    values: dict[float, None] = {}
+    for place, name in enumerate(node.input):
+        if place == slot or not name:
+            continue
+        number = _number(scope, name)
+        if number is None:
+            continue
+        if abs(number) > _MOST_COUNTED:
+            continue
+        for target in (number + 1, number - 1, number):
+            for value in _backward(steps, target):
+                if _fits(value, entry) and forward(steps, value, whole=True) == target:
+                    values[value] = None
+    if values:
+        yield Demand(Kind.CUT, f"it is cut off in {label(node)}", values=tuple(values))
 
 
 def forward(steps: Steps, value: float, *, whole: bool) -> float:

@@ -24,6 +24,7 @@ class Kind(StrEnum):
     AMONG = "among"  # compared with constants, element by element
     ANGLE = "angle"  # a position that a sine or cosine is taken of
     MISSING = "missing"  # asked whether it is NaN
+    CUT = "cut"  # cut off at a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Demand:
         low: least value, for BOUND.
         high: greatest value, for BOUND; for LENGTH when the dimension's size is fixed.
         dim: a dynamic dimension: values are at most its size - 1 (BOUND) or its size (LENGTH).
-        values: constants or keys.
+        values: constants or keys; for CUT: what comes to the constant, and to its neighbours.
         role: which argument of a shape-like operator it becomes, such as ``Reshape shape``.
         otherwise: for CHOICE: a value for which an equality doesn't hold, where no other choice is
             one.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import onnx
 
 from onnx_harness.inputs.graph.attributes import attribute, label
-from onnx_harness.inputs.graph.controls import among, compared
+from onnx_harness.inputs.graph.controls import among, compared, cut_off
 from onnx_harness.inputs.graph.demand import Demand, Kind
 from onnx_harness.inputs.graph.demands import BECOMES_TRUTH, demands_of
 from onnx_harness.inputs.graph.passage import State, _origin, moved_back, outward, through
@@ -148,6 +148,8 @@ class _Walk:
                 )
         if node.op_type in ("Sin", "Cos") and state.linear:
             self.demands.append(Demand(Kind.ANGLE, f"it becomes an angle in {label(node)}"))
+        if state.element is None:
+            self.demands += cut_off(state.steps, state.scope, node, slot, self.entry)
         if self.scalar or state.element is not None:
             for choice in compared(state.steps, state.scope, node, slot, self.entry):
                 self.demands.append(replace(choice, element=state.element))

@@ -22,15 +22,18 @@ import onnx
 from numpy.typing import NDArray
 
 from onnx_harness.inputs.graph.demand import Kind
-from onnx_harness.inputs.graph.demands import BECOMES_TRUTH, IS_DEFINED
+from onnx_harness.inputs.graph.demands import IS_DEFINED
 from onnx_harness.inputs.graph.signature import Input
 from onnx_harness.inputs.plan.float_edges import FLOAT_EDGES, Edge, scaled
+from onnx_harness.inputs.plan.integer_edges import MAKERS
 from onnx_harness.inputs.plan.recipe import Guess, Recipe
 from onnx_harness.inputs.plan.roles import Role
 from onnx_harness.inputs.plan.rule import Make
 from onnx_harness.inputs.values.generators import find, seeded
 from onnx_harness.inputs.values.sets import Array, InputSet, Value, arrays_of, shape_text
 from onnx_harness.isolate import noting
+from onnx_harness.model.ops import is_standard
+from onnx_harness.model.walk import body_reads
 
 UNUSUAL = "unusual inputs"
 """The beginning of the worker's note while the untouched model is fed with them.
@@ -95,18 +98,27 @@ def unusual_sets(
             yield input_set
 
 
-def is_light(model: onnx.ModelProto, recipe: Recipe, base: Guess) -> bool:
+def is_light(
+    model: onnx.ModelProto, recipe: Recipe, base: Guess, *, with_tables: bool = True
+) -> bool:
     """Return whether one run of the model costs next to nothing, by its size alone.
 
     The same on every machine.
+
+    Args:
+        model: large initializers may have lost their data.
+        recipe: of the model.
+        base: what the first set ran with.
+        with_tables: count what rows are looked up in. A run reads few of its rows.
     """
     graph = model.graph
-    constants = []
+    tables = frozenset() if with_tables else _tables(graph)
+    weights = 0
+    for tensor in graph.initializer:
+        weights += 0 if tensor.name in tables else math.prod(tensor.dims)
     for node in graph.node:
-        for a in node.attribute:
-            if a.HasField("t"):
-                constants.append(a.t)
-    weights = sum(math.prod(tensor.dims) for tensor in (*graph.initializer, *constants))
+        if not tables.intersection(node.output):
+            weights += sum(math.prod(a.t.dims) for a in node.attribute if a.HasField("t"))
     values = recipe.values(_INDEX, 0, base)
     elements = 0
     for value in values.values():
@@ -117,6 +129,16 @@ def is_light(model: onnx.ModelProto, recipe: Recipe, base: Guess) -> bool:
         and weights <= _MOST_WEIGHTS
         and elements <= _MOST_ELEMENTS
     )
+
+
+def _tables(graph: onnx.GraphProto) -> frozenset[str]:
+    """The names that rows are looked up in, and that nothing else reads."""
+    tables, others = set(), {info.name for info in graph.output}
+    for node in graph.node:
+        slot = 1 if is_standard(node, "Gather") else 0
+        tables.update(node.input[:slot])
+        others.update(node.input[slot:], body_reads(node))
+    return frozenset(tables - others)
 
 
 def _candidates(
@@ -135,11 +157,7 @@ def _candidates(
                 yield edge, usual | changed
     if not light:
         return
-    for words, maker in (
-        ("with large integers", _large_integers),
-        ("with negative indices", _negative_indices),
-        ("with truth that is neither 0 nor 1", _other_truth),
-    ):
+    for words, maker in MAKERS:
         changed = {}
         for name, value in usual.items():
             if (changed_value := maker(recipe, name, value, base, seed)) is not None:
@@ -251,78 +269,6 @@ def _cast(
         greatest = float(ml_dtypes.finfo(entry.dtype).max)  # type: ignore[no-untyped-call]
         clipped = np.clip(clipped, -greatest, greatest)
     return np.array(clipped, dtype=entry.dtype, order="C").reshape(np.shape(values))
-
-
-def _large_integers(
-    recipe: Recipe,
-    name: str,
-    value: Value,
-    base: Guess,  # noqa: ARG001 - every maker of a set takes it
-    seed: int,
-) -> Value | None:
-    """Integers beyond what float32 tells apart, and int64 beyond int32.
-
-    Only where nothing restricts them.
-    """
-    entry, rule = recipe.inputs[name], recipe.rules[name]
-    # What is compared or divided alone may be as large.
-    is_free = all(demand.kind is Kind.AMONG for demand in recipe.findings[name].demands)
-    free = rule.make is Make.INTEGERS and not rule.certain and is_free
-    if not entry.is_integer or not free or name in recipe.specs or isinstance(value, list):
-        return None
-    low, high = entry.integer_range
-    numbers = [2**24 + 1, -(2**24) - 1, 2**31 + 5, -(2**31) - 5, 2**15 + 1, 1, -1, 7]
-    fitting = [number for number in numbers if low < number < high] + [high - 1]
-    # Each of them, where there's room.
-    turns = seeded(seed, 200, name).permutation(np.asarray(fitting, dtype=object))
-    return np.asarray(np.resize(turns, value.shape), dtype=entry.dtype)
-
-
-def _negative_indices(
-    recipe: Recipe, name: str, value: Value, base: Guess, seed: int
-) -> Value | None:
-    """Half of the indices counted from the end, as ONNX allows for whatever is gathered."""
-    entry, rule = recipe.inputs[name], recipe.rules[name]
-    indexing = []
-    for d in recipe.findings[name].demands:
-        if d.kind is Kind.BOUND and d.why.startswith("it indexes"):
-            indexing.append(d)
-    if (
-        not indexing
-        or name in recipe.specs
-        or isinstance(value, list)
-        or entry.dtype.kind != "i"
-        or rule.low != 0
-    ):
-        return None
-    size = None if rule.high is None else int(rule.high) + 1
-    if rule.dim:
-        size = base.sizes.get(rule.dim)
-    if not size:
-        return None
-    flipped = seeded(seed, 201, name).random(value.shape) < 0.5
-    return np.asarray(
-        np.where(flipped, np.asarray(value, np.int64) - size, value), dtype=entry.dtype
-    )
-
-
-def _other_truth(
-    recipe: Recipe,
-    name: str,
-    value: Value,
-    base: Guess,  # noqa: ARG001 - every maker of a set takes it
-    seed: int,
-) -> Value | None:
-    """Floats that are true without being 1: what rounds them first takes some for false."""
-    entry = recipe.inputs[name]
-    is_cast = any(
-        demand.kind is Kind.MASK and demand.why.startswith(BECOMES_TRUTH)
-        for demand in recipe.findings[name].demands
-    )
-    if not entry.is_float or not is_cast or name in recipe.specs or isinstance(value, list):
-        return None
-    picked = seeded(seed, 202, name).choice([0.0, -0.0, 0.5, -0.25, 1.0, 3.0], value.shape)
-    return np.asarray(picked, dtype=entry.dtype)
 
 
 def _makes_sense(outputs: Any, edge: Edge) -> bool:

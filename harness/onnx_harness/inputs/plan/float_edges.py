@@ -107,6 +107,7 @@ FLOAT_EDGES = (
     Edge(f"at 100 {MAGNIFIED}", scaled(100.0), always=True, smooth=True),
     Edge(f"at 10 {MAGNIFIED}", scaled(10.0), always=True, smooth=True),
     Edge("at a hundredth of the usual magnitude", scaled(0.01), smooth=True),
+    Edge("at a millionth of the usual magnitude", scaled(1e-6), smooth=True),
     Edge("with negative values alone", _negative, smooth=True),
     Edge(
         "with ties, zeros and halves",
