@@ -19,10 +19,11 @@ from onnx_harness.judging import reference as referring
 from onnx_harness.judging.emulation import half_as_hardware
 from onnx_harness.judging.generation.verdict import _scale, explained_by
 from onnx_harness.judging.half_range import computes_in_half
+from onnx_harness.judging.level_pairs import fixed_pair
 from onnx_harness.judging.mixed.quantized import agreement
 from onnx_harness.judging.overflow import overflowing
 from onnx_harness.judging.precision import loosest
-from onnx_harness.judging.quantizing import Scheme, _fixed_pair, quantize_through, quantized
+from onnx_harness.judging.quantizing import Scheme, quantize_through, quantized
 from onnx_harness.judging.reference import Reference, given
 from onnx_harness.judging.rounding import round_through
 from onnx_harness.judging.runs import open_cpu
@@ -122,7 +123,7 @@ def test_a_range_becomes_a_step_and_a_zero_point(
 ) -> None:
     constants = [
         numpy_helper.to_array(node.attribute[0].t)
-        for node in _fixed_pair("a", "b", bounds, signed)[:2]
+        for node in fixed_pair("a", "b", bounds, signed)[:2]
     ]
     assert constants[0] == pytest.approx(step)
     assert constants[1] == zero

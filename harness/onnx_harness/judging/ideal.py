@@ -12,7 +12,8 @@ import onnx
 
 from onnx_harness.accuracy.noise import Noise
 from onnx_harness.inputs import InputSet
-from onnx_harness.judging.quantizing import Range, Scheme, quantize_through, watch, watched
+from onnx_harness.judging.level_pairs import Range
+from onnx_harness.judging.quantizing import Scheme, quantize_through, watch, watched
 from onnx_harness.judging.reference import Reference
 from onnx_harness.judging.rounding import Clamp, round_through
 from onnx_harness.judging.runs import (

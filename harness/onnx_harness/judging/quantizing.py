@@ -18,6 +18,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnx_harness.judging.level_pairs import Range, fixed_pair
 from onnx_harness.model.constants import named_constants
 from onnx_harness.model.inference import infer_types
 from onnx_harness.model.inlining import inline_functions
@@ -54,7 +55,6 @@ _BIASED = frozenset(
 _WEIGHTED = _BIASED | {"MatMul"}
 
 Array = np.ndarray[Any, Any]
-Range = tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +173,7 @@ def quantize_through(
     # graph among them.
     shared = _shared(model.graph, scheme, ranges, spared_names)
     for name in (info.name for info in model.graph.input if info.name in shared):
-        nodes += _fixed_pair(
+        nodes += fixed_pair(
             name, f"{name}/levels", ranges[name], signed, half=name in halves
         )
         quantized_names[name] = f"{name}/levels"
@@ -193,7 +193,7 @@ def quantize_through(
             )
             if is_rounded:
                 node.output[index] = f"{name}/exact"
-                nodes += _fixed_pair(
+                nodes += fixed_pair(
                     f"{name}/exact", name, ranges[name], signed, half=name in halves
                 )
     replace_nodes(model.graph, nodes)
@@ -353,38 +353,6 @@ def _levels(node: onnx.NodeProto, array: Array, scheme: Scheme) -> Array:
         return quantized(array, scheme, None)
     per_channel = scheme.per_channel and array.ndim > 1
     return quantized(array, scheme, _channel_axis(node) if per_channel else None)
-
-
-def _fixed_pair(
-    source: str, target: str, bounds: Range, signed: bool, *, half: bool = False
-) -> list[onnx.NodeProto]:
-    """Return nodes that round a value to levels within fixed bounds.
-
-    A float16 value is float32 in between: operators before opset 19 take no other.
-    """
-    least, most = min(bounds[0], 0.0), max(bounds[1], 0.0)
-    if signed:
-        step, zero = max(-least, most) / 127, np.array(0, np.int8)
-    else:
-        step = (most - least) / 255
-        zero = np.array(round(-least / step) if step else 0, np.uint8)
-    names = [f"{target}/{part}" for part in ("step", "zero", "level")]
-    before, after = (f"{target}/wide", f"{target}/wide/levels") if half else (source, target)
-    nodes = [
-        helper.make_node(
-            "Constant",
-            [],
-            names[:1],
-            value=numpy_helper.from_array(np.array(step or 1.0, np.float32)),
-        ),
-        helper.make_node("Constant", [], names[1:2], value=numpy_helper.from_array(zero)),
-        helper.make_node("QuantizeLinear", [before, *names[:2]], names[2:]),
-        helper.make_node("DequantizeLinear", [names[2], *names[:2]], [after]),
-    ]
-    if half:
-        nodes.insert(2, helper.make_node("Cast", [source], [before], to=_FLOAT))
-        nodes.append(helper.make_node("Cast", [after], [target], to=_HALF))
-    return nodes
 
 
 def _channel_axis(node: onnx.NodeProto) -> int:

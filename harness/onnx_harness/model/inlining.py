@@ -29,11 +29,12 @@ def inline_functions(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx
         The model itself when it has no function to inline, or else a new one.
     """
     versions = _versions(model)
-    foreign = [function for function in model.functions if _is_foreign(function, versions)]
-    calls = {_key(function) for function in foreign}
+    foreign = []
     chosen = []
     for function in model.functions:
-        if function.name not in kept and _key(function) not in calls:
+        if _is_foreign(function, versions):
+            foreign.append(function)
+        elif function.name not in kept:
             chosen.append(_key(function))
     if not chosen:
         return model
@@ -48,11 +49,11 @@ def inline_functions(model: onnx.ModelProto, kept: Collection[str] = ()) -> onnx
                 tensor.name, tensor.data_type, tensor.dims
             )
             light.graph.input.append(info)
-    _agree(light, versions, calls)
+    _agree(light, versions, set(map(_key, foreign)))
     inlined = onnx.inliner.inline_selected_functions(light, chosen)
     del inlined.graph.input[len(model.graph.input) :]
     inlined.graph.initializer.extend(model.graph.initializer)
-    present = {_key(function) for function in inlined.functions}
+    present = set(map(_key, inlined.functions))
     for function in _with_callees(foreign, model.functions):
         if _key(function) not in present:
             inlined.functions.append(function)

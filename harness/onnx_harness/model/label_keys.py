@@ -63,9 +63,16 @@ def _lacking(graph: onnx.GraphProto) -> dict[str, int]:
                 types[node.input[0]] = kind
     if not types:
         return {}
-    stated = {info.name for info in (*graph.value_info, *graph.input, *graph.output)}
-    outputs = {name for node in graph.node for name in node.output}
-    return {name: kind for name, kind in types.items() if name in outputs - stated}
+    for info in (*graph.value_info, *graph.input, *graph.output):
+        types.pop(info.name, None)
+    outputs: set[str] = set()
+    for node in graph.node:
+        outputs.update(node.output)
+    lacking = {}
+    for name in types:
+        if name in outputs:
+            lacking[name] = types[name]
+    return lacking
 
 
 def _key_type(node: onnx.NodeProto) -> int | None:

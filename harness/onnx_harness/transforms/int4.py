@@ -16,6 +16,7 @@ from onnx_harness.transforms import Precision, Transform
 from onnx_harness.transforms.optimize import MAX_BYTES
 from onnx_harness.transforms.quantization.library import aliased, quiet
 from onnx_harness.transforms.quantization.preparing import inline, present_nodes
+from onnx_harness.transforms.sparse import refuse_sparse
 
 if TYPE_CHECKING:
     import onnx
@@ -100,6 +101,7 @@ def _refuse(model: onnx.ModelProto) -> None:
 
     if byte_size(model) > MAX_BYTES:
         raise NotApplicable("onnxruntime.quantization takes models up to 2 GB")
+    refuse_sparse(model, "onnxruntime.quantization", "Mend: make them dense first")
     before = next((node.op_type for node in walk(model.graph) if is_quantized(node)), None)
     if before is not None:
         raise NotApplicable(f"the model is quantized already: it holds {before}")

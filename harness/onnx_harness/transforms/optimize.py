@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from onnx_harness.errors import NotApplicable, did_you_mean
 from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.transforms import Parts, Transform
+from onnx_harness.transforms.sparse import refuse_sparse
 
 if TYPE_CHECKING:
     import onnx
@@ -73,7 +74,7 @@ def optimize(
         model's don't.
     """
     passes = chosen_passes(skip_fuse_bn, skipped_optimizers)
-    refuse_over_2_gb(model)
+    refuse_unread(model)
 
     import onnx
     import onnxoptimizer
@@ -194,8 +195,8 @@ def strip_doc_strings(message: Message) -> None:
                 strip_doc_strings(inner)
 
 
-def refuse_over_2_gb(model: onnx.ModelProto) -> None:
-    """Raise NotApplicable for a model that doesn't fit into one protobuf message."""
+def refuse_unread(model: onnx.ModelProto) -> None:
+    """Raise NotApplicable for a model over 2 GB, or with weights that the library can't read."""
     from onnx_harness.model.size import byte_size
 
     size = byte_size(model)
@@ -204,6 +205,7 @@ def refuse_over_2_gb(model: onnx.ModelProto) -> None:
             f"onnxoptimizer takes models up to 2 GB and this one has {size / 2**30:.1f} GB. "
             f"{LARGER}"
         )
+    refuse_sparse(model, "onnxoptimizer", "Mend: `simplify` takes them")
 
 
 @contextlib.contextmanager

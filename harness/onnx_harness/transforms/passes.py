@@ -9,7 +9,7 @@ from onnx_harness.transforms import Parts, Transform
 from onnx_harness.transforms.optimize import (
     LARGER,
     MAX_BYTES,
-    refuse_over_2_gb,
+    refuse_unread,
     refused_types,
 )
 
@@ -79,7 +79,7 @@ def run_pass(
         NotApplicable: the model is over 2 GB, more than onnxoptimizer takes.
         RuntimeError: the model has tensors of a type that onnxoptimizer lacks.
     """
-    refuse_over_2_gb(model)
+    refuse_unread(model)
 
     import onnxoptimizer
 

@@ -10,6 +10,7 @@ from onnx_harness.model.file import FREE_INITIALIZERS
 from onnx_harness.model.ops import imports_standard, is_standard, opset_of
 from onnx_harness.transforms import remark
 from onnx_harness.transforms.optimize import MAX_BYTES
+from onnx_harness.transforms.sparse import refuse_sparse
 
 if TYPE_CHECKING:
     import onnx
@@ -39,6 +40,7 @@ def refuse(model: onnx.ModelProto, types: Sequence[str], float16_since: int | No
             f"onnxruntime.quantization takes models up to 2 GB and this one has "
             f"{size / 2**30:.1f} GB"
         )
+    refuse_sparse(model, "onnxruntime.quantization", "Mend: make them dense first")
     before = next((node.op_type for node in walk(model.graph) if is_quantized(node)), None)
     if before is not None:
         raise NotApplicable(f"the model is quantized already: it holds {before}")
