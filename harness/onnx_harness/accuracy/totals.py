@@ -305,21 +305,17 @@ def _reacts(first: Array, second: Array) -> bool:
         return not same_bits(first_overlap, second_overlap)
     first_wide = real_parts(first_overlap.ravel()).astype(np.float64)
     second_wide = real_parts(second_overlap.ravel()).astype(np.float64)
-    finite = np.isfinite(first_wide) & np.isfinite(second_wide)
-    if not finite.all():
-        kinds = []
-        for values in (first_wide, second_wide):
-            kinds.append((np.isnan(values), np.isposinf(values), np.isneginf(values)))
-        if any((mine != its).any() for mine, its in zip(*kinds, strict=True)):
+    for is_kind in (np.isnan, np.isposinf, np.isneginf):
+        if (is_kind(first_wide) != is_kind(second_wide)).any():
             return True
+    finite = np.isfinite(first_wide)
     if not finite.any():
         return False
-    scale = max(
-        float(np.abs(first_wide[finite]).max()), float(np.abs(second_wide[finite]).max())
-    )
+    first_finite, second_finite = first_wide[finite], second_wide[finite]
+    scale = np.abs([first_finite, second_finite]).max()
     step = _step(first_overlap)
     resolution = min(_ULPS * step, max(_MOST_OF_SCALE, step))
-    return float(np.abs(first_wide[finite] - second_wide[finite]).max()) > resolution * scale
+    return bool(np.abs(first_finite - second_finite).max() > resolution * scale)
 
 
 def _step(array: Array) -> float:

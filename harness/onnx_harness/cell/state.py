@@ -290,18 +290,13 @@ class Way:
             raise CellEnded(Status.NOT_APPLICABLE, str(error)) from error
         except InputError as error:
             raise CellEnded(Status.ERROR, first_line(error), further_lines(error)) from error
-        except (MachineError, ResultsError) as error:
-            environment = Symptom.ENVIRONMENT
-            raise CellEnded(
-                Status.ERROR, first_line(error), further_lines(error), environment
-            ) from error
         except Exception as error:
-            if is_of_the_machine(error):
+            words = first_line(error) if isinstance(error, HarnessError) else named(error)
+            if isinstance(error, MachineError | ResultsError) or is_of_the_machine(error):
                 raise CellEnded(
-                    Status.ERROR, named(error), further_lines(error), Symptom.ENVIRONMENT
+                    Status.ERROR, words, further_lines(error), Symptom.ENVIRONMENT
                 ) from error
             status = Status.FAIL if isinstance(error, ModelError) else fault
-            words = first_line(error) if isinstance(error, HarnessError) else named(error)
             detail = (*further_lines(error), *own_frames(error))
             starved = isinstance(error, ModelTooLarge)
             raise CellEnded(

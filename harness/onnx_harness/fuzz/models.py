@@ -28,7 +28,9 @@ def _if(g: Graph) -> None:
     condition = g.constant(np.array(g.random.random() < 0.5)) if constant else "flag"
     before = g.counter[0]
     branches = [_body(g)]
-    after, g.counter[0] = g.counter[0], before if g.random.random() < 0.3 else g.counter[0]
+    after = g.counter[0]
+    if g.random.random() < 0.3:
+        g.counter[0] = before  # the same names in both branches
     branches.append(_body(g))
     g.counter[0] = max(after, g.counter[0])
     results = [branch.pick("f") for branch in branches]

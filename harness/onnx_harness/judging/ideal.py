@@ -37,7 +37,12 @@ _MORE_THAN_DIGITS = 0.05
 
 # What rounding to nearest moves a number by, at most: half the distance of two neighbours, relative
 # to the lower one.
-_UNITS = {"float16": 2.0**-11, "bfloat16": 2.0**-8, "int8": 2.0**-8, "int4": 2.0**-8}
+_UNITS = {
+    "float16": 2.0**-11,
+    "bfloat16": 2.0**-8,
+    "int8": 2.0**-8,
+    "int4": 2.0**-8,
+}
 
 
 @dataclass(frozen=True, slots=True)

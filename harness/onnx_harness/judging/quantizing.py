@@ -220,12 +220,11 @@ def _round_in_body(
         for body in subgraphs(node):
             _round_in_body(body, scheme, constants)
         weight = constants.get(node.input[1]) if scheme.takes(node) else None
-        array = None if weight is None else numpy_helper.to_array(weight)
-        if array is not None and array.ndim == 2 and np.isfinite(array).all():
+        array = np.zeros(0) if weight is None else numpy_helper.to_array(weight)
+        if array.ndim == 2 and np.isfinite(array).all():
             node.input[1] = f"{node.output[0]}/levels"
-            tensor = numpy_helper.from_array(
-                quantized(array, scheme, None).astype(array.dtype)
-            )
+            levels = quantized(array, scheme, None).astype(array.dtype)
+            tensor = numpy_helper.from_array(levels)
             nodes.append(helper.make_node("Constant", [], [node.input[1]], value=tensor))
         nodes.append(node)
     replace_nodes(graph, nodes)
@@ -254,27 +253,12 @@ def quantized(weight: Array, scheme: Scheme, axis: int | None) -> Array:
     """
     if scheme.block:
         return _in_blocks(weight, scheme)
-    over = (
-        None
-        if axis is None
-        else tuple(
-            axis_kept for axis_kept in range(weight.ndim) if axis_kept != axis % weight.ndim
-        )
-    )
-    wide = weight.astype(np.float64)
-    if scheme.signed_weights:
-        levels = 63 if scheme.narrow else 127
-        step = np.max(np.abs(wide), axis=over, keepdims=True) / levels
-        offset: Any = 0.0
-        low = -levels
-    else:
-        levels, low = (127 if scheme.narrow else 255), 0
-        least = np.minimum(np.min(wide, axis=over, keepdims=True), 0)
-        step = (np.maximum(np.max(wide, axis=over, keepdims=True), 0) - least) / levels
-        offset = np.rint(-least / np.where(step == 0, 1, step))
-    step = np.where(step == 0, 1.0, step)
-    level = np.clip(np.rint(wide / step) + offset, low, levels)
-    return np.asarray((level - offset) * step, np.float32)
+    over = None
+    if axis is not None:
+        over = tuple(place for place in range(weight.ndim) if place != axis % weight.ndim)
+    most = 127 if scheme.narrow else 255
+    low, high = (-(most // 2), most // 2) if scheme.signed_weights else (0, most)
+    return _rounded(weight.astype(np.float64), over, low, high).astype(np.float32)
 
 
 def _in_blocks(weight: Array, scheme: Scheme) -> Array:
@@ -284,17 +268,28 @@ def _in_blocks(weight: Array, scheme: Scheme) -> Array:
     wide = np.zeros((blocks * scheme.block, columns))
     wide[:rows] = weight
     wide = wide.reshape(blocks, scheme.block, columns)
-    offset: Any
-    if scheme.signed_weights:
-        step = np.max(np.abs(wide), axis=1, keepdims=True) / 8
-        offset, low = 0.0, -8
+    low, high = (-8, 7) if scheme.signed_weights else (0, 15)
+    levels = _rounded(wide, 1, low, high).reshape(-1, columns)
+    return levels[:rows].astype(np.float32)
+
+
+def _rounded(wide: Array, over: int | tuple[int, ...] | None, low: int, high: int) -> Array:
+    """Float64 values rounded to the levels from ``low`` to ``high``, one scale along ``over``.
+
+    They are symmetric where ``low`` is below 0; otherwise they reach from the least to the
+    greatest.
+    """
+    offset: Any = 0.0
+    if low < 0:
+        step = np.max(np.abs(wide), axis=over, keepdims=True) / -low
     else:
-        least = np.minimum(np.min(wide, axis=1, keepdims=True), 0)
-        step = (np.maximum(np.max(wide, axis=1, keepdims=True), 0) - least) / 15
-        offset, low = np.rint(-least / np.where(step == 0, 1, step)), 0
+        least = np.minimum(np.min(wide, axis=over, keepdims=True), 0)
+        greatest = np.maximum(np.max(wide, axis=over, keepdims=True), 0)
+        step = (greatest - least) / high
+        offset = np.rint(-least / np.where(step == 0, 1, step))
     step = np.where(step == 0, 1.0, step)
-    level = np.clip(np.rint(wide / step) + offset, low, low + 15)
-    return np.asarray(((level - offset) * step).reshape(-1, columns)[:rows], np.float32)
+    level = np.clip(np.rint(wide / step) + offset, low, high)
+    return np.asarray((level - offset) * step)
 
 
 def _quantize_inputs(

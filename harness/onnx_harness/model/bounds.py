@@ -244,7 +244,8 @@ class _Checked:
             return
         result = result_of(node, inputs)
         values[node.outputs[0]] = result
-        what = f"value '{node.outputs[0][:80]}' of {node.op}, of shape {_shape(result.dims or ())},"
+        shape = _shape(result.dims or ())
+        what = f"value '{node.outputs[0][:80]}' of {node.op}, of shape {shape},"
         self._check_size(result.bytes or 0, what)
 
     def _check_attributes(self, node: ScannedNode) -> None:

@@ -93,13 +93,11 @@ def _are_same(nodes: Iterable[onnx.NodeProto], first: int, second: int) -> bool:
     for node in nodes:
         if node.domain in STANDARD_DOMAINS:
             try:
-                since = {
-                    onnx.defs.get_schema(node.op_type, version).since_version
-                    for version in (first, second)
-                }
+                before = onnx.defs.get_schema(node.op_type, first)
+                after = onnx.defs.get_schema(node.op_type, second)
             except onnx.defs.SchemaError:
                 return False
-            if len(since) > 1:
+            if before.since_version != after.since_version:
                 return False
         if not all(_are_same(body.node, first, second) for body in subgraphs(node)):
             return False
@@ -113,9 +111,10 @@ def _agree(model: onnx.ModelProto, versions: dict[str, int], foreign: set[_Key])
         for entry in function.opset_import:
             entry.version = versions[_domain(entry.domain)]
     if len(functions) < len(model.functions):
-        copies = [
-            onnx.FunctionProto.FromString(each.SerializeToString()) for each in functions
-        ]
+        copies = []
+        for function in functions:
+            copies.append(onnx.FunctionProto())
+            copies[-1].CopyFrom(function)
         del model.functions[:]
         model.functions.extend(copies)
 

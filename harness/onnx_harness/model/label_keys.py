@@ -64,8 +64,8 @@ def _lacking(graph: onnx.GraphProto) -> dict[str, int]:
     if not types:
         return {}
     stated = {info.name for info in (*graph.value_info, *graph.input, *graph.output)}
-    made = {name for node in graph.node for name in node.output}
-    return {name: kind for name, kind in types.items() if name in made - stated}
+    outputs = {name for node in graph.node for name in node.output}
+    return {name: kind for name, kind in types.items() if name in outputs - stated}
 
 
 def _key_type(node: onnx.NodeProto) -> int | None:

@@ -66,14 +66,11 @@ class Reporter:
         except HarnessError as error:
             raise pytest.UsageError(str(error)) from None
         if config.pluginmanager.hasplugin("dsession"):
-            if config.getoption(dest("jobs")) not in (None, 1):
-                raise pytest.UsageError(
-                    "--jobs and -n (xdist) both judge in parallel: name one of them"
-                )
-            if config.getoption(dest("cluster")):
-                raise pytest.UsageError(
-                    "--cluster and -n (xdist) both judge in parallel: name one of them"
-                )
+            for option in ("jobs", "cluster"):
+                if config.getoption(dest(option)) not in (None, "", 1):
+                    raise pytest.UsageError(
+                        f"--{option} and -n (xdist) both judge in parallel: name one of them"
+                    )
             if asked_for_cells(config) or only_models(config):
                 self._begin_run()
         elif only_models(config) and not (config.option.collectonly or _starts_late(config)):

@@ -166,16 +166,16 @@ def folder_hint(config: pytest.Config) -> str:
     Empty without any.
     """
     from onnx_harness.cell import matrix
+    from onnx_harness.report.figures import counted
 
     folders = [path for path in arguments(config) if path.is_dir()]
     models_by_folder = {folder: matrix.models_below(folder) for folder in folders}
     said = []
     for folder, models in models_by_folder.items():
         if models:
-            said.append(
-                f"{len(models)} model{'s' if len(models) > 1 else ''} in {os.path.relpath(folder)} "
-                f"({os.path.relpath(models[0])}{' …' if len(models) > 1 else ''})"
-            )
+            count, further = counted(len(models), "model"), " …" if len(models) > 1 else ""
+            first = os.path.relpath(models[0])
+            said.append(f"{count} in {os.path.relpath(folder)} ({first}{further})")
     if not said:
         return ""
     return (

@@ -202,10 +202,10 @@ def _figure(outcomes: Sequence[Outcome]) -> str:
     seconds = summed(outcomes, "seconds") / max(total(outcomes), 1)
     most = max((outcome.figures.get("transforms", 0) for outcome in outcomes), default=0)
     share = right / max(total(outcomes), 1)
+    minimal, sets = summed(outcomes, "minimal"), summed(outcomes, "sets")
     return (
-        f"{right} of {total(outcomes)} ({share:.0%}); {summed(outcomes, 'minimal')} of "
-        f"{summed(outcomes, 'sets')} sets minimal; {seconds:.0f} s each, at most {most:.0f} "
-        f"transforms"
+        f"{right} of {total(outcomes)} ({share:.0%}); {minimal} of {sets} sets minimal; "
+        f"{seconds:.0f} s each, at most {most:.0f} transforms"
     )
 
 

@@ -66,16 +66,16 @@ def mistakes(model: Lookup) -> Iterator[tuple[str, onnx.ModelProto]]:
     """
     for name, table in model.tables.items():
         for at in range(len(table) - 1):
-            swapped = [*table[:at], table[at + 1], table[at], *table[at + 2 :]]
-            yield (
-                f"{name}: {table[at]} and {table[at + 1]} swapped",
-                _rebuilt(model, name, swapped),
-            )
+            swapped = list(table)
+            swapped[at], swapped[at + 1] = table[at + 1], table[at]
+            what = f"{name}: {table[at]} and {table[at + 1]} swapped"
+            yield what, _rebuilt(model, name, swapped)
         if not isinstance(table[0], float):
             continue
         for at, value in enumerate(table):
             for factor in (1.01, -3.0):
-                scaled = [*table[:at], float(np.float32(value * factor)), *table[at + 1 :]]
+                scaled = list(table)
+                scaled[at] = float(np.float32(value * factor))
                 yield f"{name}: entry {at} times {factor:g}", _rebuilt(model, name, scaled)
 
 

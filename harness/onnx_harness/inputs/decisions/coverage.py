@@ -60,8 +60,8 @@ def coverage(model: onnx.ModelProto, recipe: Recipe, sets: Sequence[InputSet]) -
         if words.lookups:
             reached = []
             for lookup in words.lookups:
-                held = _held(sets, lookup.source, lookup.place)
-                reached.append(len(held & set(map(_comparable, lookup.keys))))
+                values = _held(sets, lookup.source, lookup.place)
+                reached.append(len(values & set(map(_comparable, lookup.keys))))
             kinds["keys"] = (sum(reached), sum(len(lookup.keys) for lookup in words.lookups))
         if words.vocabularies:
             counts = [_spoken(sets, vocabulary) for vocabulary in words.vocabularies]

@@ -86,8 +86,8 @@ def _computed(shapes: Shapes, node: onnx.NodeProto) -> Dims | None:
         return None
     if op in MEETING:
         for bounds in numbers[1:]:
-            for left, right in _pairs(first, bounds or ()):
-                shapes.meet(left, right, compared=op not in CUTTING)
+            for size, bound in _pairs(first, bounds or ()):
+                shapes.meet(size, bound, compared=op not in CUTTING)
     if op in ("Identity", "Squeeze", "Unsqueeze", "Reshape", "Floor", "Flatten"):
         return first
     if op == "Cast":
@@ -138,8 +138,8 @@ def _ends(node: onnx.NodeProto) -> tuple[int | None, int | None]:
 
 
 def _elementwise(op: str, first: Dims, second: Dims) -> Iterator[Maybe]:
-    for left, right in _pairs(first, second):
-        yield _ARITHMETIC[op](left, right)
+    for one_term, other_term in _pairs(first, second):
+        yield _ARITHMETIC[op](one_term, other_term)
 
 
 def _pairs(first: Dims, second: Dims) -> Iterator[tuple[Maybe, Maybe]]:

@@ -138,12 +138,12 @@ class Shapes:
         if left != right and not (isinstance(left, int) and isinstance(right, int)):
             self.relations.append(Relation(sort, left, right, why))
 
-    def meet(self, left: Maybe, right: Maybe, *, compared: bool = False) -> None:
+    def meet(self, size: Maybe, number: Maybe, *, compared: bool = False) -> None:
         """Note that two sizes are compared, or the greater one cut off, if one is a number."""
-        if isinstance(left, int):
-            left, right = right, left
-        if left is not None and not isinstance(left, int) and isinstance(right, int):
-            self.meetings.append(Meeting(left, right, compared))
+        if isinstance(size, int):
+            size, number = number, size
+        if size is not None and not isinstance(size, int) and isinstance(number, int):
+            self.meetings.append(Meeting(size, number, compared))
 
     def joined(self, left: Maybe, right: Maybe, why: str) -> Maybe:
         """One size for two that have to be the same, the better known of them."""

@@ -126,12 +126,11 @@ def _pad(shapes: Shapes, node: onnx.NodeProto, inputs: list[Shape], where: str) 
     data = inputs[0]
     if data is None:
         return [None]
-    pads = (
-        shapes.contents(node.input[1])
-        if len(node.input) > 1
-        else attribute(node, "pads", None)
-    )
-    if pads is None or len(pads) != 2 * len(data) or (len(node.input) > 3 and node.input[3]):
+    pads = attribute(node, "pads", None)
+    if len(node.input) > 1:
+        pads = shapes.contents(node.input[1])
+    some_axes = len(node.input) > 3 and node.input[3]
+    if pads is None or len(pads) != 2 * len(data) or some_axes:
         return [(None,) * len(data)]
     output_dims = []
     for axis, dim in enumerate(data):

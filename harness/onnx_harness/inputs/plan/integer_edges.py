@@ -35,7 +35,16 @@ def _large_integers(
     if not entry.is_integer or not free or name in recipe.specs or isinstance(value, list):
         return None
     low, high = entry.integer_range
-    numbers = [2**24 + 1, -(2**24) - 1, 2**31 + 5, -(2**31) - 5, 2**15 + 1, 1, -1, 7]
+    numbers = [
+        2**24 + 1,  # the first integer that float32 lacks
+        -(2**24) - 1,
+        2**31 + 5,  # beyond int32
+        -(2**31) - 5,
+        2**15 + 1,  # beyond int16
+        1,
+        -1,
+        7,
+    ]
     fitting = [number for number in numbers if low < number < high] + [high - 1]
     # Each of them, where there's room.
     turns = seeded(seed, 200, name).permutation(np.asarray(fitting, dtype=object))

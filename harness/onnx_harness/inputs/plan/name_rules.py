@@ -71,16 +71,24 @@ def integer(entry: Input, findings: Findings, *, is_single: bool) -> Rule:
 
 def _bounded(entry: Input, bounds: list[Demand], *, floor: int) -> Rule:
     """The rule for integers within bounds, from ``floor`` where none says more."""
-    low = max((math.ceil(b.low) for b in bounds if b.low is not None), default=0)
-    low = max(low, floor) if floor else low
-    highs = [math.floor(b.high) for b in bounds if b.high is not None]
-    dim = next((b.dim for b in bounds if b.dim is not None), None)
-    high = min(highs) if highs else None
+    lows, highs, dims = [], [], []
+    for bound in bounds:
+        if bound.low is not None:
+            lows.append(math.ceil(bound.low))
+        if bound.high is not None:
+            highs.append(math.floor(bound.high))
+        if bound.dim is not None:
+            dims.append(bound.dim)
+    low = max(lows, default=0)
+    if floor:
+        low = max(low, floor)
+    high = min(highs, default=None)
+    dim = dims[0] if dims else None
     if high is not None and high < low:
         why = f"Demands that exclude one another: {bounds[0].why}."
         return Rule(Make.INTEGERS, why, False, low, low)
-    text = f"{low} to {high}" if high is not None else f"{low} to the size of {dim}, less 1"
-    why = f"{text}: {bounds[0].why}."
+    most = f"the size of {dim}, less 1" if high is None else high
+    why = f"{low} to {most}: {bounds[0].why}."
     if _POSITION_NAME.search(entry.name):
         return Rule(Make.POSITIONS, why, low=low, high=high, dim=dim)
     make = Make.IDS if high is None or high - low >= 8 else Make.INTEGERS

@@ -223,10 +223,17 @@ def neighbours(size: int, entry: Dimension) -> list[int]:
     """
     if entry.role is Role.FIXED:
         return []
-    near = [size + 32, size // 2, size * 2, size + size // 2, size - size // 8, size + 1]
-    others = (
-        [*entry.preferred, *near] if size in entry.preferred else [*near, *entry.preferred]
-    )
+    near = [
+        size + 32,
+        size // 2,
+        size * 2,
+        size + size // 2,
+        size - size // 8,
+        size + 1,
+    ]
+    others = [*near, *entry.preferred]
+    if size in entry.preferred:
+        others = [*entry.preferred, *near]
     others = list(dict.fromkeys(others))
     return [neighbour for neighbour in others if neighbour > 0 and neighbour != size]
 

@@ -208,7 +208,9 @@ def _audio(rng: np.random.Generator, shape: Shape) -> Floats:
         # The harmonics fall off as 1/n, the way a voice's do.
         tone = np.zeros(length)
         for n in range(5):
-            tone += np.sin(2 * np.pi * pitch * (n + 1) * time + phases[n]) / (n + 1)
+            harmonic = n + 1
+            angle = 2 * np.pi * pitch * harmonic * time + phases[n]
+            tone += np.sin(angle) / harmonic
         envelope = 0.55 + 0.45 * np.sin(2 * np.pi * tremor * time + phases[5])
         row[:] = 0.4 * tone * envelope + 0.02 * rng.standard_normal(length)
     return np.clip(out, -1.0, 1.0).reshape(shape)
