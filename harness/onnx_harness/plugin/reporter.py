@@ -127,9 +127,8 @@ class Reporter:
         for line in getattr(report, "onnx_own_results", ()):
             self._put(report, line, license="", suite="")
         if hasattr(report, "onnx_result"):
-            license, suite = report.onnx_license, report.onnx_suite
-            line, entry = report.onnx_result, report.onnx_entry
-            self._put(report, line, license=license, suite=suite, entry=entry)
+            line, entry, suite = report.onnx_result, report.onnx_entry, report.onnx_suite
+            self._put(report, line, license=report.onnx_license, suite=suite, entry=entry)
 
     def _put(
         self,
