@@ -70,7 +70,7 @@ def test_accuracy(
             request.session.shouldstop = (
                 f"the search for the cause of {onnx_cell.id} was stopped"
             )
-    _onnx_runner.told[onnx_cell.id] = result
+    _onnx_runner.reported[onnx_cell.id] = result
     _onnx_record(result)
     conclude(result)
 
@@ -94,11 +94,10 @@ def test_latency(
         _onnx_record(earlier, reused=True)
         conclude(earlier)
         return
+    # Of a failure, what its test reported has the cause too, and where its files are.
     accurate = (
         _onnx_runner.past.verdict(onnx_cell)
-        or _onnx_runner.told.get(
-            onnx_cell.id
-        )  # with the cause of a failure, and where it's kept
+        or _onnx_runner.reported.get(onnx_cell.id)
         or against_expectation(judged(onnx_cell, _onnx_runner, _onnx_progress), onnx_cell)
     )
     if accurate.status is not Status.PASS:

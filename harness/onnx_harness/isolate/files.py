@@ -37,37 +37,80 @@ _SYSTEM = (
     "/sys",
 )
 _CONFIGURATION = (
-    *("ld.so.cache", "ld.so.preload", "ld.so.conf", "ld.so.conf.d", "localtime", "timezone"),
-    *(
-        "locale.alias",
-        "locale.conf",
-        "default/locale",
-        "OpenCL",
-        "vulkan",
-        "glvnd",
-        "nvidia",
-    ),
-    *("nvidia-container-runtime", "alternatives", "os-release", "mime.types", "pki/fips"),
+    "ld.so.cache",
+    "ld.so.preload",
+    "ld.so.conf",
+    "ld.so.conf.d",
+    "localtime",
+    "timezone",
+    "locale.alias",
+    "locale.conf",
+    "default/locale",
+    "OpenCL",
+    "vulkan",
+    "glvnd",
+    "nvidia",
+    "nvidia-container-runtime",
+    "alternatives",
+    "os-release",
+    "mime.types",
+    "pki/fips",
 )
 # Not all of /proc: an administrator's process reads the environment of every other one there.
 _OF_THE_KERNEL = (
-    *("cpuinfo", "meminfo", "stat", "vmstat", "zoneinfo", "loadavg", "uptime", "version"),
-    *("filesystems", "devices", "modules", "driver", "sys"),
+    "cpuinfo",
+    "meminfo",
+    "stat",
+    "vmstat",
+    "zoneinfo",
+    "loadavg",
+    "uptime",
+    "version",
+    "filesystems",
+    "devices",
+    "modules",
+    "driver",
+    "sys",
 )
-_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "dri", "kfd", "accel", "dxg")
-_DEVICE_FAMILIES = ("nvidia*", "nvhost*", "nvmap", "mali*", "hisi*", "davinci*")
-_VARIABLES = (  # lists of folders and files that libraries are loaded from
-    *("LD_LIBRARY_PATH", "LD_PRELOAD", "DYLD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME"),
-    *(
-        "CUDA_HOME",
-        "CUDA_PATH",
-        "CUDNN_PATH",
-        "TENSORRT_HOME",
-        "INTEL_OPENVINO_DIR",
-        "ROCM_PATH",
-    ),
-    *("VK_DRIVER_FILES", "VK_ICD_FILENAMES", "VK_ADD_DRIVER_FILES", "VK_LAYER_PATH"),
-    *("OCL_ICD_VENDORS", "TZDIR"),
+_DEVICES = (
+    "null",
+    "zero",
+    "full",
+    "random",
+    "urandom",
+    "tty",
+    "dri",
+    "kfd",
+    "accel",
+    "dxg",
+)
+_DEVICE_FAMILIES = (
+    "nvidia*",
+    "nvhost*",
+    "nvmap",
+    "mali*",
+    "hisi*",
+    "davinci*",
+)
+# Lists of folders and files that libraries are loaded from.
+_VARIABLES = (
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "DYLD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "CUDA_HOME",
+    "CUDA_PATH",
+    "CUDNN_PATH",
+    "TENSORRT_HOME",
+    "INTEL_OPENVINO_DIR",
+    "ROCM_PATH",
+    "VK_DRIVER_FILES",
+    "VK_ICD_FILENAMES",
+    "VK_ADD_DRIVER_FILES",
+    "VK_LAYER_PATH",
+    "OCL_ICD_VENDORS",
+    "TZDIR",
 )
 
 
@@ -109,11 +152,11 @@ class Files:
         count = len(self._readable) + len(self._modules)
         roots = self._roots or package_roots()
         for path in map(Path.absolute, paths):
-            found = _identity(path)
-            if found is None or self._known.get(path) != found:
+            identity = _identity(path)
+            if identity is None or self._known.get(path) != identity:
                 self._add(path, roots)
-            if found is not None:
-                self._known[path] = found
+            if identity is not None:
+                self._known[path] = identity
         for module in modules:
             if module not in self._known_modules and not _is_below(module, roots):
                 self._modules[module] = None
@@ -153,10 +196,10 @@ class Files:
 def _identity(path: Path) -> tuple[int, int] | None:
     """Return what tells the file that a path leads to from others; None where there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except (OSError, ValueError):
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def allowed_paths() -> list[Path]:

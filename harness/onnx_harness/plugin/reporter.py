@@ -122,19 +122,13 @@ class Reporter:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Write a verdict down as soon as it's there."""
-        if warnings := getattr(report, "onnx_warnings", ()):
-            runner_of(self._config).warnings |= dict.fromkeys(warnings)
+        for warning in getattr(report, "onnx_warnings", ()):
+            runner_of(self._config).warnings[warning] = None
         for line in getattr(report, "onnx_own_results", ()):
             self._put(report, line, license="", suite="")
         if hasattr(report, "onnx_result"):
-            entry = report.onnx_entry
-            self._put(
-                report,
-                report.onnx_result,
-                license=report.onnx_license,
-                suite=report.onnx_suite,
-                entry=entry,
-            )
+            line, entry, suite = report.onnx_result, report.onnx_entry, report.onnx_suite
+            self._put(report, line, license=report.onnx_license, suite=suite, entry=entry)
 
     def _put(
         self,

@@ -53,7 +53,7 @@ class Runner:
 
     Attributes:
         past: what earlier runs found out.
-        told: by cell, the verdict as its test of accuracy told it.
+        reported: by cell, the verdict as its test of accuracy told it.
         warnings: what caches couldn't do, each once.
         devices: by provider that was probed, the name of the device that its sessions run on, where
             it has one.
@@ -93,7 +93,7 @@ class Runner:
         self.devices: dict[str, str] = {}
         self.warnings: dict[str, None] = {}
         self.past = Past(settings)
-        self.told: dict[str, CellResult] = {}
+        self.reported: dict[str, CellResult] = {}
         self._worker: Worker | None = None
         self._peak_bytes: int | None = None  # of all calls for the cell in hand
         self._judged: dict[str, Judged] = {}

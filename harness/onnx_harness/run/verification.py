@@ -151,12 +151,12 @@ def snapshot(
 
 def _write_snapshot(pair: Pair, runner: Runner, folder: Path) -> int:
     """Put golden outputs in the place of those that are there; returns the number of sets."""
-    made = (runner.given or folder.parent) / "golden"
-    count = runner.call(given_outputs.write_snapshot, pair, made)
+    golden = (runner.given or folder.parent) / "golden"
+    count = runner.call(given_outputs.write_snapshot, pair, golden)
     folder.mkdir(parents=True, exist_ok=True)
     for old in folder.glob("test_data_set_*"):
         shutil.rmtree(old)
-    for data_set in made.iterdir():
+    for data_set in golden.iterdir():
         shutil.move(data_set, folder / data_set.name)
     return count
 
