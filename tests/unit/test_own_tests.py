@@ -47,8 +47,9 @@ class Runner:
 def own_test(
     kept: list[CellResult], folder: Path = Path(), **defaults: str
 ) -> tuple[OwnTest, Runner]:
+    config = SimpleNamespace(invocation_params=SimpleNamespace(dir=folder), rootpath=folder)
     node: Any = SimpleNamespace(
-        name="test_it", nodeid="a.py::test_it", path=folder / "test_a.py"
+        name="test_it", nodeid="a.py::test_it", path=folder / "test_a.py", config=config
     )
     runner: Any = Runner()
     return OwnTest(node, runner, kept.append, defaults), runner
