@@ -82,7 +82,7 @@ def test_what_is_no_pass_is_recorded_and_says_how_to_run_it_alone(status: Status
     with pytest.raises(outcome, match="it is off"):
         test.ask(lambda _: result_of(status=status, reason="it is off"), {})
     [result] = kept
-    assert result.detail == (() if skips else ("alone: pytest 'a.py::test_it'",))
+    assert result.detail == (() if skips else ("alone: pytest a.py::test_it",))
 
 
 def test_what_cant_be_judged_fails_and_isnt_recorded() -> None:
