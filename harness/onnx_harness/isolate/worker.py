@@ -43,9 +43,8 @@ Result = TypeVar("Result")
 _START_SECONDS = 120
 _WATCH_SECONDS = 0.05
 _LEAST_WATCH_SECONDS = 0.001
-_FASTEST_BYTES = (
-    4 << 30
-)  # a second, by which threads of one process make their memory resident
+# A second: so fast do the threads of one process make their memory resident.
+_FASTEST_BYTES = 4 << 30
 # A process that has closed its pipe is about to end: a busy machine takes its time.
 _REAPED_SECONDS = 10
 _LAST_WORDS_BYTES = 2000
