@@ -116,6 +116,10 @@ def take(opened: Opened, view: str, width: int, scheme: str, style: str = "") ->
     screen = {"width": width, "height": HEIGHT}
     page = opened(cells, fragment, viewport=screen, color_scheme=scheme)
     page.add_style_tag(content=_FONTS + style)
+    # A font that comes later moves what was scrolled to.
+    page.evaluate(
+        "Promise.all([...document.fonts].map(font => font.load())).then(() => null)"
+    )
     page.locator(at).evaluate("part => part.scrollIntoView()")
     return shrunk(opened.browser, page.screenshot(), SCALE)
 

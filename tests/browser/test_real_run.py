@@ -5,6 +5,7 @@ In the second run its weights are ten times as large as in the first, where it p
 """
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,7 +122,10 @@ QUESTIONS = {
     "how to run it again": (
         [*IN_CELL, "dialog .copy"],
         "dialog",
-        ["pytest attention.onnx --provider cpu --variant fp16.io32 --seed 0"],
+        [
+            "pytest 'attention.onnx::test_accuracy[fp16.io32-cpu]' --provider cpu "
+            "--variant fp16.io32 --seed 0"
+        ],
     ),
 }
 """What is clicked, where the answer stands, and what it has to say."""
@@ -142,7 +146,7 @@ def test_the_command_that_the_page_gives_shows_the_failure_again(
 ) -> None:
     page.locator(IN_CELL[0]).first.click()
     command = page.locator("dialog dt:text-is('judge it alone') + dd code").inner_text()
-    words = command.split()
+    words = shlex.split(command)
     assert words[0] == "pytest"
     again = [sys.executable, "-m", *words, "-q", "--report-dir=again", "--benchmark-disable"]
     done = subprocess.run(

@@ -11,7 +11,7 @@ from onnx_harness import providers
 from onnx_harness.cards.seeded import seed_note
 from onnx_harness.cell.generation import check_generation
 from onnx_harness.cell.state import CellEnded, Subject, Task, Way
-from onnx_harness.errors import InputError, ModelError, first_line
+from onnx_harness.errors import InputError, MachineError, ModelError, first_line
 from onnx_harness.inputs import reached
 from onnx_harness.inputs.decisions.coverage import Coverage
 from onnx_harness.inputs.values.sets import digest_of
@@ -37,11 +37,11 @@ def load(way: Way, cache: Cache) -> Subject:
     """The model, its input sets, and the outputs of the reference."""
     try:
         subject, graph = read_subject(way.task, cache)
-    except (ModelError, InputError) as error:
+    except (MachineError, ModelError, InputError) as error:
         if not way.task.cell.card.suite:
             raise
         # ONNX Runtime has no kernel for every operator, nor does each type pass between it and
-        # Python.
+        # Python, nor has each machine every locale.
         raise CellEnded(
             Status.NOT_APPLICABLE, first_line(error), symptom=Symptom.NOT_RUN
         ) from error
