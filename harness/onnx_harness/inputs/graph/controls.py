@@ -208,23 +208,31 @@ def among(
     if steps is None or entry.is_bool or entry.is_string:
         return
     numbers = constants_beside(scope, node, slot)
-    found: dict[float, None] = {}
+    targets: list[float] = []
     for number in numbers:
-        for target in (number, number - 1, number + 1) if entry.is_integer else (number,):
-            for value in _backward(steps, target):
-                if not _fits(value, entry):
-                    continue
-                if forward(steps, value, whole=entry.is_integer) == target:
-                    found[value] = None
-    if found:
+        targets += (number, number - 1, number + 1) if entry.is_integer else (number,)
+    values = _reaching(steps, targets, entry)
+    if values:
         many = f"{numbers[0]:.16g}" if len(numbers) == 1 else f"{len(numbers)} numbers"
         role = "equality" if node.op_type == "Equal" else "order"
         yield Demand(
             Kind.AMONG,
             f"compared with {many} in {label(node)}",
-            values=tuple(found),
+            values=values,
             role=role,
         )
+
+
+def _reaching(steps: Steps, targets: Sequence[float], entry: Input) -> tuple[float, ...]:
+    """Return the values of an input that the steps make one of the targets, each once."""
+    values: dict[float, None] = {}
+    for target in targets:
+        for value in _backward(steps, target):
+            if not _fits(value, entry):
+                continue
+            if forward(steps, value, whole=entry.is_integer) == target:
+                values[value] = None
+    return tuple(values)
 
 
 def cut_off(
@@ -242,21 +250,13 @@ def cut_off(
     cuts = node.op_type in ("Min", "Max") or (node.op_type == "Clip" and slot == 0)
     if steps is None or not cuts or not entry.is_integer:
         return
-    values: dict[float, None] = {}
+    targets: list[float] = []
     for place, name in enumerate(node.input):
-        if place == slot or not name:
-            continue
-        number = _number(scope, name)
-        if number is None:
-            continue
-        if abs(number) > _MOST_COUNTED:
-            continue
-        for target in (number + 1, number - 1, number):
-            for value in _backward(steps, target):
-                if _fits(value, entry) and forward(steps, value, whole=True) == target:
-                    values[value] = None
-    if values:
-        yield Demand(Kind.CUT, f"it is cut off in {label(node)}", values=tuple(values))
+        number = _number(scope, name) if name and place != slot else None
+        if number is not None and abs(number) <= _MOST_COUNTED:
+            targets += (number + 1, number - 1, number)
+    if values := _reaching(steps, targets, entry):
+        yield Demand(Kind.CUT, f"it is cut off in {label(node)}", values=values)
 
 
 def forward(steps: Steps, value: float, *, whole: bool) -> float:

@@ -54,7 +54,7 @@ def note_positions(shapes: Shapes, node: onnx.NodeProto) -> None:
 
 
 def _meet_length(shapes: Shapes, node: onnx.NodeProto, number: int) -> None:
-    """Note that the longer of the first input's last two axes meets a number."""
+    """Note that each of the first input's last two axes meets a number."""
     dims = shapes.shape(node.input[0]) or ()
     for dim in dims[-2:]:
         shapes.meet(dim, number, compared=True)
