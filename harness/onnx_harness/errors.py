@@ -173,9 +173,11 @@ def named(error: BaseException) -> str:
     if not str(error).strip():
         return f"{name}, without a message"
     line = _ADDRESS.sub("", f"{name}: {first_line(error)}")
-    cause = error
-    while cause.__cause__ is not None:
+    cause, passed = error, {id(error)}
+    # What was raised from itself would never end.
+    while cause.__cause__ is not None and id(cause.__cause__) not in passed:
         cause = cause.__cause__
+        passed.add(id(cause))
     why = first_line(cause) if str(cause).strip() else ""
     if why and why not in line and cause is not error:
         line = f"{line} ({type(cause).__name__}: {_ADDRESS.sub('', why)})"

@@ -41,6 +41,14 @@ def test_what_an_error_was_raised_from_follows_where_it_does_not_say_so() -> Non
     assert named(raised_from("a pass failed", KeyError())) == "ValueError: a pass failed"
 
 
+def test_errors_that_were_raised_from_one_another_in_a_circle_come_to_an_end() -> None:
+    first, second = ValueError("first"), KeyError("second")
+    first.__cause__ = first
+    assert named(first) == "ValueError: first"
+    first.__cause__, second.__cause__ = second, first
+    assert named(first) == "ValueError: first (KeyError: 'second')"
+
+
 def test_an_address_is_left_out() -> None:
     words = "the '<passes.Inline object at 0x7f137cc515d0>' pass failed"
     assert named(ValueError(words)) == "ValueError: the '<passes.Inline>' pass failed"
